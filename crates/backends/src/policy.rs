@@ -1,0 +1,116 @@
+//! The validated settings of one backend: how it is reached, and the bounds of every exchange with it.
+//! Built by `vmcp-gateway` from the config file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use vmcp_domain::BackendId;
+
+/// Everything the transports need to know about one backend.
+#[derive(Clone, Debug)]
+pub struct BackendPolicy {
+    /// The backend's name.
+    pub id: BackendId,
+    /// How it is reached.
+    pub transport: Transport,
+    /// How long each step may take.
+    pub timeouts: Timeouts,
+    /// Headers sent with every HTTP request to it, names in lower case.
+    pub headers: Vec<(String, Secret)>,
+}
+
+/// How a backend is reached.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// A child process, spoken to over its standard streams.
+    Stdio(StdioPolicy),
+    /// Streamable HTTP (2025-03-26 and later).
+    StreamableHttp(HttpPolicy),
+    /// HTTP+SSE (2024-11-05).
+    Sse(HttpPolicy),
+}
+
+impl Transport {
+    /// The transport's name in config and `/status`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Stdio(_) => "stdio",
+            Self::StreamableHttp(_) => "streamable-http",
+            Self::Sse(_) => "sse",
+        }
+    }
+}
+
+/// How a child process is started.
+#[derive(Clone, Debug)]
+pub struct StdioPolicy {
+    /// The program: a path, or a name looked up in `PATH`.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Variables added to the gateway's own environment, values kept out of logs.
+    pub env: BTreeMap<String, Secret>,
+    /// The folder it runs in; the gateway's own if left out.
+    pub cwd: Option<PathBuf>,
+}
+
+/// How an HTTP backend is reached.
+#[derive(Clone, Debug)]
+pub struct HttpPolicy {
+    /// The endpoint, `http` or `https`, with its path.
+    pub url: http::Uri,
+    /// A PEM file of authorities trusted in place of the system's.
+    pub ca_bundle: Option<PathBuf>,
+}
+
+/// How long each step may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Starting the process or opening the connection, and finding out the protocol version.
+    pub connect: Duration,
+    /// One request, from sending to the end of the answer.
+    pub call: Duration,
+}
+
+impl Timeouts {
+    /// 30 seconds for both: the reference's default, and long enough for servers that install themselves first.
+    pub const DEFAULT: Self = Self {
+        connect: Duration::from_secs(30),
+        call: Duration::from_secs(30),
+    };
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// Text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes over a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself, for the wire or the child's environment only.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// The largest answer taken from a backend, in bytes (100 MiB, the reference's bound).
+pub const RESPONSE_BYTES_MAX: usize = 100 << 20;

@@ -1,0 +1,192 @@
+//! What a transport offers to federation: one MCP server behind the gateway, connected or not.
+
+use std::sync::Arc;
+
+use crate::context::CallContext;
+use crate::gateway::Answer;
+use crate::item::ToolHints;
+use crate::json::{Json, Members};
+use crate::message::{Continuation, Reply};
+use crate::name::{BackendId, BackendPromptName, BackendToolName, ResourceUri};
+use crate::version::ProtocolVersion;
+
+/// A tool as its backend offers it.
+#[derive(Clone, Debug)]
+pub struct OfferedTool {
+    /// Its name.
+    pub name: BackendToolName,
+    /// Its description.
+    pub description: Option<String>,
+    /// Its annotations.
+    pub hints: ToolHints,
+    /// The whole definition as sent.
+    pub definition: Arc<Members>,
+}
+
+/// A resource as its backend offers it.
+#[derive(Clone, Debug)]
+pub struct OfferedResource {
+    /// Its URI.
+    pub uri: ResourceUri,
+    /// The whole definition as sent.
+    pub definition: Arc<Members>,
+}
+
+/// A resource template as its backend offers it.
+#[derive(Clone, Debug)]
+pub struct OfferedTemplate {
+    /// Its URI template.
+    pub template: ResourceUri,
+    /// The whole definition as sent.
+    pub definition: Arc<Members>,
+}
+
+/// A prompt as its backend offers it.
+#[derive(Clone, Debug)]
+pub struct OfferedPrompt {
+    /// Its name.
+    pub name: BackendPromptName,
+    /// The whole definition as sent.
+    pub definition: Arc<Members>,
+}
+
+/// Everything one backend offers at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// Its tools, in its order.
+    pub tools: Vec<OfferedTool>,
+    /// Its resources, in its order.
+    pub resources: Vec<OfferedResource>,
+    /// Its resource templates, in its order.
+    pub templates: Vec<OfferedTemplate>,
+    /// Its prompts, in its order.
+    pub prompts: Vec<OfferedPrompt>,
+    /// Its instructions for models.
+    pub instructions: Option<String>,
+    /// The capabilities it declared.
+    pub capabilities: Members,
+}
+
+/// How a backend is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BackendState {
+    /// No connection has been tried yet, or one is being made.
+    Connecting,
+    /// It answers.
+    Ready,
+    /// It does not answer; connecting is tried again from time to time.
+    Unavailable,
+    /// The gateway is ending its connection.
+    Stopped,
+}
+
+impl BackendState {
+    /// The state's name in `/status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Ready => "ready",
+            Self::Unavailable => "unavailable",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// What an operator may know about a backend's connection.
+#[derive(Clone, Debug)]
+pub struct BackendStatus {
+    /// How it is doing.
+    pub state: BackendState,
+    /// How it is reached: `stdio`, `streamable-http` or `sse`.
+    pub transport: &'static str,
+    /// The revision in use, once known.
+    pub protocol: Option<ProtocolVersion>,
+    /// The class of the last failure (`connect`, `timeout`, `protocol`, `exited`, …), never its text.
+    pub last_error: Option<&'static str>,
+    /// How often the connection has been made anew.
+    pub reconnect_count: u64,
+}
+
+/// What a backend tells about itself unasked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendEvent {
+    /// It has been connected, for the first time or again; its whole offer may differ.
+    Connected,
+    /// It is gone; what it offered cannot be used.
+    Lost,
+    /// Its list of tools changed.
+    ToolsChanged,
+    /// Its list of resources or templates changed.
+    ResourcesChanged,
+    /// Its list of prompts changed.
+    PromptsChanged,
+    /// The content of one of its resources changed.
+    ResourceUpdated(ResourceUri),
+}
+
+/// Hears what backends tell unasked. Called on the transport's own task, so it must not block.
+pub trait BackendListener: Send + Sync {
+    /// `backend` told `event`.
+    fn heard(&self, backend: &BackendId, event: BackendEvent);
+}
+
+/// One MCP server behind the gateway. The connection is made, kept and remade inside.
+///
+/// Every call answers [`crate::Error::BackendUnavailable`] at once when there is no connection, and waits at most
+/// for the backend's own time-out or the context's deadline, whichever is shorter. Dropping a returned future
+/// cancels the request at the backend.
+pub trait Backend: Send + Sync {
+    /// Its configured name.
+    fn id(&self) -> &BackendId;
+    /// How its connection is doing.
+    fn status(&self) -> BackendStatus;
+    /// Tells `listener` of its events, from now on. One listener; a second call replaces the first.
+    fn listen(&self, listener: std::sync::Weak<dyn BackendListener>);
+    /// Asks for everything it offers, all pages of all lists.
+    fn inventory(&self) -> Answer<'_, Inventory>;
+    /// Calls one of its tools. `rest` are further parameters to pass on.
+    fn call_tool<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        name: BackendToolName,
+        arguments: Option<Json>,
+        continuation: Continuation,
+        rest: Members,
+    ) -> Answer<'a, Reply>;
+    /// Reads one of its resources.
+    fn read_resource<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        uri: ResourceUri,
+        continuation: Continuation,
+        rest: Members,
+    ) -> Answer<'a, Reply>;
+    /// Fills in one of its prompts.
+    fn get_prompt<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        name: BackendPromptName,
+        arguments: Option<Json>,
+        continuation: Continuation,
+        rest: Members,
+    ) -> Answer<'a, Reply>;
+    /// Completes a prompt argument. `rest` are the parameters besides the reference.
+    fn complete_prompt<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        name: BackendPromptName,
+        rest: Members,
+    ) -> Answer<'a, Reply>;
+    /// Completes a variable of a resource template.
+    fn complete_template<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        template: ResourceUri,
+        rest: Members,
+    ) -> Answer<'a, Reply>;
+    /// Asks to be told when a resource changes. Asking twice is the same as asking once.
+    fn subscribe(&self, uri: ResourceUri) -> Answer<'_, ()>;
+    /// Takes a subscription back.
+    fn unsubscribe(&self, uri: ResourceUri) -> Answer<'_, ()>;
+}

@@ -1,0 +1,170 @@
+//! The way back to the client that made a request: progress, log messages, and questions
+//! (elicitation, sampling, roots). The edge makes one per request and puts it into the context.
+
+use std::fmt;
+
+use crate::gateway::BoxFuture;
+use crate::json::{Json, Members};
+
+/// Severity of a log message, least severe first (RFC 5424, as the specification's logging section).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the eight names are RFC 5424's own")]
+pub enum LogLevel {
+    Debug,
+    Info,
+    Notice,
+    Warning,
+    Error,
+    Critical,
+    Alert,
+    Emergency,
+}
+
+impl LogLevel {
+    /// Every level, least severe first.
+    pub const ALL: [Self; 8] = [
+        Self::Debug,
+        Self::Info,
+        Self::Notice,
+        Self::Warning,
+        Self::Error,
+        Self::Critical,
+        Self::Alert,
+        Self::Emergency,
+    ];
+
+    /// The level's name in messages.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Notice => "notice",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Critical => "critical",
+            Self::Alert => "alert",
+            Self::Emergency => "emergency",
+        }
+    }
+
+    /// The level called `name`.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.as_str() == name)
+    }
+}
+
+/// What the client said it can do when a backend asks it something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientCapabilities {
+    /// The capabilities object as the client sent it.
+    pub declared: Members,
+}
+
+impl ClientCapabilities {
+    /// True when the client declared the capability that `kind` of question needs.
+    #[must_use]
+    pub fn allows(&self, kind: QuestionKind) -> bool {
+        self.declared.get(kind.capability()).is_some_and(Json::is_object)
+    }
+}
+
+/// What a backend may ask of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QuestionKind {
+    /// Ask the user for information.
+    Elicitation,
+    /// Ask the client's model for a completion.
+    Sampling,
+    /// Ask which folders the client works in.
+    Roots,
+}
+
+impl QuestionKind {
+    /// The client capability the question needs.
+    #[must_use]
+    pub fn capability(self) -> &'static str {
+        match self {
+            Self::Elicitation => "elicitation",
+            Self::Sampling => "sampling",
+            Self::Roots => "roots",
+        }
+    }
+}
+
+/// One question of a backend to the client, parameters untouched.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// What is asked.
+    pub kind: QuestionKind,
+    /// The parameters as the backend sent them.
+    pub params: Json,
+}
+
+/// Why a question was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// The client did not declare the capability.
+    #[error("the client does not support {}", .0.capability())]
+    Unsupported(QuestionKind),
+    /// There is no way to reach the client during this request.
+    #[error("the client cannot be asked during this request")]
+    Unreachable,
+    /// The client answered with an error of its own.
+    #[error("the client refused: {message}")]
+    Refused {
+        /// The client's error code.
+        code: i64,
+        /// The client's message.
+        message: String,
+        /// The client's data.
+        data: Option<Json>,
+    },
+}
+
+/// The way back to the client during one request.
+///
+/// Progress and log messages are dropped when the client did not ask for them; a caller need not check first,
+/// but may, to save work. Asking waits for the client's answer and is cancelled by dropping the future.
+pub trait ClientPort: Send + Sync + fmt::Debug {
+    /// True when the client asked for progress of this request.
+    fn wants_progress(&self) -> bool;
+    /// Reports progress. `params` are the notification's parameters without the progress token.
+    fn progress(&self, params: Members);
+    /// The least severe log message the client wants, or `None` for no log messages at all.
+    fn log_level(&self) -> Option<LogLevel>;
+    /// Hands on a log message. `params` are the notification's parameters as the backend sent them.
+    fn log(&self, level: LogLevel, params: Members);
+    /// What the client can be asked.
+    fn capabilities(&self) -> &ClientCapabilities;
+    /// Asks the client and waits for the result object it answers with.
+    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>>;
+}
+
+/// A client that hears nothing and answers nothing: for calls that no client made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoClient;
+
+impl ClientPort for NoClient {
+    fn wants_progress(&self) -> bool {
+        false
+    }
+
+    fn progress(&self, _params: Members) {}
+
+    fn log_level(&self) -> Option<LogLevel> {
+        None
+    }
+
+    fn log(&self, _level: LogLevel, _params: Members) {}
+
+    fn capabilities(&self) -> &ClientCapabilities {
+        static NONE: std::sync::OnceLock<ClientCapabilities> = std::sync::OnceLock::new();
+        NONE.get_or_init(ClientCapabilities::default)
+    }
+
+    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
+        Box::pin(std::future::ready(Err(AskError::Unsupported(question.kind))))
+    }
+}

@@ -1,0 +1,58 @@
+//! The facts of one request, handed down the stack as a plain argument.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::caller::Caller;
+use crate::client_port::{ClientPort, NoClient};
+use crate::json::Members;
+use crate::version::ProtocolVersion;
+
+/// Who composed a call: the client itself, or one of the gateway's own virtual tools for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The client called the tool by its name.
+    Client,
+    /// The operator called it from the command line.
+    Operator,
+    /// The gateway itself, for its own upkeep.
+    Gateway,
+}
+
+/// Everything a layer may know about a request besides the request itself.
+///
+/// Cancellation has no field: a request is cancelled by dropping its future, and every layer
+/// and transport passes that on by dropping what it waits for.
+#[derive(Clone, Debug)]
+pub struct CallContext {
+    /// Who asks.
+    pub caller: Caller,
+    /// The revision the client speaks.
+    pub protocol: ProtocolVersion,
+    /// When the answer is of no use any more. `None` leaves the bound to the backend's own time-out.
+    pub deadline: Option<Instant>,
+    /// The request's `_meta` members that are meant to travel: everything but the keys that belong to one hop.
+    pub meta: Members,
+    /// Client request headers that the operator chose to pass to backends, names in lower case.
+    pub passthrough_headers: Arc<[(String, String)]>,
+    /// The way back to the client.
+    pub client: Arc<dyn ClientPort>,
+    /// Who composed the call.
+    pub origin: Origin,
+}
+
+impl CallContext {
+    /// A context with nothing in it but the caller and the origin: no deadline, no `_meta`, no way back.
+    #[must_use]
+    pub fn bare(caller: Caller, origin: Origin) -> Self {
+        Self {
+            caller,
+            protocol: ProtocolVersion::V2026_07_28,
+            deadline: None,
+            meta: Members::new(),
+            passthrough_headers: Arc::from([]),
+            client: Arc::new(NoClient),
+            origin,
+        }
+    }
+}

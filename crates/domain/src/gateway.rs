@@ -1,0 +1,145 @@
+//! The seam: one trait that federation implements and every layer wraps.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::context::CallContext;
+use crate::error::Error;
+use crate::item::{PromptList, ResourceList, TemplateList, ToolList};
+use crate::message::{CallTool, Complete, GetPrompt, ReadResource, Reply};
+
+/// A boxed future that may move between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// What every method of the seam returns.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
+/// The stack, or any part of it.
+pub type SharedGateway = Arc<dyn Gateway>;
+
+/// One MCP server as its callers see it, whatever stands behind.
+///
+/// A layer holds `inner` and nothing else that leads to a backend; it may narrow what a caller sees,
+/// refuse, or add virtual tools made of inner calls only. No method has a default body, so a layer says
+/// something about every method. Dropping a returned future cancels the request, through to the backend.
+///
+/// Lists come whole; cutting them into pages is the edge's. An unchanged list is the same `Arc`.
+pub trait Gateway: Send + Sync {
+    /// The tools this caller may see.
+    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>>;
+    /// Calls a tool by its advertised name.
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply>;
+    /// The resources this caller may see.
+    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>>;
+    /// The resource templates this caller may see.
+    fn list_resource_templates<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>>;
+    /// Reads a resource.
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply>;
+    /// The prompts this caller may see.
+    fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>>;
+    /// Fills in a prompt by its advertised name.
+    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply>;
+    /// Completes an argument of a prompt or a variable of a resource template.
+    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply>;
+}
+
+/// Conveniences over the seam. Nobody overrides them.
+pub trait GatewayExt: Gateway {
+    /// The tool advertised as `name`, if this caller may see it.
+    fn find_tool<'a>(&'a self, ctx: &'a CallContext, name: &'a str) -> Answer<'a, Option<crate::item::Tool>> {
+        Box::pin(async move {
+            let tools = self.list_tools(ctx).await?;
+            Ok(tools.iter().find(|tool| tool.name.as_str() == name).cloned())
+        })
+    }
+}
+
+impl<G: Gateway + ?Sized> GatewayExt for G {}
+
+/// What changed about the offer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// The list of tools.
+    Tools,
+    /// The list of resources or templates.
+    Resources,
+    /// The list of prompts.
+    Prompts,
+    /// The content of one resource.
+    Resource(crate::name::ResourceUri),
+}
+
+/// Hears of changes. Called from the party that noticed, so it must not block.
+pub trait ChangeListener: Send + Sync {
+    /// Something about the offer changed.
+    fn changed(&self, change: &Change);
+}
+
+/// What the whole offers, besides its lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// The backends' instructions, joined and bounded.
+    pub instructions: Option<String>,
+    /// Some backend completes arguments.
+    pub completions: bool,
+    /// Some backend sends log messages.
+    pub logging: bool,
+    /// Some backend can tell when a resource changes.
+    pub subscriptions: bool,
+}
+
+/// What an edge needs to introduce the gateway to a client and to tell it of changes.
+pub trait Directory: Send + Sync {
+    /// What is on offer now.
+    fn overview(&self) -> Overview;
+    /// Tells `listener` of every change from now on, as long as it is alive.
+    fn watch(&self, listener: std::sync::Weak<dyn ChangeListener>);
+}
+
+/// Writes the methods of [`Gateway`] that a layer passes through untouched, each named.
+///
+/// This is no default: a method that is not named is missing, and the lint `missing_trait_methods`
+/// has nothing to hide behind. `forward!(self.inner; list_prompts, get_prompt)`.
+#[macro_export]
+macro_rules! forward {
+    ($($method:ident),+ $(,)?) => { $($crate::forward!(@one $method);)+ };
+    (@one list_tools) => {
+        fn list_tools<'a>(&'a self, ctx: &'a $crate::CallContext) -> $crate::Answer<'a, std::sync::Arc<$crate::ToolList>> {
+            self.inner.list_tools(ctx)
+        }
+    };
+    (@one call_tool) => {
+        fn call_tool<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::CallTool) -> $crate::Answer<'a, $crate::Reply> {
+            self.inner.call_tool(ctx, request)
+        }
+    };
+    (@one list_resources) => {
+        fn list_resources<'a>(&'a self, ctx: &'a $crate::CallContext) -> $crate::Answer<'a, std::sync::Arc<$crate::ResourceList>> {
+            self.inner.list_resources(ctx)
+        }
+    };
+    (@one list_resource_templates) => {
+        fn list_resource_templates<'a>(&'a self, ctx: &'a $crate::CallContext) -> $crate::Answer<'a, std::sync::Arc<$crate::TemplateList>> {
+            self.inner.list_resource_templates(ctx)
+        }
+    };
+    (@one read_resource) => {
+        fn read_resource<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::ReadResource) -> $crate::Answer<'a, $crate::Reply> {
+            self.inner.read_resource(ctx, request)
+        }
+    };
+    (@one list_prompts) => {
+        fn list_prompts<'a>(&'a self, ctx: &'a $crate::CallContext) -> $crate::Answer<'a, std::sync::Arc<$crate::PromptList>> {
+            self.inner.list_prompts(ctx)
+        }
+    };
+    (@one get_prompt) => {
+        fn get_prompt<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::GetPrompt) -> $crate::Answer<'a, $crate::Reply> {
+            self.inner.get_prompt(ctx, request)
+        }
+    };
+    (@one complete) => {
+        fn complete<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::Complete) -> $crate::Answer<'a, $crate::Reply> {
+            self.inner.complete(ctx, request)
+        }
+    };
+}

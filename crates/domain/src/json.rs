@@ -1,0 +1,332 @@
+//! JSON that travels raw: text that has been validated once and is shared, sliced and re-assembled
+//! without ever becoming a tree. Key order, number spellings and unknown members survive.
+//! What the members of an MCP message mean is left to `vmcp-wire`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use bytestring::ByteString;
+use serde::de::{Deserialize, MapAccess, Visitor};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+/// One validated JSON value as text. Cloning shares the bytes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Json(ByteString);
+
+/// Why a text is not the JSON that was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct JsonError(#[from] serde_json::Error);
+
+impl Json {
+    /// Validates `text` as exactly one JSON value (surrounding white space is dropped).
+    ///
+    /// # Errors
+    /// When the text is not one JSON value.
+    pub fn parse(text: impl Into<ByteString>) -> Result<Self, JsonError> {
+        let text = text.into();
+        let raw: &RawValue = serde_json::from_str(&text)?;
+        Ok(Self(text.slice_ref(raw.get())))
+    }
+
+    /// Takes over a raw value that serde has already validated, sharing the bytes of `parent`.
+    ///
+    /// `raw` must have been borrowed from `parent`; a foreign value is copied instead.
+    #[must_use]
+    pub fn slice_of(parent: &ByteString, raw: &RawValue) -> Self {
+        let (outer, inner) = (
+            parent.as_bytes().as_ptr_range(),
+            raw.get().as_bytes().as_ptr_range(),
+        );
+        if outer.start <= inner.start && inner.end <= outer.end {
+            Self(parent.slice_ref(raw.get()))
+        } else {
+            Self(ByteString::from(raw.get()))
+        }
+    }
+
+    /// Writes `value` as JSON.
+    ///
+    /// # Errors
+    /// When the value has a form JSON cannot carry (a map with keys that are not strings, say).
+    pub fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Self, JsonError> {
+        Ok(Self(ByteString::from(serde_json::to_string(value)?)))
+    }
+
+    /// The JSON string literal of `text`.
+    #[must_use]
+    pub fn string(text: &str) -> Self {
+        Self::encode(text).unwrap_or_else(|_| Self(ByteString::from_static("\"\"")))
+    }
+
+    /// The JSON number of `value`.
+    #[must_use]
+    pub fn integer(value: i64) -> Self {
+        Self(ByteString::from(value.to_string()))
+    }
+
+    /// `true` or `false`.
+    #[must_use]
+    pub fn boolean(value: bool) -> Self {
+        Self(ByteString::from_static(if value { "true" } else { "false" }))
+    }
+
+    /// `{}`.
+    #[must_use]
+    pub fn empty_object() -> Self {
+        Self(ByteString::from_static("{}"))
+    }
+
+    /// The text of the value.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text of the value with its shared buffer.
+    #[must_use]
+    pub fn text(&self) -> &ByteString {
+        &self.0
+    }
+
+    /// Reads the value into a type, borrowing from the text where the type allows.
+    ///
+    /// # Errors
+    /// When the value does not have the type's form.
+    pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T, JsonError> {
+        Ok(serde_json::from_str(&self.0)?)
+    }
+
+    /// The members of the object, in order, values untouched.
+    ///
+    /// # Errors
+    /// When the value is not an object.
+    pub fn members(&self) -> Result<Members, JsonError> {
+        let parts: Parts<'_> = serde_json::from_str(&self.0)?;
+        let slice = |raw: &RawValue| Self::slice_of(&self.0, raw);
+        Ok(Members(
+            parts
+                .0
+                .into_iter()
+                .map(|(key, value)| (slice(key), slice(value)))
+                .collect(),
+        ))
+    }
+
+    /// The elements of the array, values untouched.
+    ///
+    /// # Errors
+    /// When the value is not an array.
+    pub fn elements(&self) -> Result<Vec<Self>, JsonError> {
+        let raw: Vec<&RawValue> = serde_json::from_str(&self.0)?;
+        Ok(raw.into_iter().map(|raw| Self::slice_of(&self.0, raw)).collect())
+    }
+
+    /// True for an object.
+    #[must_use]
+    pub fn is_object(&self) -> bool {
+        self.0.starts_with('{')
+    }
+
+    /// True for `null`.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        &*self.0 == "null"
+    }
+
+    /// The text of a JSON string, or `None` for any other value.
+    #[must_use]
+    pub fn to_text(&self) -> Option<String> {
+        self.0
+            .starts_with('"')
+            .then(|| self.decode::<String>().ok())
+            .flatten()
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw: Box<RawValue> = Box::deserialize(deserializer)?;
+        Ok(Self(ByteString::from(String::from(Box::<str>::from(raw)))))
+    }
+}
+
+/// The members of one JSON object, in the order they came, keys and values as raw text.
+///
+/// A key that occurs twice is kept twice, so that what came in goes out; [`Members::get`] finds the last,
+/// which is what common parsers take, and [`Members::set`] leaves exactly one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members(Vec<(Json, Json)>);
+
+impl Members {
+    /// No members.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The value under `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Json> {
+        self.0
+            .iter()
+            .rev()
+            .find(|(key, _)| key_is(key, name))
+            .map(|(_, value)| value)
+    }
+
+    /// Removes every member called `name` and returns the last one's value.
+    pub fn take(&mut self, name: &str) -> Option<Json> {
+        let mut taken = None;
+        self.0.retain(|(key, value)| {
+            let hit = key_is(key, name);
+            if hit {
+                taken = Some(value.clone());
+            }
+            !hit
+        });
+        taken
+    }
+
+    /// Puts `value` under `name`, in the place of the first member so called, else at the end.
+    pub fn set(&mut self, name: &str, value: Json) {
+        let Some(place) = self.0.iter().position(|(key, _)| key_is(key, name)) else {
+            self.0.push((Json::string(name), value));
+            return;
+        };
+        let mut index = 0;
+        self.0.retain(|(key, _)| {
+            let keep = index <= place || !key_is(key, name);
+            index += 1;
+            keep
+        });
+        if let Some(slot) = self.0.get_mut(place) {
+            slot.1 = value;
+        }
+    }
+
+    /// Keeps the members for which `keep` holds; it is given the decoded key and the value.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, &Json) -> bool) {
+        self.0.retain(|(key, value)| keep(&key_text(key), value));
+    }
+
+    /// The members in order, keys decoded.
+    pub fn iter(&self) -> impl Iterator<Item = (Cow<'_, str>, &Json)> {
+        self.0.iter().map(|(key, value)| (key_text(key), value))
+    }
+
+    /// How many members there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True when there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Appends the members to `out` as `"key":value` pairs separated by commas, without braces.
+    /// Returns whether anything was written.
+    pub fn write_pairs(&self, out: &mut Vec<u8>) -> bool {
+        for (index, (key, value)) in self.0.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(key.as_str().as_bytes());
+            out.push(b':');
+            out.extend_from_slice(value.as_str().as_bytes());
+        }
+        !self.0.is_empty()
+    }
+
+    /// The object as text.
+    #[must_use]
+    pub fn to_json(&self) -> Json {
+        let mut out = Vec::with_capacity(
+            2 + self
+                .0
+                .iter()
+                .map(|(k, v)| k.0.len() + v.0.len() + 2)
+                .sum::<usize>(),
+        );
+        out.push(b'{');
+        self.write_pairs(&mut out);
+        out.push(b'}');
+        Json(ByteString::try_from(out).unwrap_or_else(|_| ByteString::from_static("{}")))
+    }
+}
+
+impl FromIterator<(String, Json)> for Members {
+    fn from_iter<I: IntoIterator<Item = (String, Json)>>(pairs: I) -> Self {
+        Self(
+            pairs
+                .into_iter()
+                .map(|(key, value)| (Json::string(&key), value))
+                .collect(),
+        )
+    }
+}
+
+fn key_is(key: &Json, name: &str) -> bool {
+    let literal = key.as_str();
+    match literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(plain) if !plain.contains('\\') => plain == name,
+        Some(_) => key.to_text().is_some_and(|text| text == name),
+        None => false,
+    }
+}
+
+fn key_text(key: &Json) -> Cow<'_, str> {
+    match key
+        .as_str()
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+    {
+        Some(plain) if !plain.contains('\\') => Cow::Borrowed(plain),
+        _ => Cow::Owned(key.to_text().unwrap_or_default()),
+    }
+}
+
+/// An object split into raw keys and raw values, borrowed from the text.
+struct Parts<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PartsVisitor;
+        impl<'de> Visitor<'de> for PartsVisitor {
+            type Value = Parts<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut parts = Vec::with_capacity(8);
+                while let Some(part) = map.next_entry::<&RawValue, &RawValue>()? {
+                    parts.push(part);
+                }
+                Ok(Parts(parts))
+            }
+        }
+        deserializer.deserialize_map(PartsVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+//! The words of vmcp and the seam between its parts.
+//!
+//! Everything a layer may know about MCP stands here: names, requests, replies, the caller, the
+//! [`Gateway`] seam that every layer implements, the [`Backend`] contract that transports implement,
+//! and the [`ClientPort`] that leads back to the client. No I/O, no async runtime, no clock:
+//! how messages look on the wire is `vmcp-wire`'s, how they travel is `vmcp-edge`'s and `vmcp-backends`'.
+
+mod backend;
+mod caller;
+mod client_port;
+mod context;
+mod error;
+mod gateway;
+mod item;
+mod json;
+mod message;
+mod name;
+mod version;
+
+pub use backend::{
+    Backend, BackendEvent, BackendListener, BackendState, BackendStatus, Inventory, OfferedPrompt,
+    OfferedResource, OfferedTemplate, OfferedTool,
+};
+pub use caller::{Caller, Identity};
+pub use client_port::{AskError, ClientCapabilities, ClientPort, LogLevel, NoClient, Question, QuestionKind};
+pub use context::{CallContext, Origin};
+pub use error::{Cause, Error, RelayedError};
+pub use gateway::{
+    Answer, BoxFuture, Change, ChangeListener, Directory, Gateway, GatewayExt, Overview, SharedGateway,
+};
+pub use item::{
+    HintOverride, Prompt, PromptList, Resource, ResourceList, ResourceTemplate, Target, TemplateList, Tool,
+    ToolHints, ToolList, ToolOverride,
+};
+pub use json::{Json, JsonError, Members};
+pub use message::{
+    CallTool, Complete, CompletionSubject, Continuation, GetPrompt, ReadResource, Reply, Stage,
+};
+pub use name::{BackendId, BackendPromptName, BackendToolName, PromptName, ResourceUri, ToolName};
+pub use version::ProtocolVersion;

@@ -1,0 +1,116 @@
+//! Requests and replies as they cross the seam. Payloads are raw JSON; members that belong to one hop
+//! (`resultType`, reserved `_meta` keys, caching hints) have been taken off by `vmcp-wire` and are put on again there.
+
+use std::time::Duration;
+
+use crate::json::{Json, Members};
+use crate::name::{PromptName, ResourceUri, ToolName};
+
+/// What a client adds when it retries a request that needed input (2026-07-28, multi round-trip requests).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Continuation {
+    /// The client's answers, keyed as the questions were.
+    pub input_responses: Option<Json>,
+    /// The opaque state of the earlier round, as text.
+    pub request_state: Option<String>,
+}
+
+impl Continuation {
+    /// True for a first attempt, which carries neither.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.input_responses.is_none() && self.request_state.is_none()
+    }
+}
+
+/// `tools/call`.
+#[derive(Clone, Debug)]
+pub struct CallTool {
+    /// The advertised name.
+    pub name: ToolName,
+    /// The arguments object, if any was sent.
+    pub arguments: Option<Json>,
+    /// Answers of an earlier round.
+    pub continuation: Continuation,
+    /// Further parameters that the gateway does not know, to be passed on.
+    pub rest: Members,
+}
+
+/// `resources/read`.
+#[derive(Clone, Debug)]
+pub struct ReadResource {
+    /// The resource to read.
+    pub uri: ResourceUri,
+    /// Answers of an earlier round.
+    pub continuation: Continuation,
+    /// Further parameters that the gateway does not know, to be passed on.
+    pub rest: Members,
+}
+
+/// `prompts/get`.
+#[derive(Clone, Debug)]
+pub struct GetPrompt {
+    /// The advertised name.
+    pub name: PromptName,
+    /// The arguments object, if any was sent.
+    pub arguments: Option<Json>,
+    /// Answers of an earlier round.
+    pub continuation: Continuation,
+    /// Further parameters that the gateway does not know, to be passed on.
+    pub rest: Members,
+}
+
+/// What a completion is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompletionSubject {
+    /// An argument of a prompt.
+    Prompt(PromptName),
+    /// A variable of a resource template, by its URI template.
+    Template(ResourceUri),
+}
+
+/// `completion/complete`.
+#[derive(Clone, Debug)]
+pub struct Complete {
+    /// What is being completed.
+    pub subject: CompletionSubject,
+    /// Every parameter but the reference and `_meta`, as sent.
+    pub rest: Members,
+}
+
+/// How far a reply has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The request is done.
+    Complete,
+    /// The request needs input from the client and is to be retried with it (2026-07-28 only).
+    InputRequired,
+    /// A result type of an extension, passed on by name.
+    Extension(String),
+}
+
+/// The result object of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The result's members, without those that belong to one hop.
+    pub members: Members,
+    /// True for a tool that ran and failed (the result says so itself; this saves looking).
+    pub failed: bool,
+    /// How far the request has come.
+    pub stage: Stage,
+    /// How long the backend says the result stays fresh, where it said so.
+    pub fresh_for: Option<Duration>,
+}
+
+impl Reply {
+    /// A finished, successful reply.
+    #[must_use]
+    pub fn complete(members: Members) -> Self {
+        Self {
+            members,
+            failed: false,
+            stage: Stage::Complete,
+            fresh_for: None,
+        }
+    }
+}

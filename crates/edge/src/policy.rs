@@ -1,0 +1,87 @@
+//! The validated settings of the client edge. Built by `vmcp-gateway` from the command line and the config file.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmcp_domain::Identity;
+
+/// Everything the client edge needs to know.
+#[derive(Clone, Debug)]
+pub struct EdgePolicy {
+    /// The name and version the gateway introduces itself with.
+    pub server: ServerInfo,
+    /// Where HTTP is served.
+    pub listen: SocketAddr,
+    /// The path of the MCP endpoint, with its leading slash.
+    pub path: String,
+    /// Who callers are.
+    pub incoming: IncomingAuth,
+    /// Origins that browsers may call from, besides loopback ones on a loopback listener. `*` allows any.
+    pub allowed_origins: Vec<String>,
+    /// Host names the listener answers to, besides loopback ones. Empty on a non-loopback listener: any.
+    pub allowed_hosts: Vec<String>,
+    /// Client request headers that are passed to backends, in lower case.
+    pub passthrough_headers: Vec<String>,
+    /// The bounds of what a client may take.
+    pub limits: EdgeLimits,
+}
+
+/// How the gateway introduces itself.
+#[derive(Clone, Debug)]
+pub struct ServerInfo {
+    /// Its configured name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// Who callers are.
+#[derive(Clone, Debug)]
+pub enum IncomingAuth {
+    /// Nobody in particular.
+    Anonymous,
+    /// The operating-system user who runs the gateway.
+    Local(Arc<Identity>),
+}
+
+/// The bounds of what a client may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EdgeLimits {
+    /// The largest request body, in bytes.
+    pub body_bytes_max: usize,
+    /// The largest request head, in bytes.
+    pub head_bytes_max: usize,
+    /// How long a client may take to send a request head.
+    pub head_timeout: Duration,
+    /// How long a client may take to send a request body.
+    pub body_timeout: Duration,
+    /// How many items stand on one page of a list.
+    pub page_items_max: usize,
+    /// How many sessions there may be at once.
+    pub session_count_max: usize,
+    /// How long a session may lie idle.
+    pub session_idle_max: Duration,
+    /// How many requests may be in work at once, over all clients.
+    pub request_count_max: usize,
+    /// How long an idle stream may be silent before a comment is sent to keep it open.
+    pub keep_alive: Duration,
+    /// How long shutdown waits for calls to finish.
+    pub shutdown_grace: Duration,
+}
+
+impl EdgeLimits {
+    /// The reference's bounds where it has them.
+    pub const DEFAULT: Self = Self {
+        body_bytes_max: 8 << 20,
+        head_bytes_max: 1 << 20,
+        head_timeout: Duration::from_secs(10),
+        body_timeout: Duration::from_secs(30),
+        page_items_max: 1000,
+        session_count_max: 100_000,
+        session_idle_max: Duration::from_secs(30 * 60),
+        request_count_max: 10_000,
+        keep_alive: Duration::from_secs(30),
+        shutdown_grace: Duration::from_secs(10),
+    };
+}

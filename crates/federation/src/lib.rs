@@ -1,0 +1,6 @@
+//! Many backends seen as one: discovery, the catalogue, name conflicts, routing and exposure.
+//!
+//! It resolves what a client names to the backend and the name that really stand behind it.
+//! How a backend is reached is `vmcp-backends`'; who may call and how often is for the layers above.
+
+pub mod policy;

@@ -1,0 +1,128 @@
+//! The validated settings of federation: how clashing names are resolved, which tools are shown, and how
+//! they are renamed. Built by `vmcp-gateway` from the config file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use vmcp_domain::{BackendId, BackendToolName, ToolName, ToolOverride};
+
+/// How several backends become one list.
+#[derive(Clone, Debug)]
+pub struct AggregationPolicy {
+    /// What happens when two backends offer the same name.
+    pub conflicts: ConflictPolicy,
+    /// Whether backends without a [`ToolPolicy`] show their tools.
+    pub default_visibility: Visibility,
+    /// Hides every tool of every backend from clients.
+    pub exclude_all_tools: bool,
+    /// What is set for single backends.
+    pub backends: BTreeMap<BackendId, ToolPolicy>,
+}
+
+impl Default for AggregationPolicy {
+    fn default() -> Self {
+        Self {
+            conflicts: ConflictPolicy::Auto {
+                format: PrefixFormat::default(),
+            },
+            default_visibility: Visibility::Show,
+            exclude_all_tools: false,
+            backends: BTreeMap::new(),
+        }
+    }
+}
+
+/// What happens when names clash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConflictPolicy {
+    /// Every tool and prompt gets its backend's prefix.
+    Prefix {
+        /// How the prefix looks.
+        format: PrefixFormat,
+    },
+    /// The backend listed first keeps a clashing name; the others' tools of that name are dropped.
+    /// Tools that clash only among unlisted backends get a prefix.
+    Priority {
+        /// Backends, the strongest first.
+        order: Vec<BackendId>,
+        /// How the prefix looks where one is needed.
+        format: PrefixFormat,
+    },
+    /// A clash that no override resolves is an error.
+    Manual,
+    /// Only names that clash get a prefix.
+    Auto {
+        /// How the prefix looks.
+        format: PrefixFormat,
+    },
+}
+
+/// How a name is made from a backend and a tool: the placeholder `{workload}` becomes the backend's name,
+/// and the tool's own name follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixFormat(String);
+
+impl Default for PrefixFormat {
+    fn default() -> Self {
+        Self("{workload}_".to_owned())
+    }
+}
+
+/// Why a prefix format is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PrefixFormatError {
+    /// Without the placeholder every backend would get the same prefix.
+    #[error("the format must contain `{{workload}}`, or two backends would get the same prefix")]
+    MissingPlaceholder,
+}
+
+impl PrefixFormat {
+    /// Takes over a format.
+    ///
+    /// # Errors
+    /// When the placeholder `{workload}` is missing.
+    pub fn new(format: impl Into<String>) -> Result<Self, PrefixFormatError> {
+        let format = format.into();
+        if format.contains("{workload}") {
+            Ok(Self(format))
+        } else {
+            Err(PrefixFormatError::MissingPlaceholder)
+        }
+    }
+
+    /// The name of `tool` with the prefix of `backend`.
+    #[must_use]
+    pub fn apply(&self, backend: &BackendId, tool: &str) -> String {
+        let mut name = self.0.replace("{workload}", backend.as_str());
+        name.push_str(tool);
+        name
+    }
+}
+
+impl fmt::Display for PrefixFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether something is shown to clients when nothing more particular is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visibility {
+    /// Shown.
+    Show,
+    /// Hidden, and refused when called directly.
+    Hide,
+}
+
+/// What is set for the tools of one backend.
+#[derive(Clone, Debug, Default)]
+pub struct ToolPolicy {
+    /// Hides all of them.
+    pub exclude_all: bool,
+    /// Shows only these, by their name after overrides and before any prefix. `None` shows all.
+    pub filter: Option<BTreeSet<ToolName>>,
+    /// New names, by the backend's own name of the tool. Applied before conflicts are resolved.
+    pub renames: BTreeMap<BackendToolName, ToolName>,
+    /// New descriptions and annotations, by the backend's own name of the tool.
+    pub overrides: BTreeMap<BackendToolName, ToolOverride>,
+}
