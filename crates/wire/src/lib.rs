@@ -1,1 +1,17 @@
-//! placeholder
+//! MCP as bytes: the JSON-RPC envelope, what each protocol version adds to it, and the one table that says
+//! how every error is answered.
+//!
+//! Only this crate knows JSON-RPC, MCP member names and error codes. It does no I/O: `vmcp-edge` moves the bytes of
+//! clients ([`server`]), `vmcp-backends` those of backends ([`client`]).
+
+pub mod client;
+pub mod code;
+pub mod cursor;
+pub mod fault;
+pub mod header;
+pub mod jsonrpc;
+pub mod meta;
+pub mod method;
+pub mod offer;
+pub mod server;
+pub mod sse;

@@ -1,0 +1,139 @@
+//! Cursors of list pages: opaque, without state, bound to one verb, at most 512 characters.
+//! A cursor names the place after which to go on and a digest of the item there, so that a list that
+//! changed in between is resumed after the same item if it still exists.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// The longest cursor accepted, in characters.
+pub const CURSOR_CHARS_MAX: usize = 512;
+
+/// A cursor that was not made by us, or not for this verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid cursor")]
+pub struct InvalidCursor;
+
+/// One page of a list: which items stand on it, and the cursor that continues it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The items' places.
+    pub range: std::ops::Range<usize>,
+    /// The cursor of the next page, if there is one.
+    pub next: Option<String>,
+}
+
+/// Cuts the page that follows `cursor` out of a list of `count` items; `key` names an item by its place.
+///
+/// # Errors
+/// When the cursor is not one of ours for `verb`.
+pub fn page<'a>(
+    verb: &str,
+    cursor: Option<&str>,
+    count: usize,
+    page_items_max: usize,
+    key: impl Fn(usize) -> &'a str,
+) -> Result<Page, InvalidCursor> {
+    let start = match cursor {
+        None => 0,
+        Some(cursor) => {
+            let (after, digest) = read(verb, cursor)?;
+            let matches = |place: &usize| {
+                place
+                    .checked_sub(1)
+                    .is_some_and(|last| last < count && hash(key(last)) == digest)
+            };
+            Some(after)
+                .filter(matches)
+                .or_else(|| (1..=count).find(matches))
+                .unwrap_or(after.min(count))
+        }
+    };
+    let end = count.min(start.saturating_add(page_items_max.max(1)));
+    let next = (end < count && end > start).then(|| write(verb, end, hash(key(end - 1))));
+    Ok(Page {
+        range: start..end,
+        next,
+    })
+}
+
+fn write(verb: &str, after: usize, digest: u64) -> String {
+    URL_SAFE_NO_PAD.encode(format!("1:{verb}:{after:x}:{digest:x}"))
+}
+
+fn read(verb: &str, cursor: &str) -> Result<(usize, u64), InvalidCursor> {
+    if cursor.len() > CURSOR_CHARS_MAX {
+        return Err(InvalidCursor);
+    }
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| InvalidCursor)?;
+    let text = String::from_utf8(bytes).map_err(|_| InvalidCursor)?;
+    let mut parts = text.split(':');
+    let (version, for_verb) = (parts.next(), parts.next());
+    let (after, digest) = (
+        parts.next().ok_or(InvalidCursor)?,
+        parts.next().ok_or(InvalidCursor)?,
+    );
+    if version != Some("1") || for_verb != Some(verb) || parts.next().is_some() {
+        return Err(InvalidCursor);
+    }
+    Ok((
+        usize::from_str_radix(after, 16).map_err(|_| InvalidCursor)?,
+        u64::from_str_radix(digest, 16).map_err(|_| InvalidCursor)?,
+    ))
+}
+
+/// FNV-1a: a digest that is the same in every process and version, which the standard hasher does not promise.
+fn hash(key: &str) -> u64 {
+    key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn walk(keys: &[&str], size: usize) -> Vec<String> {
+        let (mut seen, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let page = page("tools", cursor.as_deref(), keys.len(), size, |place| keys[place]).unwrap();
+            seen.extend(keys[page.range].iter().map(ToString::to_string));
+            match page.next {
+                None => return seen,
+                Some(next) => cursor = Some(next),
+            }
+        }
+    }
+
+    #[test]
+    fn every_item_once() {
+        let keys = ["a", "b", "c", "d", "e"];
+        for size in 1..7 {
+            assert_eq!(walk(&keys, size), keys, "page size {size}");
+        }
+        assert_eq!(walk(&[], 3), Vec::<String>::new());
+    }
+
+    #[test]
+    fn resumes_after_the_same_item_when_the_list_moved() {
+        let next = page("tools", None, 4, 2, |place| ["a", "b", "c", "d"][place])
+            .unwrap()
+            .next
+            .unwrap();
+        let moved = ["new", "a", "b", "c", "d"];
+        let page = page("tools", Some(&next), 5, 9, |place| moved[place]).unwrap();
+        assert_eq!(&moved[page.range], ["c", "d"]);
+    }
+
+    #[test]
+    fn foreign_cursors_are_refused() {
+        let next = page("tools", None, 2, 1, |_| "k").unwrap().next.unwrap();
+        assert_eq!(page("prompts", Some(&next), 2, 1, |_| "k"), Err(InvalidCursor));
+        for bad in ["", "???", "MTp0b29sczox", &"a".repeat(513), "MTp0b29sczoxOjE6eA"] {
+            assert_eq!(
+                page("tools", Some(bad), 2, 1, |_| "k"),
+                Err(InvalidCursor),
+                "{bad}"
+            );
+        }
+    }
+}

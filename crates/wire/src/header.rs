@@ -1,0 +1,137 @@
+//! HTTP headers that repeat parts of the body (2026-07-28, Streamable HTTP, "Request Metadata"), and those of the
+//! session era. Values are compared after decoding; a mismatch is refused.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// The revision a request speaks.
+pub const PROTOCOL_VERSION: &str = "mcp-protocol-version";
+/// The method, repeated (2026-07-28).
+pub const METHOD: &str = "mcp-method";
+/// The tool, prompt or resource, repeated (2026-07-28).
+pub const NAME: &str = "mcp-name";
+/// The session (2025-11-25 and older).
+pub const SESSION_ID: &str = "mcp-session-id";
+/// Where a stream broke off (2025-11-25 and older).
+pub const LAST_EVENT_ID: &str = "last-event-id";
+/// The start of headers that repeat arguments (2026-07-28).
+pub const PARAM_PREFIX: &str = "mcp-param-";
+
+const SENTINEL_START: &str = "=?base64?";
+const SENTINEL_END: &str = "?=";
+
+/// What is wrong with a header.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderFault {
+    /// It has to be there.
+    #[error("Header mismatch: the {0} header is required")]
+    Missing(&'static str),
+    /// It has bytes that a header value must not have, or a broken base64 form.
+    #[error("Header mismatch: the {0} header has invalid characters")]
+    Malformed(&'static str),
+    /// It says something else than the body.
+    #[error("Header mismatch: {header} header value '{found}' does not match body value '{expected}'")]
+    Differs {
+        /// Which header.
+        header: &'static str,
+        /// What it says.
+        found: String,
+        /// What the body says.
+        expected: String,
+    },
+}
+
+/// Writes a value so that it survives as a header: as it is when it is plain, else in the base64 form.
+#[must_use]
+pub fn encode(value: &str) -> Cow<'_, str> {
+    let safe = value
+        .bytes()
+        .all(|byte| byte == b'\t' || (0x20..=0x7e).contains(&byte))
+        && value.trim_matches([' ', '\t']).len() == value.len()
+        && !(value.starts_with(SENTINEL_START) && value.ends_with(SENTINEL_END));
+    if safe {
+        Cow::Borrowed(value)
+    } else {
+        Cow::Owned(format!(
+            "{SENTINEL_START}{}{SENTINEL_END}",
+            STANDARD.encode(value)
+        ))
+    }
+}
+
+/// Reads a header value back. `None` when it has invalid bytes or a broken base64 form.
+#[must_use]
+pub fn decode(value: &[u8]) -> Option<Cow<'_, str>> {
+    let text = std::str::from_utf8(value).ok()?;
+    if !text
+        .bytes()
+        .all(|byte| byte == b'\t' || (0x20..=0x7e).contains(&byte))
+    {
+        return None;
+    }
+    match text
+        .strip_prefix(SENTINEL_START)
+        .and_then(|rest| rest.strip_suffix(SENTINEL_END))
+    {
+        None => Some(Cow::Borrowed(text)),
+        Some(encoded) => Some(Cow::Owned(
+            String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?,
+        )),
+    }
+}
+
+/// Holds one required header against the body's value.
+///
+/// # Errors
+/// When the header is missing, malformed or says something else.
+pub fn check(header: &'static str, found: Option<&[u8]>, expected: &str) -> Result<(), HeaderFault> {
+    let found = decode(found.ok_or(HeaderFault::Missing(header))?).ok_or(HeaderFault::Malformed(header))?;
+    if found == expected {
+        Ok(())
+    } else {
+        Err(HeaderFault::Differs {
+            header,
+            found: found.into_owned(),
+            expected: expected.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_specification_s_examples() {
+        for (value, header) in [
+            ("us-west1", "us-west1"),
+            ("Hello, 世界", "=?base64?SGVsbG8sIOS4lueVjA==?="),
+            (" padded ", "=?base64?IHBhZGRlZCA=?="),
+            ("line1\nline2", "=?base64?bGluZTEKbGluZTI=?="),
+            ("=?base64?literal?=", "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?="),
+        ] {
+            assert_eq!(encode(value), header);
+            assert_eq!(decode(header.as_bytes()).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn broken_values_are_refused() {
+        assert_eq!(check(NAME, None, "x"), Err(HeaderFault::Missing(NAME)));
+        assert_eq!(
+            check(NAME, Some(b"=?base64?***?="), "x"),
+            Err(HeaderFault::Malformed(NAME))
+        );
+        assert_eq!(
+            check(NAME, Some("é".as_bytes()), "é"),
+            Err(HeaderFault::Malformed(NAME))
+        );
+        assert!(matches!(
+            check(NAME, Some(b"y"), "x"),
+            Err(HeaderFault::Differs { .. })
+        ));
+        assert_eq!(check(NAME, Some(b"=?base64?eA==?="), "x"), Ok(()));
+    }
+}

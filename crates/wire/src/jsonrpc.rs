@@ -1,0 +1,319 @@
+//! The JSON-RPC 2.0 envelope: one message in, one message out, parameters and results untouched.
+
+use std::borrow::Cow;
+
+use bytestring::ByteString;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use vmcp_domain::{Json, Members};
+
+/// The deepest nesting of arrays and objects taken from a peer.
+pub const DEPTH_MAX: usize = 128;
+
+/// The identifier of a request: a string or a number, kept as it was spelled.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Id(Json);
+
+impl Id {
+    /// A number of our own.
+    #[must_use]
+    pub fn number(value: u64) -> Self {
+        Self(Json::integer(i64::try_from(value).unwrap_or(i64::MAX)))
+    }
+
+    /// Takes over a value that is a string or a number.
+    #[must_use]
+    pub fn from_json(json: Json) -> Option<Self> {
+        let first = json.as_str().bytes().next()?;
+        (first == b'"' || first == b'-' || first.is_ascii_digit()).then_some(Self(json))
+    }
+
+    /// The identifier as JSON.
+    #[must_use]
+    pub fn as_json(&self) -> &Json {
+        &self.0
+    }
+
+    /// The number, for identifiers that we made.
+    #[must_use]
+    pub fn as_number(&self) -> Option<u64> {
+        self.0.as_str().parse().ok()
+    }
+}
+
+/// A JSON-RPC error object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RpcError {
+    /// The code.
+    pub code: i64,
+    /// The message.
+    pub message: String,
+    /// Further data.
+    pub data: Option<Json>,
+}
+
+impl RpcError {
+    /// An error without data.
+    pub fn new(code: i64, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            data: None,
+        }
+    }
+}
+
+/// One message of a peer.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// A request, to be answered under its identifier.
+    Request {
+        /// Its identifier.
+        id: Id,
+        /// Its method.
+        method: ByteString,
+        /// Its parameters.
+        params: Option<Json>,
+    },
+    /// A notification, never answered.
+    Notification {
+        /// Its method.
+        method: ByteString,
+        /// Its parameters.
+        params: Option<Json>,
+    },
+    /// The answer to a request of ours.
+    Response {
+        /// The request's identifier; absent when the peer could not read it.
+        id: Option<Id>,
+        /// The result or the error.
+        outcome: Result<Json, RpcError>,
+    },
+}
+
+/// Why a text is not one message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseFault {
+    /// Not JSON at all.
+    #[error("the body is not valid JSON: {0}")]
+    NotJson(String),
+    /// Nested deeper than [`DEPTH_MAX`].
+    #[error("the body is nested deeper than {DEPTH_MAX} levels")]
+    TooDeep,
+    /// An array of messages; batches are not part of the protocol since 2025-06-18.
+    #[error("batches of messages are not supported; send one message per request")]
+    Batch,
+    /// JSON, but not a message.
+    #[error("the body is not a JSON-RPC 2.0 message: {0}")]
+    NotAMessage(&'static str),
+}
+
+impl ParseFault {
+    /// The code the fault is answered with.
+    #[must_use]
+    pub fn code(&self) -> i64 {
+        match self {
+            Self::NotJson(_) => crate::code::PARSE_ERROR,
+            Self::TooDeep | Self::Batch | Self::NotAMessage(_) => crate::code::INVALID_REQUEST,
+        }
+    }
+}
+
+/// Borrows where it can; a bare `Option<Cow>` field would always copy.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    jsonrpc: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    method: Option<Text<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    params: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    error: Option<&'a RawValue>,
+}
+
+/// Tells `null` from absent: serde would read both as `None`.
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+#[derive(Deserialize)]
+struct ErrorObject {
+    code: i64,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    data: Option<Json>,
+}
+
+/// Reads one message.
+///
+/// # Errors
+/// When the text is not one JSON-RPC 2.0 message; see [`ParseFault`].
+pub fn parse(text: &ByteString) -> Result<Message, ParseFault> {
+    if !depth_within(text.as_bytes(), DEPTH_MAX) {
+        return Err(ParseFault::TooDeep);
+    }
+    if text.trim_ascii_start().starts_with('[') {
+        return match Json::parse(text.clone()) {
+            Ok(_) => Err(ParseFault::Batch),
+            Err(error) => Err(ParseFault::NotJson(error.to_string())),
+        };
+    }
+    let envelope: Envelope<'_> = match serde_json::from_str(text) {
+        Ok(envelope) => envelope,
+        Err(error) if error.is_data() => {
+            return Err(ParseFault::NotAMessage(
+                "it must be an object with string members `jsonrpc` and `method`",
+            ));
+        }
+        Err(error) => return Err(ParseFault::NotJson(error.to_string())),
+    };
+    if envelope.jsonrpc.is_none_or(|Text(version)| version != "2.0") {
+        return Err(ParseFault::NotAMessage("`jsonrpc` must be \"2.0\""));
+    }
+    let slice = |raw: &RawValue| Json::slice_of(text, raw);
+    let id = match envelope.id {
+        None => None,
+        Some(raw) => Some(
+            Id::from_json(slice(raw)).ok_or(ParseFault::NotAMessage("`id` must be a string or a number")),
+        ),
+    };
+    if let Some(Text(method)) = envelope.method {
+        let method = match method {
+            Cow::Borrowed(method) => text.slice_ref(method),
+            Cow::Owned(method) => ByteString::from(method),
+        };
+        let params = envelope.params.map(slice);
+        return match id.transpose()? {
+            Some(id) => Ok(Message::Request { id, method, params }),
+            None => Ok(Message::Notification { method, params }),
+        };
+    }
+    let outcome = match (envelope.result, envelope.error) {
+        (Some(result), None) => Ok(slice(result)),
+        (None, Some(error)) => Err(read_error(error)?),
+        (Some(_), Some(_)) => return Err(ParseFault::NotAMessage("it has both `result` and `error`")),
+        (None, None) => return Err(ParseFault::NotAMessage("it has no `method`, `result` or `error`")),
+    };
+    // A peer that could not read our identifier answers with `null` or none.
+    Ok(Message::Response {
+        id: id.and_then(Result::ok),
+        outcome,
+    })
+}
+
+fn read_error(raw: &RawValue) -> Result<RpcError, ParseFault> {
+    let object: ErrorObject = serde_json::from_str(raw.get())
+        .map_err(|_| ParseFault::NotAMessage("`error` must be an object with an integer `code`"))?;
+    Ok(RpcError {
+        code: object.code,
+        message: object.message,
+        data: object.data,
+    })
+}
+
+/// True when brackets outside strings never nest deeper than `depth_max`. One pass, no recursion, no allocation.
+#[must_use]
+pub fn depth_within(text: &[u8], depth_max: usize) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > depth_max {
+                    return false;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    true
+}
+
+/// A request as bytes.
+#[must_use]
+pub fn request(id: &Id, method: &str, params: &Json) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + method.len() + params.as_str().len());
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    out.extend_from_slice(id.0.as_str().as_bytes());
+    write_method(&mut out, method, params);
+    out
+}
+
+/// A notification as bytes.
+#[must_use]
+pub fn notification(method: &str, params: &Members) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
+    if params.is_empty() {
+        out.extend_from_slice(b",\"method\":");
+        out.extend_from_slice(Json::string(method).as_str().as_bytes());
+        out.push(b'}');
+    } else {
+        write_method(&mut out, method, &params.to_json());
+    }
+    out
+}
+
+fn write_method(out: &mut Vec<u8>, method: &str, params: &Json) {
+    out.extend_from_slice(b",\"method\":");
+    out.extend_from_slice(Json::string(method).as_str().as_bytes());
+    out.extend_from_slice(b",\"params\":");
+    out.extend_from_slice(params.as_str().as_bytes());
+    out.push(b'}');
+}
+
+/// A result as bytes; `write` appends the result value.
+#[must_use]
+pub fn result(id: &Id, size_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + size_hint);
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    out.extend_from_slice(id.0.as_str().as_bytes());
+    out.extend_from_slice(b",\"result\":");
+    write(&mut out);
+    out.push(b'}');
+    out
+}
+
+/// An error answer as bytes. Without an identifier the member is left out, as the specification has it.
+#[must_use]
+pub fn error(id: Option<&Id>, error: &RpcError) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128 + error.message.len());
+    out.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
+    if let Some(id) = id {
+        out.extend_from_slice(b",\"id\":");
+        out.extend_from_slice(id.0.as_str().as_bytes());
+    }
+    out.extend_from_slice(b",\"error\":{\"code\":");
+    out.extend_from_slice(error.code.to_string().as_bytes());
+    out.extend_from_slice(b",\"message\":");
+    out.extend_from_slice(Json::string(&error.message).as_str().as_bytes());
+    if let Some(data) = &error.data {
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(data.as_str().as_bytes());
+    }
+    out.extend_from_slice(b"}}");
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! `_meta`: which keys belong to one hop and are rewritten there, and which travel.
+//! Source: 2026-07-28, Overview, "`_meta`".
+
+use vmcp_domain::{Json, Members};
+
+/// The member's own name.
+pub const META: &str = "_meta";
+/// The revision a request speaks.
+pub const PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+/// Who the client is.
+pub const CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+/// What the client can do.
+pub const CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+/// The least severe log message the client wants.
+pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+/// Who the server is.
+pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+/// Which subscription a notification belongs to.
+pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
+/// Asks for progress.
+pub const PROGRESS_TOKEN: &str = "progressToken";
+
+/// The keys that are rewritten at every hop.
+const HOP_KEYS: [&str; 7] = [
+    PROTOCOL_VERSION,
+    CLIENT_INFO,
+    CLIENT_CAPABILITIES,
+    LOG_LEVEL,
+    SERVER_INFO,
+    SUBSCRIPTION_ID,
+    PROGRESS_TOKEN,
+];
+
+/// The namespace the specification keeps for itself.
+const RESERVED_PREFIX: &str = "io.modelcontextprotocol/";
+
+/// A `_meta` object taken apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// Members of this hop only, under their own names.
+    pub hop: Members,
+    /// Members that travel on.
+    pub travelling: Members,
+}
+
+/// Takes `_meta` out of parameters or of a result and splits it. Something that is not an object counts as empty
+/// and is reported as `Err`.
+///
+/// # Errors
+/// When `_meta` is there but not an object; nothing of it is kept.
+pub fn take(members: &mut Members) -> Result<Meta, ()> {
+    let Some(json) = members.take(META) else {
+        return Ok(Meta::default());
+    };
+    let all = json.members().map_err(|_| ())?;
+    let (mut hop, mut travelling) = (Members::new(), Members::new());
+    for (key, value) in all.iter() {
+        let side = if HOP_KEYS.contains(&&*key) {
+            &mut hop
+        } else {
+            &mut travelling
+        };
+        side.set(&key, value.clone());
+    }
+    Ok(Meta { hop, travelling })
+}
+
+/// Removes the keys that mean nothing to a peer of the session era: everything in the reserved namespace.
+pub fn strip_reserved(meta: &mut Members) {
+    meta.retain(|key, _| !key.starts_with(RESERVED_PREFIX));
+}
+
+/// Puts `_meta` onto parameters or a result, unless there is nothing to put.
+pub fn put(members: &mut Members, meta: &Members) {
+    if !meta.is_empty() {
+        members.set(META, meta.to_json());
+    }
+}
+
+/// The `{"name":…,"version":…}` object both `clientInfo` and `serverInfo` are.
+#[must_use]
+pub fn implementation(name: &str, version: &str) -> Json {
+    [
+        ("name".to_owned(), Json::string(name)),
+        ("version".to_owned(), Json::string(version)),
+    ]
+    .into_iter()
+    .collect::<Members>()
+    .to_json()
+}

@@ -1,0 +1,59 @@
+//! Method names, as the specification writes them.
+
+/// `initialize` (2025-11-25 and older).
+pub const INITIALIZE: &str = "initialize";
+/// `ping` (2025-11-25 and older).
+pub const PING: &str = "ping";
+/// `server/discover` (2026-07-28).
+pub const DISCOVER: &str = "server/discover";
+/// `tools/list`.
+pub const TOOLS_LIST: &str = "tools/list";
+/// `tools/call`.
+pub const TOOLS_CALL: &str = "tools/call";
+/// `resources/list`.
+pub const RESOURCES_LIST: &str = "resources/list";
+/// `resources/templates/list`.
+pub const TEMPLATES_LIST: &str = "resources/templates/list";
+/// `resources/read`.
+pub const RESOURCES_READ: &str = "resources/read";
+/// `resources/subscribe` (2025-11-25 and older).
+pub const RESOURCES_SUBSCRIBE: &str = "resources/subscribe";
+/// `resources/unsubscribe` (2025-11-25 and older).
+pub const RESOURCES_UNSUBSCRIBE: &str = "resources/unsubscribe";
+/// `prompts/list`.
+pub const PROMPTS_LIST: &str = "prompts/list";
+/// `prompts/get`.
+pub const PROMPTS_GET: &str = "prompts/get";
+/// `completion/complete`.
+pub const COMPLETE: &str = "completion/complete";
+/// `logging/setLevel` (2025-11-25 and older).
+pub const SET_LEVEL: &str = "logging/setLevel";
+/// `subscriptions/listen` (2026-07-28).
+pub const LISTEN: &str = "subscriptions/listen";
+/// `elicitation/create`.
+pub const ELICITATION: &str = "elicitation/create";
+/// `sampling/createMessage`.
+pub const SAMPLING: &str = "sampling/createMessage";
+/// `roots/list`.
+pub const ROOTS: &str = "roots/list";
+
+/// `notifications/initialized`.
+pub const INITIALIZED: &str = "notifications/initialized";
+/// `notifications/cancelled`.
+pub const CANCELLED: &str = "notifications/cancelled";
+/// `notifications/progress`.
+pub const PROGRESS: &str = "notifications/progress";
+/// `notifications/message`.
+pub const LOG_MESSAGE: &str = "notifications/message";
+/// `notifications/tools/list_changed`.
+pub const TOOLS_CHANGED: &str = "notifications/tools/list_changed";
+/// `notifications/resources/list_changed`.
+pub const RESOURCES_CHANGED: &str = "notifications/resources/list_changed";
+/// `notifications/prompts/list_changed`.
+pub const PROMPTS_CHANGED: &str = "notifications/prompts/list_changed";
+/// `notifications/resources/updated`.
+pub const RESOURCE_UPDATED: &str = "notifications/resources/updated";
+/// `notifications/roots/list_changed`.
+pub const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
+/// `notifications/subscriptions/acknowledged` (2026-07-28).
+pub const LISTEN_ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";

@@ -1,0 +1,471 @@
+//! Requests and notifications of clients, read for one protocol version.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use vmcp_domain::{
+    CallTool, Complete, CompletionSubject, Continuation, GetPrompt, Json, LogLevel, Members, ProtocolVersion,
+    ReadResource, ResourceUri,
+};
+
+use crate::code;
+use crate::jsonrpc::{Id, RpcError};
+use crate::{meta, method};
+
+/// Which rules a request is read by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// The session era; the version is the header's, if it had one.
+    Session(Option<ProtocolVersion>),
+    /// 2026-07-28.
+    Stateless,
+    /// A version nobody here knows.
+    Unknown(String),
+}
+
+/// Finds out which revision a request speaks, from its header and its body
+/// (2026-07-28, Versioning, "Backward Compatibility with Initialization-Based Versions").
+///
+/// `initialize` always opens the session era; an explicit header wins over stray `_meta` keys.
+#[must_use]
+pub fn speaks(header: Option<&str>, method: &str, params: Option<&Json>) -> Speaks {
+    if method == method::INITIALIZE {
+        return Speaks::Session(None);
+    }
+    match header.map(|date| (date, ProtocolVersion::parse(date))) {
+        Some((_, Some(version))) if version.has_sessions() => Speaks::Session(Some(version)),
+        Some((_, Some(_))) => Speaks::Stateless,
+        Some((date, None)) => Speaks::Unknown(date.to_owned()),
+        None if has_request_meta(params) => Speaks::Stateless,
+        None => Speaks::Session(None),
+    }
+}
+
+fn has_request_meta(params: Option<&Json>) -> bool {
+    #[derive(Deserialize)]
+    struct Probe {
+        #[serde(rename = "_meta", default)]
+        meta: Option<Json>,
+    }
+    let Some(Probe { meta: Some(meta) }) = params.and_then(|params| params.decode().ok()) else {
+        return false;
+    };
+    meta.members().is_ok_and(|meta| {
+        [
+            meta::PROTOCOL_VERSION,
+            meta::CLIENT_INFO,
+            meta::CLIENT_CAPABILITIES,
+        ]
+        .iter()
+        .any(|key| meta.get(key).is_some())
+    })
+}
+
+/// What the client asks.
+#[derive(Clone, Debug)]
+pub enum ClientRequest {
+    /// Open a session.
+    Initialize(Initialize),
+    /// Are you there?
+    Ping,
+    /// Who are you?
+    Discover,
+    /// List tools, from a cursor on.
+    ListTools(Option<String>),
+    /// Call a tool.
+    CallTool(CallTool),
+    /// List resources, from a cursor on.
+    ListResources(Option<String>),
+    /// List resource templates, from a cursor on.
+    ListResourceTemplates(Option<String>),
+    /// Read a resource.
+    ReadResource(ReadResource),
+    /// List prompts, from a cursor on.
+    ListPrompts(Option<String>),
+    /// Fill in a prompt.
+    GetPrompt(GetPrompt),
+    /// Complete an argument.
+    Complete(Complete),
+    /// Send log messages from this severity up.
+    SetLogLevel(LogLevel),
+    /// Tell of changes of a resource.
+    Subscribe(ResourceUri),
+    /// Stop telling of changes of a resource.
+    Unsubscribe(ResourceUri),
+    /// Open a stream of changes.
+    Listen(ListenFilter),
+}
+
+/// The parameters of `initialize`.
+#[derive(Clone, Debug)]
+pub struct Initialize {
+    /// The version the client would like.
+    pub version: String,
+    /// What the client can do.
+    pub capabilities: Members,
+    /// Who the client says it is.
+    pub client_info: Option<Json>,
+}
+
+/// Which changes a client wants to hear of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ListenFilter {
+    /// Changes of the list of tools.
+    pub tools_list_changed: bool,
+    /// Changes of the list of prompts.
+    pub prompts_list_changed: bool,
+    /// Changes of the list of resources.
+    pub resources_list_changed: bool,
+    /// Resources whose content is watched.
+    pub resource_subscriptions: Vec<String>,
+}
+
+/// What a request's `_meta` says to this hop, and what travels on.
+#[derive(Clone, Debug, Default)]
+pub struct RequestHead {
+    /// The revision named in the body (2026-07-28).
+    pub version: Option<String>,
+    /// What the client can do (2026-07-28; the session knows it in the session era).
+    pub capabilities: Option<Members>,
+    /// The least severe log message wanted (2026-07-28).
+    pub log_level: Option<LogLevel>,
+    /// The token progress is reported under.
+    pub progress_token: Option<Json>,
+    /// The members that travel.
+    pub travelling: Members,
+}
+
+/// Why a request is not served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestFault {
+    /// The method does not exist in this revision.
+    #[error("method `{0}` not found")]
+    UnknownMethod(String),
+    /// The parameters are wrong.
+    #[error("{0}")]
+    InvalidParams(String),
+    /// The revision is not served.
+    #[error("Unsupported protocol version")]
+    UnsupportedVersion(String),
+}
+
+impl RequestFault {
+    /// The HTTP status and the error the fault is answered with.
+    #[must_use]
+    pub fn answer(&self, version: ProtocolVersion) -> (u16, RpcError) {
+        let stateless = !version.has_sessions();
+        match self {
+            Self::UnknownMethod(_) => (
+                if stateless { 404 } else { 200 },
+                RpcError::new(code::METHOD_NOT_FOUND, self.to_string()),
+            ),
+            Self::InvalidParams(_) => (
+                if stateless { 400 } else { 200 },
+                RpcError::new(code::INVALID_PARAMS, self.to_string()),
+            ),
+            Self::UnsupportedVersion(requested) => {
+                let supported: Vec<&str> = super::answered_versions()
+                    .iter()
+                    .map(|version| version.as_str())
+                    .collect();
+                let data: Members = [
+                    (
+                        "supported".to_owned(),
+                        Json::encode(&supported).unwrap_or_else(|_| Json::empty_object()),
+                    ),
+                    ("requested".to_owned(), Json::string(requested)),
+                ]
+                .into_iter()
+                .collect();
+                let mut error = RpcError::new(code::UNSUPPORTED_VERSION, self.to_string());
+                error.data = Some(data.to_json());
+                (400, error)
+            }
+        }
+    }
+}
+
+fn invalid(text: impl Into<String>) -> RequestFault {
+    RequestFault::InvalidParams(text.into())
+}
+
+/// Reads a request of a client that speaks `version`.
+///
+/// # Errors
+/// When the method does not exist in that revision or the parameters are wrong.
+pub fn read_request(
+    version: ProtocolVersion,
+    name: &str,
+    params: Option<&Json>,
+) -> Result<(ClientRequest, RequestHead), RequestFault> {
+    let mut params = match params {
+        None => Members::new(),
+        Some(params) => params
+            .members()
+            .map_err(|_| invalid("`params` must be an object"))?,
+    };
+    let head = read_head(&mut params)?;
+    if !version.has_sessions() {
+        check_head(&head)?;
+    }
+    let request = match name {
+        method::TOOLS_LIST => ClientRequest::ListTools(cursor(&params)?),
+        method::TOOLS_CALL => ClientRequest::CallTool(read_call(params)?),
+        method::RESOURCES_LIST => ClientRequest::ListResources(cursor(&params)?),
+        method::TEMPLATES_LIST => ClientRequest::ListResourceTemplates(cursor(&params)?),
+        method::RESOURCES_READ => {
+            let uri = text(&mut params, "uri")?.into();
+            let continuation = read_continuation(&mut params)?;
+            ClientRequest::ReadResource(ReadResource {
+                uri,
+                continuation,
+                rest: params,
+            })
+        }
+        method::PROMPTS_LIST => ClientRequest::ListPrompts(cursor(&params)?),
+        method::PROMPTS_GET => {
+            let name = text(&mut params, "name")?.into();
+            let arguments = object(&mut params, "arguments")?;
+            let continuation = read_continuation(&mut params)?;
+            ClientRequest::GetPrompt(GetPrompt {
+                name,
+                arguments,
+                continuation,
+                rest: params,
+            })
+        }
+        method::COMPLETE => ClientRequest::Complete(read_complete(params)?),
+        method::PING => ClientRequest::Ping,
+        method::DISCOVER => ClientRequest::Discover,
+        _ => return read_era_request(version, name, params).map(|request| (request, head)),
+    };
+    Ok((request, head))
+}
+
+/// Methods that exist in one era only.
+fn read_era_request(
+    version: ProtocolVersion,
+    name: &str,
+    mut params: Members,
+) -> Result<ClientRequest, RequestFault> {
+    match (name, version.has_sessions()) {
+        (method::INITIALIZE, true) => {
+            let version = text(&mut params, "protocolVersion")?;
+            let capabilities = params.take("capabilities").map(|json| json.members()).transpose();
+            let capabilities = capabilities
+                .map_err(|_| invalid("`capabilities` must be an object"))?
+                .unwrap_or_default();
+            Ok(ClientRequest::Initialize(Initialize {
+                version,
+                capabilities,
+                client_info: params.take("clientInfo"),
+            }))
+        }
+        (method::SET_LEVEL, true) => {
+            let level = text(&mut params, "level")?;
+            let level =
+                LogLevel::parse(&level).ok_or_else(|| invalid(format!("`level` must not be \"{level}\"")))?;
+            Ok(ClientRequest::SetLogLevel(level))
+        }
+        (method::RESOURCES_SUBSCRIBE, true) => Ok(ClientRequest::Subscribe(text(&mut params, "uri")?.into())),
+        (method::RESOURCES_UNSUBSCRIBE, true) => {
+            Ok(ClientRequest::Unsubscribe(text(&mut params, "uri")?.into()))
+        }
+        (method::LISTEN, false) => {
+            let filter = params
+                .take("notifications")
+                .ok_or_else(|| invalid("`notifications` is required"))?;
+            let filter = filter
+                .decode()
+                .map_err(|error| invalid(format!("`notifications`: {error}")))?;
+            Ok(ClientRequest::Listen(filter))
+        }
+        _ => Err(RequestFault::UnknownMethod(name.to_owned())),
+    }
+}
+
+fn read_head(params: &mut Members) -> Result<RequestHead, RequestFault> {
+    let meta = meta::take(params).map_err(|()| invalid("`_meta` must be an object"))?;
+    let hop = &meta.hop;
+    let capabilities = match hop.get(meta::CLIENT_CAPABILITIES) {
+        None => None,
+        Some(json) => Some(
+            json.members()
+                .map_err(|_| invalid(format!("`{}` must be an object", meta::CLIENT_CAPABILITIES)))?,
+        ),
+    };
+    let progress_token = hop.get(meta::PROGRESS_TOKEN).cloned();
+    if progress_token
+        .as_ref()
+        .is_some_and(|token| Id::from_json(token.clone()).is_none())
+    {
+        return Err(invalid("`progressToken` must be a string or a number"));
+    }
+    Ok(RequestHead {
+        version: hop.get(meta::PROTOCOL_VERSION).and_then(Json::to_text),
+        capabilities,
+        log_level: hop
+            .get(meta::LOG_LEVEL)
+            .and_then(Json::to_text)
+            .as_deref()
+            .and_then(LogLevel::parse),
+        progress_token,
+        travelling: meta.travelling,
+    })
+}
+
+/// What every request of 2026-07-28 has to carry in its body.
+fn check_head(head: &RequestHead) -> Result<(), RequestFault> {
+    match &head.version {
+        None => return Err(invalid(format!("`_meta` must have `{}`", meta::PROTOCOL_VERSION))),
+        Some(date) if ProtocolVersion::parse(date).is_none_or(ProtocolVersion::has_sessions) => {
+            return Err(RequestFault::UnsupportedVersion(date.clone()));
+        }
+        Some(_) => {}
+    }
+    if head.capabilities.is_none() {
+        return Err(invalid(format!(
+            "`_meta` must have `{}`",
+            meta::CLIENT_CAPABILITIES
+        )));
+    }
+    Ok(())
+}
+
+fn read_call(mut params: Members) -> Result<CallTool, RequestFault> {
+    Ok(CallTool {
+        name: text(&mut params, "name")?.into(),
+        arguments: object(&mut params, "arguments")?,
+        continuation: read_continuation(&mut params)?,
+        rest: params,
+    })
+}
+
+fn read_continuation(params: &mut Members) -> Result<Continuation, RequestFault> {
+    let request_state = match params.take("requestState") {
+        None => None,
+        Some(json) => Some(
+            json.to_text()
+                .ok_or_else(|| invalid("`requestState` must be a string"))?,
+        ),
+    };
+    Ok(Continuation {
+        input_responses: object(params, "inputResponses")?,
+        request_state,
+    })
+}
+
+fn read_complete(mut params: Members) -> Result<Complete, RequestFault> {
+    #[derive(Deserialize)]
+    struct Reference<'a> {
+        #[serde(rename = "type", borrow)]
+        kind: Cow<'a, str>,
+        #[serde(borrow, default)]
+        name: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        uri: Option<Cow<'a, str>>,
+    }
+    let json = params.take("ref").ok_or_else(|| invalid("`ref` is required"))?;
+    let reference: Reference<'_> = json
+        .decode()
+        .map_err(|error| invalid(format!("`ref`: {error}")))?;
+    let subject = match (&*reference.kind, reference.name, reference.uri) {
+        ("ref/prompt", Some(name), _) => CompletionSubject::Prompt(name.into_owned().into()),
+        ("ref/resource", _, Some(uri)) => CompletionSubject::Template(uri.into_owned().into()),
+        _ => {
+            return Err(invalid(
+                "`ref` must be a `ref/prompt` with `name` or a `ref/resource` with `uri`",
+            ));
+        }
+    };
+    if !params.get("argument").is_some_and(Json::is_object) {
+        return Err(invalid("`argument` is required and must be an object"));
+    }
+    Ok(Complete {
+        subject,
+        rest: params,
+    })
+}
+
+fn text(params: &mut Members, name: &str) -> Result<String, RequestFault> {
+    params
+        .take(name)
+        .and_then(|json| json.to_text())
+        .ok_or_else(|| invalid(format!("`{name}` is required and must be a string")))
+}
+
+fn object(params: &mut Members, name: &str) -> Result<Option<Json>, RequestFault> {
+    match params.take(name) {
+        None => Ok(None),
+        Some(json) if json.is_null() => Ok(None),
+        Some(json) if json.is_object() => Ok(Some(json)),
+        Some(_) => Err(invalid(format!("`{name}` must be an object"))),
+    }
+}
+
+fn cursor(params: &Members) -> Result<Option<String>, RequestFault> {
+    match params.get("cursor") {
+        None => Ok(None),
+        Some(json) if json.is_null() => Ok(None),
+        Some(json) => json
+            .to_text()
+            .map(Some)
+            .ok_or_else(|| invalid("`cursor` must be a string")),
+    }
+}
+
+/// The body's value that the `Mcp-Name` header repeats, for requests that need the header.
+#[must_use]
+pub fn name_header(request: &ClientRequest) -> Option<&str> {
+    match request {
+        ClientRequest::CallTool(call) => Some(call.name.as_str()),
+        ClientRequest::ReadResource(read) => Some(read.uri.as_str()),
+        ClientRequest::GetPrompt(get) => Some(get.name.as_str()),
+        ClientRequest::Initialize(_)
+        | ClientRequest::Ping
+        | ClientRequest::Discover
+        | ClientRequest::ListTools(_)
+        | ClientRequest::ListResources(_)
+        | ClientRequest::ListResourceTemplates(_)
+        | ClientRequest::ListPrompts(_)
+        | ClientRequest::Complete(_)
+        | ClientRequest::SetLogLevel(_)
+        | ClientRequest::Subscribe(_)
+        | ClientRequest::Unsubscribe(_)
+        | ClientRequest::Listen(_) => None,
+    }
+}
+
+/// What a client tells without asking.
+#[derive(Clone, Debug)]
+pub enum ClientNotice {
+    /// The handshake is over.
+    Initialized,
+    /// A request is taken back.
+    Cancelled(Id),
+    /// The client's folders changed.
+    RootsChanged,
+    /// Progress of a request that we made.
+    Progress(Members),
+    /// Something else.
+    Other,
+}
+
+/// Reads a notification of a client. What is malformed counts as [`ClientNotice::Other`] and is ignored.
+#[must_use]
+pub fn read_notice(name: &str, params: Option<&Json>) -> ClientNotice {
+    let members = params
+        .and_then(|params| params.members().ok())
+        .unwrap_or_default();
+    match name {
+        method::INITIALIZED => ClientNotice::Initialized,
+        method::CANCELLED => members
+            .get("requestId")
+            .and_then(|json| Id::from_json(json.clone()))
+            .map_or(ClientNotice::Other, ClientNotice::Cancelled),
+        method::ROOTS_CHANGED => ClientNotice::RootsChanged,
+        method::PROGRESS => ClientNotice::Progress(members),
+        _ => ClientNotice::Other,
+    }
+}

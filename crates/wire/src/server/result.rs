@@ -1,0 +1,241 @@
+//! Results as clients get them: the members of this hop are put on here.
+
+use std::time::Duration;
+
+use vmcp_domain::{Json, Members, Overview, ProtocolVersion, Reply, Stage};
+
+use crate::{meta, method};
+
+/// The revisions that are answered, newest first.
+#[must_use]
+pub fn answered_versions() -> &'static [ProtocolVersion] {
+    &[
+        ProtocolVersion::V2026_07_28,
+        ProtocolVersion::V2025_11_25,
+        ProtocolVersion::V2025_06_18,
+        ProtocolVersion::V2025_03_26,
+    ]
+}
+
+/// Which list a page belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListKind {
+    /// Tools.
+    Tools,
+    /// Resources.
+    Resources,
+    /// Resource templates.
+    Templates,
+    /// Prompts.
+    Prompts,
+}
+
+impl ListKind {
+    /// The result member that holds the items.
+    #[must_use]
+    pub fn member(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Resources => "resources",
+            Self::Templates => "resourceTemplates",
+            Self::Prompts => "prompts",
+        }
+    }
+
+    /// The method that asks for the list.
+    #[must_use]
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::Tools => method::TOOLS_LIST,
+            Self::Resources => method::RESOURCES_LIST,
+            Self::Templates => method::TEMPLATES_LIST,
+            Self::Prompts => method::PROMPTS_LIST,
+        }
+    }
+}
+
+/// Whether a result carries caching hints (2026-07-28, Caching, "Cacheable Results").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultKind {
+    /// `resources/read`: it does.
+    Cacheable,
+    /// Anything else that is one backend's reply: it does not.
+    Plain,
+}
+
+/// The gateway's own name and version, ready to be written.
+#[derive(Clone, Debug)]
+pub struct Face {
+    info: Json,
+}
+
+impl Face {
+    /// A face with this name and version.
+    #[must_use]
+    pub fn new(name: &str, version: &str) -> Self {
+        Self {
+            info: meta::implementation(name, version),
+        }
+    }
+
+    /// Appends the result object of a reply.
+    pub fn write_reply(&self, out: &mut Vec<u8>, version: ProtocolVersion, kind: ResultKind, reply: &Reply) {
+        let mut members = reply.members.clone();
+        if version.has_sessions() {
+            out.extend_from_slice(members.to_json().as_str().as_bytes());
+            return;
+        }
+        let stage = match &reply.stage {
+            Stage::Complete => "complete",
+            Stage::InputRequired => "input_required",
+            Stage::Extension(name) => name,
+        };
+        if kind == ResultKind::Cacheable && reply.stage == Stage::Complete {
+            put_cache_hints(&mut members, reply.fresh_for.unwrap_or_default());
+        }
+        self.finish(out, stage, members);
+    }
+
+    /// Appends the result object of one page of a list. `items` are written as they are.
+    pub fn write_page(
+        &self,
+        out: &mut Vec<u8>,
+        version: ProtocolVersion,
+        kind: ListKind,
+        items: &[Json],
+        next: Option<&str>,
+    ) {
+        let mut members = Members::new();
+        if let Some(next) = next {
+            members.set("nextCursor", Json::string(next));
+        }
+        if !version.has_sessions() {
+            members.set("resultType", Json::string("complete"));
+            put_cache_hints(&mut members, Duration::ZERO);
+            self.sign(&mut members);
+        }
+        out.extend_from_slice(b"{\"");
+        out.extend_from_slice(kind.member().as_bytes());
+        out.extend_from_slice(b"\":[");
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(item.as_str().as_bytes());
+        }
+        out.push(b']');
+        if !members.is_empty() {
+            out.push(b',');
+            members.write_pairs(out);
+        }
+        out.push(b'}');
+    }
+
+    /// Appends an empty result object (`ping`, `logging/setLevel`, subscriptions of the session era).
+    pub fn write_empty(&self, out: &mut Vec<u8>, version: ProtocolVersion) {
+        if version.has_sessions() {
+            out.extend_from_slice(b"{}");
+        } else {
+            self.finish(out, "complete", Members::new());
+        }
+    }
+
+    /// Appends the result of `initialize`.
+    pub fn write_initialize(&self, out: &mut Vec<u8>, version: ProtocolVersion, overview: &Overview) {
+        let mut members = Members::new();
+        members.set("protocolVersion", Json::string(version.as_str()));
+        members.set("capabilities", capabilities(overview, true).to_json());
+        members.set("serverInfo", self.info.clone());
+        if let Some(instructions) = &overview.instructions {
+            members.set("instructions", Json::string(instructions));
+        }
+        out.extend_from_slice(members.to_json().as_str().as_bytes());
+    }
+
+    /// Appends the result of `server/discover`.
+    pub fn write_discover(&self, out: &mut Vec<u8>, overview: &Overview) {
+        let mut members = Members::new();
+        let versions: Vec<&str> = answered_versions()
+            .iter()
+            .map(|version| version.as_str())
+            .collect();
+        if let Ok(versions) = Json::encode(&versions) {
+            members.set("supportedVersions", versions);
+        }
+        members.set("capabilities", capabilities(overview, false).to_json());
+        if let Some(instructions) = &overview.instructions {
+            members.set("instructions", Json::string(instructions));
+        }
+        put_cache_hints(&mut members, Duration::ZERO);
+        self.finish(out, "complete", members);
+    }
+
+    /// Appends the result that ends a `subscriptions/listen` stream in good order.
+    pub fn write_listen_end(&self, out: &mut Vec<u8>, subscription: &Json) {
+        let mut members = Members::new();
+        let hop = [(meta::SUBSCRIPTION_ID.to_owned(), subscription.clone())]
+            .into_iter()
+            .collect::<Members>();
+        meta::put(&mut members, &hop);
+        self.finish(out, "complete", members);
+    }
+
+    fn finish(&self, out: &mut Vec<u8>, result_type: &str, mut members: Members) {
+        self.sign(&mut members);
+        members.set("resultType", Json::string(result_type));
+        out.push(b'{');
+        members.write_pairs(out);
+        out.push(b'}');
+    }
+
+    /// Puts `serverInfo` into `_meta`, beside what travels there.
+    fn sign(&self, members: &mut Members) {
+        let mut meta = members
+            .get(meta::META)
+            .and_then(|json| json.members().ok())
+            .unwrap_or_default();
+        meta.set(meta::SERVER_INFO, self.info.clone());
+        meta::put(members, &meta);
+    }
+}
+
+fn put_cache_hints(members: &mut Members, fresh_for: Duration) {
+    members.set(
+        "ttlMs",
+        Json::integer(i64::try_from(fresh_for.as_millis()).unwrap_or(i64::MAX)),
+    );
+    // Whatever identity shapes must not be shared between callers, and any list may come to be shaped by it.
+    members.set("cacheScope", Json::string("private"));
+}
+
+fn capabilities(overview: &Overview, sessions: bool) -> Members {
+    let flag = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| ((*name).to_owned(), Json::boolean(true)))
+            .collect::<Members>()
+            .to_json()
+    };
+    let mut capabilities = Members::new();
+    capabilities.set("tools", flag(&["listChanged"]));
+    let resources: &[&str] = if overview.subscriptions {
+        &["subscribe", "listChanged"]
+    } else {
+        &["listChanged"]
+    };
+    capabilities.set("resources", flag(resources));
+    capabilities.set("prompts", flag(&["listChanged"]));
+    if overview.completions {
+        capabilities.set("completions", Json::empty_object());
+    }
+    if overview.logging || sessions {
+        capabilities.set("logging", Json::empty_object());
+    }
+    capabilities
+}
+
+/// One whole message as bytes: the result under its identifier.
+#[must_use]
+pub fn write_message(id: &crate::jsonrpc::Id, size_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    crate::jsonrpc::result(id, size_hint, write)
+}
