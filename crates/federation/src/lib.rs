@@ -3,4 +3,16 @@
 //! It resolves what a client names to the backend and the name that really stand behind it.
 //! How a backend is reached is `vmcp-backends`'; who may call and how often is for the layers above.
 
+mod catalogue;
+mod conflict;
+mod exposure;
+mod federation;
+mod finding;
+mod overview;
 pub mod policy;
+mod refresh;
+mod uri_template;
+
+pub use exposure::Exposed;
+pub use federation::{BackendReport, Federation};
+pub use finding::Finding;

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use vmcp_domain::{BackendId, BackendToolName, ToolName, ToolOverride};
+use vmcp_domain::{BackendId, BackendToolName, Inventory, ToolName, ToolOverride};
+
+use crate::finding::Finding;
 
 /// How several backends become one list.
 #[derive(Clone, Debug)]
@@ -125,4 +127,59 @@ pub struct ToolPolicy {
     pub renames: BTreeMap<BackendToolName, ToolName>,
     /// New descriptions and annotations, by the backend's own name of the tool.
     pub overrides: BTreeMap<BackendToolName, ToolOverride>,
+}
+
+impl AggregationPolicy {
+    /// A tool's name after the operator's rename and before any prefix.
+    #[must_use]
+    pub fn own_name(&self, backend: &BackendId, tool: &BackendToolName) -> ToolName {
+        let renamed = self
+            .backends
+            .get(backend)
+            .and_then(|policy| policy.renames.get(tool));
+        renamed.cloned().unwrap_or_else(|| ToolName::from(tool.as_str()))
+    }
+
+    /// Whether clients may see and call a tool, by its name after renames and before any prefix.
+    #[must_use]
+    pub fn shows(&self, backend: &BackendId, name: &ToolName) -> bool {
+        if self.exclude_all_tools {
+            return false;
+        }
+        match self.backends.get(backend) {
+            None => self.default_visibility == Visibility::Show,
+            Some(policy) if policy.exclude_all => false,
+            Some(policy) => policy.filter.as_ref().is_none_or(|filter| filter.contains(name)),
+        }
+    }
+
+    /// Names in the configuration that the backend does not offer.
+    pub(crate) fn unmatched(&self, backend: &BackendId, inventory: &Inventory) -> Vec<Finding> {
+        let Some(policy) = self.backends.get(backend) else {
+            return Vec::new();
+        };
+        let offered: BTreeSet<&str> = inventory.tools.iter().map(|tool| tool.name.as_str()).collect();
+        let own: BTreeSet<ToolName> = inventory
+            .tools
+            .iter()
+            .map(|tool| self.own_name(backend, &tool.name))
+            .collect();
+        let by_backend_name = policy.renames.keys().chain(policy.overrides.keys());
+        let missing = by_backend_name
+            .map(BackendToolName::as_str)
+            .filter(|name| !offered.contains(name));
+        let unfiltered = policy
+            .filter
+            .iter()
+            .flatten()
+            .filter(|name| !own.contains(*name))
+            .map(ToolName::as_str);
+        missing
+            .chain(unfiltered)
+            .map(|name| Finding::NoSuchTool {
+                name: name.to_owned(),
+                backend: backend.clone(),
+            })
+            .collect()
+    }
 }

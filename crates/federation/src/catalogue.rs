@@ -1,0 +1,354 @@
+//! The merged offer at one moment: an immutable snapshot made from every backend's inventory.
+//! A pure function of the policy and the inventories; who refreshes them is `refresh`'s.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use vmcp_domain::{
+    BackendId, Change, Inventory, OfferedTool, Overview, Prompt, PromptList, PromptName, Resource,
+    ResourceList, ResourceTemplate, ResourceUri, Target, TemplateList, Tool, ToolHints, ToolList, ToolName,
+    ToolOverride,
+};
+
+use crate::conflict::{Claim, resolve};
+use crate::finding::{Finding, inspect};
+use crate::overview::overview;
+use crate::policy::{AggregationPolicy, ConflictPolicy, PrefixFormat};
+use crate::uri_template::Matcher;
+
+/// One backend's share: what it offered last, and whether it is there to serve it.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    /// The backend.
+    pub backend: BackendId,
+    /// What it offered last.
+    pub inventory: Arc<Inventory>,
+    /// A backend that is away keeps its claims to names, so that no name moves to another backend behind a
+    /// client's back, but nothing of it is listed.
+    pub present: bool,
+}
+
+/// The merged offer. Lists that did not change since the last snapshot are the same `Arc`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalogue {
+    pub tools: Arc<ToolList>,
+    pub resources: Arc<ResourceList>,
+    pub templates: Arc<TemplateList>,
+    pub prompts: Arc<PromptList>,
+    pub overview: Overview,
+    pub findings: Vec<Finding>,
+    tool_places: HashMap<ToolName, usize>,
+    resource_places: HashMap<ResourceUri, usize>,
+    prompt_places: HashMap<PromptName, usize>,
+    matchers: Vec<Matcher>,
+    resource_backends: Vec<BackendId>,
+}
+
+impl Catalogue {
+    /// Merges the parts, which stand in the order of the configuration.
+    pub(crate) fn build(policy: &AggregationPolicy, parts: &[Part]) -> Self {
+        let mut findings = Vec::new();
+        let tools = merge_tools(policy, parts, &mut findings);
+        let prompts = merge_prompts(policy, parts, &mut findings);
+        // The reference gives a resource that several backends offer to the first of them by name.
+        let by_name: BTreeMap<&BackendId, &Part> = parts
+            .iter()
+            .filter(|part| part.present)
+            .map(|part| (&part.backend, part))
+            .collect();
+        let owner = |uri: &ResourceUri, has: &dyn Fn(&Inventory, &ResourceUri) -> bool| {
+            by_name
+                .values()
+                .find(|part| has(&part.inventory, uri))
+                .map(|part| part.backend.clone())
+        };
+        let present = || parts.iter().filter(|part| part.present);
+        let mut resources = Vec::new();
+        let mut owners: HashMap<&ResourceUri, Option<BackendId>> = HashMap::new();
+        for part in present() {
+            for offered in &part.inventory.resources {
+                let owner = owners.entry(&offered.uri).or_insert_with(|| {
+                    owner(&offered.uri, &|inventory, uri| {
+                        inventory.resources.iter().any(|one| one.uri == *uri)
+                    })
+                });
+                if owner.as_ref() == Some(&part.backend) {
+                    resources.push(Resource {
+                        uri: offered.uri.clone(),
+                        backend: part.backend.clone(),
+                        definition: offered.definition.clone(),
+                    });
+                    *owner = None;
+                }
+            }
+        }
+        let mut templates: Vec<ResourceTemplate> = Vec::new();
+        for part in by_name.values() {
+            for offered in &part.inventory.templates {
+                if !templates.iter().any(|one| one.template == offered.template) {
+                    templates.push(ResourceTemplate {
+                        template: offered.template.clone(),
+                        backend: part.backend.clone(),
+                        definition: offered.definition.clone(),
+                    });
+                }
+            }
+        }
+        findings.sort();
+        findings.dedup();
+        Self {
+            tool_places: places(&tools, |tool| tool.name.clone()),
+            resource_places: places(&resources, |resource| resource.uri.clone()),
+            prompt_places: places(&prompts, |prompt| prompt.name.clone()),
+            matchers: templates
+                .iter()
+                .map(|template| Matcher::new(template.template.as_str()))
+                .collect(),
+            resource_backends: present()
+                .filter(|part| part.inventory.capabilities.get("resources").is_some())
+                .map(|part| part.backend.clone())
+                .collect(),
+            overview: overview(present().map(|part| (&part.backend, &*part.inventory))),
+            tools: Arc::new(tools),
+            resources: Arc::new(resources),
+            templates: Arc::new(templates),
+            prompts: Arc::new(prompts),
+            findings,
+        }
+    }
+
+    /// Keeps the lists of `earlier` that are equal to this one's, and says which are not.
+    pub(crate) fn keep_unchanged(&mut self, earlier: &Self) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if same(&self.tools, &earlier.tools, same_tool) {
+            self.tools = earlier.tools.clone();
+        } else {
+            changes.push(Change::Tools);
+        }
+        let resources = same(&self.resources, &earlier.resources, |a, b| {
+            a.uri == b.uri && a.backend == b.backend && a.definition == b.definition
+        });
+        if resources {
+            self.resources = earlier.resources.clone();
+        }
+        let templates = same(&self.templates, &earlier.templates, |a, b| {
+            a.template == b.template && a.backend == b.backend && a.definition == b.definition
+        });
+        if templates {
+            self.templates = earlier.templates.clone();
+        }
+        if !resources || !templates {
+            changes.push(Change::Resources);
+        }
+        let prompts = same(&self.prompts, &earlier.prompts, |a, b| {
+            a.name == b.name && a.target == b.target && a.definition == b.definition
+        });
+        if prompts {
+            self.prompts = earlier.prompts.clone();
+        } else {
+            changes.push(Change::Prompts);
+        }
+        changes
+    }
+
+    /// The tool advertised under a name.
+    pub(crate) fn tool(&self, name: &ToolName) -> Option<&Tool> {
+        self.tool_places
+            .get(name)
+            .and_then(|place| self.tools.get(*place))
+    }
+
+    /// The prompt advertised under a name.
+    pub(crate) fn prompt(&self, name: &PromptName) -> Option<&Prompt> {
+        self.prompt_places
+            .get(name)
+            .and_then(|place| self.prompts.get(*place))
+    }
+
+    /// The backend that serves a URI: the one that lists it, else the first whose template fits, else the only one
+    /// that serves resources at all (tools may hand out links to resources that no list names).
+    pub(crate) fn resource_backend(&self, uri: &ResourceUri) -> Option<&BackendId> {
+        let listed = self
+            .resource_places
+            .get(uri)
+            .and_then(|place| self.resources.get(*place));
+        if let Some(resource) = listed {
+            return Some(&resource.backend);
+        }
+        let fits = self
+            .matchers
+            .iter()
+            .position(|matcher| matcher.matches(uri.as_str()));
+        if let Some(template) = fits.and_then(|place| self.templates.get(place)) {
+            return Some(&template.backend);
+        }
+        match self.resource_backends.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The backend that offers a template, by the template's own text.
+    pub(crate) fn template_backend(&self, template: &ResourceUri) -> Option<&BackendId> {
+        self.templates
+            .iter()
+            .find(|one| one.template == *template)
+            .map(|one| &one.backend)
+    }
+}
+
+fn places<T, K: Eq + std::hash::Hash>(items: &[T], key: impl Fn(&T) -> K) -> HashMap<K, usize> {
+    items
+        .iter()
+        .enumerate()
+        .map(|(place, item)| (key(item), place))
+        .collect()
+}
+
+fn same<T>(left: &[T], right: &[T], equal: impl Fn(&T, &T) -> bool) -> bool {
+    left.len() == right.len() && left.iter().zip(right).all(|(left, right)| equal(left, right))
+}
+
+fn same_tool(left: &Tool, right: &Tool) -> bool {
+    left.name == right.name
+        && left.target == right.target
+        && left.definition == right.definition
+        && left.overrides == right.overrides
+}
+
+fn merge_tools(policy: &AggregationPolicy, parts: &[Part], findings: &mut Vec<Finding>) -> ToolList {
+    let offered: Vec<(&Part, &OfferedTool, ToolName)> = parts
+        .iter()
+        .flat_map(|part| part.inventory.tools.iter().map(move |tool| (part, tool)))
+        .map(|(part, tool)| (part, tool, policy.own_name(&part.backend, &tool.name)))
+        .collect();
+    let claims: Vec<Claim<'_>> = offered
+        .iter()
+        .map(|(part, _, name)| Claim {
+            backend: &part.backend,
+            name: name.as_str(),
+            visible: policy.shows(&part.backend, name),
+        })
+        .collect();
+    let names = resolve(&policy.conflicts, &claims, findings);
+    let mut tools = Vec::with_capacity(offered.len());
+    for ((part, tool, _), (name, claim)) in offered.iter().zip(names.into_iter().zip(&claims)) {
+        let Some(name) = name.filter(|_| part.present) else {
+            continue;
+        };
+        if claim.visible {
+            findings.extend(inspect(&name, &part.backend));
+        }
+        tools.push(advertise(policy, part, tool, name.into()));
+    }
+    findings.extend(
+        parts
+            .iter()
+            .flat_map(|part| policy.unmatched(&part.backend, &part.inventory)),
+    );
+    tools
+}
+
+fn advertise(policy: &AggregationPolicy, part: &Part, tool: &OfferedTool, name: ToolName) -> Tool {
+    let overrides: ToolOverride = policy
+        .backends
+        .get(&part.backend)
+        .and_then(|backend| backend.overrides.get(&tool.name))
+        .cloned()
+        .unwrap_or_default();
+    let hints = overrides.annotations.as_ref().map_or_else(
+        || tool.hints.clone(),
+        |set| ToolHints {
+            title: set.title.clone().or_else(|| tool.hints.title.clone()),
+            read_only: set.read_only.or(tool.hints.read_only),
+            destructive: set.destructive.or(tool.hints.destructive),
+            idempotent: set.idempotent.or(tool.hints.idempotent),
+            open_world: set.open_world.or(tool.hints.open_world),
+        },
+    );
+    Tool {
+        name,
+        target: Target {
+            backend: part.backend.clone(),
+            name: tool.name.clone(),
+        },
+        description: overrides.description.clone().or_else(|| tool.description.clone()),
+        hints,
+        definition: tool.definition.clone(),
+        overrides,
+    }
+}
+
+/// Prompts share the strategy, except that the reference never drops one for priority: a backend in the order keeps
+/// its names, the others get a prefix; and a name that is still claimed twice goes to nobody.
+fn merge_prompts(policy: &AggregationPolicy, parts: &[Part], findings: &mut Vec<Finding>) -> PromptList {
+    let offered: Vec<_> = parts
+        .iter()
+        .flat_map(|part| part.inventory.prompts.iter().map(move |prompt| (part, prompt)))
+        .collect();
+    let names: Vec<Option<String>> = match &policy.conflicts {
+        ConflictPolicy::Priority { order, format } => {
+            let named = offered.iter().map(|(part, prompt)| {
+                if order.contains(&part.backend) {
+                    prompt.name.as_str().to_owned()
+                } else {
+                    format.apply(&part.backend, prompt.name.as_str())
+                }
+            });
+            named.map(Some).collect()
+        }
+        ConflictPolicy::Manual => {
+            let format = PrefixFormat::default();
+            offered
+                .iter()
+                .map(|(part, prompt)| Some(format.apply(&part.backend, prompt.name.as_str())))
+                .collect()
+        }
+        strategy @ (ConflictPolicy::Prefix { .. } | ConflictPolicy::Auto { .. }) => {
+            let claims: Vec<Claim<'_>> = offered
+                .iter()
+                .map(|(part, prompt)| Claim {
+                    backend: &part.backend,
+                    name: prompt.name.as_str(),
+                    visible: true,
+                })
+                .collect();
+            resolve(strategy, &claims, findings)
+        }
+    };
+    let mut claimed: BTreeMap<String, Vec<BackendId>> = BTreeMap::new();
+    for ((part, _), name) in offered.iter().zip(&names) {
+        if let Some(name) = name {
+            claimed
+                .entry(name.clone())
+                .or_default()
+                .push(part.backend.clone());
+        }
+    }
+    let mut prompts = Vec::new();
+    for ((part, prompt), name) in offered.into_iter().zip(names) {
+        let Some(name) = name.filter(|_| part.present) else {
+            continue;
+        };
+        match claimed.get(&name) {
+            Some(backends) if backends.len() > 1 => {
+                findings.push(Finding::Unresolved {
+                    name,
+                    backends: backends.clone(),
+                });
+            }
+            _ => prompts.push(Prompt {
+                name: name.into(),
+                target: Target {
+                    backend: part.backend.clone(),
+                    name: prompt.name.clone(),
+                },
+                definition: prompt.definition.clone(),
+            }),
+        }
+    }
+    prompts
+}
+
+#[cfg(test)]
+mod tests;

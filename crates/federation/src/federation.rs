@@ -1,0 +1,337 @@
+//! The innermost part of the stack: resolves names and hands requests to the backend that really serves them.
+//! Keeping the catalogue fresh is `refresh`'s.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, Semaphore, watch};
+use vmcp_domain::{
+    Answer, Backend, BackendEvent, BackendId, BackendListener, BackendStatus, CallContext, CallTool, Change,
+    ChangeListener, Complete, CompletionSubject, Directory, Error, Gateway, GetPrompt, Overview, PromptList,
+    ReadResource, Reply, ResourceList, TemplateList, ToolList,
+};
+
+use crate::catalogue::{Catalogue, Part};
+use crate::finding::Finding;
+use crate::policy::AggregationPolicy;
+use crate::refresh;
+
+/// Many backends behind the one seam.
+///
+/// Requests that come before every backend has answered or failed for the first time wait for that, within
+/// [`refresh::FIRST_WAIT`], so that a client that connects at once does not see half a list.
+#[derive(Clone)]
+pub struct Federation {
+    shared: Arc<Shared>,
+}
+
+/// What an operator may know about one backend and its share of the offer.
+#[derive(Clone, Debug)]
+pub struct BackendReport {
+    /// The backend.
+    pub id: BackendId,
+    /// How its connection is doing.
+    pub status: BackendStatus,
+    /// Whether its offer is listed now.
+    pub listed: bool,
+    /// How many tools it offered last.
+    pub tool_count: usize,
+    /// How many resources and templates it offered last.
+    pub resource_count: usize,
+    /// How many prompts it offered last.
+    pub prompt_count: usize,
+}
+
+/// State that the seam, the workers and the backends' events share.
+pub(crate) struct Shared {
+    pub(crate) policy: AggregationPolicy,
+    pub(crate) members: Vec<Arc<Member>>,
+    places: HashMap<BackendId, usize>,
+    parts: Mutex<Vec<Option<Part>>>,
+    catalogue: ArcSwap<Catalogue>,
+    watchers: Mutex<Vec<Weak<dyn ChangeListener>>>,
+    /// How many backends have not yet answered or failed for the first time.
+    pub(crate) unsettled: watch::Sender<usize>,
+    /// How many backends are asked for their inventory at once.
+    pub(crate) discoveries: Semaphore,
+}
+
+/// One backend and the signal that something about it changed.
+pub(crate) struct Member {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) wake: Notify,
+}
+
+impl Federation {
+    /// Federates `backends`, which stand in the order of the configuration, and keeps their catalogue fresh until
+    /// the last clone is dropped. Must be called on a tokio runtime.
+    #[must_use]
+    pub fn start(policy: AggregationPolicy, backends: Vec<Arc<dyn Backend>>) -> Self {
+        let count = backends.len();
+        let shared = Arc::new(Shared {
+            policy,
+            places: backends
+                .iter()
+                .enumerate()
+                .map(|(place, backend)| (backend.id().clone(), place))
+                .collect(),
+            members: backends
+                .into_iter()
+                .map(|backend| {
+                    Arc::new(Member {
+                        backend,
+                        wake: Notify::new(),
+                    })
+                })
+                .collect(),
+            parts: Mutex::new((0..count).map(|_| None).collect()),
+            catalogue: ArcSwap::from_pointee(Catalogue::default()),
+            watchers: Mutex::new(Vec::new()),
+            unsettled: watch::Sender::new(count),
+            discoveries: Semaphore::new(refresh::DISCOVERY_COUNT_MAX),
+        });
+        let listener: Arc<dyn BackendListener> = shared.clone();
+        for member in &shared.members {
+            member.backend.listen(Arc::downgrade(&listener));
+        }
+        refresh::start(&shared);
+        Self { shared }
+    }
+
+    /// Waits until every backend has answered or failed for the first time.
+    pub async fn settled(&self) {
+        let mut unsettled = self.shared.unsettled.subscribe();
+        // The sender lives in `shared`, so waiting cannot fail.
+        let _ = unsettled.wait_for(|count| *count == 0).await;
+    }
+
+    /// How every backend is doing, in the order of the configuration.
+    #[must_use]
+    pub fn reports(&self) -> Vec<BackendReport> {
+        let parts = self.shared.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let report = |(member, part): (&Arc<Member>, &Option<Part>)| {
+            let inventory = part.as_ref().map(|part| &part.inventory);
+            BackendReport {
+                id: member.backend.id().clone(),
+                status: member.backend.status(),
+                listed: part.as_ref().is_some_and(|part| part.present),
+                tool_count: inventory.map_or(0, |inventory| inventory.tools.len()),
+                resource_count: inventory.map_or(0, |inventory| {
+                    inventory.resources.len() + inventory.templates.len()
+                }),
+                prompt_count: inventory.map_or(0, |inventory| inventory.prompts.len()),
+            }
+        };
+        self.shared.members.iter().zip(parts.iter()).map(report).collect()
+    }
+
+    /// What there is to say about the merged offer now.
+    #[must_use]
+    pub fn findings(&self) -> Vec<Finding> {
+        self.shared.catalogue.load().findings.clone()
+    }
+
+    async fn catalogue(&self) -> Arc<Catalogue> {
+        if *self.shared.unsettled.borrow() > 0 {
+            self.settled().await;
+        }
+        self.shared.catalogue.load_full()
+    }
+
+    fn backend(&self, id: &BackendId) -> Result<&Arc<dyn Backend>, Error> {
+        let member = self
+            .shared
+            .places
+            .get(id)
+            .and_then(|place| self.shared.members.get(*place));
+        member.map(|member| &member.backend).ok_or_else(|| {
+            Error::Internal(vmcp_domain::Cause::new(format_args!(
+                "the catalogue names unknown backend `{id}`"
+            )))
+        })
+    }
+}
+
+impl Shared {
+    /// Records what a backend offers now, or that it offers nothing any more, and publishes the new catalogue.
+    pub(crate) fn record(&self, place: usize, update: impl FnOnce(&mut Option<Part>)) {
+        let changes = {
+            // Held while building, so that two workers cannot publish out of order.
+            let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(slot) = parts.get_mut(place) else { return };
+            update(slot);
+            let known: Vec<Part> = parts.iter().flatten().cloned().collect();
+            let mut next = Catalogue::build(&self.policy, &known);
+            let earlier = self.catalogue.load_full();
+            let changes = next.keep_unchanged(&earlier);
+            for finding in next
+                .findings
+                .iter()
+                .filter(|finding| !earlier.findings.contains(finding))
+            {
+                tracing::warn!(%finding, "catalogue");
+            }
+            self.catalogue.store(Arc::new(next));
+            changes
+        };
+        for change in &changes {
+            self.announce(change);
+        }
+    }
+
+    fn announce(&self, change: &Change) {
+        let listeners: Vec<Arc<dyn ChangeListener>> = {
+            let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+            watchers.retain(|watcher| watcher.strong_count() > 0);
+            watchers.iter().filter_map(Weak::upgrade).collect()
+        };
+        for listener in listeners {
+            listener.changed(change);
+        }
+    }
+}
+
+impl Drop for Shared {
+    /// Lets the workers see that nobody is left to work for.
+    fn drop(&mut self) {
+        for member in &self.members {
+            member.wake.notify_one();
+        }
+    }
+}
+
+impl BackendListener for Shared {
+    fn heard(&self, backend: &BackendId, event: BackendEvent) {
+        if let BackendEvent::ResourceUpdated(uri) = event {
+            // Only the backend that serves the resource may speak for it.
+            if self.catalogue.load().resource_backend(&uri) == Some(backend) {
+                self.announce(&Change::Resource(uri));
+            }
+            return;
+        }
+        if let Some(member) = self
+            .places
+            .get(backend)
+            .and_then(|place| self.members.get(*place))
+        {
+            member.wake.notify_one();
+        }
+    }
+}
+
+impl Directory for Federation {
+    fn overview(&self) -> Overview {
+        self.shared.catalogue.load().overview.clone()
+    }
+
+    fn watch(&self, listener: Weak<dyn ChangeListener>) {
+        self.shared
+            .watchers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(listener);
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Gateway for Federation {
+    fn list_tools<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
+        Box::pin(async move { Ok(self.catalogue().await.tools.clone()) })
+    }
+
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let catalogue = self.catalogue().await;
+            let tool = catalogue
+                .tool(&request.name)
+                .ok_or_else(|| Error::UnknownTool(request.name.clone()))?;
+            let target = tool.target.clone();
+            drop(catalogue);
+            let backend = self.backend(&target.backend)?;
+            backend
+                .call_tool(
+                    ctx,
+                    target.name,
+                    request.arguments,
+                    request.continuation,
+                    request.rest,
+                )
+                .await
+        })
+    }
+
+    fn list_resources<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
+        Box::pin(async move { Ok(self.catalogue().await.resources.clone()) })
+    }
+
+    fn list_resource_templates<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>> {
+        Box::pin(async move { Ok(self.catalogue().await.templates.clone()) })
+    }
+
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let catalogue = self.catalogue().await;
+            let backend = catalogue.resource_backend(&request.uri).cloned();
+            let backend = backend.ok_or_else(|| Error::UnknownResource(request.uri.clone()))?;
+            drop(catalogue);
+            self.backend(&backend)?
+                .read_resource(ctx, request.uri, request.continuation, request.rest)
+                .await
+        })
+    }
+
+    fn list_prompts<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
+        Box::pin(async move { Ok(self.catalogue().await.prompts.clone()) })
+    }
+
+    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let catalogue = self.catalogue().await;
+            let prompt = catalogue
+                .prompt(&request.name)
+                .ok_or_else(|| Error::UnknownPrompt(request.name.clone()))?;
+            let target = prompt.target.clone();
+            drop(catalogue);
+            let backend = self.backend(&target.backend)?;
+            backend
+                .get_prompt(
+                    ctx,
+                    target.name,
+                    request.arguments,
+                    request.continuation,
+                    request.rest,
+                )
+                .await
+        })
+    }
+
+    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let catalogue = self.catalogue().await;
+            match request.subject {
+                CompletionSubject::Prompt(name) => {
+                    let prompt = catalogue.prompt(&name).ok_or(Error::UnknownPrompt(name))?;
+                    let target = prompt.target.clone();
+                    self.backend(&target.backend)?
+                        .complete_prompt(ctx, target.name, request.rest)
+                        .await
+                }
+                CompletionSubject::Template(template) => {
+                    let backend = catalogue
+                        .template_backend(&template)
+                        .or_else(|| catalogue.resource_backend(&template));
+                    let backend = backend
+                        .cloned()
+                        .ok_or_else(|| Error::UnknownResource(template.clone()))?;
+                    self.backend(&backend)?
+                        .complete_template(ctx, template, request.rest)
+                        .await
+                }
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

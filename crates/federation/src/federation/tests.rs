@@ -1,0 +1,194 @@
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use vmcp_domain::{BackendState, Continuation, Members};
+use vmcp_testkit::{FakeBackend, conformance, context};
+
+use super::*;
+
+struct Ear(mpsc::UnboundedSender<Change>);
+
+impl ChangeListener for Ear {
+    fn changed(&self, change: &Change) {
+        let _ = self.0.send(change.clone());
+    }
+}
+
+fn start(backends: &[&Arc<FakeBackend>]) -> Federation {
+    let backends = backends
+        .iter()
+        .map(|backend| (*backend).clone() as Arc<dyn Backend>)
+        .collect();
+    Federation::start(AggregationPolicy::default(), backends)
+}
+
+async fn names(federation: &Federation) -> Vec<String> {
+    let tools = federation.list_tools(&context()).await.unwrap();
+    tools.iter().map(|tool| tool.name.to_string()).collect()
+}
+
+async fn said(reply: Result<Reply, Error>) -> String {
+    reply.unwrap().members.get("said").unwrap().to_text().unwrap()
+}
+
+fn watch(federation: &Federation) -> (Arc<dyn ChangeListener>, mpsc::UnboundedReceiver<Change>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let ear: Arc<dyn ChangeListener> = Arc::new(Ear(sender));
+    federation.watch(Arc::downgrade(&ear));
+    (ear, receiver)
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_reach_the_backend_that_really_has_the_tool() {
+    let (a, b) = (
+        FakeBackend::with_tools("a", &["read", "search"]),
+        FakeBackend::with_tools("b", &["search"]),
+    );
+    let federation = start(&[&a, &b]);
+    assert_eq!(names(&federation).await, ["read", "a_search", "b_search"]);
+    let ctx = context();
+    assert_eq!(
+        said(federation.call_tool(&ctx, conformance::call("b_search")).await).await,
+        "b: call search"
+    );
+    assert_eq!(
+        said(federation.call_tool(&ctx, conformance::call("read")).await).await,
+        "a: call read"
+    );
+    assert!(matches!(
+        federation.call_tool(&ctx, conformance::call("search")).await,
+        Err(Error::UnknownTool(name)) if name.as_str() == "search"
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_is_down_at_start_appears_when_it_comes() {
+    let (a, b) = (
+        FakeBackend::with_tools("a", &["read"]),
+        FakeBackend::with_tools("b", &["write"]),
+    );
+    b.set_state(BackendState::Unavailable);
+    let federation = start(&[&a, &b]);
+    assert_eq!(names(&federation).await, ["read"]);
+    let (_ear, mut changes) = watch(&federation);
+    b.set_state(BackendState::Ready);
+    assert_eq!(changes.recv().await, Some(Change::Tools));
+    assert_eq!(names(&federation).await, ["read", "write"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_absence_changes_no_list_and_a_long_one_moves_no_name() {
+    let (a, b) = (
+        FakeBackend::with_tools("a", &["search"]),
+        FakeBackend::with_tools("b", &["search"]),
+    );
+    let federation = start(&[&a, &b]);
+    assert_eq!(names(&federation).await, ["a_search", "b_search"]);
+    let (_ear, mut changes) = watch(&federation);
+    b.set_state(BackendState::Unavailable);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(names(&federation).await, ["a_search", "b_search"]);
+    let refused = federation
+        .call_tool(&context(), conformance::call("b_search"))
+        .await;
+    assert!(matches!(refused, Err(Error::BackendUnavailable { .. })));
+    b.set_state(BackendState::Ready);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(changes.try_recv().is_err(), "nobody is bothered by a restart");
+    b.set_state(BackendState::Unavailable);
+    assert_eq!(changes.recv().await, Some(Change::Tools));
+    assert_eq!(
+        names(&federation).await,
+        ["a_search"],
+        "the one that stays keeps its name"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_changes_ends_in_the_latest_list() {
+    let a = FakeBackend::with_tools("a", &["t0"]);
+    let federation = start(&[&a]);
+    assert_eq!(names(&federation).await, ["t0"]);
+    let (_ear, mut changes) = watch(&federation);
+    for round in 1..=1000 {
+        a.set_tools(&[&format!("t{round}")]);
+        a.tell(BackendEvent::ToolsChanged);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(names(&federation).await, ["t1000"]);
+    let mut told = 0;
+    while changes.try_recv().is_ok() {
+        told += 1;
+    }
+    assert!((1..=2).contains(&told), "1000 events were told {told} times");
+}
+
+#[tokio::test(start_paused = true)]
+async fn resources_go_to_who_lists_them_then_to_templates() {
+    let (a, b) = (FakeBackend::new("b-first"), FakeBackend::new("a-second"));
+    a.set_resources(&["doc://1", "doc://2"], &["doc://{id}/raw"]);
+    b.set_resources(&["doc://2", "doc://3"], &["file:///{+path}"]);
+    let federation = start(&[&a, &b]);
+    let ctx = context();
+    let listed: Vec<String> = federation
+        .list_resources(&ctx)
+        .await
+        .unwrap()
+        .iter()
+        .map(|one| format!("{}={}", one.uri, one.backend))
+        .collect();
+    assert_eq!(
+        listed,
+        ["doc://1=b-first", "doc://2=a-second", "doc://3=a-second"]
+    );
+    for (uri, backend) in [
+        ("doc://2", "a-second"),
+        ("doc://9/raw", "b-first"),
+        ("file:///a/b", "a-second"),
+    ] {
+        let request = ReadResource {
+            uri: uri.into(),
+            continuation: Continuation::default(),
+            rest: Members::new(),
+        };
+        assert_eq!(
+            said(federation.read_resource(&ctx, request).await).await,
+            format!("{backend}: read {uri}")
+        );
+    }
+    let request = ReadResource {
+        uri: "other://x".into(),
+        continuation: Continuation::default(),
+        rest: Members::new(),
+    };
+    assert!(matches!(
+        federation.read_resource(&ctx, request).await,
+        Err(Error::UnknownResource(_))
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_owner_speaks_for_a_resource() {
+    let (a, b) = (FakeBackend::new("a"), FakeBackend::new("b"));
+    a.set_resources(&["doc://1"], &[]);
+    b.set_resources(&["doc://2"], &[]);
+    let federation = start(&[&a, &b]);
+    federation.settled().await;
+    let (_ear, mut changes) = watch(&federation);
+    b.tell(BackendEvent::ResourceUpdated("doc://1".into()));
+    a.tell(BackendEvent::ResourceUpdated("doc://1".into()));
+    assert_eq!(changes.recv().await, Some(Change::Resource("doc://1".into())));
+    assert!(changes.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_end_with_the_federation() {
+    let a = FakeBackend::with_tools("a", &["t"]);
+    let federation = start(&[&a]);
+    federation.settled().await;
+    let shared = Arc::downgrade(&federation.shared);
+    drop(federation);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(shared.strong_count(), 0);
+    assert_eq!(Arc::strong_count(&a), 1, "nobody holds the backend any more");
+}

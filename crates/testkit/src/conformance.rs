@@ -1,0 +1,123 @@
+//! What every decorator of the seam owes: what it does not change passes untouched, it never lists or reaches what
+//! the inside would not, and dropping a call drops the inner call.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use vmcp_domain::{
+    CallContext, CallTool, Complete, CompletionSubject, Continuation, GetPrompt, Json, Members, ReadResource,
+    SharedGateway,
+};
+
+use crate::fake_gateway::{FakeGateway, context, tool};
+
+/// A call of `name` without anything else.
+#[must_use]
+pub fn call(name: &str) -> CallTool {
+    CallTool {
+        name: name.into(),
+        arguments: Some(Json::parse(r#"{"z": 1.0,"a":[]}"#).unwrap()),
+        continuation: Continuation::default(),
+        rest: Members::new(),
+    }
+}
+
+/// Runs the suite on the decorator that `wrap` puts around a fake. `virtual_tools` are the names it adds itself.
+/// The tools of the fake are `plain` and `hang` of backend `fake`; the decorator must let both through.
+///
+/// # Panics
+/// When the decorator breaks one of the rules.
+pub async fn check_decorator(virtual_tools: &[&str], wrap: impl Fn(SharedGateway) -> SharedGateway) {
+    let inner = FakeGateway::new(vec![tool("fake", "plain", "plain"), tool("fake", "hang", "hang")]);
+    let outer = wrap(inner.clone());
+    let ctx = context();
+    passes_through(&inner, &outer, &ctx).await;
+    widens_nothing(&inner, &outer, &ctx, virtual_tools).await;
+    drops_inward(&inner, outer).await;
+}
+
+async fn passes_through(inner: &Arc<FakeGateway>, outer: &SharedGateway, ctx: &CallContext) {
+    let reply = outer
+        .call_tool(ctx, call("plain"))
+        .await
+        .expect("a visible tool can be called");
+    let asked = inner.asked();
+    assert_eq!(
+        asked,
+        [r#"call plain {"z": 1.0,"a":[]} by Anonymous"#],
+        "arguments and caller arrive untouched"
+    );
+    assert_eq!(
+        reply.members.get("asked").unwrap().to_text().unwrap(),
+        asked[0],
+        "the reply comes back untouched"
+    );
+    let read = ReadResource {
+        uri: "fake://one".into(),
+        continuation: Continuation::default(),
+        rest: Members::new(),
+    };
+    outer.read_resource(ctx, read).await.expect("resources pass");
+    let get = GetPrompt {
+        name: "prompt".into(),
+        arguments: None,
+        continuation: Continuation::default(),
+        rest: Members::new(),
+    };
+    outer.get_prompt(ctx, get).await.expect("prompts pass");
+    let complete = Complete {
+        subject: CompletionSubject::Prompt("prompt".into()),
+        rest: Members::new(),
+    };
+    outer.complete(ctx, complete).await.expect("completions pass");
+    assert_eq!(outer.list_resources(ctx).await.unwrap().len(), 1);
+    assert_eq!(outer.list_resource_templates(ctx).await.unwrap().len(), 1);
+    assert_eq!(outer.list_prompts(ctx).await.unwrap().len(), 1);
+    assert_eq!(inner.asked().len(), 4, "one request inside for one outside");
+}
+
+async fn widens_nothing(
+    inner: &Arc<FakeGateway>,
+    outer: &SharedGateway,
+    ctx: &CallContext,
+    virtual_tools: &[&str],
+) {
+    let before = inner.asked().len();
+    outer
+        .call_tool(ctx, call("absent"))
+        .await
+        .expect_err("what is not inside cannot be called");
+    assert_eq!(inner.asked().len(), before, "and is not reached");
+    let allowed: HashSet<&str> = ["plain", "hang"].iter().chain(virtual_tools).copied().collect();
+    for tool in outer.list_tools(ctx).await.unwrap().iter() {
+        assert!(
+            allowed.contains(tool.name.as_str()),
+            "`{}` is listed outside but not inside",
+            tool.name
+        );
+    }
+    inner.set_tools(vec![tool("fake", "plain", "plain")]);
+    let names: Vec<String> = outer
+        .list_tools(ctx)
+        .await
+        .unwrap()
+        .iter()
+        .map(|tool| tool.name.to_string())
+        .collect();
+    assert!(
+        !names.contains(&"hang".to_owned()),
+        "a tool that went away inside goes away outside"
+    );
+    inner.set_tools(vec![tool("fake", "plain", "plain"), tool("fake", "hang", "hang")]);
+}
+
+async fn drops_inward(inner: &Arc<FakeGateway>, outer: SharedGateway) {
+    let begun = inner.moved.notified();
+    let task = tokio::spawn(async move { outer.call_tool(&context(), call("hang")).await });
+    begun.await;
+    assert_eq!(inner.hanging(), 1);
+    let dropped = inner.moved.notified();
+    task.abort();
+    dropped.await;
+    assert_eq!(inner.hanging(), 0, "dropping the outer call drops the inner one");
+}

@@ -1,0 +1,212 @@
+//! A backend whose inventory and state a test sets by hand.
+
+use std::sync::{Arc, Mutex, Weak};
+
+use vmcp_domain::{
+    Answer, Backend, BackendEvent, BackendId, BackendListener, BackendPromptName, BackendState,
+    BackendStatus, BackendToolName, CallContext, Cause, Continuation, Error, Inventory, Json, Members,
+    OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, ProtocolVersion, Reply, ResourceUri,
+    ToolHints,
+};
+
+/// Answers every request with a line that names the backend and what was asked.
+pub struct FakeBackend {
+    id: BackendId,
+    state: Mutex<BackendState>,
+    inventory: Mutex<Inventory>,
+    listener: Mutex<Option<Weak<dyn BackendListener>>>,
+}
+
+impl FakeBackend {
+    /// A connected backend that offers nothing yet.
+    #[must_use]
+    pub fn new(id: &str) -> Arc<Self> {
+        Arc::new(Self {
+            id: id.into(),
+            state: Mutex::new(BackendState::Ready),
+            inventory: Mutex::new(Inventory::default()),
+            listener: Mutex::new(None),
+        })
+    }
+
+    /// A connected backend with these tools.
+    #[must_use]
+    pub fn with_tools(id: &str, tools: &[&str]) -> Arc<Self> {
+        let backend = Self::new(id);
+        backend.set_tools(tools);
+        backend
+    }
+
+    /// Replaces its tools, without telling anyone.
+    pub fn set_tools(&self, tools: &[&str]) {
+        let offer = |name: &&str| {
+            let definition = format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}},"x":1.0}}"#);
+            OfferedTool {
+                name: (*name).into(),
+                description: Some(format!("{name} of {}", self.id)),
+                hints: ToolHints::default(),
+                definition: members(&definition),
+            }
+        };
+        self.inventory.lock().unwrap().tools = tools.iter().map(offer).collect();
+    }
+
+    /// Replaces its resources and templates, and declares that it serves them.
+    pub fn set_resources(&self, uris: &[&str], templates: &[&str]) {
+        let mut inventory = self.inventory.lock().unwrap();
+        inventory.capabilities.set("resources", Json::empty_object());
+        inventory.resources = uris
+            .iter()
+            .map(|uri| OfferedResource {
+                uri: (*uri).into(),
+                definition: members(&format!(r#"{{"uri":"{uri}"}}"#)),
+            })
+            .collect();
+        inventory.templates = templates
+            .iter()
+            .map(|template| OfferedTemplate {
+                template: (*template).into(),
+                definition: members(&format!(r#"{{"uriTemplate":"{template}"}}"#)),
+            })
+            .collect();
+    }
+
+    /// Replaces its prompts.
+    pub fn set_prompts(&self, names: &[&str]) {
+        self.inventory.lock().unwrap().prompts = names
+            .iter()
+            .map(|name| OfferedPrompt {
+                name: (*name).into(),
+                definition: members(&format!(r#"{{"name":"{name}"}}"#)),
+            })
+            .collect();
+    }
+
+    /// Changes its state and tells the listener of it.
+    pub fn set_state(&self, state: BackendState) {
+        *self.state.lock().unwrap() = state;
+        self.tell(if state == BackendState::Ready {
+            BackendEvent::Connected
+        } else {
+            BackendEvent::Lost
+        });
+    }
+
+    /// Tells the listener something.
+    pub fn tell(&self, event: BackendEvent) {
+        let listener = self.listener.lock().unwrap().clone();
+        if let Some(listener) = listener.and_then(|listener| listener.upgrade()) {
+            listener.heard(&self.id, event);
+        }
+    }
+
+    fn answer<'a>(&'a self, line: String) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            self.check()?;
+            Ok(Reply::complete(
+                [("said".to_owned(), Json::string(&format!("{}: {line}", self.id)))]
+                    .into_iter()
+                    .collect(),
+            ))
+        })
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if *self.state.lock().unwrap() == BackendState::Ready {
+            return Ok(());
+        }
+        Err(Error::BackendUnavailable {
+            backend: self.id.clone(),
+            cause: Cause::new("down by script"),
+        })
+    }
+}
+
+fn members(text: &str) -> Arc<Members> {
+    Arc::new(Json::parse(text).unwrap().members().unwrap())
+}
+
+impl Backend for FakeBackend {
+    fn id(&self) -> &BackendId {
+        &self.id
+    }
+
+    fn status(&self) -> BackendStatus {
+        BackendStatus {
+            state: *self.state.lock().unwrap(),
+            transport: "fake",
+            protocol: Some(ProtocolVersion::V2026_07_28),
+            last_error: None,
+            reconnect_count: 0,
+        }
+    }
+
+    fn listen(&self, listener: Weak<dyn BackendListener>) {
+        *self.listener.lock().unwrap() = Some(listener);
+    }
+
+    fn inventory(&self) -> Answer<'_, Inventory> {
+        Box::pin(async move {
+            self.check()?;
+            Ok(self.inventory.lock().unwrap().clone())
+        })
+    }
+
+    fn call_tool<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        name: BackendToolName,
+        _arguments: Option<Json>,
+        _continuation: Continuation,
+        _rest: Members,
+    ) -> Answer<'a, Reply> {
+        self.answer(format!("call {name}"))
+    }
+
+    fn read_resource<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        uri: ResourceUri,
+        _continuation: Continuation,
+        _rest: Members,
+    ) -> Answer<'a, Reply> {
+        self.answer(format!("read {uri}"))
+    }
+
+    fn get_prompt<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        name: BackendPromptName,
+        _arguments: Option<Json>,
+        _continuation: Continuation,
+        _rest: Members,
+    ) -> Answer<'a, Reply> {
+        self.answer(format!("prompt {name}"))
+    }
+
+    fn complete_prompt<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        name: BackendPromptName,
+        _rest: Members,
+    ) -> Answer<'a, Reply> {
+        self.answer(format!("complete prompt {name}"))
+    }
+
+    fn complete_template<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        template: ResourceUri,
+        _rest: Members,
+    ) -> Answer<'a, Reply> {
+        self.answer(format!("complete template {template}"))
+    }
+
+    fn subscribe(&self, _uri: ResourceUri) -> Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn unsubscribe(&self, _uri: ResourceUri) -> Answer<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
