@@ -51,16 +51,10 @@ impl Catalogue {
         let tools = merge_tools(policy, parts, &mut findings);
         let prompts = merge_prompts(policy, parts, &mut findings);
         // The reference gives a resource that several backends offer to the first of them by name.
-        let by_name: BTreeMap<&BackendId, &Part> = parts
-            .iter()
-            .filter(|part| part.present)
-            .map(|part| (&part.backend, part))
-            .collect();
+        let by_name: BTreeMap<&BackendId, &Part> =
+            parts.iter().filter(|part| part.present).map(|part| (&part.backend, part)).collect();
         let owner = |uri: &ResourceUri, has: &dyn Fn(&Inventory, &ResourceUri) -> bool| {
-            by_name
-                .values()
-                .find(|part| has(&part.inventory, uri))
-                .map(|part| part.backend.clone())
+            by_name.values().find(|part| has(&part.inventory, uri)).map(|part| part.backend.clone())
         };
         let present = || parts.iter().filter(|part| part.present);
         let mut resources = Vec::new();
@@ -100,10 +94,7 @@ impl Catalogue {
             tool_places: places(&tools, |tool| tool.name.clone()),
             resource_places: places(&resources, |resource| resource.uri.clone()),
             prompt_places: places(&prompts, |prompt| prompt.name.clone()),
-            matchers: templates
-                .iter()
-                .map(|template| Matcher::new(template.template.as_str()))
-                .collect(),
+            matchers: templates.iter().map(|template| Matcher::new(template.template.as_str())).collect(),
             resource_backends: present()
                 .filter(|part| part.inventory.capabilities.get("resources").is_some())
                 .map(|part| part.backend.clone())
@@ -153,32 +144,22 @@ impl Catalogue {
 
     /// The tool advertised under a name.
     pub(crate) fn tool(&self, name: &ToolName) -> Option<&Tool> {
-        self.tool_places
-            .get(name)
-            .and_then(|place| self.tools.get(*place))
+        self.tool_places.get(name).and_then(|place| self.tools.get(*place))
     }
 
     /// The prompt advertised under a name.
     pub(crate) fn prompt(&self, name: &PromptName) -> Option<&Prompt> {
-        self.prompt_places
-            .get(name)
-            .and_then(|place| self.prompts.get(*place))
+        self.prompt_places.get(name).and_then(|place| self.prompts.get(*place))
     }
 
     /// The backend that serves a URI: the one that lists it, else the first whose template fits, else the only one
     /// that serves resources at all (tools may hand out links to resources that no list names).
     pub(crate) fn resource_backend(&self, uri: &ResourceUri) -> Option<&BackendId> {
-        let listed = self
-            .resource_places
-            .get(uri)
-            .and_then(|place| self.resources.get(*place));
+        let listed = self.resource_places.get(uri).and_then(|place| self.resources.get(*place));
         if let Some(resource) = listed {
             return Some(&resource.backend);
         }
-        let fits = self
-            .matchers
-            .iter()
-            .position(|matcher| matcher.matches(uri.as_str()));
+        let fits = self.matchers.iter().position(|matcher| matcher.matches(uri.as_str()));
         if let Some(template) = fits.and_then(|place| self.templates.get(place)) {
             return Some(&template.backend);
         }
@@ -190,19 +171,12 @@ impl Catalogue {
 
     /// The backend that offers a template, by the template's own text.
     pub(crate) fn template_backend(&self, template: &ResourceUri) -> Option<&BackendId> {
-        self.templates
-            .iter()
-            .find(|one| one.template == *template)
-            .map(|one| &one.backend)
+        self.templates.iter().find(|one| one.template == *template).map(|one| &one.backend)
     }
 }
 
 fn places<T, K: Eq + std::hash::Hash>(items: &[T], key: impl Fn(&T) -> K) -> HashMap<K, usize> {
-    items
-        .iter()
-        .enumerate()
-        .map(|(place, item)| (key(item), place))
-        .collect()
+    items.iter().enumerate().map(|(place, item)| (key(item), place)).collect()
 }
 
 fn same<T>(left: &[T], right: &[T], equal: impl Fn(&T, &T) -> bool) -> bool {
@@ -241,11 +215,7 @@ fn merge_tools(policy: &AggregationPolicy, parts: &[Part], findings: &mut Vec<Fi
         }
         tools.push(advertise(policy, part, tool, name.into()));
     }
-    findings.extend(
-        parts
-            .iter()
-            .flat_map(|part| policy.unmatched(&part.backend, &part.inventory)),
-    );
+    findings.extend(parts.iter().flat_map(|part| policy.unmatched(&part.backend, &part.inventory)));
     tools
 }
 
@@ -268,10 +238,7 @@ fn advertise(policy: &AggregationPolicy, part: &Part, tool: &OfferedTool, name: 
     );
     Tool {
         name,
-        target: Target {
-            backend: part.backend.clone(),
-            name: tool.name.clone(),
-        },
+        target: Target { backend: part.backend.clone(), name: tool.name.clone() },
         description: overrides.description.clone().or_else(|| tool.description.clone()),
         hints,
         definition: tool.definition.clone(),
@@ -319,10 +286,7 @@ fn merge_prompts(policy: &AggregationPolicy, parts: &[Part], findings: &mut Vec<
     let mut claimed: BTreeMap<String, Vec<BackendId>> = BTreeMap::new();
     for ((part, _), name) in offered.iter().zip(&names) {
         if let Some(name) = name {
-            claimed
-                .entry(name.clone())
-                .or_default()
-                .push(part.backend.clone());
+            claimed.entry(name.clone()).or_default().push(part.backend.clone());
         }
     }
     let mut prompts = Vec::new();
@@ -332,17 +296,11 @@ fn merge_prompts(policy: &AggregationPolicy, parts: &[Part], findings: &mut Vec<
         };
         match claimed.get(&name) {
             Some(backends) if backends.len() > 1 => {
-                findings.push(Finding::Unresolved {
-                    name,
-                    backends: backends.clone(),
-                });
+                findings.push(Finding::Unresolved { name, backends: backends.clone() });
             }
             _ => prompts.push(Prompt {
                 name: name.into(),
-                target: Target {
-                    backend: part.backend.clone(),
-                    name: prompt.name.clone(),
-                },
+                target: Target { backend: part.backend.clone(), name: prompt.name.clone() },
                 definition: prompt.definition.clone(),
             }),
         }

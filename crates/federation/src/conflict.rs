@@ -61,10 +61,7 @@ fn drop_repeats<'a, 'b>(claims: &'b [Claim<'a>], findings: &mut Vec<Finding>) ->
         if seen.insert((claim.backend, claim.name)) {
             return Some(claim);
         }
-        findings.push(Finding::Repeated {
-            name: claim.name.to_owned(),
-            backend: claim.backend.clone(),
-        });
+        findings.push(Finding::Repeated { name: claim.name.to_owned(), backend: claim.backend.clone() });
         None
     };
     claims.iter().map(keep).collect()

@@ -29,41 +29,24 @@ impl Exposed {
     /// Puts the layer around `inner`.
     #[must_use]
     pub fn wrap(inner: SharedGateway, policy: Arc<AggregationPolicy>) -> SharedGateway {
-        Arc::new(Self {
-            inner,
-            policy,
-            view: ArcSwapOption::empty(),
-        })
+        Arc::new(Self { inner, policy, view: ArcSwapOption::empty() })
     }
 
     async fn view(&self, ctx: &CallContext) -> Result<Arc<View>, Error> {
         let whole = self.inner.list_tools(ctx).await?;
-        if let Some(view) = self
-            .view
-            .load_full()
-            .filter(|view| Arc::ptr_eq(&view.whole, &whole))
-        {
+        if let Some(view) = self.view.load_full().filter(|view| Arc::ptr_eq(&view.whole, &whole)) {
             return Ok(view);
         }
         let shows = |backend, tool| self.policy.shows(backend, &self.policy.own_name(backend, tool));
-        let hides_any = whole
-            .iter()
-            .any(|tool| !shows(&tool.target.backend, &tool.target.name));
+        let hides_any = whole.iter().any(|tool| !shows(&tool.target.backend, &tool.target.name));
         let shown = if hides_any {
             Arc::new(
-                whole
-                    .iter()
-                    .filter(|tool| shows(&tool.target.backend, &tool.target.name))
-                    .cloned()
-                    .collect(),
+                whole.iter().filter(|tool| shows(&tool.target.backend, &tool.target.name)).cloned().collect(),
             )
         } else {
             whole.clone()
         };
-        let names = shown
-            .iter()
-            .map(|tool: &vmcp_domain::Tool| tool.name.clone())
-            .collect();
+        let names = shown.iter().map(|tool: &vmcp_domain::Tool| tool.name.clone()).collect();
         let view = Arc::new(View { whole, shown, names });
         self.view.store(Some(view.clone()));
         Ok(view)
@@ -85,14 +68,7 @@ impl Gateway for Exposed {
         })
     }
 
-    forward!(
-        list_resources,
-        list_resource_templates,
-        read_resource,
-        list_prompts,
-        get_prompt,
-        complete
-    );
+    forward!(list_resources, list_resource_templates, read_resource, list_prompts, get_prompt, complete);
 }
 
 #[cfg(test)]

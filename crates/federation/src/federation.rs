@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 use vmcp_domain::{
-    Answer, Backend, BackendEvent, BackendId, BackendListener, BackendStatus, CallContext, CallTool, Change,
-    ChangeListener, Complete, CompletionSubject, Directory, Error, Gateway, GetPrompt, Overview, PromptList,
-    ReadResource, Reply, ResourceList, TemplateList, ToolList,
+    Answer, Backend, BackendEvent, BackendId, BackendListener, BackendStatus, CallContext, CallTool, Cause,
+    Change, ChangeListener, Complete, CompletionSubject, Directory, Error, Gateway, GetPrompt, Overview,
+    PromptList, ReadResource, Reply, ResourceList, TemplateList, ToolList,
 };
 
+use crate::breaker::Breaker;
 use crate::catalogue::{Catalogue, Part};
 use crate::finding::Finding;
-use crate::policy::AggregationPolicy;
+use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::refresh;
 
 /// Many backends behind the one seam.
@@ -46,6 +48,7 @@ pub struct BackendReport {
 /// State that the seam, the workers and the backends' events share.
 pub(crate) struct Shared {
     pub(crate) policy: AggregationPolicy,
+    pub(crate) health: HealthPolicy,
     pub(crate) members: Vec<Arc<Member>>,
     places: HashMap<BackendId, usize>,
     parts: Mutex<Vec<Option<Part>>>,
@@ -61,30 +64,27 @@ pub(crate) struct Shared {
 pub(crate) struct Member {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) wake: Notify,
+    breaker: Option<Breaker>,
 }
 
 impl Federation {
     /// Federates `backends`, which stand in the order of the configuration, and keeps their catalogue fresh until
     /// the last clone is dropped. Must be called on a tokio runtime.
     #[must_use]
-    pub fn start(policy: AggregationPolicy, backends: Vec<Arc<dyn Backend>>) -> Self {
+    pub fn start(policy: AggregationPolicy, health: HealthPolicy, backends: Vec<Arc<dyn Backend>>) -> Self {
         let count = backends.len();
+        let member = |backend| {
+            Arc::new(Member { backend, wake: Notify::new(), breaker: health.breaker.map(Breaker::new) })
+        };
         let shared = Arc::new(Shared {
             policy,
+            health,
             places: backends
                 .iter()
                 .enumerate()
                 .map(|(place, backend)| (backend.id().clone(), place))
                 .collect(),
-            members: backends
-                .into_iter()
-                .map(|backend| {
-                    Arc::new(Member {
-                        backend,
-                        wake: Notify::new(),
-                    })
-                })
-                .collect(),
+            members: backends.into_iter().map(member).collect(),
             parts: Mutex::new((0..count).map(|_| None).collect()),
             catalogue: ArcSwap::from_pointee(Catalogue::default()),
             watchers: Mutex::new(Vec::new()),
@@ -117,9 +117,8 @@ impl Federation {
                 status: member.backend.status(),
                 listed: part.as_ref().is_some_and(|part| part.present),
                 tool_count: inventory.map_or(0, |inventory| inventory.tools.len()),
-                resource_count: inventory.map_or(0, |inventory| {
-                    inventory.resources.len() + inventory.templates.len()
-                }),
+                resource_count: inventory
+                    .map_or(0, |inventory| inventory.resources.len() + inventory.templates.len()),
                 prompt_count: inventory.map_or(0, |inventory| inventory.prompts.len()),
             }
         };
@@ -139,17 +138,22 @@ impl Federation {
         self.shared.catalogue.load_full()
     }
 
-    fn backend(&self, id: &BackendId) -> Result<&Arc<dyn Backend>, Error> {
-        let member = self
-            .shared
-            .places
-            .get(id)
-            .and_then(|place| self.shared.members.get(*place));
-        member.map(|member| &member.backend).ok_or_else(|| {
-            Error::Internal(vmcp_domain::Cause::new(format_args!(
-                "the catalogue names unknown backend `{id}`"
-            )))
-        })
+    /// Makes one call to a backend, if its breaker lets calls through.
+    async fn through<'a>(
+        &'a self,
+        id: &BackendId,
+        call: impl FnOnce(&'a dyn Backend) -> Answer<'a, Reply>,
+    ) -> Result<Reply, Error> {
+        let member = self.shared.places.get(id).and_then(|place| self.shared.members.get(*place));
+        let unknown = || Cause::new(format_args!("the catalogue names unknown backend `{id}`"));
+        let member = member.ok_or_else(|| Error::Internal(unknown()))?;
+        let Some(breaker) = &member.breaker else { return call(&*member.backend).await };
+        let Some(pass) = breaker.admit(Instant::now()) else {
+            return Err(Error::BackendUnavailable { backend: id.clone(), cause: Cause::new("circuit open") });
+        };
+        let outcome = call(&*member.backend).await;
+        pass.end(&outcome, Instant::now());
+        outcome
     }
 }
 
@@ -165,11 +169,7 @@ impl Shared {
             let mut next = Catalogue::build(&self.policy, &known);
             let earlier = self.catalogue.load_full();
             let changes = next.keep_unchanged(&earlier);
-            for finding in next
-                .findings
-                .iter()
-                .filter(|finding| !earlier.findings.contains(finding))
-            {
+            for finding in next.findings.iter().filter(|finding| !earlier.findings.contains(finding)) {
                 tracing::warn!(%finding, "catalogue");
             }
             self.catalogue.store(Arc::new(next));
@@ -210,11 +210,7 @@ impl BackendListener for Shared {
             }
             return;
         }
-        if let Some(member) = self
-            .places
-            .get(backend)
-            .and_then(|place| self.members.get(*place))
-        {
+        if let Some(member) = self.places.get(backend).and_then(|place| self.members.get(*place)) {
             member.wake.notify_one();
         }
     }
@@ -226,11 +222,7 @@ impl Directory for Federation {
     }
 
     fn watch(&self, listener: Weak<dyn ChangeListener>) {
-        self.shared
-            .watchers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(listener);
+        self.shared.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 }
 
@@ -243,21 +235,14 @@ impl Gateway for Federation {
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
         Box::pin(async move {
             let catalogue = self.catalogue().await;
-            let tool = catalogue
-                .tool(&request.name)
-                .ok_or_else(|| Error::UnknownTool(request.name.clone()))?;
+            let tool =
+                catalogue.tool(&request.name).ok_or_else(|| Error::UnknownTool(request.name.clone()))?;
             let target = tool.target.clone();
             drop(catalogue);
-            let backend = self.backend(&target.backend)?;
-            backend
-                .call_tool(
-                    ctx,
-                    target.name,
-                    request.arguments,
-                    request.continuation,
-                    request.rest,
-                )
-                .await
+            self.through(&target.backend, |backend| {
+                backend.call_tool(ctx, target.name, request.arguments, request.continuation, request.rest)
+            })
+            .await
         })
     }
 
@@ -275,9 +260,10 @@ impl Gateway for Federation {
             let backend = catalogue.resource_backend(&request.uri).cloned();
             let backend = backend.ok_or_else(|| Error::UnknownResource(request.uri.clone()))?;
             drop(catalogue);
-            self.backend(&backend)?
-                .read_resource(ctx, request.uri, request.continuation, request.rest)
-                .await
+            self.through(&backend, |backend| {
+                backend.read_resource(ctx, request.uri, request.continuation, request.rest)
+            })
+            .await
         })
     }
 
@@ -288,21 +274,14 @@ impl Gateway for Federation {
     fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
         Box::pin(async move {
             let catalogue = self.catalogue().await;
-            let prompt = catalogue
-                .prompt(&request.name)
-                .ok_or_else(|| Error::UnknownPrompt(request.name.clone()))?;
+            let prompt =
+                catalogue.prompt(&request.name).ok_or_else(|| Error::UnknownPrompt(request.name.clone()))?;
             let target = prompt.target.clone();
             drop(catalogue);
-            let backend = self.backend(&target.backend)?;
-            backend
-                .get_prompt(
-                    ctx,
-                    target.name,
-                    request.arguments,
-                    request.continuation,
-                    request.rest,
-                )
-                .await
+            self.through(&target.backend, |backend| {
+                backend.get_prompt(ctx, target.name, request.arguments, request.continuation, request.rest)
+            })
+            .await
         })
     }
 
@@ -313,19 +292,17 @@ impl Gateway for Federation {
                 CompletionSubject::Prompt(name) => {
                     let prompt = catalogue.prompt(&name).ok_or(Error::UnknownPrompt(name))?;
                     let target = prompt.target.clone();
-                    self.backend(&target.backend)?
-                        .complete_prompt(ctx, target.name, request.rest)
-                        .await
+                    self.through(&target.backend, |backend| {
+                        backend.complete_prompt(ctx, target.name, request.rest)
+                    })
+                    .await
                 }
                 CompletionSubject::Template(template) => {
                     let backend = catalogue
                         .template_backend(&template)
                         .or_else(|| catalogue.resource_backend(&template));
-                    let backend = backend
-                        .cloned()
-                        .ok_or_else(|| Error::UnknownResource(template.clone()))?;
-                    self.backend(&backend)?
-                        .complete_template(ctx, template, request.rest)
+                    let backend = backend.cloned().ok_or_else(|| Error::UnknownResource(template.clone()))?;
+                    self.through(&backend, |backend| backend.complete_template(ctx, template, request.rest))
                         .await
                 }
             }

@@ -99,16 +99,8 @@ impl fmt::Display for Finding {
 pub(crate) fn inspect(name: &str, backend: &BackendId) -> Option<Finding> {
     let (name_owned, backend) = (name.to_owned(), backend.clone());
     if name.chars().count() > NAME_CHARS_MAX {
-        return Some(Finding::TooLong {
-            name: name_owned,
-            backend,
-        });
+        return Some(Finding::TooLong { name: name_owned, backend });
     }
-    let safe = name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    (!safe).then_some(Finding::OddCharacters {
-        name: name_owned,
-        backend,
-    })
+    let safe = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    (!safe).then_some(Finding::OddCharacters { name: name_owned, backend })
 }

@@ -3,6 +3,7 @@
 //! It resolves what a client names to the backend and the name that really stand behind it.
 //! How a backend is reached is `vmcp-backends`'; who may call and how often is for the layers above.
 
+mod breaker;
 mod catalogue;
 mod conflict;
 mod exposure;

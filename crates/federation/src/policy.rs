@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use vmcp_domain::{BackendId, BackendToolName, Inventory, ToolName, ToolOverride};
 
@@ -24,9 +25,7 @@ pub struct AggregationPolicy {
 impl Default for AggregationPolicy {
     fn default() -> Self {
         Self {
-            conflicts: ConflictPolicy::Auto {
-                format: PrefixFormat::default(),
-            },
+            conflicts: ConflictPolicy::Auto { format: PrefixFormat::default() },
             default_visibility: Visibility::Show,
             exclude_all_tools: false,
             backends: BTreeMap::new(),
@@ -133,10 +132,7 @@ impl AggregationPolicy {
     /// A tool's name after the operator's rename and before any prefix.
     #[must_use]
     pub fn own_name(&self, backend: &BackendId, tool: &BackendToolName) -> ToolName {
-        let renamed = self
-            .backends
-            .get(backend)
-            .and_then(|policy| policy.renames.get(tool));
+        let renamed = self.backends.get(backend).and_then(|policy| policy.renames.get(tool));
         renamed.cloned().unwrap_or_else(|| ToolName::from(tool.as_str()))
     }
 
@@ -159,27 +155,53 @@ impl AggregationPolicy {
             return Vec::new();
         };
         let offered: BTreeSet<&str> = inventory.tools.iter().map(|tool| tool.name.as_str()).collect();
-        let own: BTreeSet<ToolName> = inventory
-            .tools
-            .iter()
-            .map(|tool| self.own_name(backend, &tool.name))
-            .collect();
+        let own: BTreeSet<ToolName> =
+            inventory.tools.iter().map(|tool| self.own_name(backend, &tool.name)).collect();
         let by_backend_name = policy.renames.keys().chain(policy.overrides.keys());
-        let missing = by_backend_name
-            .map(BackendToolName::as_str)
-            .filter(|name| !offered.contains(name));
-        let unfiltered = policy
-            .filter
-            .iter()
-            .flatten()
-            .filter(|name| !own.contains(*name))
-            .map(ToolName::as_str);
+        let missing = by_backend_name.map(BackendToolName::as_str).filter(|name| !offered.contains(name));
+        let unfiltered =
+            policy.filter.iter().flatten().filter(|name| !own.contains(*name)).map(ToolName::as_str);
         missing
             .chain(unfiltered)
-            .map(|name| Finding::NoSuchTool {
-                name: name.to_owned(),
-                backend: backend.clone(),
-            })
+            .map(|name| Finding::NoSuchTool { name: name.to_owned(), backend: backend.clone() })
             .collect()
     }
+}
+
+/// How backends are watched: each is asked for its whole offer from time to time, which also finds changes that a
+/// backend does not announce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthPolicy {
+    /// How often each is asked.
+    pub interval: Duration,
+    /// How long one check may take; less than the interval.
+    pub timeout: Duration,
+    /// How many failed checks in a row take a backend out of the lists; at least 1.
+    pub unhealthy_threshold: u32,
+    /// When to stop calling a backend that keeps failing. `None` never does.
+    pub breaker: Option<BreakerPolicy>,
+}
+
+impl HealthPolicy {
+    /// The reference's defaults.
+    pub const DEFAULT: Self = Self {
+        interval: Duration::from_secs(30),
+        timeout: Duration::from_secs(10),
+        unhealthy_threshold: 3,
+        breaker: None,
+    };
+}
+
+/// When to stop calling a backend that keeps failing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerPolicy {
+    /// How many failures in a row open it; at least 1.
+    pub failure_threshold: u32,
+    /// How long it stays open before one call is tried; at least a second.
+    pub timeout: Duration,
+}
+
+impl BreakerPolicy {
+    /// The reference's defaults, once it is turned on.
+    pub const DEFAULT: Self = Self { failure_threshold: 5, timeout: Duration::from_secs(60) };
 }

@@ -1,5 +1,6 @@
-//! Keeps the catalogue fresh: one worker per backend asks for its inventory when something changed, so a slow
-//! backend delays nobody else, and a storm of changes becomes one refresh after another, never two at once.
+//! Keeps the catalogue fresh: one worker per backend asks for its inventory when something changed and from time to
+//! time, so a slow backend delays nobody else, and a storm of changes becomes one refresh after another, never two
+//! at once.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -7,19 +8,17 @@ use std::time::Duration;
 use vmcp_domain::BackendState;
 
 use crate::catalogue::Part;
-use crate::federation::Shared;
+use crate::federation::{Member, Shared};
 
 /// How many backends are asked for their inventory at once.
 pub(crate) const DISCOVERY_COUNT_MAX: usize = 10;
 /// How long requests wait for backends that have neither answered nor failed yet, from the start of the gateway.
 pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(15);
-/// How long a backend that went away keeps its place in the lists. A restart in between goes unnoticed by clients;
-/// calls in the meantime are answered with "unavailable".
-const LOST_GRACE: Duration = Duration::from_secs(15);
 /// The least time between two refreshes of one backend.
 const SPACING: Duration = Duration::from_millis(100);
-/// How long to wait before asking a connected backend again that did not give its inventory, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long to wait before asking a connected backend again that did not give its inventory; doubled each time, up
+/// to the interval of health checks.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Starts the workers. They end when the federation is dropped.
 pub(crate) fn start(shared: &Arc<Shared>) {
@@ -36,99 +35,76 @@ pub(crate) fn start(shared: &Arc<Shared>) {
 }
 
 async fn work(federation: Weak<Shared>, place: usize) {
-    let mut retry = RETRY.0;
+    let mut failures = 0_u32;
     let mut first = true;
     loop {
-        let Some(shared) = federation.upgrade() else {
-            return;
-        };
-        let Some(member) = shared.members.get(place).cloned() else {
-            return;
-        };
-        let pause = match look(&shared, place).await {
-            Look::Fresh => {
-                retry = RETRY.0;
-                None
-            }
-            Look::Failed => {
-                retry = (retry * 2).min(RETRY.1);
-                Some(retry)
-            }
-            Look::Away => Some(LOST_GRACE),
-        };
+        let Some(shared) = federation.upgrade() else { return };
+        let Some(member) = shared.members.get(place).cloned() else { return };
+        let health = shared.health;
+        // The first look waits as long as connecting may take; later ones are health checks.
+        let fresh = look(&shared, &member, place, (!first).then_some(health.timeout)).await;
         if std::mem::take(&mut first) {
-            shared
-                .unsettled
-                .send_modify(|count| *count = count.saturating_sub(1));
+            shared.unsettled.send_modify(|count| *count = count.saturating_sub(1));
+        }
+        failures = if fresh { 0 } else { failures.saturating_add(1) };
+        if failures >= health.unhealthy_threshold {
+            withdraw(&shared, place);
         }
         // Nothing of the federation is held while waiting, or it could never be dropped.
         drop(shared);
-        tokio::time::sleep(SPACING).await;
-        match pause {
-            None => member.wake.notified().await,
-            Some(pause) => {
-                let quiet = tokio::time::timeout(pause, member.wake.notified()).await.is_err();
-                if let Some(shared) = federation.upgrade().filter(|_| quiet) {
-                    withdraw_if_away(&shared, place);
-                }
+        let pause = match member.backend.status().state {
+            BackendState::Ready if !fresh => {
+                (RETRY * 2_u32.saturating_pow(failures.min(10))).min(health.interval)
             }
-        }
+            // A backend that is away says so when it returns.
+            BackendState::Ready
+            | BackendState::Connecting
+            | BackendState::Unavailable
+            | BackendState::Stopped => health.interval,
+        };
+        tokio::time::sleep(SPACING).await;
+        // Either way it is time to look again.
+        let _ = tokio::time::timeout(pause, member.wake.notified()).await;
     }
 }
 
-enum Look {
-    Fresh,
-    Failed,
-    Away,
-}
-
-async fn look(shared: &Shared, place: usize) -> Look {
-    let Some(member) = shared.members.get(place) else {
-        return Look::Away;
-    };
+/// Asks for the inventory and publishes it. Returns whether there was one.
+async fn look(shared: &Shared, member: &Member, place: usize, bound: Option<Duration>) -> bool {
     let backend = &member.backend;
     let inventory = {
         // The semaphore is never closed; without a permit the backend would merely be asked a little early.
         let _permit = shared.discoveries.acquire().await;
-        backend.inventory().await
+        match bound {
+            None => backend.inventory().await,
+            Some(bound) => match tokio::time::timeout(bound, backend.inventory()).await {
+                Ok(inventory) => inventory,
+                Err(_) => Err(vmcp_domain::Error::DeadlineExceeded),
+            },
+        }
     };
     match inventory {
         Ok(inventory) => {
-            tracing::info!(
+            tracing::debug!(
                 backend = %backend.id(),
                 tools = inventory.tools.len(),
                 resources = inventory.resources.len() + inventory.templates.len(),
                 prompts = inventory.prompts.len(),
                 "backend listed"
             );
-            let part = Part {
-                backend: backend.id().clone(),
-                inventory: Arc::new(inventory),
-                present: true,
-            };
+            let part = Part { backend: backend.id().clone(), inventory: Arc::new(inventory), present: true };
             shared.record(place, |slot| *slot = Some(part));
-            Look::Fresh
+            true
         }
         Err(error) => {
             let cause = error.cause().map_or("", |cause| cause.for_log());
             tracing::warn!(backend = %backend.id(), error = %error, cause, "backend not listed");
-            if backend.status().state == BackendState::Ready {
-                Look::Failed
-            } else {
-                Look::Away
-            }
+            false
         }
     }
 }
 
-/// Takes a backend that has been away for the whole grace out of the lists; its claims to names stay.
-fn withdraw_if_away(shared: &Shared, place: usize) {
-    let Some(member) = shared.members.get(place) else {
-        return;
-    };
-    if member.backend.status().state == BackendState::Ready {
-        return;
-    }
+/// Takes a backend out of the lists; its claims to names stay.
+fn withdraw(shared: &Shared, place: usize) {
     shared.record(place, |slot| {
         if let Some(part) = slot.as_mut().filter(|part| part.present) {
             tracing::warn!(backend = %part.backend, "backend withdrawn from the lists until it returns");

@@ -61,9 +61,7 @@ impl Piece {
         let mut next = vec![false; reached.len()];
         if let Self::Literal(literal) = self {
             for (place, _) in reached.iter().enumerate().filter(|(_, reached)| **reached) {
-                if bytes
-                    .get(place..)
-                    .is_some_and(|rest| rest.starts_with(literal.as_bytes()))
+                if bytes.get(place..).is_some_and(|rest| rest.starts_with(literal.as_bytes()))
                     && let Some(slot) = next.get_mut(place + literal.len())
                 {
                     *slot = true;

@@ -4,84 +4,46 @@ use super::*;
 use crate::policy::ToolPolicy;
 
 fn part(backend: &str, tools: &[&str], prompts: &[&str]) -> Part {
-    let definition = |name: &str| {
-        Arc::new(
-            Json::parse(format!(r#"{{"name":"{name}"}}"#))
-                .unwrap()
-                .members()
-                .unwrap(),
-        )
-    };
+    let definition =
+        |name: &str| Arc::new(Json::parse(format!(r#"{{"name":"{name}"}}"#)).unwrap().members().unwrap());
     let inventory = Inventory {
         tools: tools
             .iter()
             .map(|name| OfferedTool {
                 name: (*name).into(),
                 description: Some("own".into()),
-                hints: ToolHints {
-                    read_only: Some(true),
-                    title: Some("own".into()),
-                    ..ToolHints::default()
-                },
+                hints: ToolHints { read_only: Some(true), title: Some("own".into()), ..ToolHints::default() },
                 definition: definition(name),
             })
             .collect(),
         prompts: prompts
             .iter()
-            .map(|name| OfferedPrompt {
-                name: (*name).into(),
-                definition: definition(name),
-            })
+            .map(|name| OfferedPrompt { name: (*name).into(), definition: definition(name) })
             .collect(),
         instructions: Some(format!("use {backend}")),
         ..Inventory::default()
     };
-    Part {
-        backend: backend.into(),
-        inventory: Arc::new(inventory),
-        present: true,
-    }
+    Part { backend: backend.into(), inventory: Arc::new(inventory), present: true }
 }
 
 fn prompts(policy: ConflictPolicy) -> Vec<String> {
-    let policy = AggregationPolicy {
-        conflicts: policy,
-        ..AggregationPolicy::default()
-    };
+    let policy = AggregationPolicy { conflicts: policy, ..AggregationPolicy::default() };
     let catalogue = Catalogue::build(&policy, &[part("a", &[], &["p", "q"]), part("b", &[], &["p"])]);
-    catalogue
-        .prompts
-        .iter()
-        .map(|prompt| prompt.name.to_string())
-        .collect()
+    catalogue.prompts.iter().map(|prompt| prompt.name.to_string()).collect()
 }
 
 #[test]
 fn prompts_follow_the_reference() {
     let format = PrefixFormat::default();
-    assert_eq!(
-        prompts(ConflictPolicy::Prefix {
-            format: format.clone()
-        }),
-        ["a_p", "a_q", "b_p"]
-    );
-    assert_eq!(
-        prompts(ConflictPolicy::Auto {
-            format: format.clone()
-        }),
-        ["a_p", "q", "b_p"]
-    );
+    assert_eq!(prompts(ConflictPolicy::Prefix { format: format.clone() }), ["a_p", "a_q", "b_p"]);
+    assert_eq!(prompts(ConflictPolicy::Auto { format: format.clone() }), ["a_p", "q", "b_p"]);
     assert_eq!(prompts(ConflictPolicy::Manual), ["a_p", "a_q", "b_p"]);
     let order = |ids: &[&str]| ConflictPolicy::Priority {
         order: ids.iter().map(|id| (*id).into()).collect(),
         format: format.clone(),
     };
     assert_eq!(prompts(order(&["b"])), ["a_p", "a_q", "p"]);
-    assert_eq!(
-        prompts(order(&["a", "b"])),
-        ["q"],
-        "a name claimed twice goes to nobody"
-    );
+    assert_eq!(prompts(order(&["a", "b"])), ["q"], "a name claimed twice goes to nobody");
 }
 
 #[test]
@@ -92,56 +54,30 @@ fn overrides_rename_before_conflicts_and_keep_what_they_leave_out() {
             "t".into(),
             ToolOverride {
                 description: Some("new".into()),
-                annotations: Some(ToolHints {
-                    read_only: Some(false),
-                    ..ToolHints::default()
-                }),
+                annotations: Some(ToolHints { read_only: Some(false), ..ToolHints::default() }),
             },
         )]
         .into(),
         ..ToolPolicy::default()
     };
-    let policy = AggregationPolicy {
-        backends: [("a".into(), tools)].into(),
-        ..AggregationPolicy::default()
-    };
+    let policy = AggregationPolicy { backends: [("a".into(), tools)].into(), ..AggregationPolicy::default() };
     let catalogue = Catalogue::build(&policy, &[part("a", &["t"], &[]), part("b", &["t"], &[])]);
     let tool = catalogue.tool(&"renamed".into()).unwrap();
     assert_eq!(tool.description.as_deref(), Some("new"));
-    assert_eq!(
-        (tool.hints.read_only, tool.hints.title.as_deref()),
-        (Some(false), Some("own"))
-    );
-    assert!(
-        catalogue.tool(&"t".into()).is_some(),
-        "no clash is left, so the other keeps its name"
-    );
+    assert_eq!((tool.hints.read_only, tool.hints.title.as_deref()), (Some(false), Some("own")));
+    assert!(catalogue.tool(&"t".into()).is_some(), "no clash is left, so the other keeps its name");
 }
 
 #[test]
 fn operators_are_told_of_names_that_trouble_clients() {
-    let tools = ToolPolicy {
-        filter: Some(["absent".into(), "dotted.name".into()].into()),
-        ..ToolPolicy::default()
-    };
-    let policy = AggregationPolicy {
-        backends: [("a".into(), tools)].into(),
-        ..AggregationPolicy::default()
-    };
-    let catalogue = Catalogue::build(
-        &policy,
-        &[
-            part("a", &["dotted.name"], &[]),
-            part("b", &[&"x".repeat(65)], &[]),
-        ],
-    );
+    let tools =
+        ToolPolicy { filter: Some(["absent".into(), "dotted.name".into()].into()), ..ToolPolicy::default() };
+    let policy = AggregationPolicy { backends: [("a".into(), tools)].into(), ..AggregationPolicy::default() };
+    let catalogue =
+        Catalogue::build(&policy, &[part("a", &["dotted.name"], &[]), part("b", &[&"x".repeat(65)], &[])]);
     let texts: Vec<String> = catalogue.findings.iter().map(ToString::to_string).collect();
     assert_eq!(texts.len(), 3, "{texts:#?}");
-    assert!(
-        texts
-            .iter()
-            .any(|text| text.contains("names tool `absent` of backend `a`"))
-    );
+    assert!(texts.iter().any(|text| text.contains("names tool `absent` of backend `a`")));
     assert!(texts.iter().any(|text| text.contains("`dotted.name`")));
     assert!(texts.iter().any(|text| text.contains("65 characters")));
 }
@@ -152,10 +88,7 @@ fn instructions_are_joined_under_the_backends_names_and_bounded() {
     let policy = AggregationPolicy::default();
     let text = Catalogue::build(&policy, &parts).overview.instructions.unwrap();
     assert_eq!(text, "# a\n\nuse a\n\n# b\n\nuse b");
-    let long = Inventory {
-        instructions: Some("é".repeat(20_000)),
-        ..Inventory::default()
-    };
+    let long = Inventory { instructions: Some("é".repeat(20_000)), ..Inventory::default() };
     parts[0].inventory = Arc::new(long);
     let text = Catalogue::build(&policy, &parts).overview.instructions.unwrap();
     assert!(text.len() < 17_000 && text.ends_with("[instructions cut here]"));

@@ -13,14 +13,8 @@ fn check(policy: &ConflictPolicy, claims: &[&str], expected: Expect) {
             (BackendId::from(backend), name, visible)
         })
         .collect();
-    let list: Vec<Claim<'_>> = ids
-        .iter()
-        .map(|(backend, name, visible)| Claim {
-            backend,
-            name,
-            visible: *visible,
-        })
-        .collect();
+    let list: Vec<Claim<'_>> =
+        ids.iter().map(|(backend, name, visible)| Claim { backend, name, visible: *visible }).collect();
     let mut findings = Vec::new();
     let names = resolve(policy, &list, &mut findings);
     let mut text = String::new();
@@ -34,15 +28,11 @@ fn check(policy: &ConflictPolicy, claims: &[&str], expected: Expect) {
 }
 
 fn auto() -> ConflictPolicy {
-    ConflictPolicy::Auto {
-        format: PrefixFormat::default(),
-    }
+    ConflictPolicy::Auto { format: PrefixFormat::default() }
 }
 
 fn prefix(format: &str) -> ConflictPolicy {
-    ConflictPolicy::Prefix {
-        format: PrefixFormat::new(format).unwrap(),
-    }
+    ConflictPolicy::Prefix { format: PrefixFormat::new(format).unwrap() }
 }
 
 fn priority(order: &[&str]) -> ConflictPolicy {

@@ -15,11 +15,8 @@ impl ChangeListener for Ear {
 }
 
 fn start(backends: &[&Arc<FakeBackend>]) -> Federation {
-    let backends = backends
-        .iter()
-        .map(|backend| (*backend).clone() as Arc<dyn Backend>)
-        .collect();
-    Federation::start(AggregationPolicy::default(), backends)
+    let backends = backends.iter().map(|backend| (*backend).clone() as Arc<dyn Backend>).collect();
+    Federation::start(AggregationPolicy::default(), HealthPolicy::DEFAULT, backends)
 }
 
 async fn names(federation: &Federation) -> Vec<String> {
@@ -40,21 +37,13 @@ fn watch(federation: &Federation) -> (Arc<dyn ChangeListener>, mpsc::UnboundedRe
 
 #[tokio::test(start_paused = true)]
 async fn calls_reach_the_backend_that_really_has_the_tool() {
-    let (a, b) = (
-        FakeBackend::with_tools("a", &["read", "search"]),
-        FakeBackend::with_tools("b", &["search"]),
-    );
+    let (a, b) =
+        (FakeBackend::with_tools("a", &["read", "search"]), FakeBackend::with_tools("b", &["search"]));
     let federation = start(&[&a, &b]);
     assert_eq!(names(&federation).await, ["read", "a_search", "b_search"]);
     let ctx = context();
-    assert_eq!(
-        said(federation.call_tool(&ctx, conformance::call("b_search")).await).await,
-        "b: call search"
-    );
-    assert_eq!(
-        said(federation.call_tool(&ctx, conformance::call("read")).await).await,
-        "a: call read"
-    );
+    assert_eq!(said(federation.call_tool(&ctx, conformance::call("b_search")).await).await, "b: call search");
+    assert_eq!(said(federation.call_tool(&ctx, conformance::call("read")).await).await, "a: call read");
     assert!(matches!(
         federation.call_tool(&ctx, conformance::call("search")).await,
         Err(Error::UnknownTool(name)) if name.as_str() == "search"
@@ -63,10 +52,7 @@ async fn calls_reach_the_backend_that_really_has_the_tool() {
 
 #[tokio::test(start_paused = true)]
 async fn a_backend_that_is_down_at_start_appears_when_it_comes() {
-    let (a, b) = (
-        FakeBackend::with_tools("a", &["read"]),
-        FakeBackend::with_tools("b", &["write"]),
-    );
+    let (a, b) = (FakeBackend::with_tools("a", &["read"]), FakeBackend::with_tools("b", &["write"]));
     b.set_state(BackendState::Unavailable);
     let federation = start(&[&a, &b]);
     assert_eq!(names(&federation).await, ["read"]);
@@ -78,30 +64,21 @@ async fn a_backend_that_is_down_at_start_appears_when_it_comes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_short_absence_changes_no_list_and_a_long_one_moves_no_name() {
-    let (a, b) = (
-        FakeBackend::with_tools("a", &["search"]),
-        FakeBackend::with_tools("b", &["search"]),
-    );
+    let (a, b) = (FakeBackend::with_tools("a", &["search"]), FakeBackend::with_tools("b", &["search"]));
     let federation = start(&[&a, &b]);
     assert_eq!(names(&federation).await, ["a_search", "b_search"]);
     let (_ear, mut changes) = watch(&federation);
     b.set_state(BackendState::Unavailable);
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(names(&federation).await, ["a_search", "b_search"]);
-    let refused = federation
-        .call_tool(&context(), conformance::call("b_search"))
-        .await;
+    let refused = federation.call_tool(&context(), conformance::call("b_search")).await;
     assert!(matches!(refused, Err(Error::BackendUnavailable { .. })));
     b.set_state(BackendState::Ready);
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(changes.try_recv().is_err(), "nobody is bothered by a restart");
     b.set_state(BackendState::Unavailable);
     assert_eq!(changes.recv().await, Some(Change::Tools));
-    assert_eq!(
-        names(&federation).await,
-        ["a_search"],
-        "the one that stays keeps its name"
-    );
+    assert_eq!(names(&federation).await, ["a_search"], "the one that stays keeps its name");
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,34 +114,18 @@ async fn resources_go_to_who_lists_them_then_to_templates() {
         .iter()
         .map(|one| format!("{}={}", one.uri, one.backend))
         .collect();
-    assert_eq!(
-        listed,
-        ["doc://1=b-first", "doc://2=a-second", "doc://3=a-second"]
-    );
-    for (uri, backend) in [
-        ("doc://2", "a-second"),
-        ("doc://9/raw", "b-first"),
-        ("file:///a/b", "a-second"),
-    ] {
-        let request = ReadResource {
-            uri: uri.into(),
-            continuation: Continuation::default(),
-            rest: Members::new(),
-        };
+    assert_eq!(listed, ["doc://1=b-first", "doc://2=a-second", "doc://3=a-second"]);
+    for (uri, backend) in [("doc://2", "a-second"), ("doc://9/raw", "b-first"), ("file:///a/b", "a-second")] {
+        let request =
+            ReadResource { uri: uri.into(), continuation: Continuation::default(), rest: Members::new() };
         assert_eq!(
             said(federation.read_resource(&ctx, request).await).await,
             format!("{backend}: read {uri}")
         );
     }
-    let request = ReadResource {
-        uri: "other://x".into(),
-        continuation: Continuation::default(),
-        rest: Members::new(),
-    };
-    assert!(matches!(
-        federation.read_resource(&ctx, request).await,
-        Err(Error::UnknownResource(_))
-    ));
+    let request =
+        ReadResource { uri: "other://x".into(), continuation: Continuation::default(), rest: Members::new() };
+    assert!(matches!(federation.read_resource(&ctx, request).await, Err(Error::UnknownResource(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,9 +147,39 @@ async fn workers_end_with_the_federation() {
     let a = FakeBackend::with_tools("a", &["t"]);
     let federation = start(&[&a]);
     federation.settled().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let shared = Arc::downgrade(&federation.shared);
     drop(federation);
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(shared.strong_count(), 0);
     assert_eq!(Arc::strong_count(&a), 1, "nobody holds the backend any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_that_is_not_announced_is_found_by_the_next_check() {
+    let a = FakeBackend::with_tools("a", &["old"]);
+    let federation = start(&[&a]);
+    assert_eq!(names(&federation).await, ["old"]);
+    a.set_tools(&["new"]);
+    tokio::time::sleep(HealthPolicy::DEFAULT.interval * 2).await;
+    assert_eq!(names(&federation).await, ["new"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_answers_at_once() {
+    let a = FakeBackend::with_tools("a", &["t"]);
+    let health = HealthPolicy {
+        breaker: Some(crate::policy::BreakerPolicy { failure_threshold: 1, timeout: Duration::from_secs(5) }),
+        ..HealthPolicy::DEFAULT
+    };
+    let federation = Federation::start(AggregationPolicy::default(), health, vec![a.clone()]);
+    federation.settled().await;
+    a.set_state(BackendState::Unavailable);
+    let call = || async { federation.call_tool(&context(), conformance::call("t")).await };
+    let cause = |outcome: Result<Reply, Error>| outcome.unwrap_err().cause().unwrap().for_log().to_owned();
+    assert_eq!(cause(call().await), "down by script");
+    assert_eq!(cause(call().await), "circuit open");
+    a.set_state(BackendState::Ready);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    assert!(call().await.is_ok() && call().await.is_ok());
 }
