@@ -42,6 +42,32 @@ pub struct RelayedError {
     pub data: Option<Json>,
 }
 
+/// For whom a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LimitScope {
+    /// Everybody, over all tools.
+    Server,
+    /// Everybody, for one tool or one group of tools.
+    Tool,
+    /// One user, over all tools.
+    User,
+    /// One user, for one tool or one group of tools.
+    UserTool,
+}
+
+impl LimitScope {
+    /// The scope's name in answers, metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Tool => "tool",
+            Self::User => "user",
+            Self::UserTool => "user_tool",
+        }
+    }
+}
+
 /// Why a request was not answered with a result.
 ///
 /// A tool that ran and failed is not an error: it is a [`crate::Reply`] marked as failed.

@@ -1,0 +1,142 @@
+//! The pure decision: given what every bucket of a call holds, may the call pass, and if not, for how long not.
+
+use smallvec::SmallVec;
+
+use crate::policy::Mode;
+use crate::rate::Rate;
+
+/// How long a bucket cannot pay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wait {
+    /// It can pay now.
+    None,
+    /// It can pay after so many microseconds, if nobody else spends.
+    Micros(u64),
+    /// Nobody can say: a call in flight has to end first.
+    UntilReleased,
+    /// It can never pay: the price is more than it holds when full.
+    Never,
+}
+
+/// One bucket as it stands before a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketReading {
+    /// How it fills.
+    pub rate: Rate,
+    /// What it holds now, in units.
+    pub level: i64,
+    /// What the call costs, in units.
+    pub cost: i64,
+    /// What a refusal does.
+    pub mode: Mode,
+}
+
+impl BucketReading {
+    /// How long the bucket cannot pay.
+    #[must_use]
+    pub fn wait(&self) -> Wait {
+        if self.level >= self.cost {
+            Wait::None
+        } else if self.cost > self.rate.capacity() {
+            Wait::Never
+        } else {
+            Wait::Micros(self.rate.wait(self.level, self.cost))
+        }
+    }
+}
+
+/// What a call that passes is charged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bill {
+    /// For each bucket, by its place: whether it pays. A rule in shadow mode that would refuse does not.
+    pub pays: SmallVec<[bool; 8]>,
+    /// How many rules in shadow mode would have refused.
+    pub would_refuse: usize,
+}
+
+/// Why a call does not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The place of the bucket that takes longest.
+    pub binding: usize,
+    /// How long that one takes: the call can pass after it, if nobody else spends.
+    pub wait: Wait,
+    /// Every bucket that refuses, by its place, with its own wait.
+    pub refusing: SmallVec<[(usize, Wait); 4]>,
+}
+
+/// Decides. Every enforced bucket must pay; nothing is spent unless all do.
+///
+/// # Errors
+/// When an enforced bucket cannot pay.
+pub(crate) fn decide(readings: &[BucketReading]) -> Result<Bill, Box<Refused>> {
+    let mut bill = Bill::default();
+    let mut enforced_short = false;
+    for reading in readings {
+        let pays = reading.level >= reading.cost;
+        bill.pays.push(pays);
+        match reading.mode {
+            Mode::Enforce => enforced_short |= !pays,
+            Mode::Shadow => bill.would_refuse += usize::from(!pays),
+        }
+    }
+    if !enforced_short {
+        return Ok(bill);
+    }
+    let refusing: SmallVec<[(usize, Wait); 4]> = readings
+        .iter()
+        .enumerate()
+        .filter(|(_, reading)| reading.mode == Mode::Enforce && reading.level < reading.cost)
+        .map(|(place, reading)| (place, reading.wait()))
+        .collect();
+    // The first of equals, so that blame falls on the widest scope, as the order of buckets has it.
+    let binding = refusing.iter().rev().max_by_key(|(_, wait)| *wait).copied().unwrap_or((0, Wait::Never));
+    Err(Box::new(Refused { binding: binding.0, wait: binding.1, refusing }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn reading(tokens: u64, level: u64, cost: u64, mode: Mode) -> BucketReading {
+        let rate = Rate::new(tokens, Duration::from_secs(10), tokens).unwrap();
+        BucketReading { rate, level: rate.units(level), cost: rate.units(cost), mode }
+    }
+
+    #[test]
+    fn the_longest_wait_of_all_refusing_buckets_counts() {
+        let readings = [
+            reading(10, 0, 1, Mode::Enforce),
+            reading(10, 5, 1, Mode::Enforce),
+            reading(1, 0, 1, Mode::Enforce),
+            reading(2, 0, 1, Mode::Shadow),
+        ];
+        let refused = decide(&readings).unwrap_err();
+        assert_eq!((refused.binding, refused.wait), (2, Wait::Micros(10_000_000)));
+        assert_eq!(
+            refused.refusing.as_slice(),
+            [(0, Wait::Micros(1_000_000)), (2, Wait::Micros(10_000_000))]
+        );
+    }
+
+    #[test]
+    fn a_price_above_the_bucket_is_never() {
+        let refused = decide(&[reading(3, 3, 4, Mode::Enforce)]).unwrap_err();
+        assert_eq!(refused.wait, Wait::Never);
+    }
+
+    #[test]
+    fn shadow_counts_and_passes() {
+        let bill = decide(&[reading(1, 0, 1, Mode::Shadow), reading(1, 1, 1, Mode::Enforce)]).unwrap();
+        assert_eq!((bill.pays.as_slice(), bill.would_refuse), ([false, true].as_slice(), 1));
+    }
+
+    #[test]
+    fn equal_waits_blame_the_first() {
+        let refused =
+            decide(&[reading(1, 0, 1, Mode::Enforce), reading(1, 0, 1, Mode::Enforce)]).unwrap_err();
+        assert_eq!(refused.binding, 0);
+    }
+}

@@ -1,0 +1,22 @@
+//! How often may they: quotas, the pure decision, the in-memory store, and the decorator that charges real calls.
+//!
+//! A call is charged by the tool that really runs and the caller who really asks. All buckets of a call are checked
+//! together and spent together or not at all. How a refusal looks to a client is `vmcp-wire`'s; sharing buckets
+//! between replicas is `vmcp-ratelimit-redis`'s.
+
+mod clock;
+mod decide;
+mod memory;
+mod pattern;
+mod plan;
+pub mod policy;
+mod rate;
+mod table;
+
+pub use clock::{Clock, ManualClock, Micros, SystemClock};
+pub use decide::{Bill, BucketReading, Refused, Wait};
+pub use memory::{Claim, MemoryStore, Receipt};
+pub use pattern::Pattern;
+pub use plan::{BucketId, Holder, Plan, PlannedBucket, PlannedSlots, Planner};
+pub use rate::{Level, Rate, RateError};
+pub use table::UserKey;

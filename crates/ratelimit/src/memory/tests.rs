@@ -1,0 +1,292 @@
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use vmcp_testkit::tool;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::decide::Wait;
+use crate::pattern::Pattern;
+use crate::policy::{Anonymous, Concurrency, LimitPolicy, Limits, MemoryBounds, Quota, ToolRule};
+use crate::rate::Rate;
+
+fn quota(windows: &[(u64, u64)]) -> Option<Quota> {
+    let rate =
+        |(tokens, micros): &(u64, u64)| Rate::new(*tokens, Duration::from_micros(*micros), *tokens).unwrap();
+    Some(Quota { windows: windows.iter().map(rate).collect(), mode: Mode::Enforce })
+}
+
+struct Bench {
+    clock: Arc<ManualClock>,
+    store: MemoryStore,
+    planner: Arc<Planner>,
+}
+
+fn bench(policy: LimitPolicy) -> Bench {
+    let (clock, planner) = (Arc::new(ManualClock::default()), Arc::new(Planner::new(policy)));
+    Bench { store: MemoryStore::new(planner.clone(), clock.clone()), clock, planner }
+}
+
+fn policy(server: Limits, tools: Vec<ToolRule>) -> LimitPolicy {
+    LimitPolicy { server, tools, anonymous: Anonymous::Shared, memory: MemoryBounds::default() }
+}
+
+fn limits(shared: &[(u64, u64)], per_user: &[(u64, u64)]) -> Limits {
+    let some = |windows: &[(u64, u64)]| if windows.is_empty() { None } else { quota(windows) };
+    Limits { shared: some(shared), per_user: some(per_user), concurrency: Concurrency::default() }
+}
+
+fn rule(name: &str, limits: Limits, cost: u32) -> ToolRule {
+    ToolRule { name: Pattern::new(name), group: false, limits, cost: NonZeroU32::new(cost).unwrap() }
+}
+
+fn user(number: u128) -> Option<UserKey> {
+    Some(UserKey::new(number << 64 | number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+}
+
+/// The judge: every bucket as exact integers, one thread, nothing clever.
+#[derive(Default)]
+struct Model {
+    levels: std::collections::HashMap<(u32, Option<UserKey>), (i128, u64)>,
+}
+
+impl Model {
+    fn level(&self, bucket: &PlannedBucket, user: Option<UserKey>, now: u64) -> i128 {
+        let cap = i128::from(bucket.rate.capacity());
+        let user = matches!(bucket.holder, Holder::User).then_some(user).flatten();
+        match self.levels.get(&(bucket.id.0, user)) {
+            None => cap,
+            Some((level, at)) => {
+                (level + i128::from(now.saturating_sub(*at)) * i128::from(bucket.rate.refill())).min(cap)
+            }
+        }
+    }
+
+    /// The waits of refusing buckets by place, or nothing if the call was admitted and paid for.
+    fn admit(&mut self, plan: &Plan, user: Option<UserKey>, now: u64) -> Vec<(usize, Option<u64>)> {
+        let cost = |bucket: &PlannedBucket| i128::from(bucket.cost.get()) * i128::from(bucket.rate.unit());
+        let mut refusing = Vec::new();
+        for (place, bucket) in plan.buckets.iter().enumerate() {
+            let missing = cost(bucket) - self.level(bucket, user, now);
+            if missing > 0 {
+                let refill = i128::from(bucket.rate.refill());
+                let fits = cost(bucket) <= i128::from(bucket.rate.capacity());
+                refusing.push((place, fits.then(|| u64::try_from((missing + refill - 1) / refill).unwrap())));
+            }
+        }
+        if refusing.is_empty() {
+            for bucket in &plan.buckets {
+                let left = self.level(bucket, user, now) - cost(bucket);
+                let key = (bucket.id.0, matches!(bucket.holder, Holder::User).then_some(user).flatten());
+                let at = self.levels.get(&key).map_or(now, |(_, at)| now.max(*at));
+                self.levels.insert(key, (left, at));
+            }
+        }
+        refusing
+    }
+}
+
+fn windows() -> impl Strategy<Value = Vec<(u64, u64)>> {
+    let window = prop_oneof![
+        (1_u64..5, 1_u64..50),
+        (1_u64..1_000_000, Just(1_000_000_u64)),
+        (1_u64..3, 1_000_000_u64..2_592_000_000_000)
+    ];
+    prop::collection::vec(window, 0..3)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// The engine and the model agree on every verdict and every wait, with several windows, costs, tools and users,
+    /// and with a clock that also jumps backward and far ahead.
+    #[test]
+    fn agrees_with_the_model(
+        server in (windows(), windows()),
+        one in (windows(), windows(), 1_u32..4),
+        all in (windows(), windows(), 1_u32..4),
+        steps in prop::collection::vec((0_usize..3, 1_u128..4, prop_oneof![0_i64..40, -30_i64..1, Just(1_i64 << 40)]), 1..200),
+    ) {
+        let bench = bench(policy(limits(&server.0, &server.1), vec![
+            rule("one", limits(&one.0, &one.1), one.2),
+            rule("*", limits(&all.0, &all.1), all.2),
+        ]));
+        let plans: Vec<Plan> = ["one", "two", "three"].iter().map(|name| bench.planner.plan(&tool("b", name, name))).collect();
+        let mut model = Model::default();
+        let mut now = 1_000_000_u64;
+        for (which, who, elapsed) in steps {
+            now = now.saturating_add_signed(elapsed);
+            bench.clock.set(Micros(now));
+            let plan = &plans[which];
+            let expected = model.admit(plan, user(who), now);
+            match bench.store.admit(plan, user(who)) {
+                Claim::Admitted(_) => prop_assert!(expected.is_empty(), "the model refuses: {expected:?}"),
+                Claim::Refused(refused) => {
+                    let found: Vec<(usize, Option<u64>)> = refused.refusing.iter().map(|(place, wait)| (*place, match wait {
+                        Wait::Micros(micros) => Some(*micros),
+                        _ => None,
+                    })).collect();
+                    prop_assert_eq!(&found, &expected);
+                    let longest = expected.iter().map(|(_, wait)| wait.unwrap_or(u64::MAX)).max().unwrap();
+                    prop_assert_eq!(refused.wait, if longest == u64::MAX { Wait::Never } else { Wait::Micros(longest) });
+                }
+                other => prop_assert!(false, "{other:?}"),
+            }
+        }
+    }
+
+    /// In any stretch of time no bucket admits more than it holds when full plus what it earns in that time.
+    #[test]
+    fn no_window_holds_more_than_its_allowance(tokens in 1_u64..20, period in 1_u64..1000, gaps in prop::collection::vec(0_u64..40, 1..300)) {
+        let bench = bench(policy(limits(&[(tokens, period)], &[]), vec![]));
+        let plan = bench.planner.plan(&tool("b", "t", "t"));
+        let mut admitted = Vec::new();
+        let mut now = 0;
+        for gap in gaps {
+            now += gap;
+            bench.clock.set(Micros(now));
+            if matches!(bench.store.admit(&plan, None), Claim::Admitted(_)) {
+                admitted.push(now);
+            }
+        }
+        for (first, start) in admitted.iter().enumerate() {
+            for (count, end) in admitted[first..].iter().enumerate() {
+                let allowance = u128::from(tokens) * u128::from(period) + u128::from(end - start) * u128::from(tokens);
+                prop_assert!((count as u128 + 1) * u128::from(period) <= allowance);
+            }
+        }
+    }
+}
+
+#[test]
+fn refused_just_before_the_hint_and_admitted_at_it() {
+    let bench = bench(policy(limits(&[(10, 60_000_000)], &[(3, 7_000_000)]), vec![]));
+    let plan = bench.planner.plan(&tool("b", "t", "t"));
+    for _ in 0..3 {
+        assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Admitted(_)));
+    }
+    let Claim::Refused(refused) = bench.store.admit(&plan, user(1)) else {
+        panic!("the user's bucket is empty")
+    };
+    let Wait::Micros(wait) = refused.wait else { panic!() };
+    assert_eq!(wait, 2_333_334, "a third of seven seconds, rounded up to the microsecond");
+    bench.clock.set(Micros(wait - 1));
+    assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Refused(_)));
+    bench.clock.set(Micros(wait));
+    assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Admitted(_)));
+}
+
+#[test]
+fn a_refusal_spends_nothing_anywhere() {
+    let bench = bench(policy(limits(&[(100, 1_000_000)], &[(1, 60_000_000)]), vec![]));
+    let plan = bench.planner.plan(&tool("b", "t", "t"));
+    assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Admitted(_)));
+    let before = bench.store.peek(&plan, user(1));
+    for _ in 0..1000 {
+        assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Refused(_)));
+    }
+    assert_eq!(bench.store.peek(&plan, user(1)), before);
+    assert!(matches!(bench.store.admit(&plan, user(2)), Claim::Admitted(_)), "others are not drained");
+}
+
+#[test]
+fn a_refund_gives_back_exactly_what_was_paid() {
+    let bench = bench(policy(
+        limits(&[(5, 60_000_000)], &[(2, 60_000_000)]),
+        vec![rule("t", limits(&[(4, 60_000_000)], &[]), 2)],
+    ));
+    let plan = bench.planner.plan(&tool("b", "t", "t"));
+    let before = bench.store.peek(&plan, user(1));
+    let Claim::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!() };
+    assert_ne!(bench.store.peek(&plan, user(1)), before);
+    receipt.refund();
+    assert_eq!(bench.store.peek(&plan, user(1)), before);
+    let Claim::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!() };
+    bench.clock.advance(3_600_000_000);
+    receipt.refund();
+    let full: Vec<bool> =
+        bench.store.peek(&plan, user(1)).iter().map(|one| one.level == one.rate.capacity()).collect();
+    assert_eq!(full, [true; 3], "a refund never fills a bucket beyond its brim");
+}
+
+#[test]
+fn shadow_rules_spend_their_own_state_only() {
+    let mut shadow = limits(&[(1, 60_000_000)], &[]);
+    shadow.shared.as_mut().unwrap().mode = Mode::Shadow;
+    let bench = bench(policy(limits(&[(3, 60_000_000)], &[]), vec![rule("t", shadow, 1)]));
+    let plan = bench.planner.plan(&tool("b", "t", "t"));
+    let outcomes: Vec<Option<usize>> = (0..4)
+        .map(|_| match bench.store.admit(&plan, None) {
+            Claim::Admitted(receipt) => Some(receipt.bill().would_refuse),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(outcomes, [Some(0), Some(1), Some(1), None]);
+}
+
+#[test]
+fn calls_in_flight_are_bounded_and_released() {
+    let two = NonZeroU32::new(2);
+    let server = Limits {
+        concurrency: Concurrency { shared: two, per_user: NonZeroU32::new(1), mode: Mode::Enforce },
+        ..Limits::default()
+    };
+    let bench = bench(policy(server, vec![]));
+    let plan = bench.planner.plan(&tool("b", "t", "t"));
+    let Claim::Admitted(first) = bench.store.admit(&plan, user(1)) else { panic!() };
+    assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Busy(1)), "the user has one in flight");
+    let Claim::Admitted(second) = bench.store.admit(&plan, user(2)) else { panic!() };
+    assert!(matches!(bench.store.admit(&plan, user(3)), Claim::Busy(0)), "two are in flight altogether");
+    drop(first);
+    let Claim::Admitted(third) = bench.store.admit(&plan, user(3)) else { panic!() };
+    drop((second, third));
+    assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Admitted(_)));
+}
+
+#[test]
+fn churn_stays_bounded_and_hands_out_no_fresh_budget() {
+    let mut policy = policy(limits(&[], &[(2, 1_000_000_000)]), vec![]);
+    policy.memory = MemoryBounds { user_count_max: 10_000, overflow: Overflow::Share };
+    let bench = bench(policy);
+    let plan = bench.planner.plan(&tool("b", "t", "t"));
+    let debtor = user(1);
+    for _ in 0..2 {
+        assert!(matches!(bench.store.admit(&plan, debtor), Claim::Admitted(_)));
+    }
+    for number in 2..100_000 {
+        let _ = bench.store.admit(&plan, user(number));
+        assert!(bench.store.user_count() <= 10_001);
+    }
+    assert!(matches!(bench.store.admit(&plan, debtor), Claim::Refused(_)), "a user in debt is not forgotten");
+    bench.clock.advance(2_000_000_000);
+    for number in 200_000..300_000 {
+        bench.clock.advance(1_000_000);
+        assert!(matches!(bench.store.admit(&plan, user(number)), Claim::Admitted(_)), "idle users make room");
+    }
+}
+
+#[test]
+fn threads_never_admit_one_too_many() {
+    let bench = bench(policy(limits(&[(10_000, 1_000_000_000_000)], &[(3_000, 1_000_000_000_000)]), vec![]));
+    let plan = bench.planner.plan(&tool("b", "t", "t"));
+    let admitted = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..8_u128 {
+            let (bench, plan, admitted) = (&bench, &plan, &admitted);
+            scope.spawn(move || {
+                for turn in 0..20_000_u128 {
+                    match bench.store.admit(plan, user(1 + (thread + turn) % 5)) {
+                        Claim::Admitted(receipt) if turn % 7 == 0 => receipt.refund(),
+                        Claim::Admitted(_) => {
+                            admitted.fetch_add(1, Ordering::Relaxed);
+                        }
+                        _ => {}
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(admitted.into_inner(), 10_000);
+    assert_eq!(bench.store.peek(&plan, user(1))[0].level, 0);
+}

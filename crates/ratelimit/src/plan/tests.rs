@@ -1,0 +1,91 @@
+use std::time::Duration;
+
+use vmcp_testkit::tool;
+
+use super::*;
+use crate::pattern::Pattern;
+use crate::policy::{Anonymous, MemoryBounds, ToolRule};
+
+fn quota(tokens: u64) -> Option<Quota> {
+    let rate = Rate::new(tokens, Duration::from_secs(60), tokens).unwrap();
+    Some(Quota { windows: vec![rate], mode: Mode::Enforce })
+}
+
+fn rule(name: &str, group: bool, cost: u32) -> ToolRule {
+    ToolRule {
+        name: Pattern::new(name),
+        group,
+        limits: Limits { shared: quota(5), per_user: quota(2), concurrency: Concurrency::default() },
+        cost: NonZeroU32::new(cost).unwrap(),
+    }
+}
+
+fn planner(tools: Vec<ToolRule>) -> Planner {
+    let server = Limits { shared: quota(100), per_user: quota(10), concurrency: Concurrency::default() };
+    Planner::new(LimitPolicy { server, tools, anonymous: Anonymous::Shared, memory: MemoryBounds::default() })
+}
+
+fn shape(plan: &Plan) -> Vec<String> {
+    let line = |bucket: &PlannedBucket| {
+        format!("{} {} {} x{}", bucket.scope.as_str(), bucket.rule, bucket.id.0, bucket.cost)
+    };
+    plan.buckets.iter().map(line).collect()
+}
+
+#[test]
+fn the_order_is_server_tool_user_and_user_with_tool() {
+    let planner = planner(vec![rule("search", false, 1), rule("s*", false, 3)]);
+    let plan = planner.plan(&tool("b", "search", "search"));
+    assert_eq!(
+        shape(&plan),
+        [
+            "server shared 0 x3",
+            "tool tools[search].shared 1 x3",
+            "tool tools[s*].shared 2 x3",
+            "user perUser 3 x3",
+            "user_tool tools[search].perUser 4 x3",
+            "user_tool tools[s*].perUser 5 x3",
+        ]
+    );
+    assert!(plan.needs_user);
+}
+
+#[test]
+fn every_name_of_a_tool_spends_from_the_same_buckets() {
+    let planner = planner(vec![rule("*search", false, 1)]);
+    let (plain, prefixed) =
+        (planner.plan(&tool("b", "search", "search")), planner.plan(&tool("b", "search", "b_search")));
+    assert_eq!(shape(&plain), shape(&prefixed));
+    let other = planner.plan(&tool("c", "search", "c_search"));
+    assert_ne!(shape(&plain), shape(&other), "another backend's tool has its own");
+}
+
+#[test]
+fn a_group_shares_one_bucket() {
+    let planner = planner(vec![rule("db_*", true, 1)]);
+    let (read, write) =
+        (planner.plan(&tool("b", "read", "db_read")), planner.plan(&tool("b", "write", "db_write")));
+    assert_eq!(shape(&read), shape(&write));
+    assert_eq!(planner.unmatched(&[tool("b", "x", "x")]), ["db_*"]);
+}
+
+#[test]
+fn common_buckets_are_locked_in_one_order() {
+    let planner = planner(vec![rule("a*", true, 1), rule("*b", true, 1), rule("ab", false, 1)]);
+    // Planned in the unhelpful order: the later rule's group is registered first.
+    let later = planner.plan(&tool("s", "xb", "xb"));
+    let both = planner.plan(&tool("s", "ab", "ab"));
+    let ids = |plan: &Plan| -> Vec<u32> {
+        plan.buckets
+            .iter()
+            .filter(|bucket| matches!(bucket.holder, Holder::Shared(_)))
+            .map(|bucket| bucket.id.0)
+            .collect()
+    };
+    let common = |from: &Plan, other: &Plan| -> Vec<u32> {
+        ids(from).into_iter().filter(|id| ids(other).contains(id)).collect()
+    };
+    assert_eq!(common(&later, &both), common(&both, &later));
+    let first = planner.plan(&tool("s", "ax", "ax"));
+    assert_eq!(common(&first, &both), common(&both, &first));
+}

@@ -1,0 +1,112 @@
+//! The validated settings of the limiter. Built by `vmcp-gateway` from the config file; what can be built here can be
+//! enforced exactly.
+
+use std::num::NonZeroU32;
+
+use crate::pattern::Pattern;
+use crate::rate::Rate;
+
+/// Every limit of one gateway.
+#[derive(Clone, Debug)]
+pub struct LimitPolicy {
+    /// Limits on all tool calls together.
+    pub server: Limits,
+    /// Limits on single tools, or groups of them. Every rule that fits a tool applies.
+    pub tools: Vec<ToolRule>,
+    /// What a per-user limit does with callers that have no identity.
+    pub anonymous: Anonymous,
+    /// The bounds of the in-memory store.
+    pub memory: MemoryBounds,
+}
+
+/// Limits on one thing: for everybody together, and for each user.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// One bucket for everybody.
+    pub shared: Option<Quota>,
+    /// One bucket for each user.
+    pub per_user: Option<Quota>,
+    /// Calls in flight.
+    pub concurrency: Concurrency,
+}
+
+/// One limit: one or several windows that must all have room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// The windows, at least one.
+    pub windows: Vec<Rate>,
+    /// What a refusal does.
+    pub mode: Mode,
+}
+
+/// What a rule does when it would refuse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// It refuses.
+    #[default]
+    Enforce,
+    /// It counts and logs, and lets the call pass.
+    Shadow,
+}
+
+/// How many calls may be in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Concurrency {
+    /// For everybody together.
+    pub shared: Option<NonZeroU32>,
+    /// For each user.
+    pub per_user: Option<NonZeroU32>,
+    /// What a refusal does.
+    pub mode: Mode,
+}
+
+/// Limits on the tools a pattern names.
+#[derive(Clone, Debug)]
+pub struct ToolRule {
+    /// The advertised names.
+    pub name: Pattern,
+    /// One bucket for all tools that fit, in place of one for each.
+    pub group: bool,
+    /// The limits.
+    pub limits: Limits,
+    /// Tokens that one call of these tools costs in every bucket it is charged to; the largest of several rules
+    /// counts.
+    pub cost: NonZeroU32,
+}
+
+/// What a per-user limit does with callers that have no identity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Anonymous {
+    /// All of them are one user.
+    Shared,
+    /// Each peer address is a user.
+    Address,
+    /// They are refused.
+    #[default]
+    Refuse,
+}
+
+/// The bounds of the in-memory store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryBounds {
+    /// How many users are told apart at once.
+    pub user_count_max: usize,
+    /// What happens to users beyond that. A user in debt is never forgotten to make room.
+    pub overflow: Overflow,
+}
+
+impl Default for MemoryBounds {
+    fn default() -> Self {
+        Self { user_count_max: 1_000_000, overflow: Overflow::Share }
+    }
+}
+
+/// What happens to users beyond the bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// They share one bucket.
+    #[default]
+    Share,
+    /// They are refused.
+    Refuse,
+}

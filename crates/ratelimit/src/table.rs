@@ -1,0 +1,252 @@
+//! The users' table of one shard: open addressing over cache lines, a user's two most common buckets inline.
+//! Users whose buckets are all full again are swept out, which forgets nothing; a user in debt never is.
+
+use crate::clock::Micros;
+use crate::plan::BucketId;
+use crate::rate::{Level, Rate};
+
+/// A caller, hashed with this process's secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UserKey(u128);
+
+impl UserKey {
+    /// All users beyond the bound of the store together.
+    pub(crate) const OVERFLOW: Self = Self(1);
+
+    /// Takes over a hash. Zero marks an empty place, so it becomes one.
+    #[must_use]
+    pub fn new(hash: u128) -> Self {
+        Self(hash.max(1))
+    }
+
+    /// A number below `count`, evenly spread, from the half of the hash that the table does not use.
+    pub(crate) fn shard(self, count: usize) -> usize {
+        spread(self.0 as u64, count)
+    }
+}
+
+/// Maps a hash evenly onto `0..count` without a division.
+fn spread(hash: u64, count: usize) -> usize {
+    ((u128::from(hash) * count as u128) >> 64) as usize
+}
+
+const EMPTY: u128 = 0;
+const NO_BUCKET: BucketId = BucketId(u32::MAX);
+const NO_LEVEL: Level = Level { units: 0, at: Micros(0) };
+
+/// One user: exactly one cache line on common machines.
+#[derive(Clone, Debug)]
+pub(crate) struct User {
+    key: u128,
+    levels: [Level; 2],
+    ids: [BucketId; 2],
+    more: Option<Box<More>>,
+}
+
+/// What does not fit into the line.
+#[derive(Clone, Debug, Default)]
+struct More {
+    levels: Vec<(BucketId, Level)>,
+    in_flight: Vec<(BucketId, u32)>,
+}
+
+impl User {
+    const VACANT: Self = Self { key: EMPTY, levels: [NO_LEVEL; 2], ids: [NO_BUCKET; 2], more: None };
+
+    /// The level of a bucket; `None` means it has never been spent from, or has been full since.
+    pub(crate) fn level(&self, id: BucketId) -> Option<Level> {
+        let inline = self.ids.iter().zip(&self.levels).find(|(known, _)| **known == id);
+        if let Some((_, level)) = inline {
+            return Some(*level);
+        }
+        let more = self.more.as_ref()?;
+        more.levels.iter().find(|(known, _)| *known == id).map(|(_, level)| *level)
+    }
+
+    /// Sets the level of a bucket.
+    pub(crate) fn set_level(&mut self, id: BucketId, level: Level) {
+        for wanted in [id, NO_BUCKET] {
+            if let Some(place) = self.ids.iter().position(|known| *known == wanted)
+                && (wanted == id
+                    || !self.more.as_ref().is_some_and(|more| more.levels.iter().any(|one| one.0 == id)))
+            {
+                self.ids[place] = id;
+                self.levels[place] = level;
+                return;
+            }
+        }
+        let more = self.more.get_or_insert_default();
+        match more.levels.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, known)) => *known = level,
+            None => more.levels.push((id, level)),
+        }
+    }
+
+    /// How many calls are in flight under a bound.
+    pub(crate) fn in_flight(&self, id: BucketId) -> u32 {
+        let more = self.more.as_ref().map(|more| more.in_flight.as_slice()).unwrap_or_default();
+        more.iter().find(|(known, _)| *known == id).map_or(0, |(_, count)| *count)
+    }
+
+    /// Sets how many calls are in flight under a bound.
+    pub(crate) fn set_in_flight(&mut self, id: BucketId, count: u32) {
+        let more = self.more.get_or_insert_default();
+        match more.in_flight.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, known)) => *known = count,
+            None => more.in_flight.push((id, count)),
+        }
+        more.in_flight.retain(|(_, count)| *count > 0);
+        if more.in_flight.is_empty() && more.levels.is_empty() {
+            self.more = None;
+        }
+    }
+
+    /// True when forgetting the user changes nothing: every bucket is full and nothing is in flight.
+    fn is_idle(&self, now: Micros, rate: &dyn Fn(BucketId) -> Option<Rate>) -> bool {
+        let full = |id: BucketId, level: Level| {
+            rate(id).is_none_or(|rate| rate.level_at(level, now) >= rate.capacity())
+        };
+        let inline =
+            self.ids.iter().zip(&self.levels).all(|(id, level)| *id == NO_BUCKET || full(*id, *level));
+        inline
+            && self.more.as_ref().is_none_or(|more| {
+                more.in_flight.is_empty() && more.levels.iter().all(|(id, level)| full(*id, *level))
+            })
+    }
+}
+
+/// The users of one shard.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    places: Vec<User>,
+    count: usize,
+    hand: usize,
+}
+
+impl Table {
+    /// How many users there are.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes taken, without what single users have beyond their line.
+    pub(crate) fn bytes(&self) -> usize {
+        self.places.capacity() * size_of::<User>()
+    }
+
+    /// The place of a user.
+    pub(crate) fn find(&self, key: UserKey) -> Option<usize> {
+        if self.places.is_empty() {
+            return None;
+        }
+        let mut place = self.home(key.0);
+        loop {
+            match self.places[place].key {
+                EMPTY => return None,
+                known if known == key.0 => return Some(place),
+                _ => place = self.next(place),
+            }
+        }
+    }
+
+    /// The user at a place that [`Table::find`] or [`Table::insert`] returned.
+    pub(crate) fn at(&self, place: usize) -> &User {
+        &self.places[place]
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn at_mut(&mut self, place: usize) -> &mut User {
+        &mut self.places[place]
+    }
+
+    /// Adds a user who is not there and returns the place.
+    pub(crate) fn insert(&mut self, key: UserKey) -> usize {
+        if (self.count + 1) * 5 > self.places.len() * 4 {
+            self.grow();
+        }
+        self.count += 1;
+        self.put(User { key: key.0, ..User::VACANT })
+    }
+
+    /// Looks at up to `look_count_max` places from where the last sweep ended and forgets idle users.
+    /// Returns how many were forgotten.
+    pub(crate) fn sweep(
+        &mut self,
+        now: Micros,
+        look_count_max: usize,
+        rate: &dyn Fn(BucketId) -> Option<Rate>,
+    ) -> usize {
+        let mut forgotten = 0;
+        for _ in 0..look_count_max.min(self.places.len()) {
+            if self.hand >= self.places.len() {
+                self.hand = 0;
+            }
+            let user = &self.places[self.hand];
+            if user.key != EMPTY && user.is_idle(now, rate) {
+                // Another user may have moved into the place, so it is looked at again.
+                self.remove(self.hand);
+                forgotten += 1;
+            } else {
+                self.hand += 1;
+            }
+        }
+        forgotten
+    }
+
+    fn home(&self, key: u128) -> usize {
+        spread((key >> 64) as u64, self.places.len())
+    }
+
+    fn next(&self, place: usize) -> usize {
+        if place + 1 == self.places.len() { 0 } else { place + 1 }
+    }
+
+    fn put(&mut self, user: User) -> usize {
+        let mut place = self.home(user.key);
+        while self.places[place].key != EMPTY {
+            place = self.next(place);
+        }
+        self.places[place] = user;
+        place
+    }
+
+    /// Grows by half: memory stays close to what the users need.
+    fn grow(&mut self) {
+        let size = (self.places.len() + self.places.len() / 2).max(8);
+        let mut places = Vec::new();
+        places.reserve_exact(size);
+        places.resize(size, User::VACANT);
+        let users = std::mem::replace(&mut self.places, places);
+        for user in users {
+            if user.key != EMPTY {
+                self.put(user);
+            }
+        }
+        self.hand = 0;
+    }
+
+    /// Empties a place and closes the gap, so that no later user becomes unreachable.
+    fn remove(&mut self, place: usize) {
+        self.count -= 1;
+        let mut gap = place;
+        let mut look = place;
+        loop {
+            look = self.next(look);
+            let key = self.places[look].key;
+            if key == EMPTY || look == place {
+                break;
+            }
+            let home = self.home(key);
+            // The user may stay when its home lies in the stretch after the gap, up to where it is.
+            let stays = if gap < look { gap < home && home <= look } else { gap < home || home <= look };
+            if !stays {
+                self.places.swap(gap, look);
+                gap = look;
+            }
+        }
+        self.places[gap] = User::VACANT;
+    }
+}
+
+#[cfg(test)]
+mod tests;
