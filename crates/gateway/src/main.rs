@@ -1,2 +1,95 @@
-//! placeholder
-fn main() {}
+//! The binary `vmcp`: reads the command line and the environment, and hands on to the command.
+//! Nothing else in the program reads the environment.
+
+mod assembly;
+mod cli;
+mod commands;
+mod config;
+mod demo;
+mod logs;
+mod observe;
+mod stack;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command};
+
+/// Something was wrong with the command line or the configuration.
+const EXIT_CONFIG: u8 = 2;
+/// Something went wrong while running.
+const EXIT_RUN: u8 = 1;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("vmcp: {error:#}");
+            let config = error.downcast_ref::<config::Report>().is_some();
+            ExitCode::from(if config { EXIT_CONFIG } else { EXIT_RUN })
+        }
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "commands answer on standard output")]
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let format = cli.log_format;
+    match cli.command {
+        Command::Version => {
+            println!("vmcp {}", env!("CARGO_PKG_VERSION"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "vmcp", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Init { from, output } => commands::init::run(from.as_deref(), output.as_deref()),
+        Command::Validate { source } => commands::validate::run(&source),
+        Command::Config { command } => commands::validate::config(&command),
+        Command::Serve { source, listen } => {
+            let settings = commands::load(&source, listen.overrides(Some(&source)))?;
+            logs::start(settings.log_level, format);
+            on_runtime(commands::serve::http(settings))
+        }
+        Command::Stdio { source } => {
+            let settings = commands::load(&source, commands::overrides(&source))?;
+            logs::start(settings.log_level, format);
+            on_runtime(commands::serve::stdio(settings))
+        }
+        Command::Tools { source, json, all } => {
+            let settings = commands::load(&source, commands::overrides(&source))?;
+            logs::start(commands::quiet(&settings, &source), format);
+            on_runtime(commands::tools::run(settings, json, all))
+        }
+        Command::Call { tool, arguments, source, json } => {
+            let settings = commands::load(&source, commands::overrides(&source))?;
+            logs::start(commands::quiet(&settings, &source), format);
+            on_runtime(commands::call::run(settings, tool, arguments, json))
+        }
+        Command::Demo { listen, once } => {
+            logs::start(config::LogLevel::Warn, format);
+            on_runtime(demo::run(listen, once))
+        }
+        Command::DemoServer { name } => {
+            logs::start(config::LogLevel::Warn, format);
+            on_runtime(demo::serve_stdio(name))
+        }
+    }
+}
+
+fn on_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(work);
+    // A blocked read of standard input must not keep the process from ending.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// The one place that reads the environment.
+fn environment(name: &str) -> Option<String> {
+    #[allow(clippy::disallowed_methods, reason = "this is the one place")]
+    std::env::var(name).ok()
+}

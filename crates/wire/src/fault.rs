@@ -66,7 +66,7 @@ fn session_era(error: &Error, verb: Verb) -> Answer {
         | Error::Internal(_) => match verb {
             Verb::CallTool => Answer {
                 status: 200,
-                body: Body::ToolResult(failed_tool_result(&text)),
+                body: Body::ToolResult(crate::reply::failure(&text).members),
             },
             Verb::Other => rpc(200, code::INTERNAL_ERROR, text),
         },
@@ -141,22 +141,4 @@ fn relayed(error: &RelayedError, code: i64) -> Answer {
         status: 200,
         body: Body::Error(error),
     }
-}
-
-/// A tool result that says in words what went wrong.
-#[must_use]
-pub fn failed_tool_result(text: &str) -> Members {
-    let block: Members = [
-        ("type".to_owned(), Json::string("text")),
-        ("text".to_owned(), Json::string(text)),
-    ]
-    .into_iter()
-    .collect();
-    let content = Json::encode(&[block.to_json()]).unwrap_or_else(|_| Json::empty_object());
-    [
-        ("content".to_owned(), content),
-        ("isError".to_owned(), Json::boolean(true)),
-    ]
-    .into_iter()
-    .collect()
 }

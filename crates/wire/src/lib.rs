@@ -13,5 +13,6 @@ pub mod jsonrpc;
 pub mod meta;
 pub mod method;
 pub mod offer;
+pub mod reply;
 pub mod server;
 pub mod sse;

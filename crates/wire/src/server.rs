@@ -1,10 +1,18 @@
 //! The side that faces clients: which revision a request speaks, what it asks, and how results are written.
 
+mod era;
+mod heard;
+pub mod notice;
+mod param;
+mod refusal;
 mod request;
 mod result;
 
+pub use era::{Speaks, named_version, speaks};
+pub use heard::{ClientNotice, read_notice};
+pub use param::{ParamHeader, check_params, param_headers};
+pub use refusal::Refusal;
 pub use request::{
-    ClientNotice, ClientRequest, Initialize, ListenFilter, RequestFault, RequestHead, Speaks, name_header,
-    read_notice, read_request, speaks,
+    ClientRequest, Initialize, ListenFilter, RequestFault, RequestHead, name_header, read_request,
 };
-pub use result::{Face, ListKind, ResultKind, answered_versions, write_message};
+pub use result::{Face, ListKind, ResultKind, answered_versions, open_message, write_message};

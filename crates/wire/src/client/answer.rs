@@ -90,6 +90,19 @@ pub fn speaks_2026_07_28(error: &RpcError) -> bool {
     )
 }
 
+/// The revisions that an error names as supported, where it does (`UnsupportedProtocolVersionError`).
+#[must_use]
+pub fn supported_versions(error: &RpcError) -> Option<Vec<String>> {
+    error
+        .data
+        .as_ref()?
+        .members()
+        .ok()?
+        .get("supported")?
+        .decode()
+        .ok()
+}
+
 /// Reads one page of a list: the items under `member`, and the cursor of the next page.
 ///
 /// # Errors
@@ -173,6 +186,10 @@ pub enum BackendNotice {
     PromptsChanged,
     /// The content of a resource changed.
     ResourceUpdated(ResourceUri),
+    /// The backend has taken up `subscriptions/listen`, which we sent under this number (2026-07-28).
+    Listening(u64),
+    /// The backend has ended `subscriptions/listen`, which we sent under this number (2026-07-28).
+    ListeningEnded(u64),
     /// Something else, or something malformed.
     Other,
 }
@@ -202,6 +219,15 @@ pub fn read_notice(name: &str, params: Option<&Json>) -> BackendNotice {
                 params: members,
             })
         }
+        method::LISTEN_ACKNOWLEDGED => members
+            .get(meta::META)
+            .and_then(|meta| meta.members().ok())
+            .and_then(|meta| meta.get(meta::SUBSCRIPTION_ID)?.as_str().parse().ok())
+            .map_or(BackendNotice::Other, BackendNotice::Listening),
+        method::CANCELLED => members
+            .get("requestId")
+            .and_then(|id| id.as_str().parse().ok())
+            .map_or(BackendNotice::Other, BackendNotice::ListeningEnded),
         method::LOG_MESSAGE => {
             let level = members
                 .get("level")

@@ -1,4 +1,4 @@
-//! Requests and notifications of clients, read for one protocol version.
+//! Requests of clients, read for one protocol version.
 
 use std::borrow::Cow;
 
@@ -11,55 +11,6 @@ use vmcp_domain::{
 use crate::code;
 use crate::jsonrpc::{Id, RpcError};
 use crate::{meta, method};
-
-/// Which rules a request is read by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Speaks {
-    /// The session era; the version is the header's, if it had one.
-    Session(Option<ProtocolVersion>),
-    /// 2026-07-28.
-    Stateless,
-    /// A version nobody here knows.
-    Unknown(String),
-}
-
-/// Finds out which revision a request speaks, from its header and its body
-/// (2026-07-28, Versioning, "Backward Compatibility with Initialization-Based Versions").
-///
-/// `initialize` always opens the session era; an explicit header wins over stray `_meta` keys.
-#[must_use]
-pub fn speaks(header: Option<&str>, method: &str, params: Option<&Json>) -> Speaks {
-    if method == method::INITIALIZE {
-        return Speaks::Session(None);
-    }
-    match header.map(|date| (date, ProtocolVersion::parse(date))) {
-        Some((_, Some(version))) if version.has_sessions() => Speaks::Session(Some(version)),
-        Some((_, Some(_))) => Speaks::Stateless,
-        Some((date, None)) => Speaks::Unknown(date.to_owned()),
-        None if has_request_meta(params) => Speaks::Stateless,
-        None => Speaks::Session(None),
-    }
-}
-
-fn has_request_meta(params: Option<&Json>) -> bool {
-    #[derive(Deserialize)]
-    struct Probe {
-        #[serde(rename = "_meta", default)]
-        meta: Option<Json>,
-    }
-    let Some(Probe { meta: Some(meta) }) = params.and_then(|params| params.decode().ok()) else {
-        return false;
-    };
-    meta.members().is_ok_and(|meta| {
-        [
-            meta::PROTOCOL_VERSION,
-            meta::CLIENT_INFO,
-            meta::CLIENT_CAPABILITIES,
-        ]
-        .iter()
-        .any(|key| meta.get(key).is_some())
-    })
-}
 
 /// What the client asks.
 #[derive(Clone, Debug)]
@@ -156,19 +107,15 @@ impl RequestFault {
     pub fn answer(&self, version: ProtocolVersion) -> (u16, RpcError) {
         let stateless = !version.has_sessions();
         match self {
-            Self::UnknownMethod(_) => (
-                if stateless { 404 } else { 200 },
-                RpcError::new(code::METHOD_NOT_FOUND, self.to_string()),
-            ),
-            Self::InvalidParams(_) => (
-                if stateless { 400 } else { 200 },
-                RpcError::new(code::INVALID_PARAMS, self.to_string()),
-            ),
+            Self::UnknownMethod(_) => {
+                (if stateless { 404 } else { 200 }, RpcError::new(code::METHOD_NOT_FOUND, self.to_string()))
+            }
+            Self::InvalidParams(_) => {
+                (if stateless { 400 } else { 200 }, RpcError::new(code::INVALID_PARAMS, self.to_string()))
+            }
             Self::UnsupportedVersion(requested) => {
-                let supported: Vec<&str> = super::answered_versions()
-                    .iter()
-                    .map(|version| version.as_str())
-                    .collect();
+                let supported: Vec<&str> =
+                    super::answered_versions().iter().map(|version| version.as_str()).collect();
                 let data: Members = [
                     (
                         "supported".to_owned(),
@@ -201,9 +148,7 @@ pub fn read_request(
 ) -> Result<(ClientRequest, RequestHead), RequestFault> {
     let mut params = match params {
         None => Members::new(),
-        Some(params) => params
-            .members()
-            .map_err(|_| invalid("`params` must be an object"))?,
+        Some(params) => params.members().map_err(|_| invalid("`params` must be an object"))?,
     };
     let head = read_head(&mut params)?;
     if !version.has_sessions() {
@@ -217,23 +162,14 @@ pub fn read_request(
         method::RESOURCES_READ => {
             let uri = text(&mut params, "uri")?.into();
             let continuation = read_continuation(&mut params)?;
-            ClientRequest::ReadResource(ReadResource {
-                uri,
-                continuation,
-                rest: params,
-            })
+            ClientRequest::ReadResource(ReadResource { uri, continuation, rest: params })
         }
         method::PROMPTS_LIST => ClientRequest::ListPrompts(cursor(&params)?),
         method::PROMPTS_GET => {
             let name = text(&mut params, "name")?.into();
             let arguments = object(&mut params, "arguments")?;
             let continuation = read_continuation(&mut params)?;
-            ClientRequest::GetPrompt(GetPrompt {
-                name,
-                arguments,
-                continuation,
-                rest: params,
-            })
+            ClientRequest::GetPrompt(GetPrompt { name, arguments, continuation, rest: params })
         }
         method::COMPLETE => ClientRequest::Complete(read_complete(params)?),
         method::PING => ClientRequest::Ping,
@@ -253,9 +189,8 @@ fn read_era_request(
         (method::INITIALIZE, true) => {
             let version = text(&mut params, "protocolVersion")?;
             let capabilities = params.take("capabilities").map(|json| json.members()).transpose();
-            let capabilities = capabilities
-                .map_err(|_| invalid("`capabilities` must be an object"))?
-                .unwrap_or_default();
+            let capabilities =
+                capabilities.map_err(|_| invalid("`capabilities` must be an object"))?.unwrap_or_default();
             Ok(ClientRequest::Initialize(Initialize {
                 version,
                 capabilities,
@@ -273,12 +208,9 @@ fn read_era_request(
             Ok(ClientRequest::Unsubscribe(text(&mut params, "uri")?.into()))
         }
         (method::LISTEN, false) => {
-            let filter = params
-                .take("notifications")
-                .ok_or_else(|| invalid("`notifications` is required"))?;
-            let filter = filter
-                .decode()
-                .map_err(|error| invalid(format!("`notifications`: {error}")))?;
+            let filter =
+                params.take("notifications").ok_or_else(|| invalid("`notifications` is required"))?;
+            let filter = filter.decode().map_err(|error| invalid(format!("`notifications`: {error}")))?;
             Ok(ClientRequest::Listen(filter))
         }
         _ => Err(RequestFault::UnknownMethod(name.to_owned())),
@@ -296,20 +228,13 @@ fn read_head(params: &mut Members) -> Result<RequestHead, RequestFault> {
         ),
     };
     let progress_token = hop.get(meta::PROGRESS_TOKEN).cloned();
-    if progress_token
-        .as_ref()
-        .is_some_and(|token| Id::from_json(token.clone()).is_none())
-    {
+    if progress_token.as_ref().is_some_and(|token| Id::from_json(token.clone()).is_none()) {
         return Err(invalid("`progressToken` must be a string or a number"));
     }
     Ok(RequestHead {
         version: hop.get(meta::PROTOCOL_VERSION).and_then(Json::to_text),
         capabilities,
-        log_level: hop
-            .get(meta::LOG_LEVEL)
-            .and_then(Json::to_text)
-            .as_deref()
-            .and_then(LogLevel::parse),
+        log_level: hop.get(meta::LOG_LEVEL).and_then(Json::to_text).as_deref().and_then(LogLevel::parse),
         progress_token,
         travelling: meta.travelling,
     })
@@ -325,10 +250,7 @@ fn check_head(head: &RequestHead) -> Result<(), RequestFault> {
         Some(_) => {}
     }
     if head.capabilities.is_none() {
-        return Err(invalid(format!(
-            "`_meta` must have `{}`",
-            meta::CLIENT_CAPABILITIES
-        )));
+        return Err(invalid(format!("`_meta` must have `{}`", meta::CLIENT_CAPABILITIES)));
     }
     Ok(())
 }
@@ -345,15 +267,9 @@ fn read_call(mut params: Members) -> Result<CallTool, RequestFault> {
 fn read_continuation(params: &mut Members) -> Result<Continuation, RequestFault> {
     let request_state = match params.take("requestState") {
         None => None,
-        Some(json) => Some(
-            json.to_text()
-                .ok_or_else(|| invalid("`requestState` must be a string"))?,
-        ),
+        Some(json) => Some(json.to_text().ok_or_else(|| invalid("`requestState` must be a string"))?),
     };
-    Ok(Continuation {
-        input_responses: object(params, "inputResponses")?,
-        request_state,
-    })
+    Ok(Continuation { input_responses: object(params, "inputResponses")?, request_state })
 }
 
 fn read_complete(mut params: Members) -> Result<Complete, RequestFault> {
@@ -367,25 +283,18 @@ fn read_complete(mut params: Members) -> Result<Complete, RequestFault> {
         uri: Option<Cow<'a, str>>,
     }
     let json = params.take("ref").ok_or_else(|| invalid("`ref` is required"))?;
-    let reference: Reference<'_> = json
-        .decode()
-        .map_err(|error| invalid(format!("`ref`: {error}")))?;
+    let reference: Reference<'_> = json.decode().map_err(|error| invalid(format!("`ref`: {error}")))?;
     let subject = match (&*reference.kind, reference.name, reference.uri) {
         ("ref/prompt", Some(name), _) => CompletionSubject::Prompt(name.into_owned().into()),
         ("ref/resource", _, Some(uri)) => CompletionSubject::Template(uri.into_owned().into()),
         _ => {
-            return Err(invalid(
-                "`ref` must be a `ref/prompt` with `name` or a `ref/resource` with `uri`",
-            ));
+            return Err(invalid("`ref` must be a `ref/prompt` with `name` or a `ref/resource` with `uri`"));
         }
     };
     if !params.get("argument").is_some_and(Json::is_object) {
         return Err(invalid("`argument` is required and must be an object"));
     }
-    Ok(Complete {
-        subject,
-        rest: params,
-    })
+    Ok(Complete { subject, rest: params })
 }
 
 fn text(params: &mut Members, name: &str) -> Result<String, RequestFault> {
@@ -408,10 +317,7 @@ fn cursor(params: &Members) -> Result<Option<String>, RequestFault> {
     match params.get("cursor") {
         None => Ok(None),
         Some(json) if json.is_null() => Ok(None),
-        Some(json) => json
-            .to_text()
-            .map(Some)
-            .ok_or_else(|| invalid("`cursor` must be a string")),
+        Some(json) => json.to_text().map(Some).ok_or_else(|| invalid("`cursor` must be a string")),
     }
 }
 
@@ -434,38 +340,5 @@ pub fn name_header(request: &ClientRequest) -> Option<&str> {
         | ClientRequest::Subscribe(_)
         | ClientRequest::Unsubscribe(_)
         | ClientRequest::Listen(_) => None,
-    }
-}
-
-/// What a client tells without asking.
-#[derive(Clone, Debug)]
-pub enum ClientNotice {
-    /// The handshake is over.
-    Initialized,
-    /// A request is taken back.
-    Cancelled(Id),
-    /// The client's folders changed.
-    RootsChanged,
-    /// Progress of a request that we made.
-    Progress(Members),
-    /// Something else.
-    Other,
-}
-
-/// Reads a notification of a client. What is malformed counts as [`ClientNotice::Other`] and is ignored.
-#[must_use]
-pub fn read_notice(name: &str, params: Option<&Json>) -> ClientNotice {
-    let members = params
-        .and_then(|params| params.members().ok())
-        .unwrap_or_default();
-    match name {
-        method::INITIALIZED => ClientNotice::Initialized,
-        method::CANCELLED => members
-            .get("requestId")
-            .and_then(|json| Id::from_json(json.clone()))
-            .map_or(ClientNotice::Other, ClientNotice::Cancelled),
-        method::ROOTS_CHANGED => ClientNotice::RootsChanged,
-        method::PROGRESS => ClientNotice::Progress(members),
-        _ => ClientNotice::Other,
     }
 }

@@ -239,3 +239,11 @@ fn capabilities(overview: &Overview, sessions: bool) -> Members {
 pub fn write_message(id: &crate::jsonrpc::Id, size_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     crate::jsonrpc::result(id, size_hint, write)
 }
+
+/// The start of a message that carries a result: the result value follows, then `}`.
+#[must_use]
+pub fn open_message(id: &crate::jsonrpc::Id) -> Vec<u8> {
+    let mut start = crate::jsonrpc::result(id, 0, |_| {});
+    start.pop();
+    start
+}

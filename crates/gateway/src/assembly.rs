@@ -1,0 +1,77 @@
+//! Puts the running gateway together from its settings: backends, federation, the stack, the pages.
+//! Settings are taken apart here and nowhere else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmcp_backends::{Backends, GatewayIdentity};
+use vmcp_domain::{Backend, Directory, SharedGateway};
+use vmcp_edge::policy::EdgePolicy;
+use vmcp_federation::Federation;
+
+use crate::config::Settings;
+use crate::stack;
+use crate::status::StatusPages;
+
+/// How long backends get to end by themselves.
+const BACKEND_GRACE: Duration = Duration::from_secs(5);
+
+/// A gateway that runs, but does not yet listen.
+pub(crate) struct Assembly {
+    /// The whole stack.
+    pub(crate) gateway: SharedGateway,
+    /// The innermost part, for reports.
+    pub(crate) federation: Federation,
+    /// The settings of the client edge.
+    pub(crate) edge: EdgePolicy,
+    name: String,
+    group: Option<String>,
+    backends: Backends,
+}
+
+impl Assembly {
+    /// Starts connecting to every backend and builds the stack over them.
+    pub(crate) fn start(settings: Settings) -> anyhow::Result<Self> {
+        let Settings {
+            name,
+            group,
+            aggregation,
+            backends,
+            edge,
+            health,
+            log_level: _,
+            warnings: _,
+        } = settings;
+        let identity = GatewayIdentity {
+            name: edge.server.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let backends = Backends::start(backends, identity)?;
+        let members: Vec<Arc<dyn Backend>> = backends.list();
+        let federation = Federation::start(aggregation.clone(), health, members);
+        let gateway = stack::build(federation.clone(), aggregation);
+        Ok(Self {
+            gateway,
+            federation,
+            edge,
+            name,
+            group,
+            backends,
+        })
+    }
+
+    /// What the edges need to introduce the gateway.
+    pub(crate) fn directory(&self) -> Arc<dyn Directory> {
+        Arc::new(self.federation.clone())
+    }
+
+    /// The pages for operators.
+    pub(crate) fn pages(&self) -> Arc<StatusPages> {
+        StatusPages::new(self.name.clone(), self.group.clone(), self.federation.clone())
+    }
+
+    /// Ends every backend's connection and process.
+    pub(crate) async fn stop(self) {
+        self.backends.shutdown(BACKEND_GRACE).await;
+    }
+}

@@ -1,0 +1,179 @@
+//! The command line: what can be asked for, spelled once. What each command does stands in its own file.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Overrides;
+
+/// One MCP endpoint in front of many MCP servers.
+#[derive(Debug, Parser)]
+#[command(name = "vmcp", version, about, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// How log lines look; human on a terminal, JSON elsewhere, if left out.
+    #[arg(long, global = true, value_enum)]
+    pub(crate) log_format: Option<LogFormat>,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the configured backends over HTTP.
+    Serve {
+        #[command(flatten)]
+        source: Source,
+        #[command(flatten)]
+        listen: Listen,
+    },
+    /// Serve the configured backends on standard input and output, for clients that start a process.
+    Stdio {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Check a configuration: everything `serve` would refuse, all at once.
+    Validate {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Write a commented starter configuration.
+    Init {
+        /// Carry over the servers of an `mcpServers` JSON file.
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+        /// Where to write; standard output if left out. An existing file is never overwritten.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Run with built-in servers: a short tour, then a live endpoint.
+    Demo {
+        #[command(flatten)]
+        listen: Listen,
+        /// End after the tour.
+        #[arg(long)]
+        once: bool,
+    },
+    /// List the tools a configuration offers, with the backend each comes from.
+    Tools {
+        #[command(flatten)]
+        source: Source,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        /// Also list tools that are hidden from clients.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Call one tool and print its result.
+    Call {
+        /// The tool, by the name clients see.
+        tool: String,
+        /// The arguments, as a JSON object.
+        #[arg(default_value = "{}", value_name = "JSON")]
+        arguments: String,
+        #[command(flatten)]
+        source: Source,
+        /// Print the whole result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what is configured, or what can be.
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print the version.
+    Version,
+    /// Print the completion script of a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Serve one of the demo's built-in servers on standard input and output.
+    #[command(hide = true)]
+    DemoServer {
+        /// Which one.
+        name: String,
+    },
+}
+
+/// Commands about the configuration.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the effective settings, secrets left out.
+    Show {
+        #[command(flatten)]
+        source: Source,
+        /// Print JSON in place of YAML.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of the configuration file.
+    Schema,
+}
+
+/// Where the configuration comes from.
+#[derive(Args, Debug)]
+pub(crate) struct Source {
+    /// The configuration file (YAML).
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        required_unless_present = "mcp_json",
+        conflicts_with = "mcp_json"
+    )]
+    pub(crate) config: Option<PathBuf>,
+    /// The `mcpServers` JSON file of a desktop client, in place of a configuration file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) mcp_json: Option<PathBuf>,
+    /// Log at the level `debug`.
+    #[arg(long)]
+    pub(crate) debug: bool,
+}
+
+/// Where to listen.
+#[derive(Args, Debug)]
+pub(crate) struct Listen {
+    /// The address to listen on [default: 127.0.0.1].
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// The port to listen on; 0 takes any free one [default: 4483].
+    #[arg(long)]
+    pub(crate) port: Option<u16>,
+    /// How long a session may lie idle, as `30m`; 0 keeps the default [default: 30m].
+    #[arg(long, value_name = "DURATION", value_parser = session_ttl)]
+    pub(crate) session_ttl: Option<Duration>,
+}
+
+impl Listen {
+    /// What the command line sets over the file.
+    pub(crate) fn overrides(&self, source: Option<&Source>) -> Overrides {
+        Overrides {
+            host: self.host.clone(),
+            port: self.port,
+            session_ttl: self.session_ttl,
+            debug: source.is_some_and(|source| source.debug),
+            user: None,
+        }
+    }
+}
+
+fn session_ttl(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    crate::config::parse_duration(text).map_err(|error| error.to_string())
+}

@@ -1,0 +1,43 @@
+//! What each command does. What they share: loading the configuration and saying what is wrong with it.
+
+pub(crate) mod call;
+pub(crate) mod init;
+pub(crate) mod serve;
+pub(crate) mod tools;
+pub(crate) mod validate;
+
+use crate::cli::Source;
+use crate::config::{LogLevel, Overrides, Report, Settings, load_file, load_mcp_json};
+
+/// What a source alone sets over the file.
+pub(crate) fn overrides(source: &Source) -> Overrides {
+    Overrides {
+        debug: source.debug,
+        ..Overrides::default()
+    }
+}
+
+/// Loads the configuration; warnings go to standard error.
+pub(crate) fn load(source: &Source, mut overrides: Overrides) -> anyhow::Result<Settings> {
+    overrides.user = crate::environment("USER").or_else(|| crate::environment("LOGNAME"));
+    let (path, loaded) = match (&source.config, &source.mcp_json) {
+        (Some(path), _) => (path, load_file(path, &crate::environment, &overrides)),
+        (None, Some(path)) => (path, load_mcp_json(path, &crate::environment, &overrides)),
+        (None, None) => anyhow::bail!("name a configuration with --config FILE or --mcp-json FILE"),
+    };
+    let settings = loaded?;
+    let file = path.display().to_string();
+    for warning in &settings.warnings {
+        eprintln!("{}", Report::line(&file, warning, "warning: "));
+    }
+    Ok(settings)
+}
+
+/// The log level of a command whose output is its answer: only trouble, unless asked for more.
+pub(crate) fn quiet(settings: &Settings, source: &Source) -> LogLevel {
+    if source.debug {
+        settings.log_level
+    } else {
+        LogLevel::Error
+    }
+}

@@ -1,0 +1,72 @@
+//! `vmcp call`: one tool call from the shell, through the whole stack.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use vmcp_domain::{CallContext, CallTool, Caller, Continuation, Error, Json, Members, Origin};
+use vmcp_edge::policy::IncomingAuth;
+
+use crate::assembly::Assembly;
+use crate::config::Settings;
+
+/// Connects, calls, prints the result and ends; fails when the tool does.
+pub(crate) async fn run(
+    settings: Settings,
+    tool: String,
+    arguments: String,
+    as_json: bool,
+) -> anyhow::Result<ExitCode> {
+    let arguments = Json::parse(arguments).ok().filter(Json::is_object);
+    let arguments = arguments
+        .ok_or_else(|| anyhow::anyhow!("the arguments must be a JSON object, as '{{\"path\": \"/tmp\"}}'"))?;
+    let assembly = Assembly::start(settings)?;
+    let caller = match &assembly.edge.incoming {
+        IncomingAuth::Anonymous => Caller::Anonymous,
+        IncomingAuth::Local(identity) => Caller::Known(identity.clone()),
+    };
+    let ctx = CallContext::bare(caller, Origin::Operator);
+    let request = CallTool {
+        name: tool.into(),
+        arguments: Some(arguments),
+        continuation: Continuation::default(),
+        rest: Members::new(),
+    };
+    let name = request.name.clone();
+    let outcome = assembly.gateway.call_tool(&ctx, request).await;
+    let hint = match &outcome {
+        Err(Error::UnknownTool(_)) => nearest(&assembly, &ctx, name.as_str()).await,
+        _ => None,
+    };
+    assembly.stop().await;
+    match outcome {
+        Ok(reply) => {
+            let text = if as_json {
+                reply.members.to_json().as_str().to_owned()
+            } else {
+                vmcp_wire::reply::to_text(&reply)
+            };
+            writeln!(std::io::stdout(), "{text}")?;
+            Ok(if reply.failed {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            })
+        }
+        Err(error) => {
+            eprintln!("vmcp: {error}{}", hint.unwrap_or_default());
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+async fn nearest(assembly: &Assembly, ctx: &CallContext, name: &str) -> Option<String> {
+    let tools = assembly.gateway.list_tools(ctx).await.ok()?;
+    let near = tools.iter().max_by(|a, b| {
+        let score = |tool: &vmcp_domain::Tool| strsim::jaro_winkler(name, tool.name.as_str());
+        score(a).total_cmp(&score(b))
+    })?;
+    Some(format!(
+        "; did you mean `{}`? `vmcp tools` lists them all",
+        near.name
+    ))
+}

@@ -1,0 +1,42 @@
+//! `vmcp init`: writes a configuration to start from.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use crate::config::{Report, starter, starter_from};
+
+/// Writes the starter, or what an `mcpServers` file becomes, to `output` or to standard output.
+pub(crate) fn run(from: Option<&Path>, output: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let text = match from {
+        None => starter(),
+        Some(path) => {
+            let (text, warnings) = starter_from(path)?;
+            let file = path.display().to_string();
+            for warning in &warnings {
+                eprintln!("{}", Report::line(&file, warning, "warning: "));
+            }
+            text
+        }
+    };
+    match output {
+        None => std::io::stdout().write_all(text.as_bytes())?,
+        Some(path) => {
+            // Created anew only: a configuration somebody has written is never lost.
+            let file = std::fs::OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .open(path);
+            let mut file = file.with_context(|| format!("cannot create {}", path.display()))?;
+            file.write_all(text.as_bytes())?;
+            eprintln!(
+                "wrote {}; check it with: vmcp validate --config {}",
+                path.display(),
+                path.display()
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

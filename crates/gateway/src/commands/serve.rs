@@ -1,0 +1,72 @@
+//! `vmcp serve` and `vmcp stdio`: the stack behind a client edge until told to stop.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use vmcp_edge::HttpEdge;
+
+use crate::assembly::Assembly;
+use crate::config::Settings;
+
+/// Serves over HTTP.
+pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
+    let shutdown = on_signal()?;
+    let assembly = Assembly::start(settings)?;
+    let listen = assembly.edge.listen;
+    let path = assembly.edge.path.clone();
+    let edge = HttpEdge::bind(
+        assembly.edge.clone(),
+        assembly.gateway.clone(),
+        assembly.directory(),
+        Some(assembly.pages()),
+    )
+    .await
+    .with_context(|| format!("cannot listen on {listen}; choose another address with --host and --port"))?;
+    let endpoint = format!("http://{}{path}", edge.local_addr());
+    tracing::info!(%endpoint, "serving");
+    // For people and scripts that wait for the endpoint, whatever the log level.
+    eprintln!("vmcp: serving {endpoint}");
+    edge.serve(shutdown).await;
+    tracing::info!("stopping backends");
+    assembly.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves on standard input and output.
+pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
+    let shutdown = on_signal()?;
+    let assembly = Assembly::start(settings)?;
+    vmcp_edge::serve_stdio(
+        assembly.edge.clone(),
+        assembly.gateway.clone(),
+        assembly.directory(),
+        tokio::io::stdin(),
+        tokio::io::stdout(),
+        shutdown,
+    )
+    .await?;
+    assembly.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A token that is cancelled by the first SIGINT or SIGTERM; a second one ends the process at once.
+pub(crate) fn on_signal() -> anyhow::Result<CancellationToken> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let token = CancellationToken::new();
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        cancel.cancel();
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(130);
+    });
+    Ok(token)
+}

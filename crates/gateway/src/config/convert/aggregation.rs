@@ -1,0 +1,214 @@
+//! `aggregation`: how many lists become one, which tools are shown, and what they are called.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use vmcp_domain::{BackendId, BackendToolName, HintOverride, ToolName, ToolOverride as Override};
+use vmcp_federation::policy::{AggregationPolicy, ConflictPolicy, PrefixFormat, ToolPolicy, Visibility};
+
+use super::Findings;
+use crate::config::file::{
+    Aggregation, ConflictResolution, ConflictResolutionConfig, ToolAnnotations, ToolOverride, ToolVisibility,
+    WorkloadTools,
+};
+use crate::config::report::{item, join};
+
+const DETAILS: &str = "aggregation.conflictResolutionConfig";
+
+/// Makes federation's policy; `None` when the conflict policy cannot be made.
+pub(super) fn convert(
+    file: Aggregation,
+    names: &[String],
+    findings: &mut Findings<'_>,
+) -> Option<AggregationPolicy> {
+    let Aggregation {
+        conflict_resolution,
+        conflict_resolution_config,
+        tools,
+        exclude_all_tools,
+        default_tool_visibility,
+    } = file;
+    let strategy = conflict_resolution.unwrap_or(ConflictResolution::Auto);
+    let details = conflict_resolution_config.unwrap_or_default();
+    if strategy == ConflictResolution::Manual && tools.is_empty() {
+        findings.problem("aggregation.tools", "`conflictResolution: manual` needs overrides here").hint =
+            Some("without any, use `conflictResolution: auto`".to_owned());
+    }
+    let deny = default_tool_visibility == Some(ToolVisibility::Deny);
+    if deny && strategy == ConflictResolution::Priority {
+        shown_winners(&details.priority_order, &tools, findings);
+    }
+    let conflicts = convert_conflicts(strategy, details, names, findings);
+    Some(AggregationPolicy {
+        conflicts: conflicts?,
+        default_visibility: if deny { Visibility::Hide } else { Visibility::Show },
+        exclude_all_tools: exclude_all_tools.unwrap_or(false),
+        backends: convert_tools(tools, names, findings),
+    })
+}
+
+/// A backend that wins a name and is then hidden would take the tool away from everybody.
+fn shown_winners(order: &[String], tools: &[WorkloadTools], findings: &mut Findings<'_>) {
+    for (index, winner) in order.iter().enumerate() {
+        if !tools.iter().any(|tools| tools.workload == *winner) {
+            findings
+                .problem(
+                    item(&format!("{DETAILS}.priorityOrder"), index),
+                    format!("`{winner}` would win clashing names and then be hidden by `defaultToolVisibility: deny`"),
+                )
+                .hint = Some(format!("give `{winner}` an entry in `aggregation.tools`, or take it off this list"));
+        }
+    }
+}
+
+fn convert_conflicts(
+    strategy: ConflictResolution,
+    details: ConflictResolutionConfig,
+    names: &[String],
+    findings: &mut Findings<'_>,
+) -> Option<ConflictPolicy> {
+    let ConflictResolutionConfig { prefix_format, priority_order } = details;
+    let format_path = format!("{DETAILS}.prefixFormat");
+    let order_path = format!("{DETAILS}.priorityOrder");
+    if prefix_format.is_some() && strategy == ConflictResolution::Manual {
+        findings.warn(&format_path, "has no effect with `conflictResolution: manual`");
+    }
+    if !priority_order.is_empty() && strategy != ConflictResolution::Priority {
+        findings.warn(&order_path, "has an effect only with `conflictResolution: priority`");
+    }
+    let format = match prefix_format.map(PrefixFormat::new) {
+        None => PrefixFormat::default(),
+        Some(Ok(format)) => format,
+        Some(Err(error)) => {
+            findings.problem(&format_path, error.to_string());
+            return None;
+        }
+    };
+    Some(match strategy {
+        ConflictResolution::Prefix => ConflictPolicy::Prefix { format },
+        ConflictResolution::Auto => ConflictPolicy::Auto { format },
+        ConflictResolution::Manual => ConflictPolicy::Manual,
+        ConflictResolution::Priority => {
+            if priority_order.is_empty() {
+                findings.problem(
+                    &order_path,
+                    "`conflictResolution: priority` needs backends here, the strongest first",
+                );
+            }
+            let mut seen = BTreeSet::new();
+            for (index, name) in priority_order.iter().enumerate() {
+                let path = item(&order_path, index);
+                if findings.backend(&path, name, names) && !seen.insert(name) {
+                    findings.problem(path, format!("`{name}` stands twice in this list"));
+                }
+            }
+            ConflictPolicy::Priority {
+                order: priority_order.into_iter().map(BackendId::from).collect(),
+                format,
+            }
+        }
+    })
+}
+
+fn convert_tools(
+    tools: Vec<WorkloadTools>,
+    names: &[String],
+    findings: &mut Findings<'_>,
+) -> BTreeMap<BackendId, ToolPolicy> {
+    let mut policies = BTreeMap::new();
+    for (index, tools) in tools.into_iter().enumerate() {
+        let path = item("aggregation.tools", index);
+        let WorkloadTools {
+            workload,
+            // Refused together with everything else that only the Kubernetes operator can resolve.
+            tool_config_ref: _,
+            filter,
+            overrides,
+            exclude_all,
+        } = tools;
+        findings.backend(&join(&path, "workload"), &workload, names);
+        let exclude_all = exclude_all.unwrap_or(false);
+        let filter = convert_filter(filter, exclude_all, &overrides, &join(&path, "filter"), findings);
+        let (renames, overrides) = convert_overrides(overrides, &join(&path, "overrides"), findings);
+        let policy = ToolPolicy { exclude_all, filter, renames, overrides };
+        if policies.insert(BackendId::from(workload.as_str()), policy).is_some() {
+            findings.problem(
+                join(&path, "workload"),
+                format!("`{workload}` has an entry already; there may be one for each backend"),
+            );
+        }
+    }
+    policies
+}
+
+fn convert_filter(
+    filter: Option<Vec<String>>,
+    exclude_all: bool,
+    overrides: &BTreeMap<String, ToolOverride>,
+    path: &str,
+    findings: &mut Findings<'_>,
+) -> Option<BTreeSet<ToolName>> {
+    let filter = filter?;
+    if filter.is_empty() {
+        // The reference takes an empty list for none at all.
+        findings.warn(path, "an empty list shows every tool; `excludeAll: true` hides them");
+        return None;
+    }
+    if exclude_all {
+        findings.warn(path, "has no effect with `excludeAll: true`, which hides every tool");
+    }
+    for (index, name) in filter.iter().enumerate() {
+        let new_name = overrides.get(name).and_then(|change| change.name.as_ref());
+        if let Some(new_name) = new_name
+            && new_name != name
+        {
+            findings.warn(
+                item(path, index),
+                format!("`{name}` is called `{new_name}` by `overrides`, and filters go by the new name"),
+            );
+        }
+    }
+    Some(filter.into_iter().map(ToolName::from).collect())
+}
+
+type Overrides = (BTreeMap<BackendToolName, ToolName>, BTreeMap<BackendToolName, Override>);
+
+fn convert_overrides(
+    changes: BTreeMap<String, ToolOverride>,
+    path: &str,
+    findings: &mut Findings<'_>,
+) -> Overrides {
+    let (mut renames, mut overrides) = Overrides::default();
+    let mut taken: BTreeMap<String, String> = BTreeMap::new();
+    for (tool, change) in changes {
+        let path = join(path, &tool);
+        let ToolOverride { name, description, annotations } = change;
+        let annotations =
+            annotations.map(convert_annotations).filter(|hints| *hints != HintOverride::default());
+        if name.is_none() && description.is_none() && annotations.is_none() {
+            findings.problem(&path, "changes nothing").hint =
+                Some("set `name`, `description` or `annotations`".to_owned());
+        }
+        if let Some(name) = name {
+            if let Some(other) = taken.insert(name.clone(), tool.clone()) {
+                findings.problem(join(&path, "name"), format!("`{other}` is called `{name}` already"));
+            }
+            renames.insert(BackendToolName::from(tool.as_str()), ToolName::from(name));
+        }
+        if description.is_some() || annotations.is_some() {
+            let change = Override { description, annotations };
+            overrides.insert(BackendToolName::from(tool), change);
+        }
+    }
+    (renames, overrides)
+}
+
+fn convert_annotations(file: ToolAnnotations) -> HintOverride {
+    let ToolAnnotations { title, read_only_hint, destructive_hint, idempotent_hint, open_world_hint } = file;
+    HintOverride {
+        title,
+        read_only: read_only_hint,
+        destructive: destructive_hint,
+        idempotent: idempotent_hint,
+        open_world: open_world_hint,
+    }
+}

@@ -1,0 +1,342 @@
+//! `backends` and `operational.timeouts`: how each backend is reached and how long it may take.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Uri;
+use vmcp_backends::policy::{BackendPolicy, HttpPolicy, Secret, StdioPolicy, Timeouts, Transport};
+use vmcp_domain::BackendId;
+
+use super::Findings;
+use super::outgoing::{Outgoing, header_name_of, header_value_of};
+use crate::config::file::{Backend, BackendKind, BackendTransport, CallTimeouts, GoDuration};
+use crate::config::report::{item, join};
+
+/// How long calls may take, by `operational.timeouts`.
+pub(super) struct CallTimes {
+    default: Duration,
+    backends: BTreeMap<String, Duration>,
+}
+
+impl CallTimes {
+    pub(super) fn convert(file: CallTimeouts, names: &[String], findings: &mut Findings<'_>) -> Self {
+        let CallTimeouts { default, per_workload } = file;
+        let path = "operational.timeouts";
+        let default = default.and_then(|default| findings.positive(&join(path, "default"), default));
+        let mut backends = BTreeMap::new();
+        for (name, timeout) in per_workload {
+            let path = join(&join(path, "perWorkload"), &name);
+            findings.backend(&path, &name, names);
+            if let Some(timeout) = findings.positive(&path, timeout) {
+                backends.insert(name, timeout);
+            }
+        }
+        Self { default: default.unwrap_or(Timeouts::DEFAULT.call), backends }
+    }
+
+    fn of(&self, name: &str, own: Option<GoDuration>, path: &str, findings: &mut Findings<'_>) -> Timeouts {
+        let shared = self.backends.get(name).copied();
+        if own.is_some() && shared.is_some() {
+            findings
+                .problem(path, format!("`operational.timeouts.perWorkload` has a timeout for `{name}` too"))
+                .hint = Some("keep one of them".to_owned());
+        }
+        let own = own.and_then(|own| findings.positive(path, own));
+        Timeouts { call: own.or(shared).unwrap_or(self.default), ..Timeouts::DEFAULT }
+    }
+}
+
+/// Makes the policies of all backends; those that are wrong are left out and reported.
+pub(super) fn convert(
+    backends: Vec<Backend>,
+    calls: &CallTimes,
+    outgoing: &mut Outgoing,
+    findings: &mut Findings<'_>,
+) -> Vec<BackendPolicy> {
+    let mut seen = BTreeSet::new();
+    let mut policies = Vec::with_capacity(backends.len());
+    for (index, backend) in backends.into_iter().enumerate() {
+        let path = item("backends", index);
+        check_name(&backend.name, &path, findings);
+        if !backend.name.is_empty() && !seen.insert(backend.name.clone()) {
+            let message = format!("another backend is called `{}` already", backend.name);
+            findings.problem(join(&path, "name"), message);
+            continue;
+        }
+        policies.extend(convert_one(backend, &path, calls, outgoing, findings));
+    }
+    policies
+}
+
+/// The longest name of a backend, in bytes: it becomes part of tool names, which clients cut at 128 or less.
+const NAME_BYTES_MAX: usize = 64;
+
+fn check_name(name: &str, path: &str, findings: &mut Findings<'_>) {
+    let path = join(path, "name");
+    if name.trim().is_empty() {
+        findings.problem(path, "must not be empty");
+    } else if name.chars().any(char::is_control) {
+        findings.problem(path, "must not contain control characters");
+    } else if name.len() > NAME_BYTES_MAX {
+        findings
+            .problem(path, format!("must not be longer than {NAME_BYTES_MAX} bytes, but has {}", name.len()));
+    } else if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+        findings.warn(
+            path,
+            "clients may refuse tool names that begin with it; letters, digits, `-`, `_` and `.` are safe",
+        );
+    }
+}
+
+fn convert_one(
+    backend: Backend,
+    path: &str,
+    calls: &CallTimes,
+    outgoing: &mut Outgoing,
+    findings: &mut Findings<'_>,
+) -> Option<BackendPolicy> {
+    let Backend {
+        name,
+        url,
+        transport,
+        kind,
+        ca_bundle_path,
+        metadata,
+        command,
+        args,
+        env,
+        cwd,
+        headers,
+        timeout,
+    } = backend;
+    if !metadata.is_empty() {
+        findings.warn(join(path, "metadata"), "has no effect");
+    }
+    let timeouts = calls.of(&name, timeout, &join(path, "timeout"), findings);
+    let http = HttpKeys { url, kind, ca_bundle_path, headers };
+    let stdio = StdioKeys { command, args, env, cwd };
+    let (transport, headers) = match choose(transport, &http, &stdio, path, findings)? {
+        BackendTransport::Stdio => {
+            outgoing.stdio(&name, findings);
+            (Transport::Stdio(stdio.convert(path, findings)?), Vec::new())
+        }
+        chosen @ (BackendTransport::StreamableHttp | BackendTransport::Sse) => {
+            let (policy, headers) = http.convert(&name, path, outgoing, findings);
+            let policy = policy?;
+            let transport = match chosen {
+                BackendTransport::Sse => Transport::Sse(policy),
+                BackendTransport::StreamableHttp | BackendTransport::Stdio => {
+                    Transport::StreamableHttp(policy)
+                }
+            };
+            (transport, headers)
+        }
+    };
+    Some(BackendPolicy { id: BackendId::from(name), transport, timeouts, headers })
+}
+
+/// The transport that the keys ask for, if they ask for one and not for two.
+fn choose(
+    written: Option<BackendTransport>,
+    http: &HttpKeys,
+    stdio: &StdioKeys,
+    path: &str,
+    findings: &mut Findings<'_>,
+) -> Option<BackendTransport> {
+    let chosen = match (written, http.url.is_some(), stdio.command.is_some()) {
+        (_, false, false) => {
+            let (key, is) = match written {
+                Some(BackendTransport::Stdio) => ("command", "is required with `transport: stdio`"),
+                Some(BackendTransport::Sse | BackendTransport::StreamableHttp) => ("url", "is required"),
+                None => ("", "needs `url`, or `command` for a stdio server"),
+            };
+            let path = if key.is_empty() { path.to_owned() } else { join(path, key) };
+            findings.problem(path, is);
+            return None;
+        }
+        (None, true, true) => {
+            findings.problem(path, "has both `url` and `command`").hint = Some("keep one of them".to_owned());
+            return None;
+        }
+        (Some(written), _, _) => written,
+        (None, true, false) => BackendTransport::StreamableHttp,
+        (None, false, true) => BackendTransport::Stdio,
+    };
+    let (foreign, name) = match chosen {
+        BackendTransport::Stdio => (http.keys(), "a stdio server"),
+        BackendTransport::Sse | BackendTransport::StreamableHttp => (stdio.keys(), "a server with a `url`"),
+    };
+    for key in foreign {
+        findings.problem(join(path, key), format!("has no effect on {name}"));
+    }
+    let complete = match chosen {
+        BackendTransport::Stdio => stdio.command.is_some(),
+        BackendTransport::Sse | BackendTransport::StreamableHttp => http.url.is_some(),
+    };
+    if !complete {
+        let (key, hint) = match chosen {
+            BackendTransport::Stdio => ("command", "a server with a `url` is `streamable-http` or `sse`"),
+            BackendTransport::Sse | BackendTransport::StreamableHttp => {
+                ("url", "a server with a `command` is `stdio`")
+            }
+        };
+        findings.problem(join(path, key), "is required with this `transport`").hint = Some(hint.to_owned());
+        return None;
+    }
+    Some(chosen)
+}
+
+struct StdioKeys {
+    command: Option<String>,
+    args: Vec<String>,
+    env: BTreeMap<String, String>,
+    cwd: Option<String>,
+}
+
+impl StdioKeys {
+    fn keys(&self) -> Vec<&'static str> {
+        let keys = [
+            ("command", self.command.is_some()),
+            ("args", !self.args.is_empty()),
+            ("env", !self.env.is_empty()),
+            ("cwd", self.cwd.is_some()),
+        ];
+        keys.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
+    }
+
+    fn convert(self, path: &str, findings: &mut Findings<'_>) -> Option<StdioPolicy> {
+        let Self { command, args, env, cwd } = self;
+        let command = command?;
+        let before = findings.problems.len();
+        if command.trim().is_empty() || command.contains('\0') {
+            findings.problem(join(path, "command"), "must name a program");
+        } else if args.is_empty() && command.contains(char::is_whitespace) && !command.contains(['/', '\\']) {
+            findings.problem(join(path, "command"), format!("`{command}` is a whole command line")).hint =
+                Some("write the program here and its arguments under `args`".to_owned());
+        }
+        for (index, arg) in args.iter().enumerate() {
+            if arg.contains('\0') {
+                findings.problem(item(&join(path, "args"), index), "must not contain NUL");
+            }
+        }
+        let env_path = join(path, "env");
+        for (name, value) in &env {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                findings.problem(join(&env_path, name), "is not a variable's name");
+            } else if value.contains('\0') {
+                findings.problem(join(&env_path, name), "must not contain NUL");
+            }
+        }
+        if cwd.as_ref().is_some_and(|cwd| cwd.is_empty() || cwd.contains('\0')) {
+            findings.problem(join(path, "cwd"), "must name a folder");
+        }
+        (findings.problems.len() == before).then(|| StdioPolicy {
+            command,
+            args,
+            env: env.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
+            cwd: cwd.map(PathBuf::from),
+        })
+    }
+}
+
+struct HttpKeys {
+    url: Option<String>,
+    kind: Option<BackendKind>,
+    ca_bundle_path: Option<String>,
+    headers: BTreeMap<String, String>,
+}
+
+impl HttpKeys {
+    fn keys(&self) -> Vec<&'static str> {
+        let keys = [
+            ("url", self.url.is_some()),
+            ("type", self.kind.is_some()),
+            ("caBundlePath", self.ca_bundle_path.is_some()),
+            ("headers", !self.headers.is_empty()),
+        ];
+        keys.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
+    }
+
+    fn convert(
+        self,
+        name: &str,
+        path: &str,
+        outgoing: &mut Outgoing,
+        findings: &mut Findings<'_>,
+    ) -> (Option<HttpPolicy>, Vec<(String, Secret)>) {
+        let Self {
+            url,
+            // The reference's mark for servers it does not run; none are run for it here.
+            kind: _,
+            ca_bundle_path,
+            headers,
+        } = self;
+        let ca_bundle =
+            ca_bundle_path.and_then(|file| ca_bundle(file, &join(path, "caBundlePath"), findings));
+        let url = url.and_then(|url| parse_url(&url, &join(path, "url"), findings));
+        let mut out: Vec<(String, Secret)> = Vec::new();
+        let headers_path = join(path, "headers");
+        for (header, value) in headers {
+            let path = join(&headers_path, &header);
+            let name = header_name_of(&header, &path, findings);
+            let value = header_value_of(value, &path, findings);
+            if let (Some(name), Some(value)) = (name, value) {
+                if out.iter().any(|(other, _)| *other == name) {
+                    findings.problem(path, format!("the header `{name}` stands twice"));
+                }
+                out.push((name, value));
+            }
+        }
+        if let Some(header) = outgoing.http(name) {
+            if out.iter().any(|(other, _)| *other == header.name) {
+                let message = format!("`backends[].headers` sets `{}` for `{name}` too", header.name);
+                findings.problem(header.path, message).hint = Some("keep one of them".to_owned());
+            }
+            out.push((header.name, header.value));
+        }
+        (url.map(|url| HttpPolicy { url, ca_bundle }), out)
+    }
+}
+
+/// A backend's URL. It may carry a secret, so messages do not repeat it.
+fn parse_url(url: &str, path: &str, findings: &mut Findings<'_>) -> Option<Uri> {
+    // A fragment is never sent, and `Uri` would drop it without a word.
+    let parsed = url.parse::<Uri>().ok().filter(|_| !url.contains('#'));
+    let Some(uri) = parsed else {
+        findings.problem(path, "is not a URL").hint =
+            Some("write it like `https://host:port/mcp`".to_owned());
+        return None;
+    };
+    match (uri.scheme_str(), uri.authority()) {
+        (Some("http" | "https"), Some(authority)) if !authority.host().is_empty() => {
+            if authority.as_str().contains('@') {
+                findings.problem(path, "must not carry a user or password").hint =
+                    Some("send them as a header: `headers`, or `outgoingAuth`".to_owned());
+                return None;
+            }
+            Some(uri)
+        }
+        (Some(scheme), Some(_)) => {
+            findings.problem(
+                path,
+                format!("must begin with `http://` or `https://`, but begins with `{scheme}://`"),
+            );
+            None
+        }
+        _ => {
+            findings.problem(path, "must begin with `http://` or `https://`");
+            None
+        }
+    }
+}
+
+fn ca_bundle(file: String, path: &str, findings: &mut Findings<'_>) -> Option<PathBuf> {
+    let file = PathBuf::from(file);
+    let climbs = file.components().any(|part| part == std::path::Component::ParentDir);
+    if !file.is_absolute() || climbs || file.as_os_str().as_encoded_bytes().contains(&0) {
+        findings.problem(path, "must be an absolute path without `..`");
+        return None;
+    }
+    Some(file)
+}

@@ -1,0 +1,203 @@
+//! `listen`, `incomingAuth` and `passthroughHeaders`: the client edge.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use http::HeaderName;
+use vmcp_domain::{Identity, Members};
+use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth as Incoming, ServerInfo};
+
+use super::Findings;
+use super::outgoing::is_own;
+use crate::config::file::{IncomingAuth, IncomingKind, Listen};
+use crate::config::report::{Problem, item};
+use crate::config::settings::Overrides;
+
+/// The port listened on, the reference's.
+pub(in crate::config) const PORT: u16 = 4483;
+
+/// The path of the MCP endpoint.
+const ENDPOINT: &str = "/mcp";
+
+/// Paths the gateway answers itself.
+const OWN_PATHS: [&str; 6] = ["/health", "/ping", "/readyz", "/status", "/metrics", "/.well-known"];
+
+/// What of the file concerns the edge.
+pub(super) struct Parts {
+    pub(super) name: String,
+    pub(super) listen: Listen,
+    pub(super) incoming: Option<IncomingAuth>,
+    pub(super) passthrough: Vec<String>,
+}
+
+/// Makes the edge's policy; `None` when there is no address or no way to know callers.
+pub(super) fn convert(
+    parts: Parts,
+    overrides: &Overrides,
+    findings: &mut Findings<'_>,
+) -> Option<EdgePolicy> {
+    let Parts { name, listen, incoming, passthrough } = parts;
+    let Listen { host, port, path, allowed_origins, allowed_hosts } = listen;
+    let (host, host_path) = match &overrides.host {
+        Some(host) => (Some(host.clone()), "--host"),
+        None => (host, "listen.host"),
+    };
+    let address = match host {
+        Some(host) => parse_host(&host, host_path, findings),
+        None => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    };
+    let incoming = convert_incoming(incoming, address, host_path, overrides, findings);
+    let mut limits = EdgeLimits::DEFAULT;
+    // Zero asks for the default, as the reference's flag does.
+    if let Some(ttl) = overrides.session_ttl.filter(|ttl| !ttl.is_zero()) {
+        limits.session_idle_max = ttl;
+    }
+    let port = overrides.port.or(port).unwrap_or(PORT);
+    Some(EdgePolicy {
+        server: ServerInfo { name, version: env!("CARGO_PKG_VERSION").to_owned() },
+        path: convert_path(path, findings),
+        allowed_origins: convert_origins(allowed_origins, findings),
+        allowed_hosts: convert_hosts(allowed_hosts, findings),
+        passthrough_headers: convert_passthrough(passthrough, findings),
+        limits,
+        incoming: incoming?,
+        listen: SocketAddr::new(address?, port),
+    })
+}
+
+fn parse_host(host: &str, path: &str, findings: &mut Findings<'_>) -> Option<IpAddr> {
+    if host.eq_ignore_ascii_case("localhost") {
+        return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match bare.parse() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            let message = format!("`{host}` is not an IP address or `localhost`");
+            let hint = "use `0.0.0.0` to listen on every address; the port stands on its own";
+            findings.add(Problem::new(path, message).hint(hint));
+            None
+        }
+    }
+}
+
+fn convert_incoming(
+    file: Option<IncomingAuth>,
+    address: Option<IpAddr>,
+    host_path: &str,
+    overrides: &Overrides,
+    findings: &mut Findings<'_>,
+) -> Option<Incoming> {
+    let loopback = address.is_none_or(|address| address.is_loopback());
+    let Some(auth) = file else {
+        if !loopback {
+            let message = "listening beyond this machine needs `incomingAuth`";
+            let hint = "write `incomingAuth: {type: anonymous}` if anybody may call";
+            findings.add(Problem::new(host_path, message).hint(hint));
+            return None;
+        }
+        return Some(Incoming::Anonymous);
+    };
+    let IncomingAuth {
+        kind,
+        // Both are refused by the table of unbuilt features when they ask for something.
+        oidc: _,
+        authz: _,
+    } = auth;
+    match kind {
+        IncomingKind::Anonymous => Some(Incoming::Anonymous),
+        IncomingKind::Oidc => None,
+        IncomingKind::Local => {
+            let Some(user) = &overrides.user else {
+                findings
+                    .problem("incomingAuth.type", "the name of the user who runs the gateway is not known");
+                return None;
+            };
+            if !loopback {
+                let message = format!("whoever reaches the port is taken for the user `{user}`");
+                findings.warn("incomingAuth.type", message);
+            }
+            Some(Incoming::Local(Arc::new(Identity {
+                issuer: "local".to_owned(),
+                subject: user.clone(),
+                claims: Members::new(),
+            })))
+        }
+    }
+}
+
+fn convert_path(path: Option<String>, findings: &mut Findings<'_>) -> String {
+    let path = path.unwrap_or_else(|| ENDPOINT.to_owned());
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.~".contains(c);
+    if !path.starts_with('/') {
+        findings.problem("listen.path", format!("must start with `/`, but is `{path}`"));
+    } else if !path.chars().all(plain) || path.contains("//") {
+        findings.problem("listen.path", "must be made of letters, digits, `-`, `_`, `.`, `~` and single `/`");
+    } else if OWN_PATHS.iter().any(|own| path == *own || path.starts_with(&format!("{own}/"))) {
+        findings.problem("listen.path", format!("`{path}` is answered by the gateway itself"));
+    }
+    path
+}
+
+fn convert_origins(origins: Vec<String>, findings: &mut Findings<'_>) -> Vec<String> {
+    for (index, origin) in origins.iter().enumerate() {
+        let host = origin.split_once("://").map(|(_, host)| host);
+        let fine = origin == "*" || host.is_some_and(|host| is_host(host, true));
+        if !fine {
+            let path = item("listen.allowedOrigins", index);
+            let message = format!("`{origin}` is not an origin");
+            findings.add(
+                Problem::new(path, message).hint("write it like `https://app.example.com`, or `*` for any"),
+            );
+        }
+    }
+    origins.into_iter().map(|origin| origin.to_ascii_lowercase()).collect()
+}
+
+fn convert_hosts(hosts: Vec<String>, findings: &mut Findings<'_>) -> Vec<String> {
+    for (index, host) in hosts.iter().enumerate() {
+        if !is_host(host, false) {
+            let path = item("listen.allowedHosts", index);
+            let message = format!("`{host}` is not a host name");
+            findings.add(
+                Problem::new(path, message).hint("write it like `mcp.example.com`, without scheme and port"),
+            );
+        }
+    }
+    hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect()
+}
+
+fn is_host(host: &str, port_allowed: bool) -> bool {
+    let parsed = host.parse::<http::uri::Authority>();
+    parsed.is_ok_and(|host| {
+        !host.host().is_empty() && !host.as_str().contains('@') && (port_allowed || host.port().is_none())
+    })
+}
+
+/// Headers that would let a client speak for somebody else if they were passed on, besides those the gateway
+/// writes itself.
+fn is_restricted(name: &str) -> bool {
+    is_own(name)
+        || name.starts_with("x-forwarded-")
+        || matches!(name, "authorization" | "cookie" | "forwarded" | "x-real-ip")
+}
+
+fn convert_passthrough(names: Vec<String>, findings: &mut Findings<'_>) -> Vec<String> {
+    let mut out: Vec<String> = Vec::with_capacity(names.len());
+    for (index, name) in names.into_iter().enumerate() {
+        let path = item("passthroughHeaders", index);
+        match HeaderName::from_bytes(name.as_bytes()) {
+            Err(_) => {
+                findings.problem(path, format!("`{name}` is not a header name"));
+            }
+            Ok(parsed) if is_restricted(parsed.as_str()) => {
+                findings.problem(path, format!("the header `{parsed}` must not be passed on"));
+            }
+            Ok(parsed) if out.iter().any(|other| other == parsed.as_str()) => {
+                findings.warn(path, format!("the header `{parsed}` stands twice"));
+            }
+            Ok(parsed) => out.push(parsed.as_str().to_owned()),
+        }
+    }
+    out
+}

@@ -1,0 +1,119 @@
+//! The table of features whose keys are known but which this build does not have. Their sections are refused
+//! in so many words, never skipped: a limit or a policy that is not enforced must not look as if it were.
+//! Whoever builds a feature deletes its row.
+
+use super::Findings;
+use crate::config::file::{AuthzKind, File, IncomingKind, StorageProvider, Telemetry};
+use crate::config::report::{Problem, item};
+
+/// A feature this build does not have.
+pub(in crate::config) struct Unbuilt {
+    /// The key that asks for it.
+    pub(in crate::config) path: &'static str,
+    /// What it is called in a sentence.
+    pub(in crate::config) feature: &'static str,
+    asked_for: fn(&File) -> bool,
+    remedy: &'static str,
+}
+
+const REMOVE: &str = "remove the section";
+
+/// Every feature this build does not have.
+pub(in crate::config) const UNBUILT: &[Unbuilt] = &[
+    Unbuilt {
+        path: "incomingAuth.oidc",
+        feature: "OIDC for clients",
+        asked_for: |file| {
+            let auth = file.incoming_auth.as_ref();
+            auth.is_some_and(|auth| auth.kind == IncomingKind::Oidc || auth.oidc.is_some())
+        },
+        remedy: "use `type: anonymous` or `type: local` without `oidc`, behind a proxy that authenticates",
+    },
+    Unbuilt {
+        path: "incomingAuth.authz",
+        feature: "authorization policies",
+        asked_for: |file| {
+            let authz = file.incoming_auth.as_ref().and_then(|auth| auth.authz.as_ref());
+            authz.is_some_and(|authz| authz.kind == AuthzKind::Cedar || !authz.policies.is_empty())
+        },
+        remedy: "without the section, every caller may do everything",
+    },
+    Unbuilt {
+        path: "compositeTools",
+        feature: "composite tools",
+        asked_for: |file| !file.composite_tools.is_empty(),
+        remedy: REMOVE,
+    },
+    Unbuilt {
+        path: "telemetry",
+        feature: "telemetry",
+        asked_for: |file| file.telemetry.as_ref().is_some_and(sends_something),
+        remedy: REMOVE,
+    },
+    Unbuilt {
+        path: "audit",
+        feature: "audit records",
+        asked_for: |file| file.audit.as_ref().is_some_and(|audit| audit.enabled != Some(false)),
+        remedy: REMOVE,
+    },
+    Unbuilt {
+        path: "optimizer",
+        feature: "the optimizer",
+        asked_for: |file| file.optimizer.is_some(),
+        remedy: REMOVE,
+    },
+    Unbuilt {
+        path: "codeMode",
+        feature: "code mode",
+        asked_for: |file| file.code_mode.as_ref().is_some_and(|mode| mode.enabled == Some(true)),
+        remedy: REMOVE,
+    },
+    Unbuilt {
+        path: "sessionStorage.provider",
+        feature: "sessions in Redis",
+        asked_for: |file| {
+            let storage = file.session_storage.as_ref();
+            storage.is_some_and(|storage| storage.provider == StorageProvider::Redis)
+        },
+        remedy: "use `memory` and one replica",
+    },
+    Unbuilt {
+        path: "rateLimiting",
+        feature: "rate limits",
+        asked_for: |file| file.rate_limiting.is_some(),
+        remedy: REMOVE,
+    },
+];
+
+fn sends_something(telemetry: &Telemetry) -> bool {
+    [telemetry.tracing_enabled, telemetry.metrics_enabled, telemetry.enable_prometheus_metrics_path]
+        .iter()
+        .any(|on| *on != Some(false))
+}
+
+/// Refuses what the table names, and what only the Kubernetes operator can resolve.
+pub(super) fn refuse(file: &File, findings: &mut Findings<'_>) {
+    for row in UNBUILT {
+        if (row.asked_for)(file) {
+            let message = format!("this build does not have {} yet", row.feature);
+            findings.add(Problem::new(row.path, message).hint(row.remedy));
+        }
+    }
+    if !file.composite_tool_refs.is_empty() {
+        let message = "names Kubernetes objects, which are not read here";
+        findings
+            .add(Problem::new("compositeToolRefs", message).hint("write the tools under `compositeTools`"));
+    }
+    let tools = file.aggregation.iter().flat_map(|aggregation| &aggregation.tools);
+    for (index, tool) in tools.enumerate() {
+        if tool.tool_config_ref.is_some() {
+            let path = format!("{}.toolConfigRef", item("aggregation.tools", index));
+            let message = "names a Kubernetes object, which is not read here";
+            findings.add(Problem::new(path, message).hint("write `filter` and `overrides` in its place"));
+        }
+    }
+    let oidc = file.incoming_auth.as_ref().and_then(|auth| auth.oidc.as_ref());
+    if oidc.is_some_and(|oidc| oidc.client_secret_env.is_some()) {
+        findings.warn("incomingAuth.oidc.clientSecretEnv", "has no effect");
+    }
+}

@@ -1,0 +1,388 @@
+//! The config file exactly as it is written: every key, its type and its description, and no logic.
+//! The JSON Schema, the unknown-key check and the reference page are made from these types;
+//! what the values mean together is `convert`'s to say.
+
+mod feature;
+mod outgoing;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use super::duration::GoDuration;
+pub(crate) use feature::*;
+pub(crate) use outgoing::*;
+
+/// The configuration of a virtual MCP server: one endpoint in front of many MCP servers.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(title = "vmcp config")]
+pub(crate) struct File {
+    /// The name the server introduces itself with.
+    pub(crate) name: String,
+    /// The group the backends belong to. A label: backends are those listed under `backends`.
+    pub(crate) group_ref: Option<String>,
+    /// Where HTTP is served. Left out: `127.0.0.1:4483`, path `/mcp`.
+    pub(crate) listen: Option<Listen>,
+    /// The MCP servers behind this one.
+    #[serde(default)]
+    pub(crate) backends: Vec<Backend>,
+    /// Who callers are. Left out: anonymous, and then only loopback addresses may be listened on.
+    pub(crate) incoming_auth: Option<IncomingAuth>,
+    /// How the gateway proves itself to backends. Left out: `{source: inline}`.
+    pub(crate) outgoing_auth: Option<OutgoingAuth>,
+    /// How many lists become one. Left out: `{conflictResolution: auto}`.
+    pub(crate) aggregation: Option<Aggregation>,
+    /// Operator-written workflows, each offered as one tool.
+    #[serde(default)]
+    pub(crate) composite_tools: Vec<CompositeTool>,
+    /// Names of `VirtualMCPCompositeToolDefinition` objects. Kubernetes only.
+    #[serde(default)]
+    pub(crate) composite_tool_refs: Vec<NameRef>,
+    /// Timeouts, health checks and log level.
+    pub(crate) operational: Option<Operational>,
+    /// Free labels. They have no effect.
+    #[serde(default)]
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// Traces and metrics.
+    pub(crate) telemetry: Option<Telemetry>,
+    /// A record of who did what.
+    pub(crate) audit: Option<Audit>,
+    /// Two tools, find and call, in place of the whole list. `{}` searches by keywords only.
+    pub(crate) optimizer: Option<Optimizer>,
+    /// One tool that runs a script over the others.
+    pub(crate) code_mode: Option<CodeMode>,
+    /// Where sessions are kept. Left out: in memory.
+    pub(crate) session_storage: Option<SessionStorage>,
+    /// How often tools may be called.
+    pub(crate) rate_limiting: Option<RateLimiting>,
+    /// Client request headers that are passed on to every backend.
+    #[serde(default)]
+    pub(crate) passthrough_headers: Vec<String>,
+}
+
+/// Where HTTP is served. Flags of the command line win over these.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Listen {
+    /// The address: an IP address or `localhost`. Left out: `127.0.0.1`.
+    pub(crate) host: Option<String>,
+    /// The port; 0 takes any free one. Left out: 4483.
+    pub(crate) port: Option<u16>,
+    /// The path of the MCP endpoint, with its leading slash. Left out: `/mcp`.
+    pub(crate) path: Option<String>,
+    /// Origins that browsers may call from, besides loopback ones on a loopback address. `*` allows any.
+    #[serde(default)]
+    pub(crate) allowed_origins: Vec<String>,
+    /// Host names the server answers to, besides loopback ones. Left out on a non-loopback address: any.
+    #[serde(default)]
+    pub(crate) allowed_hosts: Vec<String>,
+}
+
+/// An MCP server behind this one: either `url`, or `command` for a server spoken to over standard streams.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Backend {
+    /// Its name, unique here. Prefixes, `aggregation.tools` and `outgoingAuth.backends` refer to it.
+    pub(crate) name: String,
+    /// Its endpoint, `http` or `https`.
+    pub(crate) url: Option<String>,
+    /// How it is spoken to. Left out: `stdio` with `command`, `streamable-http` with `url`.
+    pub(crate) transport: Option<BackendTransport>,
+    /// `entry` for a server that ToolHive does not run. Accepted for the reference's sake.
+    #[serde(rename = "type")]
+    pub(crate) kind: Option<BackendKind>,
+    /// A PEM file of authorities trusted in place of the system's, with its absolute path.
+    pub(crate) ca_bundle_path: Option<String>,
+    /// Free labels. They have no effect.
+    #[serde(default)]
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// The program to start: a path, or a name looked up in `PATH`.
+    pub(crate) command: Option<String>,
+    /// Arguments of the program.
+    #[serde(default)]
+    pub(crate) args: Vec<String>,
+    /// Variables added to the program's environment.
+    #[serde(default)]
+    pub(crate) env: BTreeMap<String, String>,
+    /// The folder the program runs in. Left out: the gateway's own.
+    pub(crate) cwd: Option<String>,
+    /// Headers sent with every HTTP request to it.
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, String>,
+    /// How long one call may take. Left out: `operational.timeouts`.
+    pub(crate) timeout: Option<GoDuration>,
+}
+
+/// How a backend is spoken to.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum BackendTransport {
+    StreamableHttp,
+    Sse,
+    Stdio,
+}
+
+/// What kind of backend it is in ToolHive.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum BackendKind {
+    Entry,
+}
+
+/// A reference to an object by its name.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct NameRef {
+    /// The object's name.
+    pub(crate) name: String,
+}
+
+/// Who callers are and what they may do.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct IncomingAuth {
+    /// `anonymous`: nobody in particular. `local`: the operating-system user who runs the gateway.
+    /// `oidc`: whoever the token says.
+    #[serde(rename = "type")]
+    pub(crate) kind: IncomingKind,
+    /// The issuer that tokens must come from.
+    pub(crate) oidc: Option<Oidc>,
+    /// What callers may do.
+    pub(crate) authz: Option<Authz>,
+}
+
+/// How callers are recognised.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum IncomingKind {
+    Anonymous,
+    Local,
+    Oidc,
+}
+
+/// The issuer that tokens must come from.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Oidc {
+    /// The issuer's URL.
+    pub(crate) issuer: String,
+    /// The audience tokens must name.
+    pub(crate) audience: String,
+    /// The client id used for token introspection.
+    pub(crate) client_id: Option<String>,
+    /// The variable that holds the client secret.
+    pub(crate) client_secret_env: Option<String>,
+    /// The resource URI published in the protected-resource metadata (RFC 9728).
+    pub(crate) resource: Option<String>,
+    /// Where the signing keys are. Left out: found by discovery.
+    pub(crate) jwks_url: Option<String>,
+    /// Where opaque tokens are checked (RFC 7662).
+    pub(crate) introspection_url: Option<String>,
+    /// Scopes published in the protected-resource metadata.
+    #[serde(default)]
+    pub(crate) scopes: Vec<String>,
+    /// Allows an issuer on a private address.
+    pub(crate) protected_resource_allow_private_ip: Option<bool>,
+    /// Allows signing keys on a private address.
+    pub(crate) jwks_allow_private_ip: Option<bool>,
+    /// Allows an issuer without TLS.
+    pub(crate) insecure_allow_http: Option<bool>,
+    /// A PEM file of authorities trusted in place of the system's, with its absolute path.
+    pub(crate) ca_bundle_path: Option<String>,
+}
+
+/// What callers may do.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Authz {
+    /// `cedar`, or `none` for no policies.
+    #[serde(rename = "type")]
+    pub(crate) kind: AuthzKind,
+    /// Cedar policies.
+    #[serde(default)]
+    pub(crate) policies: Vec<String>,
+    /// Cedar entities as a JSON list.
+    pub(crate) entities_json: Option<String>,
+    /// The upstream provider whose claims are used.
+    pub(crate) primary_upstream_provider: Option<String>,
+    /// The claim that lists the caller's groups.
+    pub(crate) group_claim_name: Option<String>,
+    /// The claim that lists the caller's roles.
+    pub(crate) role_claim_name: Option<String>,
+    /// The Cedar entity type of groups.
+    pub(crate) group_entity_type: Option<String>,
+}
+
+/// The language of policies.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AuthzKind {
+    Cedar,
+    None,
+}
+
+/// How many lists become one.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Aggregation {
+    /// `prefix`: every tool gets its backend's prefix. `priority`: the backend listed first keeps a clashing
+    /// name. `manual`: a clash that no override resolves is an error. `auto`: only clashing names get a prefix.
+    /// Left out: `auto`.
+    pub(crate) conflict_resolution: Option<ConflictResolution>,
+    /// Details of the strategy.
+    pub(crate) conflict_resolution_config: Option<ConflictResolutionConfig>,
+    /// What is set for the tools of single backends.
+    #[serde(default)]
+    pub(crate) tools: Vec<WorkloadTools>,
+    /// Hides every tool of every backend from clients.
+    pub(crate) exclude_all_tools: Option<bool>,
+    /// Whether backends without an entry in `tools` show theirs. Left out: `allow`.
+    pub(crate) default_tool_visibility: Option<ToolVisibility>,
+}
+
+/// What happens when names clash.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ConflictResolution {
+    Prefix,
+    Priority,
+    Manual,
+    Auto,
+}
+
+/// Details of the strategy for clashing names.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ConflictResolutionConfig {
+    /// How the prefix looks; `{workload}` becomes the backend's name. Left out: `{workload}_`.
+    pub(crate) prefix_format: Option<String>,
+    /// Backends, the strongest first. Needed by `priority`.
+    #[serde(default)]
+    pub(crate) priority_order: Vec<String>,
+}
+
+/// Whether something is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ToolVisibility {
+    Allow,
+    Deny,
+}
+
+/// What is set for the tools of one backend.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct WorkloadTools {
+    /// The backend's name.
+    pub(crate) workload: String,
+    /// The name of an `MCPToolConfig` object. Kubernetes only.
+    pub(crate) tool_config_ref: Option<NameRef>,
+    /// Shows only these tools, by their name after overrides and before any prefix.
+    pub(crate) filter: Option<Vec<String>>,
+    /// New names, descriptions and annotations, by the backend's own name of the tool.
+    #[serde(default)]
+    pub(crate) overrides: BTreeMap<String, ToolOverride>,
+    /// Hides all of them.
+    pub(crate) exclude_all: Option<bool>,
+}
+
+/// What is changed about a tool.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ToolOverride {
+    /// Its new name, before any prefix.
+    pub(crate) name: Option<String>,
+    /// Its new description.
+    pub(crate) description: Option<String>,
+    /// Its new annotations; those left out stay.
+    pub(crate) annotations: Option<ToolAnnotations>,
+}
+
+/// Claims about a tool's behaviour.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ToolAnnotations {
+    /// A title for people.
+    pub(crate) title: Option<String>,
+    /// The tool changes nothing.
+    pub(crate) read_only_hint: Option<bool>,
+    /// The tool may destroy something.
+    pub(crate) destructive_hint: Option<bool>,
+    /// Calling twice is the same as calling once.
+    pub(crate) idempotent_hint: Option<bool>,
+    /// The tool reaches beyond its own server.
+    pub(crate) open_world_hint: Option<bool>,
+}
+
+/// Timeouts, health checks and log level.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Operational {
+    /// How much is logged. Left out: `info`.
+    pub(crate) log_level: Option<LogLevel>,
+    /// How long calls to backends may take.
+    pub(crate) timeouts: Option<CallTimeouts>,
+    /// Health checks and the circuit breaker.
+    pub(crate) failure_handling: Option<FailureHandling>,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+}
+
+/// How long calls to backends may take.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CallTimeouts {
+    /// For every backend. Left out: 30s.
+    pub(crate) default: Option<GoDuration>,
+    /// For single backends, by name.
+    #[serde(default)]
+    pub(crate) per_workload: BTreeMap<String, GoDuration>,
+}
+
+/// Health checks and the circuit breaker.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct FailureHandling {
+    /// How often backends are checked. Left out: 30s.
+    pub(crate) health_check_interval: Option<GoDuration>,
+    /// How many failed checks in a row make a backend unhealthy. Left out: 3.
+    pub(crate) unhealthy_threshold: Option<u32>,
+    /// How long one check may take, less than the interval. Left out: 10s, or half of a shorter interval.
+    pub(crate) health_check_timeout: Option<GoDuration>,
+    /// How often the status is reported to Kubernetes.
+    pub(crate) status_reporting_interval: Option<GoDuration>,
+    /// Accepted for the reference's sake. It has no effect: a backend that fails is left out.
+    pub(crate) partial_failure_mode: Option<PartialFailureMode>,
+    /// Stops calling a backend that keeps failing.
+    pub(crate) circuit_breaker: Option<CircuitBreaker>,
+}
+
+/// What happens when some backends fail.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum PartialFailureMode {
+    Fail,
+    BestEffort,
+}
+
+/// Stops calling a backend that keeps failing.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CircuitBreaker {
+    /// Turns it on. Left out: off.
+    pub(crate) enabled: Option<bool>,
+    /// How many failures in a row open it. Left out: 5.
+    pub(crate) failure_threshold: Option<u32>,
+    /// How long it stays open before one attempt is made, at least 1s. Left out: 60s.
+    pub(crate) timeout: Option<GoDuration>,
+}

@@ -1,0 +1,181 @@
+//! Configs that load, and the settings they come to.
+
+use std::net::SocketAddr;
+
+use vmcp_backends::policy::{Timeouts, Transport};
+use vmcp_domain::BackendId;
+use vmcp_edge::policy::{EdgeLimits, IncomingAuth};
+use vmcp_federation::policy::{ConflictPolicy, PrefixFormat, Visibility};
+
+use super::{load, load_with, overrides, seconds};
+use crate::config::{HealthPolicy, LogLevel, Overrides, effective_yaml};
+
+/// A config in the reference's own words, small: everything required there and nothing else.
+const REFERENCE: &str = "
+name: demo-vmcp
+groupRef: demo
+backends:
+  - {name: fetch, url: 'http://127.0.0.1:8080/mcp', transport: streamable-http}
+incomingAuth: {type: anonymous}
+outgoingAuth: {source: inline}
+aggregation:
+  conflictResolution: prefix
+  conflictResolutionConfig: {prefixFormat: '{workload}_'}
+";
+
+#[test]
+fn the_smallest_file_has_the_defaults() {
+    let settings = load("name: a\nbackends: [{name: b, command: c}]");
+    assert_eq!(settings.edge.listen, SocketAddr::from(([127, 0, 0, 1], 4483)));
+    assert_eq!(settings.edge.path, "/mcp");
+    assert_eq!(settings.edge.limits, EdgeLimits::DEFAULT);
+    assert_eq!(settings.edge.limits.session_idle_max, seconds(30 * 60));
+    assert!(matches!(settings.edge.incoming, IncomingAuth::Anonymous));
+    assert_eq!(settings.backends[0].timeouts, Timeouts::DEFAULT);
+    assert_eq!(settings.health, HealthPolicy::DEFAULT);
+    assert_eq!(settings.log_level, LogLevel::Info);
+    assert_eq!(settings.aggregation.conflicts, ConflictPolicy::Auto { format: PrefixFormat::default() });
+    assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+}
+
+#[test]
+fn the_references_smallest_config_loads_without_warnings() {
+    let settings = load(REFERENCE);
+    assert_eq!(settings.name, "demo-vmcp");
+    assert_eq!(settings.group.as_deref(), Some("demo"));
+    assert_eq!(settings.aggregation.conflicts, ConflictPolicy::Prefix { format: PrefixFormat::default() });
+    assert_eq!(settings.aggregation.default_visibility, Visibility::Show);
+    let Transport::StreamableHttp(http) = &settings.backends[0].transport else {
+        panic!("{:?}", settings.backends[0].transport)
+    };
+    assert_eq!(http.url, "http://127.0.0.1:8080/mcp");
+    assert!(settings.warnings.is_empty(), "{:?}", settings.warnings);
+}
+
+#[test]
+fn manual_with_overrides() {
+    let text = REFERENCE.replace(
+        "conflictResolution: prefix",
+        "conflictResolution: manual\n  tools: [{workload: fetch, overrides: {get: {name: fetch_get}}}]",
+    );
+    let settings = load(&text);
+    assert_eq!(settings.aggregation.conflicts, ConflictPolicy::Manual);
+    let tools = &settings.aggregation.backends[&BackendId::from("fetch")];
+    assert_eq!(tools.renames["get"].as_str(), "fetch_get");
+    assert_eq!(settings.warnings[0].path, "aggregation.conflictResolutionConfig.prefixFormat");
+}
+
+#[test]
+fn everything_at_once_comes_to_the_expected_settings() {
+    let settings = load(include_str!("../../../tests/config/full.yaml"));
+    let warnings: Vec<String> = settings.warnings.iter().map(|warning| format!("# {warning}\n")).collect();
+    let page = format!("{}{}", warnings.concat(), effective_yaml(&settings).unwrap());
+    expect_test::expect_file!["../../../tests/config/full.effective.yaml"].assert_eq(&page);
+
+    let [github, jira, files] = settings.backends.as_slice() else { panic!("{:?}", settings.backends) };
+    assert_eq!(github.headers[0].0, "authorization");
+    assert_eq!(github.headers[0].1.expose(), "t0psecret");
+    assert_eq!(jira.headers[0].0, "x-api-key");
+    assert!(files.headers.is_empty(), "the default strategy is for HTTP backends");
+    assert_eq!(github.timeouts.call, seconds(60));
+    assert_eq!(jira.timeouts.call, seconds(45));
+    assert_eq!(files.timeouts.call, seconds(90));
+    let Transport::Stdio(stdio) = &files.transport else { panic!("{:?}", files.transport) };
+    assert_eq!(stdio.env["FILES_TOKEN"].expose(), "t0psecret");
+    assert_eq!(stdio.env["LITERAL"].expose(), "${TOKEN}");
+    assert_eq!(stdio.env["VERSION"].expose(), "1.10", "numbers keep their spelling");
+    assert_eq!(stdio.args[4], "t0psecret");
+    let tools = &settings.aggregation.backends[&BackendId::from("github")];
+    let hints = tools.overrides["list_issues"].annotations.clone().unwrap();
+    assert_eq!((hints.read_only, hints.destructive), (Some(true), None));
+}
+
+#[test]
+fn both_spellings_of_durations() {
+    for spelling in ["1m0s", "{duration: 1m0s}", "{duration: 60s}", "'60s'"] {
+        let settings = load(&format!("name: a\nbackends: [{{name: b, command: c, timeout: {spelling}}}]"));
+        assert_eq!(settings.backends[0].timeouts.call, seconds(60), "{spelling}");
+    }
+    // The section is known in both spellings, even though the feature is not built.
+    for spelling in ["1m0s", "{duration: 1m0s}"] {
+        let text =
+            format!("{REFERENCE}rateLimiting: {{shared: {{maxTokens: 5, refillPeriod: {spelling}}}}}\n");
+        let report = load_with(&text, &overrides()).unwrap_err();
+        let paths: Vec<&str> = report.problems.iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!(paths, ["rateLimiting"], "{spelling}");
+    }
+}
+
+#[test]
+fn spellings_the_references_parser_takes() {
+    let settings = load(
+        "
+name: 1.10
+defaults: &defaults
+backends:
+  - &first {name: on, url: 'http://h/mcp', transport: streamable-http, caBundlePath: ''}
+  - {<<: *first, name: 0x10}
+outgoingAuth: {default: null}
+aggregation: {conflictResolution: auto, excludeAllTools: yes, defaultToolVisibility: ''}
+listen:
+"
+        .replace("defaults: &defaults\n", "")
+        .as_str(),
+    );
+    assert_eq!(settings.name, "1.10");
+    let names: Vec<&str> = settings.backends.iter().map(|backend| backend.id.as_str()).collect();
+    assert_eq!(names, ["on", "0x10"]);
+    assert!(settings.aggregation.exclude_all_tools);
+}
+
+#[test]
+fn a_default_strategy_that_reaches_nobody_is_told_about() {
+    let settings = load(
+        "
+name: a
+backends: [{name: b, command: c}]
+outgoingAuth: {default: {type: header_injection, headerInjection: {headerName: X-Key, headerValue: v}}}
+",
+    );
+    assert_eq!(settings.warnings[0].path, "outgoingAuth.default.headerInjection");
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let flags = Overrides {
+        host: Some("localhost".to_owned()),
+        port: Some(0),
+        session_ttl: Some(seconds(60)),
+        debug: true,
+        user: Some("ada".to_owned()),
+    };
+    let text = format!("{REFERENCE}listen: {{host: 0.0.0.0, port: 1}}\n");
+    let settings = load_with(&text.replace("anonymous", "local"), &flags).unwrap();
+    assert_eq!(settings.edge.listen, SocketAddr::from(([127, 0, 0, 1], 0)));
+    assert_eq!(settings.edge.limits.session_idle_max, seconds(60));
+    assert_eq!(settings.log_level, LogLevel::Debug);
+    let IncomingAuth::Local(identity) = &settings.edge.incoming else {
+        panic!("{:?}", settings.edge.incoming)
+    };
+    assert_eq!((identity.issuer.as_str(), identity.subject.as_str()), ("local", "ada"));
+}
+
+#[test]
+fn addresses() {
+    for (host, address) in [
+        ("127.0.0.1", "127.0.0.1:4483"),
+        ("LocalHost", "127.0.0.1:4483"),
+        ("'::1'", "[::1]:4483"),
+        ("'[::]'", "[::]:4483"),
+        ("0.0.0.0", "0.0.0.0:4483"),
+    ] {
+        let settings = load(&format!("{REFERENCE}listen: {{host: {host}}}\n"));
+        assert_eq!(settings.edge.listen.to_string(), address);
+    }
+}
+
+#[test]
+fn a_user_who_is_not_known_cannot_be_the_caller() {
+    let report = load_with(&REFERENCE.replace("anonymous", "local"), &Overrides::default()).unwrap_err();
+    assert_eq!(report.problems[0].path, "incomingAuth.type");
+}

@@ -1,0 +1,267 @@
+//! Configs that are well formed and cannot be served.
+
+/// What is well formed and makes no sense.
+pub(super) const MEANING: &[(&str, &str)] = &[
+    (
+        "the smallest file lacks a name",
+        "backends: [{name: b, command: c}]",
+    ),
+    (
+        "names of backends",
+        "
+name: ''
+backends:
+  - {command: c}
+  - {name: '', command: c}
+  - {name: twice, command: c}
+  - {name: twice, command: d}
+  - {name: a-name-that-is-much-too-long-to-stand-before-the-name-of-every-tool-it-has, command: c}
+  - {name: 'with space', command: c}
+",
+    ),
+    (
+        "URLs",
+        "
+name: a
+backends:
+  - {name: b, url: example.com/mcp}
+  - {name: c, url: 'ftp://example.com'}
+  - {name: d, url: 'https://'}
+  - {name: e, url: 'https://user:pass@example.com/mcp'}
+  - {name: f, url: 'https://exa mple.com'}
+  - {name: g, url: 'https://example.com/#part'}
+  - {name: h, url: /mcp}
+",
+    ),
+    (
+        "keys that do not go together",
+        "
+name: a
+backends:
+  - {name: b}
+  - {name: c, url: 'https://example.com', command: d}
+  - {name: d, transport: stdio}
+  - {name: e, transport: sse}
+  - {name: f, transport: stdio, url: 'https://example.com'}
+  - {name: g, transport: sse, command: c}
+  - {name: h, command: c, headers: {A: b}, caBundlePath: /ca.pem, type: entry}
+  - {name: i, url: 'https://example.com', args: [a], env: {A: b}, cwd: /tmp}
+  - {name: j, command: npx -y server}
+",
+    ),
+    (
+        "headers and authorities of backends",
+        "
+name: a
+backends:
+  - name: b
+    url: https://example.com
+    caBundlePath: certs/ca.pem
+    headers: {'not a name': x, Host: example.com, Mcp-Session-Id: x, X-Twice: a, x-twice: b, X-Umlaut: ä}
+  - {name: c, url: 'https://example.com', caBundlePath: /certs/../ca.pem}
+",
+    ),
+    (
+        "environment of stdio servers",
+        "
+name: a
+backends:
+  - {name: b, command: \"a\\0b\", args: [\"a\\0b\"], env: {'A=B': c, D: \"e\\0\"}, cwd: \"\\0\"}
+",
+    ),
+    (
+        "a group and no backends",
+        "name: a\ngroupRef: team\naggregation: {conflictResolution: auto, tools: [{workload: b, excludeAll: true}]}",
+    ),
+    (
+        "unknown backends",
+        "
+name: a
+backends: [{name: github, url: 'https://example.com'}, {name: jira, url: 'https://example.com'}]
+outgoingAuth: {backends: {gihtub: {type: unauthenticated}}}
+operational: {timeouts: {perWorkload: {jria: 5s, slack: 5s}}}
+aggregation:
+  conflictResolution: priority
+  conflictResolutionConfig: {priorityOrder: [github, gira, github]}
+  tools: [{workload: GitHub, excludeAll: true}]
+",
+    ),
+    (
+        "strategies for clashing names",
+        "
+name: a
+backends: [{name: b, command: c}]
+aggregation: {conflictResolution: manual, conflictResolutionConfig: {priorityOrder: [b], prefixFormat: '{workload}-'}}
+",
+    ),
+    (
+        "a prefix that is the same for all",
+        "
+name: a
+backends: [{name: b, command: c}]
+aggregation: {conflictResolution: prefix, conflictResolutionConfig: {prefixFormat: 'my_'}}
+",
+    ),
+    (
+        "priority without an order",
+        "name: a\nbackends: [{name: b, command: c}]\naggregation: {conflictResolution: priority}",
+    ),
+    (
+        "a hidden winner",
+        "
+name: a
+backends: [{name: b, command: c}, {name: d, command: e}]
+aggregation:
+  conflictResolution: priority
+  conflictResolutionConfig: {priorityOrder: [b, d]}
+  defaultToolVisibility: deny
+  tools: [{workload: d, filter: [x]}]
+",
+    ),
+    (
+        "filters and overrides",
+        "
+name: a
+backends: [{name: b, command: c}]
+aggregation:
+  tools:
+    - workload: b
+      excludeAll: true
+      filter: [one, two]
+      overrides:
+        one: {name: first}
+        two: {name: first}
+        three: {}
+        four: {annotations: {}}
+    - workload: b
+      filter: []
+",
+    ),
+    (
+        "health checks",
+        "
+name: a
+backends: [{name: b, command: c}]
+operational:
+  failureHandling:
+    healthCheckInterval: 5s
+    healthCheckTimeout: 5s
+    unhealthyThreshold: 0
+    statusReportingInterval: 0s
+    circuitBreaker: {enabled: true, failureThreshold: 0, timeout: 500ms}
+",
+    ),
+    (
+        "the address",
+        "
+name: a
+backends: [{name: b, command: c}]
+listen: {host: example.com, path: mcp, allowedOrigins: [example.com, 'https://a b'], allowedHosts: ['http://x', 'y:80']}
+incomingAuth: {type: anonymous}
+",
+    ),
+    (
+        "an address beyond this machine without a word about callers",
+        "name: a\nbackends: [{name: b, command: c}]\nlisten: {host: 0.0.0.0, path: /health}",
+    ),
+    (
+        "headers passed on from clients",
+        "
+name: a
+backends: [{name: b, command: c}]
+passthroughHeaders: [X-Request-Id, Authorization, cookie, X-Forwarded-For, 'a b', Host, '', Mcp-Session-Id]
+",
+    ),
+    (
+        "outgoing authentication",
+        "
+name: a
+backends:
+  - {name: b, url: 'https://example.com', headers: {Authorization: x}}
+  - {name: c, command: d}
+  - {name: e, url: 'https://example.com'}
+  - {name: f, url: 'https://example.com'}
+  - {name: g, url: 'https://example.com'}
+  - {name: h, url: 'https://example.com'}
+outgoingAuth:
+  source: inline
+  backends:
+    b: {type: header_injection, headerInjection: {headerName: authorization, headerValue: y}}
+    c: {type: header_injection, headerInjection: {headerName: X-Key, headerValueEnv: TOKEN}}
+    e: {type: header_injection}
+    f: {type: header_injection, headerInjection: {headerName: X-Key, headerValueEnv: NO_TOKEN}}
+    g: {type: header_injection, headerInjection: {headerName: X-Key, headerValue: a, headerValueEnv: TOKEN}}
+    h: {type: unauthenticated, headerInjection: {headerName: X-Key}}
+",
+    ),
+];
+
+/// What the reference has and this build has not.
+pub(super) const UNBUILT: &[(&str, &str)] = &[
+    (
+        "features that are not built",
+        "
+name: a
+backends: [{name: b, command: c, metadata: {team: x}}]
+incomingAuth:
+  type: oidc
+  oidc: {issuer: 'https://issuer.example.com', audience: vmcp, clientSecretEnv: SECRET}
+  authz: {type: cedar, policies: ['permit(principal, action, resource);']}
+compositeTools: [{name: d, description: e, steps: [{id: f, tool: b.run}]}]
+metadata: {owner: me}
+operational: {failureHandling: {partialFailureMode: best_effort, statusReportingInterval: 30s}}
+telemetry: {endpoint: 'localhost:4317', tracingEnabled: true, samplingRate: 0.05}
+audit: {component: vmcp}
+optimizer: {}
+codeMode: {enabled: true}
+sessionStorage: {provider: redis, address: 'redis:6379'}
+rateLimiting: {perUser: {maxTokens: 10, refillPeriod: {duration: 1m0s}}}
+",
+    ),
+    (
+        "sections that only the Kubernetes operator can resolve",
+        "
+name: a
+backends: [{name: b, command: c}]
+outgoingAuth: {source: discovered}
+compositeToolRefs: [{name: deploy}]
+aggregation: {conflictResolution: auto, tools: [{workload: b, toolConfigRef: {name: shared}}]}
+",
+    ),
+    (
+        "strategies that are not built",
+        "
+name: a
+backends: [{name: b, url: 'https://example.com'}]
+outgoingAuth:
+  default: {type: token_exchange, tokenExchange: {tokenUrl: 'https://example.com/token'}}
+  backends: {b: {type: aws_sts, awsSts: {region: eu-west-1}}}
+",
+    ),
+    (
+        "security sections beside anonymous callers",
+        "
+name: a
+backends: [{name: b, command: c}]
+incomingAuth: {type: anonymous, oidc: {issuer: 'https://issuer.example.com', audience: x}, authz: {type: none, policies: [p]}}
+",
+    ),
+];
+
+/// The same for the JSON of desktop clients.
+pub(super) const JSON: &[(&str, &str)] = &[
+    ("JSON: broken", "{\"mcpServers\": {\"a\": }}"),
+    ("JSON: no servers", "{\"mcpservers\": {}}"),
+    (
+        "JSON: wrong servers",
+        r#"
+{"mcpServers": {
+  "a": {"command": "npx", "args": "-y", "env": ["A"], "type": "pipe"},
+  "b": {"url": "example.com", "headers": {"Authorization": "Bearer ${input:token}"}},
+  "c": {"command": "${NO_PATH}/server", "args": ["${NO_ARG:-fine}", {}], "autoApprove": []},
+  "d": [],
+  "e": {"url": "https://example.com/mcp", "command": "x"}
+}}
+"#,
+    ),
+];

@@ -1,0 +1,248 @@
+//! The YAML text as a tree that remembers lines and how scalars were spelled, so that messages can say where
+//! and a version number written without quotes stays the text it is. Knows nothing of the config's keys.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Number;
+use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy, Options, Spanned};
+
+use super::report::Problem;
+
+/// The largest config file, in bytes.
+pub(crate) const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// A value with the line it stands on.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// Counted from 1.
+    pub(crate) line: u64,
+    /// The value.
+    pub(crate) kind: Kind,
+}
+
+/// A value of the tree.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// Nothing, or `null`.
+    Null,
+    /// A truth value and its spelling.
+    Bool(bool, String),
+    /// A number and its spelling.
+    Number(Number, String),
+    /// A text.
+    Text {
+        /// The text itself.
+        text: String,
+        /// Whether a reference to the environment made it.
+        expanded: bool,
+    },
+    /// A list.
+    List(Vec<Node>),
+    /// A map in the order of the file, duplicates included.
+    Map(Vec<(String, u64, Node)>),
+}
+
+/// Reads one YAML document.
+///
+/// # Errors
+/// When the text is too large, is not YAML, is more than one document, or abuses anchors.
+pub(crate) fn parse(text: &str) -> Result<Node, Problem> {
+    if text.len() > FILE_BYTES_MAX {
+        return Err(Problem::new(
+            "",
+            format!("the file has {} bytes; at most {FILE_BYTES_MAX} are read", text.len()),
+        ));
+    }
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: 64,
+            max_nodes: 100_000,
+            max_events: 300_000,
+            max_anchors: 1_000,
+            max_aliases: 1_000,
+            max_merge_keys: 1_000,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+            max_replay_stack_depth: 16,
+        },
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        strict_booleans: true,
+        reject_unsupported_tags: true,
+    };
+    let root = from_str(text, options)?;
+    Ok(root.into_node(text))
+}
+
+fn from_str(text: &str, options: Options) -> Result<Raw, Problem> {
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let error = error.without_snippet();
+        let whole = error.to_string();
+        // The library ends its messages with the place, which stands in front here.
+        let message = whole.lines().next().unwrap_or_default();
+        let message = message.split(" at line ").next().unwrap_or(message).trim();
+        let place = error.location();
+        let repeats = matches!(
+            error,
+            serde_saphyr::Error::AliasReplayLimitExceeded { .. }
+                | serde_saphyr::Error::AliasExpansionLimitExceeded { .. }
+                | serde_saphyr::Error::AliasReplayStackDepthExceeded { .. }
+        );
+        let message = if repeats {
+            "anchors are repeated too often"
+        } else if matches!(error, serde_saphyr::Error::MultipleDocuments { .. }) {
+            "there is more than one document"
+        } else {
+            message
+        };
+        let column = place.map_or_else(String::new, |place| format!(" at column {}", place.column()));
+        let line = place.map(|place| place.line());
+        let problem = Problem::new("", format!("not valid YAML{column}: {message}"));
+        let is_flow = line.is_some_and(|line| has_bare_reference(text, line));
+        Problem {
+            line,
+            ..if is_flow {
+                problem.hint("inside `{}` and `[]`, a text with `${NAME}` needs quotes")
+            } else {
+                problem
+            }
+        }
+    })
+}
+
+/// Whether the line has a reference whose brace YAML takes for its own.
+fn has_bare_reference(text: &str, line: u64) -> bool {
+    let line = usize::try_from(line).ok().and_then(|line| text.lines().nth(line.checked_sub(1)?));
+    line.is_some_and(|line| line.contains("${"))
+}
+
+struct Raw(Spanned<RawKind>);
+
+enum RawKind {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(String),
+    List(Vec<Raw>),
+    Map(Vec<(Spanned<String>, Raw)>),
+}
+
+impl Raw {
+    fn into_node(self, source: &str) -> Node {
+        let Self(Spanned { value, referenced, defined }) = self;
+        let spelling = || {
+            let span = defined.span();
+            let range = span.byte_offset().zip(span.byte_len()).and_then(|(from, len)| {
+                let from = usize::try_from(from).ok()?;
+                Some(from..from.checked_add(usize::try_from(len).ok()?)?)
+            });
+            range.and_then(|range| source.get(range)).map(|text| text.trim().to_owned())
+        };
+        let kind = match value {
+            RawKind::Null => Kind::Null,
+            RawKind::Bool(value) => Kind::Bool(value, spelling().unwrap_or_else(|| value.to_string())),
+            RawKind::Number(value) => {
+                let text = spelling().unwrap_or_else(|| value.to_string());
+                Kind::Number(value, text)
+            }
+            RawKind::Text(text) => Kind::Text { text, expanded: false },
+            RawKind::List(items) => {
+                Kind::List(items.into_iter().map(|item| item.into_node(source)).collect())
+            }
+            RawKind::Map(entries) => Kind::Map(
+                entries
+                    .into_iter()
+                    .map(|(key, value)| (key.value, key.referenced.line(), value.into_node(source)))
+                    .collect(),
+            ),
+        };
+        Node { line: referenced.line(), kind }
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Spanned::deserialize(deserializer).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = RawKind;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value")
+    }
+
+    fn visit_unit<E>(self) -> Result<RawKind, E> {
+        Ok(RawKind::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<RawKind, E> {
+        Ok(RawKind::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<RawKind, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<RawKind, E> {
+        Ok(RawKind::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<RawKind, E> {
+        Ok(RawKind::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<RawKind, E> {
+        Ok(RawKind::Number(value.into()))
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<RawKind, E> {
+        Ok(RawKind::Text(value.to_string()))
+    }
+
+    fn visit_u128<E>(self, value: u128) -> Result<RawKind, E> {
+        Ok(RawKind::Text(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<RawKind, E> {
+        Ok(match Number::from_f64(value) {
+            Some(number) => RawKind::Number(number),
+            None => RawKind::Text(value.to_string()),
+        })
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<RawKind, E> {
+        Ok(RawKind::Text(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<RawKind, E> {
+        Ok(RawKind::Text(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<RawKind, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(RawKind::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<RawKind, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = access.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(RawKind::Map(entries))
+    }
+}

@@ -1,0 +1,148 @@
+//! `vmcp demo`: the product running on nothing but its own binary. Two small MCP servers are built in, one started
+//! as a child process over stdio, one served over HTTP; the tour talks to the gateway's own HTTP endpoint as any
+//! client would.
+
+mod builtin;
+mod tour;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+use vmcp_backends::policy::{BackendPolicy, HttpPolicy, StdioPolicy, Timeouts, Transport};
+use vmcp_edge::HttpEdge;
+use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
+use vmcp_federation::policy::AggregationPolicy;
+
+use crate::assembly::Assembly;
+use crate::cli::Listen;
+use crate::commands::serve::on_signal;
+use crate::config::{HealthPolicy, LogLevel, Settings};
+
+/// The port the demo listens on when nothing else is said and it is free.
+const PORT: u16 = 4483;
+
+/// Runs the demo until a signal, or until the tour is over.
+pub(crate) async fn run(listen: Listen, once: bool) -> anyhow::Result<ExitCode> {
+    let shutdown = on_signal()?;
+    let glossary = serve_glossary(shutdown.clone()).await?;
+    let settings = settings(&listen, &glossary)?;
+    let assembly = Assembly::start(settings)?;
+    let edge = bind(&assembly, listen.port.is_none()).await?;
+    let endpoint = format!("http://{}/mcp", edge.local_addr());
+    let serving = tokio::spawn(edge.serve(shutdown.clone()));
+    let mut out = std::io::stdout();
+    tour::run(&mut out, &endpoint, &assembly).await?;
+    if once {
+        shutdown.cancel();
+    } else {
+        tour::print_clients(&mut out, &endpoint)?;
+        out.flush()?;
+    }
+    serving.await?;
+    assembly.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves one built-in server on standard input and output: what the demo starts as a child.
+pub(crate) async fn serve_stdio(name: String) -> anyhow::Result<ExitCode> {
+    let server = builtin::by_name(&name).with_context(|| format!("there is no built-in server `{name}`"))?;
+    let policy = edge_policy(&name, ([127, 0, 0, 1], 0).into());
+    let (stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
+    vmcp_edge::serve_stdio(policy, server.clone(), server, stdin, stdout, on_signal()?).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the HTTP one of the built-in servers on a free port and returns its endpoint.
+async fn serve_glossary(shutdown: CancellationToken) -> anyhow::Result<String> {
+    let server = builtin::glossary();
+    let policy = edge_policy("glossary", ([127, 0, 0, 1], 0).into());
+    let edge = HttpEdge::bind(policy, server.clone(), server, None).await?;
+    let endpoint = format!("http://{}/mcp", edge.local_addr());
+    tokio::spawn(edge.serve(shutdown));
+    Ok(endpoint)
+}
+
+/// Binds the gateway's own endpoint; a taken default port is no reason to fail.
+async fn bind(assembly: &Assembly, may_move: bool) -> anyhow::Result<HttpEdge> {
+    let mut policy = assembly.edge.clone();
+    loop {
+        let edge = HttpEdge::bind(
+            policy.clone(),
+            assembly.gateway.clone(),
+            assembly.directory(),
+            Some(assembly.pages()),
+        )
+        .await;
+        match edge {
+            Err(error)
+                if may_move && policy.listen.port() != 0 && error.kind() == std::io::ErrorKind::AddrInUse =>
+            {
+                policy.listen.set_port(0);
+            }
+            outcome => return outcome.with_context(|| format!("cannot listen on {}", policy.listen)),
+        }
+    }
+}
+
+fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
+    let address = listen
+        .host
+        .as_deref()
+        .unwrap_or("127.0.0.1")
+        .parse()
+        .context("--host must be an IP address")?;
+    let mut edge = edge_policy("vmcp-demo", (address, listen.port.unwrap_or(PORT)).into());
+    if let Some(idle) = listen.session_ttl.filter(|idle| *idle > Duration::ZERO) {
+        edge.limits.session_idle_max = idle;
+    }
+    let program = std::env::current_exe().context("cannot find the program's own file")?;
+    let notes = Transport::Stdio(StdioPolicy {
+        command: program.to_string_lossy().into_owned(),
+        args: vec!["demo-server".to_owned(), "notes".to_owned()],
+        env: std::collections::BTreeMap::new(),
+        cwd: None,
+    });
+    let glossary = Transport::StreamableHttp(HttpPolicy {
+        url: glossary.parse()?,
+        ca_bundle: None,
+    });
+    let backend = |name: &str, transport| BackendPolicy {
+        id: name.into(),
+        transport,
+        timeouts: Timeouts::DEFAULT,
+        headers: Vec::new(),
+    };
+    Ok(Settings {
+        name: "vmcp-demo".to_owned(),
+        group: None,
+        aggregation: AggregationPolicy::default(),
+        backends: vec![backend("notes", notes), backend("glossary", glossary)],
+        edge,
+        health: HealthPolicy::DEFAULT,
+        log_level: LogLevel::Warn,
+        warnings: Vec::new(),
+    })
+}
+
+fn edge_policy(name: &str, listen: std::net::SocketAddr) -> EdgePolicy {
+    EdgePolicy {
+        server: ServerInfo {
+            name: name.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        listen,
+        path: "/mcp".to_owned(),
+        incoming: IncomingAuth::Anonymous,
+        allowed_origins: Vec::new(),
+        allowed_hosts: Vec::new(),
+        passthrough_headers: Vec::new(),
+        limits: EdgeLimits::DEFAULT,
+    }
+}
+
+/// A built-in server, as the edges take it.
+pub(crate) type BuiltIn = Arc<builtin::Server>;

@@ -1,0 +1,222 @@
+//! The demo's two MCP servers: `notes` keeps notes in memory, `glossary` explains words of the protocol.
+//! Both have a tool called `search`, so that the demo has a name conflict to resolve.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use serde::Deserialize;
+use vmcp_domain::{
+    Answer, CallContext, CallTool, ChangeListener, Complete, CompletionSubject, Directory, Error, Gateway,
+    GetPrompt, Json, Overview, PromptList, ReadResource, Reply, ResourceList, Target, TemplateList, Tool,
+    ToolHints, ToolList, ToolOverride,
+};
+use vmcp_wire::{offer, reply};
+
+use super::BuiltIn;
+
+type Run = Box<dyn Fn(&str, &Arguments) -> Option<Reply> + Send + Sync>;
+
+/// One built-in server: fixed tools over one function.
+pub(crate) struct Server {
+    tools: Arc<ToolList>,
+    instructions: &'static str,
+    run: Run,
+}
+
+/// What the built-in tools take.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Arguments {
+    text: String,
+    query: String,
+    word: String,
+}
+
+const NOTES_TOOLS: &str = r#"[
+{"name":"add_note","description":"Keep a note until the demo ends.","inputSchema":{"type":"object","properties":{"text":{"type":"string","description":"What to remember"}},"required":["text"]},"annotations":{"readOnlyHint":false,"destructiveHint":false}},
+{"name":"search","description":"Find notes that contain a text.","inputSchema":{"type":"object","properties":{"query":{"type":"string","description":"The text to look for"}},"required":["query"]},"annotations":{"readOnlyHint":true}}
+]"#;
+
+const GLOSSARY_TOOLS: &str = r#"[
+{"name":"define","description":"Explain one word of the Model Context Protocol.","inputSchema":{"type":"object","properties":{"word":{"type":"string","description":"The word"}},"required":["word"]},"annotations":{"readOnlyHint":true}},
+{"name":"search","description":"Find words of the Model Context Protocol by what they mean.","inputSchema":{"type":"object","properties":{"query":{"type":"string","description":"A text in the explanation"}},"required":["query"]},"annotations":{"readOnlyHint":true}}
+]"#;
+
+const WORDS: [(&str, &str); 8] = [
+    ("tool", "a function that a server offers for a model to call"),
+    ("resource", "data that a server offers under a URI"),
+    (
+        "prompt",
+        "a message template that a server offers for people to pick",
+    ),
+    (
+        "elicitation",
+        "a server's question to the user in the middle of a request",
+    ),
+    (
+        "sampling",
+        "a server's request for a completion by the client's model",
+    ),
+    ("roots", "the folders that a client says it works in"),
+    ("backend", "an MCP server behind a gateway"),
+    ("gateway", "one MCP endpoint in front of many servers"),
+];
+
+/// The built-in server of a name.
+pub(crate) fn by_name(name: &str) -> Option<BuiltIn> {
+    match name {
+        "notes" => Some(notes()),
+        "glossary" => Some(glossary()),
+        _ => None,
+    }
+}
+
+/// The server that keeps notes.
+pub(crate) fn notes() -> BuiltIn {
+    let kept: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    server(
+        NOTES_TOOLS,
+        "Notes live as long as the demo.",
+        move |tool, arguments| {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            match tool {
+                // Bounded, as everything that a client can make grow.
+                "add_note" if kept.len() >= 1000 => Some(reply::failure("1000 notes are kept already")),
+                "add_note" => {
+                    kept.push(arguments.text.clone());
+                    Some(reply::text(&format!("kept; {} so far", kept.len())))
+                }
+                "search" => {
+                    let found: Vec<&str> = kept
+                        .iter()
+                        .filter(|note| note.contains(&arguments.query))
+                        .map(String::as_str)
+                        .collect();
+                    Some(reply::text(&if found.is_empty() {
+                        "no note says that".to_owned()
+                    } else {
+                        found.join("\n")
+                    }))
+                }
+                _ => None,
+            }
+        },
+    )
+}
+
+/// The server that explains words.
+pub(crate) fn glossary() -> BuiltIn {
+    server(
+        GLOSSARY_TOOLS,
+        "Explains words of the protocol.",
+        |tool, arguments| match tool {
+            "define" => {
+                let word = arguments.word.to_lowercase();
+                let known = WORDS.iter().find(|(known, _)| *known == word);
+                Some(match known {
+                    Some((word, meaning)) => reply::text(&format!("{word}: {meaning}")),
+                    None => reply::failure(&format!("`{}` is not in the glossary", arguments.word)),
+                })
+            }
+            "search" => {
+                let found: Vec<&str> = WORDS
+                    .iter()
+                    .filter(|(_, text)| text.contains(&arguments.query))
+                    .map(|(word, _)| *word)
+                    .collect();
+                Some(reply::text(&found.join(", ")))
+            }
+            _ => None,
+        },
+    )
+}
+
+fn server(
+    tools: &str,
+    instructions: &'static str,
+    run: impl Fn(&str, &Arguments) -> Option<Reply> + Send + Sync + 'static,
+) -> BuiltIn {
+    let definitions = Json::parse(tools.to_owned())
+        .and_then(|json| json.elements())
+        .unwrap_or_default();
+    let tools = definitions
+        .iter()
+        .filter_map(offer::read_tool)
+        .map(|offered| Tool {
+            name: offered.name.as_str().into(),
+            target: Target {
+                backend: "built-in".into(),
+                name: offered.name,
+            },
+            description: offered.description,
+            hints: ToolHints::default(),
+            definition: offered.definition,
+            overrides: ToolOverride::default(),
+        });
+    Arc::new(Server {
+        tools: Arc::new(tools.collect()),
+        instructions,
+        run: Box::new(run),
+    })
+}
+
+impl Directory for Server {
+    fn overview(&self) -> Overview {
+        Overview {
+            instructions: Some(self.instructions.to_owned()),
+            ..Overview::default()
+        }
+    }
+
+    fn watch(&self, _listener: Weak<dyn ChangeListener>) {}
+}
+
+fn ready<'a, T: Send + 'a>(outcome: Result<T, Error>) -> Answer<'a, T> {
+    Box::pin(std::future::ready(outcome))
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Gateway for Server {
+    fn list_tools<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
+        ready(Ok(self.tools.clone()))
+    }
+
+    fn call_tool<'a>(&'a self, _ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+        let arguments = match &request.arguments {
+            None => Ok(Arguments::default()),
+            Some(json) => json.decode(),
+        };
+        ready(match arguments {
+            Err(error) => Ok(reply::failure(&format!("the arguments are wrong: {error}"))),
+            Ok(arguments) => {
+                (self.run)(request.name.as_str(), &arguments).ok_or(Error::UnknownTool(request.name))
+            }
+        })
+    }
+
+    fn list_resources<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
+        ready(Ok(Arc::default()))
+    }
+
+    fn list_resource_templates<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>> {
+        ready(Ok(Arc::default()))
+    }
+
+    fn read_resource<'a>(&'a self, _ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
+        ready(Err(Error::UnknownResource(request.uri)))
+    }
+
+    fn list_prompts<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
+        ready(Ok(Arc::default()))
+    }
+
+    fn get_prompt<'a>(&'a self, _ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
+        ready(Err(Error::UnknownPrompt(request.name)))
+    }
+
+    fn complete<'a>(&'a self, _ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
+        ready(Err(match request.subject {
+            CompletionSubject::Prompt(name) => Error::UnknownPrompt(name),
+            CompletionSubject::Template(template) => Error::UnknownResource(template),
+        }))
+    }
+}

@@ -1,0 +1,121 @@
+//! The tour: what a person sees. Every line about a tool comes from an answer of the running endpoint.
+
+use std::io::Write;
+
+use anyhow::{Context, bail};
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::{Value, json};
+
+use crate::assembly::Assembly;
+
+/// Walks through the merged list, the resolved conflict and a call through each backend.
+pub(crate) async fn run(out: &mut impl Write, endpoint: &str, assembly: &Assembly) -> anyhow::Result<()> {
+    writeln!(
+        out,
+        "vmcp {} demo: two MCP servers behind one endpoint\n",
+        env!("CARGO_PKG_VERSION")
+    )?;
+    assembly.federation.settled().await;
+    writeln!(out, "1. The servers (GET /status shows this at any time)")?;
+    for report in assembly.federation.reports() {
+        let protocol = report
+            .status
+            .protocol
+            .map_or("unknown", vmcp_domain::ProtocolVersion::as_str);
+        writeln!(
+            out,
+            "   {:<9} {:<16} MCP {protocol}  {}, {} tools",
+            report.id,
+            report.status.transport,
+            report.status.state.as_str(),
+            report.tool_count
+        )?;
+    }
+    writeln!(out, "\n2. One list for clients (tools/list at {endpoint})")?;
+    let listed = ask(endpoint, "tools/list", None, json!({})).await?;
+    let tools = listed["tools"].as_array().context("the list has no tools")?;
+    for tool in tools {
+        writeln!(
+            out,
+            "   {:<16} {}",
+            tool["name"].as_str().unwrap_or_default(),
+            tool["description"].as_str().unwrap_or_default()
+        )?;
+    }
+    writeln!(
+        out,
+        "   Both servers offer `search`, so that name, and only that one, got a prefix."
+    )?;
+    writeln!(out, "\n3. A call through each")?;
+    for (tool, arguments) in [
+        (
+            "add_note",
+            json!({"text": "limits belong to the tool that really runs"}),
+        ),
+        ("notes_search", json!({"query": "really runs"})),
+        ("glossary_search", json!({"query": "question to the user"})),
+        ("define", json!({"word": "gateway"})),
+    ] {
+        let result = ask(
+            endpoint,
+            "tools/call",
+            Some(tool),
+            json!({"name": tool, "arguments": arguments}),
+        )
+        .await?;
+        let text = result["content"][0]["text"]
+            .as_str()
+            .context("the result has no text")?;
+        writeln!(out, "   {tool} {arguments}\n      -> {text}")?;
+    }
+    Ok(())
+}
+
+/// Says how to connect, in the form two popular clients take.
+pub(crate) fn print_clients(out: &mut impl Write, endpoint: &str) -> anyhow::Result<()> {
+    writeln!(out, "\nServing {endpoint} until Ctrl-C. Connect a client:\n")?;
+    writeln!(
+        out,
+        "   Claude Code:  claude mcp add --transport http vmcp-demo {endpoint}\n"
+    )?;
+    writeln!(out, "   VS Code (.vscode/mcp.json):")?;
+    let snippet = json!({"servers": {"vmcp-demo": {"type": "http", "url": endpoint}}});
+    writeln!(out, "   {snippet}\n")?;
+    writeln!(
+        out,
+        "Your own servers: vmcp init > vmcp.yaml, or vmcp serve --mcp-json FILE with the file you have."
+    )?;
+    Ok(())
+}
+
+/// One request of protocol version 2026-07-28, as any HTTP client can make it.
+async fn ask(endpoint: &str, method: &str, name: Option<&str>, mut params: Value) -> anyhow::Result<Value> {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientInfo": {"name": "vmcp-demo-tour", "version": env!("CARGO_PKG_VERSION")},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+    let mut request = Request::post(endpoint)
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .header("mcp-protocol-version", "2026-07-28")
+        .header("mcp-method", method);
+    if let Some(name) = name {
+        request = request.header("mcp-name", name);
+    }
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let response = client
+        .request(request.body(Full::new(Bytes::from(body)))?)
+        .await?;
+    let bytes = response.into_body().collect().await?.to_bytes();
+    let answer: Value = serde_json::from_slice(&bytes).context("the endpoint did not answer with JSON")?;
+    match answer.get("result") {
+        Some(result) => Ok(result.clone()),
+        None => bail!("the endpoint answered {}", answer["error"]),
+    }
+}

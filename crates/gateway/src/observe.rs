@@ -1,0 +1,118 @@
+//! The outermost layer: one log event for each request that reaches a backend, with its outcome and duration.
+//! Names of tools and prompts are logged; arguments, results and URIs are not.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use vmcp_domain::{
+    Answer, CallContext, CallTool, Complete, Error, Gateway, GetPrompt, ReadResource, Reply, SharedGateway,
+    forward,
+};
+
+/// The layer that logs.
+pub(crate) struct Observed {
+    inner: SharedGateway,
+}
+
+impl Observed {
+    /// Puts the layer around `inner`.
+    pub(crate) fn wrap(inner: SharedGateway) -> SharedGateway {
+        Arc::new(Self { inner })
+    }
+}
+
+/// Logs one request when it ends, or when it is dropped before.
+struct Record {
+    verb: &'static str,
+    name: String,
+    begun: Instant,
+    ended: bool,
+}
+
+impl Record {
+    fn begin(verb: &'static str, name: &str) -> Self {
+        Self {
+            verb,
+            name: name.to_owned(),
+            begun: Instant::now(),
+            ended: false,
+        }
+    }
+
+    fn end(mut self, outcome: &Result<Reply, Error>) {
+        self.ended = true;
+        match outcome {
+            Ok(reply) => self.log(if reply.failed { "failed" } else { "ok" }),
+            Err(error) => {
+                self.log(error.class());
+                if let Some(cause) = error.cause() {
+                    tracing::warn!(verb = self.verb, name = %self.name, class = error.class(), cause = cause.for_log(), "request not served");
+                }
+            }
+        }
+    }
+
+    fn log(&self, outcome: &'static str) {
+        let took_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        tracing::debug!(verb = self.verb, name = %self.name, outcome, took_us, "request");
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.log("cancelled");
+        }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Gateway for Observed {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let record = Record::begin("tools/call", request.name.as_str());
+            let outcome = self.inner.call_tool(ctx, request).await;
+            record.end(&outcome);
+            outcome
+        })
+    }
+
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let record = Record::begin("resources/read", "");
+            let outcome = self.inner.read_resource(ctx, request).await;
+            record.end(&outcome);
+            outcome
+        })
+    }
+
+    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let record = Record::begin("prompts/get", request.name.as_str());
+            let outcome = self.inner.get_prompt(ctx, request).await;
+            record.end(&outcome);
+            outcome
+        })
+    }
+
+    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let record = Record::begin("completion/complete", "");
+            let outcome = self.inner.complete(ctx, request).await;
+            record.end(&outcome);
+            outcome
+        })
+    }
+
+    forward!(list_tools, list_resources, list_resource_templates, list_prompts);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Observed;
+
+    #[tokio::test]
+    async fn keeps_the_rules_of_the_seam() {
+        vmcp_testkit::conformance::check_decorator(&[], Observed::wrap).await;
+    }
+}

@@ -1,0 +1,35 @@
+//! The stack, spelled once, from inside to outside. A test pins the order.
+
+use std::sync::Arc;
+
+use vmcp_domain::SharedGateway;
+use vmcp_federation::policy::AggregationPolicy;
+use vmcp_federation::{Exposed, Federation};
+
+use crate::observe::Observed;
+
+/// The layers from inside to outside, by the names `/status` and `config show` use.
+pub(crate) const LAYERS: [&str; 3] = ["federation", "exposure", "observe"];
+
+/// Builds the stack over a federation.
+pub(crate) fn build(federation: Federation, policy: AggregationPolicy) -> SharedGateway {
+    // Innermost: resolves the advertised name to a backend and its own name for the tool, and calls it.
+    let gateway: SharedGateway = Arc::new(federation);
+    // Above federation, so that the operator's own workflows below it may use tools hidden from clients.
+    let gateway = Exposed::wrap(gateway, Arc::new(policy));
+    // Outermost: sees each request as the client made it, whatever became of it inside.
+    Observed::wrap(gateway)
+}
+
+#[cfg(test)]
+mod tests {
+    /// The order is a decision: whoever changes it changes this test with a reason.
+    #[test]
+    fn the_order_is_pinned() {
+        let source = include_str!("stack.rs");
+        let spelled = ["Arc::new(federation)", "Exposed::wrap(", "Observed::wrap("];
+        let places: Vec<usize> = spelled.iter().map(|text| source.find(text).unwrap()).collect();
+        assert!(places.is_sorted(), "the stack is spelled from inside to outside");
+        assert_eq!(super::LAYERS, ["federation", "exposure", "observe"]);
+    }
+}

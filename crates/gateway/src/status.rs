@@ -1,0 +1,104 @@
+//! The pages for operators: `/health` (the process lives), `/readyz` (every backend has answered or failed once) and
+//! `/status` (how each backend is doing). They name no URL, no command and no error text.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use vmcp_domain::BackendState;
+use vmcp_edge::{AdminPages, Page};
+use vmcp_federation::{BackendReport, Federation};
+
+/// Serves the pages.
+pub(crate) struct StatusPages {
+    name: String,
+    group: Option<String>,
+    federation: Federation,
+    ready: Arc<AtomicBool>,
+}
+
+impl StatusPages {
+    /// Pages over a federation. Readiness is watched from now on.
+    pub(crate) fn new(name: String, group: Option<String>, federation: Federation) -> Arc<Self> {
+        let ready = Arc::new(AtomicBool::new(false));
+        let (settled, flag) = (federation.clone(), ready.clone());
+        tokio::spawn(async move {
+            settled.settled().await;
+            flag.store(true, Ordering::Release);
+        });
+        Arc::new(Self {
+            name,
+            group,
+            federation,
+            ready,
+        })
+    }
+
+    fn status(&self) -> Value {
+        let reports = self.federation.reports();
+        let healthy = reports
+            .iter()
+            .all(|report| report.status.state == BackendState::Ready);
+        let findings: Vec<String> = self
+            .federation
+            .findings()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        json!({
+            "name": self.name,
+            "group_ref": self.group,
+            "version": env!("CARGO_PKG_VERSION"),
+            "ready": self.ready.load(Ordering::Acquire),
+            "healthy": healthy,
+            "layers": crate::stack::LAYERS,
+            "backends": reports.iter().map(backend).collect::<Vec<_>>(),
+            "findings": findings,
+        })
+    }
+}
+
+fn backend(report: &BackendReport) -> Value {
+    let status = &report.status;
+    json!({
+        "name": report.id.as_str(),
+        "health": match status.state {
+            BackendState::Ready => "healthy",
+            BackendState::Connecting => "unknown",
+            BackendState::Unavailable | BackendState::Stopped => "unhealthy",
+        },
+        "state": status.state.as_str(),
+        "transport": status.transport,
+        "mcp_revision": status.protocol.map(vmcp_domain::ProtocolVersion::as_str),
+        "listed": report.listed,
+        "tools": report.tool_count,
+        "resources": report.resource_count,
+        "prompts": report.prompt_count,
+        "last_error": status.last_error,
+        "reconnects": status.reconnect_count,
+    })
+}
+
+fn page(status: u16, body: &Value) -> Page {
+    Page {
+        status,
+        content_type: "application/json",
+        body: Bytes::from(body.to_string()),
+    }
+}
+
+impl AdminPages for StatusPages {
+    fn page(&self, path: &str) -> Option<Page> {
+        match path {
+            "/health" | "/ping" => Some(page(200, &json!({"status": "ok"}))),
+            "/readyz" if self.ready.load(Ordering::Acquire) => Some(page(200, &json!({"status": "ready"}))),
+            "/readyz" => Some(page(
+                503,
+                &json!({"status": "not_ready", "reason": "backends_pending"}),
+            )),
+            "/status" => Some(page(200, &self.status())),
+            _ => None,
+        }
+    }
+}

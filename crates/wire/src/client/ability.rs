@@ -1,0 +1,153 @@
+//! What is declared on either side of a backend connection: what the gateway can relay to clients, and what a backend
+//! says it offers. Sources: 2025-11-25, Lifecycle, "Capability Negotiation"; 2026-07-28, Overview, "`_meta`".
+
+use vmcp_domain::{Json, Members, ProtocolVersion, QuestionKind};
+
+use super::answer::Introduction;
+
+/// The client capabilities declared once for a whole session, whoever will use it: everything that can be relayed.
+/// A question that the particular client cannot answer is answered with an error.
+#[must_use]
+pub fn session_capabilities() -> Members {
+    let modes: Members = [
+        ("form".to_owned(), Json::empty_object()),
+        ("url".to_owned(), Json::empty_object()),
+    ]
+    .into_iter()
+    .collect();
+    [
+        (QuestionKind::Roots.capability().to_owned(), Json::empty_object()),
+        (
+            QuestionKind::Sampling.capability().to_owned(),
+            Json::empty_object(),
+        ),
+        (QuestionKind::Elicitation.capability().to_owned(), modes.to_json()),
+    ]
+    .into_iter()
+    .collect()
+}
+
+/// What of one client's declared capabilities can be relayed on a request of 2026-07-28.
+///
+/// Of a session client only what backends may ask of it: the rest means something else there. The tasks extension
+/// is left out: its handles need methods that name no backend.
+#[must_use]
+pub fn relayable(declared: &Members, client: ProtocolVersion) -> Members {
+    let mut kept = declared.clone();
+    if client.has_sessions() {
+        kept.retain(|key, _| {
+            [
+                QuestionKind::Roots,
+                QuestionKind::Sampling,
+                QuestionKind::Elicitation,
+            ]
+            .iter()
+            .any(|kind| kind.capability() == key)
+        });
+    } else if let Some(Ok(mut extensions)) = kept.get("extensions").map(Json::members) {
+        extensions.take("io.modelcontextprotocol/tasks");
+        kept.set("extensions", extensions.to_json());
+    }
+    kept
+}
+
+/// One of the things a backend may offer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offer {
+    /// Tools.
+    Tools,
+    /// Resources and templates.
+    Resources,
+    /// Prompts.
+    Prompts,
+    /// Log messages whose level is set for the session.
+    Logging,
+}
+
+impl Offer {
+    fn member(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Resources => "resources",
+            Self::Prompts => "prompts",
+            Self::Logging => "logging",
+        }
+    }
+}
+
+impl Introduction {
+    /// True when the backend declared `offer`.
+    #[must_use]
+    pub fn offers(&self, offer: Offer) -> bool {
+        self.capabilities
+            .get(offer.member())
+            .is_some_and(|declared| !declared.is_null() && declared.as_str() != "false")
+    }
+
+    /// True when the backend says that it tells when one of its lists changes.
+    #[must_use]
+    pub fn tells_list_changes(&self) -> bool {
+        [Offer::Tools, Offer::Resources, Offer::Prompts]
+            .iter()
+            .any(|offer| {
+                self.capabilities
+                    .get(offer.member())
+                    .and_then(|declared| declared.members().ok())
+                    .and_then(|declared| declared.get("listChanged").cloned())
+                    .is_some_and(|flag| flag.as_str() == "true")
+            })
+    }
+
+    /// The introduction of a backend that has not said what it offers: everything may be asked for.
+    #[must_use]
+    pub fn unknown(version: ProtocolVersion) -> Self {
+        let capabilities = [Offer::Tools, Offer::Resources, Offer::Prompts]
+            .iter()
+            .map(|offer| (offer.member().to_owned(), Json::empty_object()));
+        Self {
+            version,
+            capabilities: capabilities.collect(),
+            instructions: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(text: &str) -> Members {
+        Json::parse(text.to_owned()).unwrap().members().unwrap()
+    }
+
+    #[test]
+    fn only_what_can_be_relayed_is_declared() {
+        let declared = members(
+            r#"{"roots":{"listChanged":true},"tasks":{},"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{},"a/b":{}}}"#,
+        );
+        assert_eq!(
+            relayable(&declared, ProtocolVersion::V2025_11_25)
+                .to_json()
+                .as_str(),
+            r#"{"roots":{"listChanged":true},"elicitation":{}}"#
+        );
+        assert_eq!(
+            relayable(&declared, ProtocolVersion::V2026_07_28)
+                .to_json()
+                .as_str(),
+            r#"{"roots":{"listChanged":true},"tasks":{},"elicitation":{},"extensions":{"a/b":{}}}"#
+        );
+    }
+
+    #[test]
+    fn offers_are_read() {
+        let introduction = Introduction {
+            version: ProtocolVersion::V2025_11_25,
+            capabilities: members(r#"{"tools":{"listChanged":true},"prompts":null,"logging":{}}"#),
+            instructions: None,
+        };
+        assert!(introduction.offers(Offer::Tools) && introduction.offers(Offer::Logging));
+        assert!(!introduction.offers(Offer::Prompts) && !introduction.offers(Offer::Resources));
+        assert!(introduction.tells_list_changes());
+    }
+}

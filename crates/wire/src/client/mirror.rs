@@ -1,0 +1,241 @@
+//! Tool arguments that are repeated as HTTP headers (`x-mcp-header`): which ones a tool definition asks for, and the
+//! headers of one call. Source: 2026-07-28, Streamable HTTP, "Custom Headers from Tool Parameters".
+
+use std::collections::BTreeSet;
+
+use vmcp_domain::{Json, Members};
+
+use crate::header;
+
+/// One argument that is repeated as a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mirrored {
+    /// The header's name, in lower case, with its prefix.
+    pub header: String,
+    /// The names of the properties that lead to the argument.
+    path: Vec<String>,
+}
+
+/// Why a tool definition is not to be offered over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MirrorFault {
+    /// The annotation is not a header name.
+    #[error("an `x-mcp-header` is not a valid header name")]
+    Name,
+    /// Two annotations name the same header.
+    #[error("two `x-mcp-header` annotations name the same header")]
+    Twice,
+    /// The annotated parameter is not a string, an integer or a boolean.
+    #[error("an `x-mcp-header` stands on a parameter that is not a string, an integer or a boolean")]
+    Kind,
+    /// The annotation cannot be reached by properties alone.
+    #[error("an `x-mcp-header` stands where no property path leads")]
+    Unreachable,
+}
+
+const ANNOTATION: &str = "x-mcp-header";
+
+/// Members of a schema whose values are data, not schemas.
+const DATA: [&str; 6] = ["default", "const", "enum", "examples", "example", "required"];
+/// Members of a schema whose values are maps of schemas.
+const MAPS: [&str; 4] = ["patternProperties", "$defs", "definitions", "dependentSchemas"];
+
+/// Reads which arguments of a tool are repeated as headers. Most definitions have none, which one search tells.
+///
+/// # Errors
+/// When an annotation breaks the specification's rules; the tool must then be left out.
+pub fn read_mirrored(definition: &Members) -> Result<Vec<Mirrored>, MirrorFault> {
+    let Some(schema) = definition.get("inputSchema") else {
+        return Ok(Vec::new());
+    };
+    if !schema.as_str().contains(ANNOTATION) {
+        return Ok(Vec::new());
+    }
+    let mut walk = Walk::default();
+    walk.schema(schema, Some(&mut Vec::new()))?;
+    Ok(walk.found)
+}
+
+#[derive(Default)]
+struct Walk {
+    found: Vec<Mirrored>,
+    names: BTreeSet<String>,
+}
+
+impl Walk {
+    /// Looks through one schema; `path` leads to it, or is absent where properties alone do not lead.
+    fn schema(&mut self, schema: &Json, mut path: Option<&mut Vec<String>>) -> Result<(), MirrorFault> {
+        let Ok(members) = schema.members() else {
+            return Ok(());
+        };
+        for (key, value) in members.iter() {
+            match &*key {
+                ANNOTATION => self.annotation(&members, value, path.as_deref())?,
+                "properties" => {
+                    for (name, property) in value.members().unwrap_or_default().iter() {
+                        match path.as_deref_mut() {
+                            None => self.schema(property, None)?,
+                            Some(path) => {
+                                path.push(name.into_owned());
+                                self.schema(property, Some(path))?;
+                                path.pop();
+                            }
+                        }
+                    }
+                }
+                key if DATA.contains(&key) => {}
+                key if MAPS.contains(&key) => {
+                    for (_, schema) in value.members().unwrap_or_default().iter() {
+                        self.schema(schema, None)?;
+                    }
+                }
+                _ if value.is_object() => self.schema(value, None)?,
+                _ => {
+                    for schema in value.elements().unwrap_or_default() {
+                        self.schema(&schema, None)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn annotation(
+        &mut self,
+        schema: &Members,
+        name: &Json,
+        path: Option<&Vec<String>>,
+    ) -> Result<(), MirrorFault> {
+        let path = path
+            .filter(|path| !path.is_empty())
+            .ok_or(MirrorFault::Unreachable)?;
+        let name = name
+            .to_text()
+            .filter(|name| is_token(name))
+            .ok_or(MirrorFault::Name)?;
+        let kinds = schema.get("type").map_or_else(Vec::new, |kind| {
+            kind.to_text()
+                .map_or_else(|| kind.decode().unwrap_or_default(), |kind| vec![kind])
+        });
+        let plain = |kind: &String| matches!(kind.as_str(), "string" | "integer" | "boolean" | "null");
+        if kinds.is_empty() || !kinds.iter().all(plain) || kinds == ["null"] {
+            return Err(MirrorFault::Kind);
+        }
+        let header = format!("{}{}", header::PARAM_PREFIX, name.to_ascii_lowercase());
+        if !self.names.insert(header.clone()) {
+            return Err(MirrorFault::Twice);
+        }
+        self.found.push(Mirrored {
+            header,
+            path: path.clone(),
+        });
+        Ok(())
+    }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+impl Mirrored {
+    /// The header's value for one call, encoded. `None` when the arguments have no such value, `null` included.
+    #[must_use]
+    pub fn value(&self, arguments: &Json) -> Option<String> {
+        let mut value = arguments.clone();
+        for name in &self.path {
+            value = value.members().ok()?.get(name)?.clone();
+        }
+        let plain = match value.as_str().bytes().next()? {
+            b'"' => value.to_text()?,
+            b't' | b'f' => value.as_str().to_owned(),
+            b'-' | b'0'..=b'9' => integer(value.as_str())?,
+            _ => return None,
+        };
+        Some(header::encode(&plain).into_owned())
+    }
+}
+
+/// The decimal form of a number without a fraction, however it is spelled (`42`, `42.0`, `4.2e1`).
+fn integer(spelled: &str) -> Option<String> {
+    if spelled.parse::<i64>().is_ok() {
+        return Some(spelled.to_owned());
+    }
+    let number: f64 = spelled.parse().ok()?;
+    let exact = number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0;
+    exact.then(|| format!("{number:.0}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(schema: &str) -> Result<Vec<Mirrored>, MirrorFault> {
+        let definition = Json::parse(format!(r#"{{"name":"t","inputSchema":{schema}}}"#)).unwrap();
+        read_mirrored(&definition.members().unwrap())
+    }
+
+    #[test]
+    fn annotated_properties_are_found_and_read() {
+        let mirrored = read(
+            r#"{"properties":{"region":{"type":"string","x-mcp-header":"Region"},
+                "x-mcp-header":{"type":"string"},
+                "in":{"type":"object","properties":{"n":{"type":["integer","null"],"x-mcp-header":"N"}}},
+                "dry":{"type":"boolean","x-mcp-header":"Dry","default":{"x-mcp-header":""}}}}"#,
+        )
+        .unwrap();
+        let headers = |arguments: &str| {
+            let arguments = Json::parse(arguments.to_owned()).unwrap();
+            mirrored
+                .iter()
+                .filter_map(|one| Some(format!("{}={}", one.header, one.value(&arguments)?)))
+                .collect::<Vec<_>>()
+                .join("; ")
+        };
+        assert_eq!(
+            headers(r#"{"region":" x","in":{"n":42.0},"dry":false}"#),
+            "mcp-param-region==?base64?IHg=?=; mcp-param-n=42; mcp-param-dry=false"
+        );
+        assert_eq!(headers(r#"{"region":null,"in":{"n":null}}"#), "");
+        assert_eq!(headers("[]"), "");
+    }
+
+    #[test]
+    fn rules_are_kept() {
+        let property = |schema: &str| read(&format!(r#"{{"properties":{{"a":{schema}}}}}"#));
+        assert_eq!(
+            property(r#"{"type":"string","x-mcp-header":""}"#),
+            Err(MirrorFault::Name)
+        );
+        assert_eq!(
+            property(r#"{"type":"string","x-mcp-header":"a b"}"#),
+            Err(MirrorFault::Name)
+        );
+        assert_eq!(
+            property(r#"{"type":"number","x-mcp-header":"A"}"#),
+            Err(MirrorFault::Kind)
+        );
+        assert_eq!(property(r#"{"x-mcp-header":"A"}"#), Err(MirrorFault::Kind));
+        assert_eq!(
+            property(r#"{"type":"array","items":{"type":"string","x-mcp-header":"A"}}"#),
+            Err(MirrorFault::Unreachable)
+        );
+        assert_eq!(
+            property(r#"{"anyOf":[{"type":"string","x-mcp-header":"A"}]}"#),
+            Err(MirrorFault::Unreachable)
+        );
+        assert_eq!(
+            read(r#"{"type":"string","x-mcp-header":"A"}"#),
+            Err(MirrorFault::Unreachable)
+        );
+        assert_eq!(
+            read(
+                r#"{"properties":{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}}}"#
+            ),
+            Err(MirrorFault::Twice)
+        );
+    }
+}

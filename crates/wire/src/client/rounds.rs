@@ -1,0 +1,75 @@
+//! Multi round-trip requests as the asking side: what a backend wants to know, and the answers for the retry.
+//! Source: 2026-07-28, Multi Round-Trip Requests.
+
+use vmcp_domain::{Continuation, Json, Members, Question, Reply};
+
+use super::answer::{AnswerFault, read_question};
+
+/// What a backend wants before it goes on.
+#[derive(Clone, Debug)]
+pub struct InputRequired {
+    /// Its questions, each under the backend's own key.
+    pub questions: Vec<(String, Question)>,
+    /// Its opaque state, to be sent back as it came.
+    pub request_state: Option<String>,
+}
+
+/// Reads a reply of the stage [`vmcp_domain::Stage::InputRequired`].
+///
+/// # Errors
+/// When the questions have another form than the specification's.
+pub fn read_input_required(reply: &Reply) -> Result<InputRequired, AnswerFault> {
+    let requests = match reply.members.get("inputRequests") {
+        None => Members::new(),
+        Some(requests) => requests
+            .members()
+            .map_err(|_| AnswerFault::Malformed("`inputRequests` is not an object"))?,
+    };
+    let mut questions = Vec::with_capacity(requests.len());
+    for (key, request) in requests.iter() {
+        let request = request
+            .members()
+            .map_err(|_| AnswerFault::Malformed("an input request is not an object"))?;
+        let method = request.get("method").and_then(Json::to_text).unwrap_or_default();
+        let question = read_question(&method, request.get("params").cloned())
+            .ok_or(AnswerFault::Malformed("an input request has an unknown method"))?;
+        questions.push((key.into_owned(), question));
+    }
+    Ok(InputRequired {
+        questions,
+        request_state: reply.members.get("requestState").and_then(Json::to_text),
+    })
+}
+
+/// What the retry carries.
+#[must_use]
+pub fn continuation(answers: Vec<(String, Json)>, request_state: Option<String>) -> Continuation {
+    Continuation {
+        input_responses: (!answers.is_empty()).then(|| answers.into_iter().collect::<Members>().to_json()),
+        request_state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vmcp_domain::{ProtocolVersion, QuestionKind, Stage};
+
+    use super::*;
+    use crate::client::read_reply;
+
+    #[test]
+    fn questions_are_read_and_answers_written() {
+        let result = Json::parse(
+            r#"{"resultType":"input_required","inputRequests":{"a":{"method":"elicitation/create","params":{"z":1}},"b":{"method":"roots/list"}},"requestState":"s\n"}"#,
+        );
+        let reply = read_reply(ProtocolVersion::V2026_07_28, &result.unwrap()).unwrap();
+        assert_eq!(reply.stage, Stage::InputRequired);
+        let wanted = read_input_required(&reply).unwrap();
+        assert_eq!(wanted.questions[0].1.params.as_str(), r#"{"z":1}"#);
+        assert_eq!(wanted.questions[1].1.kind, QuestionKind::Roots);
+        assert_eq!(wanted.request_state.as_deref(), Some("s\n"));
+        let next = continuation(vec![("a".to_owned(), Json::integer(1))], None);
+        assert_eq!(next.input_responses.unwrap().as_str(), r#"{"a":1}"#);
+        assert!(continuation(Vec::new(), None).is_empty());
+    }
+}

@@ -1,0 +1,32 @@
+//! Results that the gateway makes itself, in the form a client reads: for virtual tools and built-in servers.
+
+use vmcp_domain::{Json, Members, Reply, Stage};
+
+fn content(text: &str) -> Members {
+    let block: Members =
+        [("type".to_owned(), Json::string("text")), ("text".to_owned(), Json::string(text))].into_iter().collect();
+    let content = Json::encode(&[block.to_json()]).unwrap_or_else(|_| Json::empty_object());
+    [("content".to_owned(), content)].into_iter().collect()
+}
+
+/// A tool result with one block of text.
+#[must_use]
+pub fn text(text: &str) -> Reply {
+    Reply::complete(content(text))
+}
+
+/// A tool result that says in words what went wrong, marked as failed so that a model can act on it.
+#[must_use]
+pub fn failure(text: &str) -> Reply {
+    let mut members = content(text);
+    members.set("isError", Json::boolean(true));
+    Reply { members, failed: true, stage: Stage::Complete, fresh_for: None }
+}
+
+/// The blocks of text of a tool result, joined by line breaks, for people at a terminal.
+#[must_use]
+pub fn to_text(reply: &Reply) -> String {
+    let blocks = reply.members.get("content").and_then(|json| json.elements().ok()).unwrap_or_default();
+    let texts = blocks.iter().filter_map(|block| block.members().ok()?.get("text")?.to_text());
+    texts.collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,67 @@
+//! Which revision a message speaks.
+
+use serde::Deserialize;
+use vmcp_domain::{Json, ProtocolVersion};
+
+use crate::{meta, method};
+
+/// Which rules a request is read by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// The session era; the version is the header's, if it had one.
+    Session(Option<ProtocolVersion>),
+    /// 2026-07-28.
+    Stateless,
+    /// A version nobody here knows.
+    Unknown(String),
+}
+
+/// Finds out which revision a request speaks, from its header and its body
+/// (2026-07-28, Versioning, "Backward Compatibility with Initialization-Based Versions").
+///
+/// `initialize` opens the session era, unless it is no handshake at all but carries the header of 2026-07-28,
+/// where the method does not exist; an explicit header wins over stray `_meta` keys.
+#[must_use]
+pub fn speaks(header: Option<&str>, method: &str, params: Option<&Json>) -> Speaks {
+    if method == method::INITIALIZE {
+        let stateless = header == Some(ProtocolVersion::V2026_07_28.as_str()) && !names_version(params);
+        return if stateless { Speaks::Stateless } else { Speaks::Session(None) };
+    }
+    match header.map(|date| (date, ProtocolVersion::parse(date))) {
+        Some((_, Some(version))) if version.has_sessions() => Speaks::Session(Some(version)),
+        Some((_, Some(_))) => Speaks::Stateless,
+        Some((date, None)) => Speaks::Unknown(date.to_owned()),
+        None if has_request_meta(params) => Speaks::Stateless,
+        None => Speaks::Session(None),
+    }
+}
+
+fn names_version(params: Option<&Json>) -> bool {
+    params
+        .and_then(|params| params.members().ok())
+        .is_some_and(|params| params.get("protocolVersion").is_some())
+}
+
+fn request_meta(params: Option<&Json>) -> Option<Json> {
+    #[derive(Deserialize)]
+    struct Probe {
+        #[serde(rename = "_meta", default)]
+        meta: Option<Json>,
+    }
+    params?.decode::<Probe>().ok()?.meta
+}
+
+fn has_request_meta(params: Option<&Json>) -> bool {
+    let members = request_meta(params).and_then(|meta| meta.members().ok());
+    members.is_some_and(|meta| {
+        [meta::PROTOCOL_VERSION, meta::CLIENT_INFO, meta::CLIENT_CAPABILITIES]
+            .iter()
+            .any(|key| meta.get(key).is_some())
+    })
+}
+
+/// The revision a body of 2026-07-28 names for itself, if it names one.
+#[must_use]
+pub fn named_version(params: Option<&Json>) -> Option<String> {
+    request_meta(params)?.members().ok()?.get(meta::PROTOCOL_VERSION)?.to_text()
+}

@@ -1,0 +1,121 @@
+//! What clients are told and asked unasked: notifications and questions, as whole messages.
+//! When and to whom they go is the edge's.
+
+use vmcp_domain::{Change, Json, Members, Question, QuestionKind};
+
+use super::ListenFilter;
+use crate::jsonrpc::{self, Id};
+use crate::{meta, method};
+
+/// Progress of the request that carried `token`.
+#[must_use]
+pub fn progress(token: &Json, params: &Members) -> Vec<u8> {
+    let mut all = params.clone();
+    all.set(meta::PROGRESS_TOKEN, token.clone());
+    jsonrpc::notification(method::PROGRESS, &all)
+}
+
+/// A log message.
+#[must_use]
+pub fn log_message(params: &Members) -> Vec<u8> {
+    jsonrpc::notification(method::LOG_MESSAGE, params)
+}
+
+/// A change of the offer; `subscription` is the `subscriptions/listen` request it belongs to (2026-07-28).
+#[must_use]
+pub fn change(change: &Change, subscription: Option<&Id>) -> Vec<u8> {
+    let mut params = Members::new();
+    if let Some(id) = subscription {
+        meta::put(&mut params, &tag(id));
+    }
+    let method = match change {
+        Change::Tools => method::TOOLS_CHANGED,
+        Change::Resources => method::RESOURCES_CHANGED,
+        Change::Prompts => method::PROMPTS_CHANGED,
+        Change::Resource(uri) => {
+            params.set("uri", Json::string(uri.as_str()));
+            method::RESOURCE_UPDATED
+        }
+    };
+    jsonrpc::notification(method, &params)
+}
+
+/// The first message of a `subscriptions/listen` stream: which of the changes asked for will be told.
+#[must_use]
+pub fn acknowledged(id: &Id, honoured: &ListenFilter) -> Vec<u8> {
+    let mut kinds = Members::new();
+    let flags = [
+        ("toolsListChanged", honoured.tools_list_changed),
+        ("promptsListChanged", honoured.prompts_list_changed),
+        ("resourcesListChanged", honoured.resources_list_changed),
+    ];
+    for (name, _) in flags.iter().filter(|(_, wanted)| *wanted) {
+        kinds.set(name, Json::boolean(true));
+    }
+    if !honoured.resource_subscriptions.is_empty()
+        && let Ok(uris) = Json::encode(&honoured.resource_subscriptions)
+    {
+        kinds.set("resourceSubscriptions", uris);
+    }
+    let mut params = Members::new();
+    meta::put(&mut params, &tag(id));
+    params.set("notifications", kinds.to_json());
+    jsonrpc::notification(method::LISTEN_ACKNOWLEDGED, &params)
+}
+
+/// A question to a client of the session era.
+#[must_use]
+pub fn question(id: &Id, question: &Question) -> Vec<u8> {
+    let method = match question.kind {
+        QuestionKind::Elicitation => method::ELICITATION,
+        QuestionKind::Sampling => method::SAMPLING,
+        QuestionKind::Roots => method::ROOTS,
+    };
+    jsonrpc::request(id, method, &question.params)
+}
+
+/// Takes a question back.
+#[must_use]
+pub fn cancelled(id: &Id) -> Vec<u8> {
+    let mut params = Members::new();
+    params.set("requestId", id.as_json().clone());
+    jsonrpc::notification(method::CANCELLED, &params)
+}
+
+fn tag(id: &Id) -> Members {
+    [(meta::SUBSCRIPTION_ID.to_owned(), id.as_json().clone())]
+        .into_iter()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_read_as_the_specification_shows_them() {
+        let id = Id::number(1);
+        assert_eq!(
+            String::from_utf8(change(&Change::Resource("file:///a".into()), Some(&id))).unwrap(),
+            r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":1},"uri":"file:///a"}}"#
+        );
+        assert_eq!(
+            String::from_utf8(change(&Change::Tools, None)).unwrap(),
+            r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#
+        );
+        let filter = ListenFilter {
+            tools_list_changed: true,
+            resource_subscriptions: vec!["file:///a".to_owned()],
+            ..ListenFilter::default()
+        };
+        assert_eq!(
+            String::from_utf8(acknowledged(&id, &filter)).unwrap(),
+            r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":1},"notifications":{"toolsListChanged":true,"resourceSubscriptions":["file:///a"]}}}"#
+        );
+        let params = [("progress".to_owned(), Json::integer(3))].into_iter().collect();
+        assert_eq!(
+            String::from_utf8(progress(&Json::string("t"), &params)).unwrap(),
+            r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progress":3,"progressToken":"t"}}"#
+        );
+    }
+}
