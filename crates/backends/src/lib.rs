@@ -3,4 +3,124 @@
 //!
 //! What messages look like is `vmcp-wire`'s; which backend a request goes to is `vmcp-federation`'s.
 
+mod backoff;
+mod body;
+mod calls;
+mod child;
+mod connection;
+mod connector;
+mod duplex;
+mod ears;
+mod endpoint;
+mod failure;
+mod flights;
+mod http;
+mod inventory;
+mod life;
+mod lines;
+mod link;
+mod patience;
 pub mod policy;
+mod probe;
+mod question;
+mod redirect;
+mod refusal;
+mod remote;
+mod sse;
+mod standing;
+mod stdio;
+mod streamable;
+mod supervisor;
+mod sync;
+mod tls;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+use vmcp_domain::{Backend, BackendId};
+
+use crate::policy::BackendPolicy;
+use crate::remote::Remote;
+use crate::supervisor::Shared;
+
+/// How the gateway introduces itself to backends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayIdentity {
+    /// Its name.
+    pub name: String,
+    /// Its program version.
+    pub version: String,
+}
+
+/// How long shutdown may take beyond the grace given: a process that ignores SIGTERM is killed within this time.
+const SHUTDOWN_MARGIN: Duration = Duration::from_secs(6);
+
+/// Every backend of a gateway, each kept connected by its own supervisor until [`Backends::shutdown`].
+pub struct Backends {
+    backends: Vec<(Arc<Shared>, Arc<dyn Backend>)>,
+    tasks: TaskTracker,
+}
+
+impl fmt::Debug for Backends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids = self.backends.iter().map(|(_, backend)| backend.id());
+        f.debug_list().entries(ids).finish()
+    }
+}
+
+impl Backends {
+    /// Begins to connect to every backend. Returns at once; each can be used at once.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn start(policies: Vec<BackendPolicy>, identity: &GatewayIdentity) -> Self {
+        let tasks = TaskTracker::new();
+        let backends = policies
+            .into_iter()
+            .map(|policy| {
+                let shared = Shared::new(policy, identity.clone(), tasks.clone());
+                tasks.spawn(supervisor::run(Arc::clone(&shared)));
+                let backend: Arc<dyn Backend> = Arc::new(Remote::new(Arc::clone(&shared)));
+                (shared, backend)
+            })
+            .collect();
+        Self { backends, tasks }
+    }
+
+    /// Every backend, in the order of their policies.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<dyn Backend>> {
+        self.backends.iter().map(|(_, backend)| backend)
+    }
+
+    /// The backend called `id`.
+    #[must_use]
+    pub fn get(&self, id: &BackendId) -> Option<&Arc<dyn Backend>> {
+        self.all().find(|backend| backend.id() == id)
+    }
+
+    /// Ends every connection: processes are asked to end by closing their input, and killed with everything they
+    /// started when they do not within `grace`; HTTP sessions are ended. Returns when all of that is done.
+    pub async fn shutdown(&self, grace: Duration) {
+        for (shared, _) in &self.backends {
+            *shared.grace.lock() = grace;
+            shared.stop.cancel();
+        }
+        self.tasks.close();
+        if timeout(grace + SHUTDOWN_MARGIN, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some backends did not end in time");
+        }
+    }
+}
+
+impl Drop for Backends {
+    /// Ends what was not shut down; nobody waits for it.
+    fn drop(&mut self) {
+        for (shared, _) in &self.backends {
+            shared.stop.cancel();
+        }
+    }
+}

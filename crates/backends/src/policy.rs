@@ -77,10 +77,7 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// 30 seconds for both: the reference's default, and long enough for servers that install themselves first.
-    pub const DEFAULT: Self = Self {
-        connect: Duration::from_secs(30),
-        call: Duration::from_secs(30),
-    };
+    pub const DEFAULT: Self = Self { connect: Duration::from_secs(30), call: Duration::from_secs(30) };
 }
 
 impl Default for Timeouts {

@@ -4,4 +4,29 @@
 //! It turns bytes into calls on the [`vmcp_domain::Gateway`] seam and answers back into bytes. It knows no layer:
 //! what is allowed, limited or merged is decided behind the seam.
 
+mod admin;
+mod body;
+mod changes;
+mod dispatch;
+mod edge;
+mod flight;
+mod guard;
+mod listen;
+mod listener;
+mod pages;
+mod params;
+mod patience;
 pub mod policy;
+mod port;
+mod post;
+mod reply;
+mod session;
+mod site;
+mod spool;
+mod stateless;
+mod stdio;
+mod stream;
+
+pub use self::admin::{AdminPages, Page};
+pub use self::listener::HttpEdge;
+pub use self::stdio::serve_stdio;

@@ -31,33 +31,16 @@ pub(crate) struct Assembly {
 
 impl Assembly {
     /// Starts connecting to every backend and builds the stack over them.
-    pub(crate) fn start(settings: Settings) -> anyhow::Result<Self> {
-        let Settings {
-            name,
-            group,
-            aggregation,
-            backends,
-            edge,
-            health,
-            log_level: _,
-            warnings: _,
-        } = settings;
-        let identity = GatewayIdentity {
-            name: edge.server.name.clone(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        let backends = Backends::start(backends, identity)?;
-        let members: Vec<Arc<dyn Backend>> = backends.list();
+    pub(crate) fn start(settings: Settings) -> Self {
+        let Settings { name, group, aggregation, backends, edge, health, log_level: _, warnings: _ } =
+            settings;
+        let identity =
+            GatewayIdentity { name: edge.server.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() };
+        let backends = Backends::start(backends, &identity);
+        let members: Vec<Arc<dyn Backend>> = backends.all().cloned().collect();
         let federation = Federation::start(aggregation.clone(), health, members);
         let gateway = stack::build(federation.clone(), aggregation);
-        Ok(Self {
-            gateway,
-            federation,
-            edge,
-            name,
-            group,
-            backends,
-        })
+        Self { gateway, federation, edge, name, group, backends }
     }
 
     /// What the edges need to introduce the gateway.

@@ -11,10 +11,7 @@ use crate::config::{LogLevel, Overrides, Report, Settings, load_file, load_mcp_j
 
 /// What a source alone sets over the file.
 pub(crate) fn overrides(source: &Source) -> Overrides {
-    Overrides {
-        debug: source.debug,
-        ..Overrides::default()
-    }
+    Overrides { debug: source.debug, ..Overrides::default() }
 }
 
 /// Loads the configuration; warnings go to standard error.
@@ -35,9 +32,5 @@ pub(crate) fn load(source: &Source, mut overrides: Overrides) -> anyhow::Result<
 
 /// The log level of a command whose output is its answer: only trouble, unless asked for more.
 pub(crate) fn quiet(settings: &Settings, source: &Source) -> LogLevel {
-    if source.debug {
-        settings.log_level
-    } else {
-        LogLevel::Error
-    }
+    if source.debug { settings.log_level } else { LogLevel::Error }
 }

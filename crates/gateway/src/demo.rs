@@ -30,7 +30,7 @@ pub(crate) async fn run(listen: Listen, once: bool) -> anyhow::Result<ExitCode> 
     let shutdown = on_signal()?;
     let glossary = serve_glossary(shutdown.clone()).await?;
     let settings = settings(&listen, &glossary)?;
-    let assembly = Assembly::start(settings)?;
+    let assembly = Assembly::start(settings);
     let edge = bind(&assembly, listen.port.is_none()).await?;
     let endpoint = format!("http://{}/mcp", edge.local_addr());
     let serving = tokio::spawn(edge.serve(shutdown.clone()));
@@ -42,7 +42,7 @@ pub(crate) async fn run(listen: Listen, once: bool) -> anyhow::Result<ExitCode> 
         tour::print_clients(&mut out, &endpoint)?;
         out.flush()?;
     }
-    serving.await?;
+    serving.await??;
     assembly.stop().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -60,7 +60,7 @@ pub(crate) async fn serve_stdio(name: String) -> anyhow::Result<ExitCode> {
 async fn serve_glossary(shutdown: CancellationToken) -> anyhow::Result<String> {
     let server = builtin::glossary();
     let policy = edge_policy("glossary", ([127, 0, 0, 1], 0).into());
-    let edge = HttpEdge::bind(policy, server.clone(), server, None).await?;
+    let edge = HttpEdge::bind(policy, server.clone(), server, None)?;
     let endpoint = format!("http://{}/mcp", edge.local_addr());
     tokio::spawn(edge.serve(shutdown));
     Ok(endpoint)
@@ -75,8 +75,7 @@ async fn bind(assembly: &Assembly, may_move: bool) -> anyhow::Result<HttpEdge> {
             assembly.gateway.clone(),
             assembly.directory(),
             Some(assembly.pages()),
-        )
-        .await;
+        );
         match edge {
             Err(error)
                 if may_move && policy.listen.port() != 0 && error.kind() == std::io::ErrorKind::AddrInUse =>
@@ -89,12 +88,8 @@ async fn bind(assembly: &Assembly, may_move: bool) -> anyhow::Result<HttpEdge> {
 }
 
 fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
-    let address = listen
-        .host
-        .as_deref()
-        .unwrap_or("127.0.0.1")
-        .parse()
-        .context("--host must be an IP address")?;
+    let address =
+        listen.host.as_deref().unwrap_or("127.0.0.1").parse::<std::net::IpAddr>().context("--host must be an IP address")?;
     let mut edge = edge_policy("vmcp-demo", (address, listen.port.unwrap_or(PORT)).into());
     if let Some(idle) = listen.session_ttl.filter(|idle| *idle > Duration::ZERO) {
         edge.limits.session_idle_max = idle;
@@ -106,10 +101,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         env: std::collections::BTreeMap::new(),
         cwd: None,
     });
-    let glossary = Transport::StreamableHttp(HttpPolicy {
-        url: glossary.parse()?,
-        ca_bundle: None,
-    });
+    let glossary = Transport::StreamableHttp(HttpPolicy { url: glossary.parse()?, ca_bundle: None });
     let backend = |name: &str, transport| BackendPolicy {
         id: name.into(),
         transport,
@@ -130,10 +122,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
 
 fn edge_policy(name: &str, listen: std::net::SocketAddr) -> EdgePolicy {
     EdgePolicy {
-        server: ServerInfo {
-            name: name.to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        },
+        server: ServerInfo { name: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         listen,
         path: "/mcp".to_owned(),
         incoming: IncomingAuth::Anonymous,

@@ -31,12 +31,7 @@ struct Record {
 
 impl Record {
     fn begin(verb: &'static str, name: &str) -> Self {
-        Self {
-            verb,
-            name: name.to_owned(),
-            begun: Instant::now(),
-            ended: false,
-        }
+        Self { verb, name: name.to_owned(), begun: Instant::now(), ended: false }
     }
 
     fn end(mut self, outcome: &Result<Reply, Error>) {

@@ -27,25 +27,13 @@ impl StatusPages {
             settled.settled().await;
             flag.store(true, Ordering::Release);
         });
-        Arc::new(Self {
-            name,
-            group,
-            federation,
-            ready,
-        })
+        Arc::new(Self { name, group, federation, ready })
     }
 
     fn status(&self) -> Value {
         let reports = self.federation.reports();
-        let healthy = reports
-            .iter()
-            .all(|report| report.status.state == BackendState::Ready);
-        let findings: Vec<String> = self
-            .federation
-            .findings()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let healthy = reports.iter().all(|report| report.status.state == BackendState::Ready);
+        let findings: Vec<String> = self.federation.findings().iter().map(ToString::to_string).collect();
         json!({
             "name": self.name,
             "group_ref": self.group,
@@ -81,11 +69,7 @@ fn backend(report: &BackendReport) -> Value {
 }
 
 fn page(status: u16, body: &Value) -> Page {
-    Page {
-        status,
-        content_type: "application/json",
-        body: Bytes::from(body.to_string()),
-    }
+    Page { status, content_type: "application/json", body: Bytes::from(body.to_string()) }
 }
 
 impl AdminPages for StatusPages {
@@ -93,10 +77,7 @@ impl AdminPages for StatusPages {
         match path {
             "/health" | "/ping" => Some(page(200, &json!({"status": "ok"}))),
             "/readyz" if self.ready.load(Ordering::Acquire) => Some(page(200, &json!({"status": "ready"}))),
-            "/readyz" => Some(page(
-                503,
-                &json!({"status": "not_ready", "reason": "backends_pending"}),
-            )),
+            "/readyz" => Some(page(503, &json!({"status": "not_ready", "reason": "backends_pending"}))),
             "/status" => Some(page(200, &self.status())),
             _ => None,
         }

@@ -11,6 +11,7 @@ mod pattern;
 mod plan;
 pub mod policy;
 mod rate;
+mod remote;
 mod table;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
@@ -19,4 +20,8 @@ pub use memory::{Claim, MemoryStore, Receipt};
 pub use pattern::Pattern;
 pub use plan::{BucketId, Holder, Plan, PlannedBucket, PlannedSlots, Planner};
 pub use rate::{Level, Rate, RateError};
+pub use remote::{
+    Ask, DECISION_DEADLINE, OnStoreFailure, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure, ask,
+    user_digest,
+};
 pub use table::UserKey;

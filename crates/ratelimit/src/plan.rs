@@ -31,6 +31,8 @@ pub enum Holder {
 pub struct PlannedBucket {
     /// Which definition.
     pub id: BucketId,
+    /// What it belongs to, in words that are the same on every replica; a user's part is added for per-user buckets.
+    pub key: Arc<str>,
     /// The rule as the configuration names it.
     pub rule: Arc<str>,
     /// For whom it counts.
@@ -127,6 +129,25 @@ struct Subject<'a> {
     scopes: (LimitScope, LimitScope),
 }
 
+impl Subject<'_> {
+    /// The bucket's name in a shared store. Parts that a backend or an operator chose are length-prefixed, so that no
+    /// two buckets can come to the same name.
+    fn key(&self, window: usize, per_user: bool) -> Arc<str> {
+        let mut key = String::from(if per_user { "user" } else { "shared" });
+        if self.rule.is_some() {
+            key.push_str(if per_user { "-tool" } else { ":tool" });
+            for part in [&*self.name]
+                .into_iter()
+                .chain(self.target.iter().flat_map(|target| [target.backend.as_str(), target.name.as_str()]))
+            {
+                key.push_str(&format!(":{}:{part}", part.len()));
+            }
+        }
+        key.push_str(&format!(":{window}"));
+        key.into()
+    }
+}
+
 impl Planner {
     /// A planner for a policy.
     #[must_use]
@@ -202,6 +223,7 @@ impl Planner {
             let entry = self.entry(subject, Some(window), per_user, Some(*rate));
             plan.buckets.push(PlannedBucket {
                 id: entry.id,
+                key: subject.key(window, per_user),
                 rule: rule.clone(),
                 scope: if per_user { subject.scopes.1 } else { subject.scopes.0 },
                 rate: *rate,

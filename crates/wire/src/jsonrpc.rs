@@ -180,12 +180,9 @@ pub fn parse(text: &ByteString) -> Result<Message, ParseFault> {
         return Err(ParseFault::NotAMessage("`jsonrpc` must be \"2.0\""));
     }
     let slice = |raw: &RawValue| Json::slice_of(text, raw);
-    let id = match envelope.id {
-        None => None,
-        Some(raw) => Some(
-            Id::from_json(slice(raw)).ok_or(ParseFault::NotAMessage("`id` must be a string or a number")),
-        ),
-    };
+    let id = envelope.id.map(|raw| {
+        Id::from_json(slice(raw)).ok_or(ParseFault::NotAMessage("`id` must be a string or a number"))
+    });
     if let Some(Text(method)) = envelope.method {
         let method = match method {
             Cow::Borrowed(method) => text.slice_ref(method),

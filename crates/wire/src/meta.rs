@@ -43,16 +43,21 @@ pub struct Meta {
     pub travelling: Members,
 }
 
+/// `_meta` is there but not an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`_meta` must be an object")]
+pub struct NotAnObject;
+
 /// Takes `_meta` out of parameters or of a result and splits it. Something that is not an object counts as empty
 /// and is reported as `Err`.
 ///
 /// # Errors
 /// When `_meta` is there but not an object; nothing of it is kept.
-pub fn take(members: &mut Members) -> Result<Meta, ()> {
+pub fn take(members: &mut Members) -> Result<Meta, NotAnObject> {
     let Some(json) = members.take(META) else {
         return Ok(Meta::default());
     };
-    let all = json.members().map_err(|_| ())?;
+    let all = json.members().map_err(|_| NotAnObject)?;
     let (mut hop, mut travelling) = (Members::new(), Members::new());
     for (key, value) in all.iter() {
         let side = if HOP_KEYS.contains(&&*key) {

@@ -19,7 +19,7 @@ pub(crate) async fn run(
     let arguments = Json::parse(arguments).ok().filter(Json::is_object);
     let arguments = arguments
         .ok_or_else(|| anyhow::anyhow!("the arguments must be a JSON object, as '{{\"path\": \"/tmp\"}}'"))?;
-    let assembly = Assembly::start(settings)?;
+    let assembly = Assembly::start(settings);
     let caller = match &assembly.edge.incoming {
         IncomingAuth::Anonymous => Caller::Anonymous,
         IncomingAuth::Local(identity) => Caller::Known(identity.clone()),
@@ -46,11 +46,7 @@ pub(crate) async fn run(
                 vmcp_wire::reply::to_text(&reply)
             };
             writeln!(std::io::stdout(), "{text}")?;
-            Ok(if reply.failed {
-                ExitCode::FAILURE
-            } else {
-                ExitCode::SUCCESS
-            })
+            Ok(if reply.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
         Err(error) => {
             eprintln!("vmcp: {error}{}", hint.unwrap_or_default());
@@ -65,8 +61,5 @@ async fn nearest(assembly: &Assembly, ctx: &CallContext, name: &str) -> Option<S
         let score = |tool: &vmcp_domain::Tool| strsim::jaro_winkler(name, tool.name.as_str());
         score(a).total_cmp(&score(b))
     })?;
-    Some(format!(
-        "; did you mean `{}`? `vmcp tools` lists them all",
-        near.name
-    ))
+    Some(format!("; did you mean `{}`? `vmcp tools` lists them all", near.name))
 }

@@ -25,17 +25,10 @@ pub(crate) fn run(from: Option<&Path>, output: Option<&Path>) -> anyhow::Result<
         None => std::io::stdout().write_all(text.as_bytes())?,
         Some(path) => {
             // Created anew only: a configuration somebody has written is never lost.
-            let file = std::fs::OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .open(path);
+            let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
             let mut file = file.with_context(|| format!("cannot create {}", path.display()))?;
             file.write_all(text.as_bytes())?;
-            eprintln!(
-                "wrote {}; check it with: vmcp validate --config {}",
-                path.display(),
-                path.display()
-            );
+            eprintln!("wrote {}; check it with: vmcp validate --config {}", path.display(), path.display());
         }
     }
     Ok(ExitCode::SUCCESS)

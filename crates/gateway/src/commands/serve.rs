@@ -13,7 +13,7 @@ use crate::config::Settings;
 /// Serves over HTTP.
 pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
     let shutdown = on_signal()?;
-    let assembly = Assembly::start(settings)?;
+    let assembly = Assembly::start(settings);
     let listen = assembly.edge.listen;
     let path = assembly.edge.path.clone();
     let edge = HttpEdge::bind(
@@ -22,13 +22,12 @@ pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
         assembly.directory(),
         Some(assembly.pages()),
     )
-    .await
     .with_context(|| format!("cannot listen on {listen}; choose another address with --host and --port"))?;
     let endpoint = format!("http://{}{path}", edge.local_addr());
     tracing::info!(%endpoint, "serving");
     // For people and scripts that wait for the endpoint, whatever the log level.
     eprintln!("vmcp: serving {endpoint}");
-    edge.serve(shutdown).await;
+    edge.serve(shutdown).await?;
     tracing::info!("stopping backends");
     assembly.stop().await;
     Ok(ExitCode::SUCCESS)
@@ -37,7 +36,7 @@ pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
 /// Serves on standard input and output.
 pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
     let shutdown = on_signal()?;
-    let assembly = Assembly::start(settings)?;
+    let assembly = Assembly::start(settings);
     vmcp_edge::serve_stdio(
         assembly.edge.clone(),
         assembly.gateway.clone(),

@@ -12,16 +12,14 @@ use crate::config::Settings;
 
 /// Connects, lists, prints and ends. Backends that cannot be reached are named on standard error.
 pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow::Result<ExitCode> {
-    let assembly = Assembly::start(settings)?;
+    let assembly = Assembly::start(settings);
     let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
     let whole = assembly.federation.list_tools(&ctx).await?;
     let shown = assembly.gateway.list_tools(&ctx).await?;
     let visible: HashSet<&str> = shown.iter().map(|tool| tool.name.as_str()).collect();
     let mut out = String::new();
-    let listed: Vec<&Tool> = whole
-        .iter()
-        .filter(|tool| all || visible.contains(tool.name.as_str()))
-        .collect();
+    let listed: Vec<&Tool> =
+        whole.iter().filter(|tool| all || visible.contains(tool.name.as_str())).collect();
     if as_json {
         let rows = listed.iter().map(|tool| {
             json!({
@@ -35,42 +33,22 @@ pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow:
         out = serde_json::to_string_pretty(&rows.collect::<Vec<_>>())?;
         out.push('\n');
     } else {
-        let width = listed
-            .iter()
-            .map(|tool| tool.name.as_str().chars().count())
-            .max()
-            .unwrap_or(0);
+        let width = listed.iter().map(|tool| tool.name.as_str().chars().count()).max().unwrap_or(0);
         for tool in &listed {
-            let hidden = if visible.contains(tool.name.as_str()) {
-                ""
-            } else {
-                "  (hidden)"
-            };
-            out += &format!(
-                "{:width$}  {}/{}{hidden}\n",
-                tool.name, tool.target.backend, tool.target.name
-            );
+            let hidden = if visible.contains(tool.name.as_str()) { "" } else { "  (hidden)" };
+            out += &format!("{:width$}  {}/{}{hidden}\n", tool.name, tool.target.backend, tool.target.name);
         }
     }
     std::io::stdout().write_all(out.as_bytes())?;
     let missing = report_absent(&assembly);
     assembly.stop().await;
-    Ok(if missing {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Says on standard error which backends are missing and what is odd about the rest.
 fn report_absent(assembly: &Assembly) -> bool {
     let mut missing = false;
-    for report in assembly
-        .federation
-        .reports()
-        .iter()
-        .filter(|report| !report.listed)
-    {
+    for report in assembly.federation.reports().iter().filter(|report| !report.listed) {
         missing = true;
         let class = report.status.last_error.unwrap_or("no answer");
         eprintln!(

@@ -31,11 +31,7 @@ pub(crate) fn config(command: &ConfigCommand) -> anyhow::Result<ExitCode> {
         ConfigCommand::Schema => out.write_all(schema_text().as_bytes())?,
         ConfigCommand::Show { source, json } => {
             let settings = super::load(source, super::overrides(source))?;
-            let text = if *json {
-                effective_json(&settings)
-            } else {
-                effective_yaml(&settings)?
-            };
+            let text = if *json { effective_json(&settings) } else { effective_yaml(&settings)? };
             out.write_all(text.as_bytes())?;
         }
     }

@@ -44,18 +44,9 @@ const GLOSSARY_TOOLS: &str = r#"[
 const WORDS: [(&str, &str); 8] = [
     ("tool", "a function that a server offers for a model to call"),
     ("resource", "data that a server offers under a URI"),
-    (
-        "prompt",
-        "a message template that a server offers for people to pick",
-    ),
-    (
-        "elicitation",
-        "a server's question to the user in the middle of a request",
-    ),
-    (
-        "sampling",
-        "a server's request for a completion by the client's model",
-    ),
+    ("prompt", "a message template that a server offers for people to pick"),
+    ("elicitation", "a server's question to the user in the middle of a request"),
+    ("sampling", "a server's request for a completion by the client's model"),
     ("roots", "the folders that a client says it works in"),
     ("backend", "an MCP server behind a gateway"),
     ("gateway", "one MCP endpoint in front of many servers"),
@@ -73,61 +64,50 @@ pub(crate) fn by_name(name: &str) -> Option<BuiltIn> {
 /// The server that keeps notes.
 pub(crate) fn notes() -> BuiltIn {
     let kept: Mutex<Vec<String>> = Mutex::new(Vec::new());
-    server(
-        NOTES_TOOLS,
-        "Notes live as long as the demo.",
-        move |tool, arguments| {
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            match tool {
-                // Bounded, as everything that a client can make grow.
-                "add_note" if kept.len() >= 1000 => Some(reply::failure("1000 notes are kept already")),
-                "add_note" => {
-                    kept.push(arguments.text.clone());
-                    Some(reply::text(&format!("kept; {} so far", kept.len())))
-                }
-                "search" => {
-                    let found: Vec<&str> = kept
-                        .iter()
-                        .filter(|note| note.contains(&arguments.query))
-                        .map(String::as_str)
-                        .collect();
-                    Some(reply::text(&if found.is_empty() {
-                        "no note says that".to_owned()
-                    } else {
-                        found.join("\n")
-                    }))
-                }
-                _ => None,
+    server(NOTES_TOOLS, "Notes live as long as the demo.", move |tool, arguments| {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        match tool {
+            // Bounded, as everything that a client can make grow.
+            "add_note" if kept.len() >= 1000 => Some(reply::failure("1000 notes are kept already")),
+            "add_note" => {
+                kept.push(arguments.text.clone());
+                Some(reply::text(&format!("kept; {} so far", kept.len())))
             }
-        },
-    )
+            "search" => {
+                let found: Vec<&str> =
+                    kept.iter().filter(|note| note.contains(&arguments.query)).map(String::as_str).collect();
+                Some(reply::text(&if found.is_empty() {
+                    "no note says that".to_owned()
+                } else {
+                    found.join("\n")
+                }))
+            }
+            _ => None,
+        }
+    })
 }
 
 /// The server that explains words.
 pub(crate) fn glossary() -> BuiltIn {
-    server(
-        GLOSSARY_TOOLS,
-        "Explains words of the protocol.",
-        |tool, arguments| match tool {
-            "define" => {
-                let word = arguments.word.to_lowercase();
-                let known = WORDS.iter().find(|(known, _)| *known == word);
-                Some(match known {
-                    Some((word, meaning)) => reply::text(&format!("{word}: {meaning}")),
-                    None => reply::failure(&format!("`{}` is not in the glossary", arguments.word)),
-                })
-            }
-            "search" => {
-                let found: Vec<&str> = WORDS
-                    .iter()
-                    .filter(|(_, text)| text.contains(&arguments.query))
-                    .map(|(word, _)| *word)
-                    .collect();
-                Some(reply::text(&found.join(", ")))
-            }
-            _ => None,
-        },
-    )
+    server(GLOSSARY_TOOLS, "Explains words of the protocol.", |tool, arguments| match tool {
+        "define" => {
+            let word = arguments.word.to_lowercase();
+            let known = WORDS.iter().find(|(known, _)| *known == word);
+            Some(match known {
+                Some((word, meaning)) => reply::text(&format!("{word}: {meaning}")),
+                None => reply::failure(&format!("`{}` is not in the glossary", arguments.word)),
+            })
+        }
+        "search" => {
+            let found: Vec<&str> = WORDS
+                .iter()
+                .filter(|(_, text)| text.contains(&arguments.query))
+                .map(|(word, _)| *word)
+                .collect();
+            Some(reply::text(&found.join(", ")))
+        }
+        _ => None,
+    })
 }
 
 fn server(
@@ -135,36 +115,21 @@ fn server(
     instructions: &'static str,
     run: impl Fn(&str, &Arguments) -> Option<Reply> + Send + Sync + 'static,
 ) -> BuiltIn {
-    let definitions = Json::parse(tools.to_owned())
-        .and_then(|json| json.elements())
-        .unwrap_or_default();
-    let tools = definitions
-        .iter()
-        .filter_map(offer::read_tool)
-        .map(|offered| Tool {
-            name: offered.name.as_str().into(),
-            target: Target {
-                backend: "built-in".into(),
-                name: offered.name,
-            },
-            description: offered.description,
-            hints: ToolHints::default(),
-            definition: offered.definition,
-            overrides: ToolOverride::default(),
-        });
-    Arc::new(Server {
-        tools: Arc::new(tools.collect()),
-        instructions,
-        run: Box::new(run),
-    })
+    let definitions = Json::parse(tools.to_owned()).and_then(|json| json.elements()).unwrap_or_default();
+    let tools = definitions.iter().filter_map(offer::read_tool).map(|offered| Tool {
+        name: offered.name.as_str().into(),
+        target: Target { backend: "built-in".into(), name: offered.name },
+        description: offered.description,
+        hints: ToolHints::default(),
+        definition: offered.definition,
+        overrides: ToolOverride::default(),
+    });
+    Arc::new(Server { tools: Arc::new(tools.collect()), instructions, run: Box::new(run) })
 }
 
 impl Directory for Server {
     fn overview(&self) -> Overview {
-        Overview {
-            instructions: Some(self.instructions.to_owned()),
-            ..Overview::default()
-        }
+        Overview { instructions: Some(self.instructions.to_owned()), ..Overview::default() }
     }
 
     fn watch(&self, _listener: Weak<dyn ChangeListener>) {}

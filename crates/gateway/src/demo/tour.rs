@@ -14,22 +14,15 @@ use crate::assembly::Assembly;
 
 /// Walks through the merged list, the resolved conflict and a call through each backend.
 pub(crate) async fn run(out: &mut impl Write, endpoint: &str, assembly: &Assembly) -> anyhow::Result<()> {
-    writeln!(
-        out,
-        "vmcp {} demo: two MCP servers behind one endpoint\n",
-        env!("CARGO_PKG_VERSION")
-    )?;
+    writeln!(out, "vmcp {} demo: two MCP servers behind one endpoint\n", env!("CARGO_PKG_VERSION"))?;
     assembly.federation.settled().await;
     writeln!(out, "1. The servers (GET /status shows this at any time)")?;
     for report in assembly.federation.reports() {
-        let protocol = report
-            .status
-            .protocol
-            .map_or("unknown", vmcp_domain::ProtocolVersion::as_str);
+        let protocol = report.status.protocol.map_or("unknown", vmcp_domain::ProtocolVersion::as_str);
         writeln!(
             out,
             "   {:<9} {:<16} MCP {protocol}  {}, {} tools",
-            report.id,
+            report.id.as_str(),
             report.status.transport,
             report.status.state.as_str(),
             report.tool_count
@@ -46,30 +39,17 @@ pub(crate) async fn run(out: &mut impl Write, endpoint: &str, assembly: &Assembl
             tool["description"].as_str().unwrap_or_default()
         )?;
     }
-    writeln!(
-        out,
-        "   Both servers offer `search`, so that name, and only that one, got a prefix."
-    )?;
+    writeln!(out, "   Both servers offer `search`, so that name, and only that one, got a prefix.")?;
     writeln!(out, "\n3. A call through each")?;
     for (tool, arguments) in [
-        (
-            "add_note",
-            json!({"text": "limits belong to the tool that really runs"}),
-        ),
+        ("add_note", json!({"text": "limits belong to the tool that really runs"})),
         ("notes_search", json!({"query": "really runs"})),
         ("glossary_search", json!({"query": "question to the user"})),
         ("define", json!({"word": "gateway"})),
     ] {
-        let result = ask(
-            endpoint,
-            "tools/call",
-            Some(tool),
-            json!({"name": tool, "arguments": arguments}),
-        )
-        .await?;
-        let text = result["content"][0]["text"]
-            .as_str()
-            .context("the result has no text")?;
+        let result =
+            ask(endpoint, "tools/call", Some(tool), json!({"name": tool, "arguments": arguments})).await?;
+        let text = result["content"][0]["text"].as_str().context("the result has no text")?;
         writeln!(out, "   {tool} {arguments}\n      -> {text}")?;
     }
     Ok(())
@@ -78,10 +58,7 @@ pub(crate) async fn run(out: &mut impl Write, endpoint: &str, assembly: &Assembl
 /// Says how to connect, in the form two popular clients take.
 pub(crate) fn print_clients(out: &mut impl Write, endpoint: &str) -> anyhow::Result<()> {
     writeln!(out, "\nServing {endpoint} until Ctrl-C. Connect a client:\n")?;
-    writeln!(
-        out,
-        "   Claude Code:  claude mcp add --transport http vmcp-demo {endpoint}\n"
-    )?;
+    writeln!(out, "   Claude Code:  claude mcp add --transport http vmcp-demo {endpoint}\n")?;
     writeln!(out, "   VS Code (.vscode/mcp.json):")?;
     let snippet = json!({"servers": {"vmcp-demo": {"type": "http", "url": endpoint}}});
     writeln!(out, "   {snippet}\n")?;
@@ -109,9 +86,7 @@ async fn ask(endpoint: &str, method: &str, name: Option<&str>, mut params: Value
         request = request.header("mcp-name", name);
     }
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let response = client
-        .request(request.body(Full::new(Bytes::from(body)))?)
-        .await?;
+    let response = client.request(request.body(Full::new(Bytes::from(body)))?).await?;
     let bytes = response.into_body().collect().await?.to_bytes();
     let answer: Value = serde_json::from_slice(&bytes).context("the endpoint did not answer with JSON")?;
     match answer.get("result") {

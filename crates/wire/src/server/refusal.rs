@@ -47,6 +47,9 @@ pub enum Refusal {
     /// A session is needed and none was named.
     #[error("Bad Request: the Mcp-Session-Id header is required")]
     SessionRequired,
+    /// The handshake has not been made.
+    #[error("send `initialize` first")]
+    NotInitialized,
     /// The session named does not exist, or not for this caller.
     #[error("Session terminated")]
     SessionUnknown,
@@ -79,7 +82,9 @@ impl Refusal {
             Self::BodyTooSlow => (408, code::INVALID_REQUEST),
             Self::BodyTooLarge(_) => (413, code::INVALID_REQUEST),
             Self::MediaType => (415, code::INVALID_REQUEST),
-            Self::BodyBroken | Self::SessionRequired | Self::UnexpectedAnswer => (400, code::INVALID_REQUEST),
+            Self::BodyBroken | Self::SessionRequired | Self::NotInitialized | Self::UnexpectedAnswer => {
+                (400, code::INVALID_REQUEST)
+            }
             Self::SessionsFull | Self::Overloaded => (503, code::INTERNAL_ERROR),
             Self::Internal => (500, code::INTERNAL_ERROR),
         };

@@ -218,7 +218,7 @@ fn read_era_request(
 }
 
 fn read_head(params: &mut Members) -> Result<RequestHead, RequestFault> {
-    let meta = meta::take(params).map_err(|()| invalid("`_meta` must be an object"))?;
+    let meta = meta::take(params).map_err(|fault| invalid(fault.to_string()))?;
     let hop = &meta.hop;
     let capabilities = match hop.get(meta::CLIENT_CAPABILITIES) {
         None => None,

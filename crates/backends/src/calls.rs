@@ -1,0 +1,209 @@
+//! One call of a client, from the seam to the wire: waiting for the connection, sending once, sending again only where
+//! the backend certainly did nothing, and driving the rounds of a backend that wants input.
+
+use std::sync::Arc;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::HeaderMap;
+use vmcp_domain::{
+    BackendPromptName, BackendToolName, CallContext, Cause, ClientPort, Continuation, Error, Json, Members,
+    Reply, ResourceUri, Stage,
+};
+use vmcp_wire::client::{
+    Dialect, Hop, continuation as next_round, read_input_required, read_reply, relayable,
+};
+use vmcp_wire::{code, method};
+
+use crate::connection::Connection;
+use crate::failure::{Class, Failure};
+use crate::flights::Purpose;
+use crate::http::{passthrough, put};
+use crate::inventory;
+use crate::link::Request;
+use crate::patience::{Patience, TimedPort};
+use crate::supervisor::{Shared, ready};
+
+/// The most rounds driven for one call.
+const ROUNDS_MAX: usize = 10;
+
+/// What a client asks of a backend.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    Tool(BackendToolName, Option<Json>, Members),
+    Resource(ResourceUri, Members),
+    Prompt(BackendPromptName, Option<Json>, Members),
+    PromptArgument(BackendPromptName, Members),
+    TemplateVariable(ResourceUri, Members),
+}
+
+impl Asked {
+    fn method(&self) -> &'static str {
+        match self {
+            Self::Tool(..) => method::TOOLS_CALL,
+            Self::Resource(..) => method::RESOURCES_READ,
+            Self::Prompt(..) => method::PROMPTS_GET,
+            Self::PromptArgument(..) | Self::TemplateVariable(..) => method::COMPLETE,
+        }
+    }
+
+    /// The name repeated in a header (2026-07-28, Streamable HTTP, "Standard Request Headers").
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::Tool(name, ..) => Some(name.as_str()),
+            Self::Resource(uri, _) => Some(uri.as_str()),
+            Self::Prompt(name, ..) => Some(name.as_str()),
+            Self::PromptArgument(..) | Self::TemplateVariable(..) => None,
+        }
+    }
+
+    fn params(&self, dialect: &Dialect, continuation: Continuation, hop: &Hop) -> Json {
+        match self.clone() {
+            Self::Tool(name, arguments, rest) => dialect.call_tool(&name, arguments, continuation, rest, hop),
+            Self::Resource(uri, rest) => dialect.read_resource(&uri, continuation, rest, hop),
+            Self::Prompt(name, arguments, rest) => {
+                dialect.get_prompt(&name, arguments, continuation, rest, hop)
+            }
+            Self::PromptArgument(name, rest) => dialect.complete_prompt(&name, rest, hop),
+            Self::TemplateVariable(template, rest) => dialect.complete_template(&template, rest, hop),
+        }
+    }
+}
+
+/// One call under way.
+struct Call<'a> {
+    shared: &'a Shared,
+    ctx: &'a CallContext,
+    asked: Asked,
+    client: Arc<TimedPort>,
+}
+
+/// Does what is asked, within the call's time.
+pub(crate) async fn perform(
+    shared: &Shared,
+    ctx: &CallContext,
+    asked: Asked,
+    continuation: Continuation,
+) -> Result<Reply, Error> {
+    let patience = Patience::new(shared.policy.timeouts.call, ctx.deadline);
+    let call =
+        Call { shared, ctx, asked, client: TimedPort::new(Arc::clone(&ctx.client), Arc::clone(&patience)) };
+    // Dropping the work takes the request back at the backend.
+    tokio::select! {
+        biased;
+        reply = Box::pin(call.rounds(continuation)) => reply,
+        () = patience.spent() => Err(Error::DeadlineExceeded),
+    }
+}
+
+impl Call<'_> {
+    /// Asks until there is a reply for the client. A client of 2026-07-28 goes the rounds itself; for one of the
+    /// session era they are gone here.
+    async fn rounds(&self, mut continuation: Continuation) -> Result<Reply, Error> {
+        let drives = self.ctx.protocol.has_sessions();
+        for _ in 0..ROUNDS_MAX {
+            let reply = self.once_or_twice(continuation).await;
+            let reply = reply.map_err(|failure| failure.into_error(&self.shared.policy.id))?;
+            if !(drives && reply.stage == Stage::InputRequired) {
+                return Ok(reply);
+            }
+            continuation = self.gather(&reply).await?;
+        }
+        Err(self.broken("it wants input again and again"))
+    }
+
+    /// Asks the client everything that the backend wants to know.
+    async fn gather(&self, reply: &Reply) -> Result<Continuation, Error> {
+        let wanted = read_input_required(reply).map_err(|fault| self.broken(fault))?;
+        let mut asking: FuturesUnordered<_> = wanted
+            .questions
+            .into_iter()
+            .map(|(key, question)| async {
+                let kind = question.kind;
+                (key, kind, self.client.ask(question).await)
+            })
+            .collect();
+        let mut answers = Vec::with_capacity(asking.len());
+        while let Some((key, kind, answer)) = asking.next().await {
+            match answer {
+                Ok(answer) => answers.push((key, answer)),
+                Err(vmcp_domain::AskError::Unsupported(_)) => return Err(Error::MissingCapability(kind)),
+                Err(error) => return Err(self.broken(format_args!("its question went unanswered: {error}"))),
+            }
+        }
+        Ok(next_round(answers, wanted.request_state))
+    }
+
+    fn broken(&self, cause: impl std::fmt::Display) -> Error {
+        Error::BackendFailed { backend: self.shared.policy.id.clone(), cause: Cause::new(cause) }
+    }
+
+    /// Asks once; and once more when the backend refused the request unread.
+    async fn once_or_twice(&self, continuation: Continuation) -> Result<Reply, Failure> {
+        let connection = ready(self.shared).await?;
+        match self.once(&connection, continuation.clone()).await {
+            Err(Failure::Stale(..)) => {
+                let connection = ready(self.shared).await?;
+                self.once(&connection, continuation).await
+            }
+            Err(Failure::Refused(error))
+                if error.code == code::HEADER_MISMATCH && connection.mirrors_arguments =>
+            {
+                // The tool's definition may have changed (2026-07-28, Streamable HTTP, "Client Behavior").
+                let before = connection.mirrors();
+                inventory::take_tools(&connection, self.shared.policy.timeouts.call).await?;
+                if before == connection.mirrors() {
+                    return Err(Failure::Refused(error));
+                }
+                self.once(&connection, continuation).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    async fn once(&self, connection: &Connection, continuation: Continuation) -> Result<Reply, Failure> {
+        connection.lower_level(self.client.log_level()).await;
+        let client: Arc<dyn ClientPort> = Arc::<TimedPort>::clone(&self.client);
+        let result = connection
+            .exchange(Purpose::Call(client), |id| self.request(connection, continuation, id))
+            .await?;
+        let reply = read_reply(connection.dialect.version, &result);
+        reply.map_err(|fault| Failure::broken(Class::Protocol, fault))
+    }
+
+    fn request(&self, connection: &Connection, continuation: Continuation, id: u64) -> Request {
+        let mut hop = Hop {
+            travelling: self.ctx.meta.clone(),
+            progress_token: self.client.wants_progress().then_some(id),
+            ..Hop::default()
+        };
+        if !connection.has_session() {
+            hop.log_level = self.client.log_level();
+            hop.capabilities = relayable(&self.client.capabilities().declared, self.ctx.protocol);
+        }
+        let mut headers = passthrough(&self.ctx.passthrough_headers);
+        self.mirror(connection, &mut headers);
+        Request {
+            method: self.asked.method(),
+            name: self.asked.name().map(str::to_owned),
+            params: self.asked.params(&connection.dialect, continuation, &hop),
+            headers,
+            // A tool may do something every time it is called.
+            repeatable: !matches!(self.asked, Asked::Tool(..)),
+            endless: false,
+        }
+    }
+
+    fn mirror(&self, connection: &Connection, headers: &mut HeaderMap) {
+        let Asked::Tool(name, Some(arguments), _) = &self.asked else {
+            return;
+        };
+        if !connection.mirrors_arguments {
+            return;
+        }
+        for mirrored in connection.mirrors().get(name).into_iter().flatten() {
+            if let Some(value) = mirrored.value(arguments) {
+                put(headers, &mirrored.header, &value);
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Making one connection, by whichever transport: what the supervisor repeats for as long as the backend is wanted.
+
+use std::sync::Arc;
+
+use tokio::time::timeout;
+use vmcp_wire::client::Introduction;
+
+use crate::child;
+use crate::connection::Connection;
+use crate::duplex::Duplex;
+use crate::failure::{Class, Failure};
+use crate::flights::Flights;
+use crate::http::HttpClient;
+use crate::life::{Lifeline, Loss};
+use crate::link::Link;
+use crate::policy::{HttpPolicy, StdioPolicy, Transport};
+use crate::probe;
+use crate::sse;
+use crate::standing::{keep_listening, keep_stream};
+use crate::stdio::Wiring;
+use crate::streamable::Base;
+use crate::supervisor::Shared;
+
+/// Makes connections to one backend.
+pub(crate) struct Connector {
+    shared: Arc<Shared>,
+    http: Option<Arc<HttpClient>>,
+    /// The backend ends when it is probed before the handshake, as some servers of the session era do.
+    unprobed: bool,
+}
+
+/// Ends a connection that is not completed.
+struct Attempt(Option<Arc<Lifeline>>);
+
+impl Attempt {
+    fn completed(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let Some(life) = &self.0 {
+            life.lose(Loss::Failed(Class::Timeout));
+        }
+    }
+}
+
+impl Connector {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, http: None, unprobed: false }
+    }
+
+    /// Makes one connection, within the policy's time.
+    pub(crate) async fn connect(&mut self) -> Result<Arc<Connection>, Failure> {
+        let wait = self.shared.policy.timeouts.connect;
+        let late = || Failure::not_sent(Class::Timeout, "the connection was not ready in time");
+        timeout(wait, self.attempt()).await.map_err(|_| late())?
+    }
+
+    async fn attempt(&mut self) -> Result<Arc<Connection>, Failure> {
+        let shared = Arc::clone(&self.shared);
+        match &shared.policy.transport {
+            Transport::Stdio(policy) => Box::pin(self.stdio(policy)).await,
+            Transport::StreamableHttp(policy) => Box::pin(self.streamable(policy)).await,
+            Transport::Sse(policy) => Box::pin(self.sse(policy)).await,
+        }
+    }
+
+    async fn stdio(&mut self, policy: &StdioPolicy) -> Result<Arc<Connection>, Failure> {
+        let started = self.start(policy).await;
+        let died =
+            matches!(started, Err(Failure::Broken(Class::Exited, _) | Failure::NotSent(Class::Exited, _)));
+        if !died {
+            return started;
+        }
+        if self.unprobed {
+            self.unprobed = false;
+            return started;
+        }
+        tracing::debug!(backend = %self.shared.policy.id, "the process ended when probed; starting it without");
+        self.unprobed = true;
+        let started = self.start(policy).await;
+        self.unprobed = started.is_ok();
+        started
+    }
+
+    async fn start(&self, policy: &StdioPolicy) -> Result<Arc<Connection>, Failure> {
+        let shared = &self.shared;
+        let timeouts = shared.policy.timeouts;
+        let wiring = Wiring::new(&shared.ears, &shared.tasks, timeouts.call);
+        let attempt = Attempt(Some(Arc::clone(&wiring.life)));
+        let link = child::start(policy, &wiring)?;
+        let introduction = if self.unprobed {
+            probe::duplex::shake_hands(&link, &shared.identity).await?
+        } else {
+            probe::duplex::begin(&link, &shared.identity, &wiring.alive, timeouts.connect).await?
+        };
+        attempt.completed();
+        Ok(self.shared_channel(link, introduction))
+    }
+
+    async fn sse(&mut self, policy: &HttpPolicy) -> Result<Arc<Connection>, Failure> {
+        let http = self.client(policy)?;
+        let shared = &self.shared;
+        let life = Arc::default();
+        let attempt = Attempt(Some(Arc::clone(&life)));
+        let link = sse::open(&http, &policy.url, &shared.ears, &life, &shared.tasks).await?;
+        let introduction = probe::duplex::shake_hands(&link, &shared.identity).await?;
+        attempt.completed();
+        Ok(self.shared_channel(link, introduction))
+    }
+
+    async fn streamable(&mut self, policy: &HttpPolicy) -> Result<Arc<Connection>, Failure> {
+        let base = Base {
+            http: self.client(policy)?,
+            flights: Flights::new(Arc::clone(&self.shared.ears)),
+            tasks: self.shared.tasks.clone(),
+        };
+        let shared = &self.shared;
+        let wait = shared.policy.timeouts.connect;
+        let begun = probe::streamable::begin(&base, &policy.url, &shared.identity, wait);
+        let (link, introduction) = begun.await?;
+        let endpoint = Arc::clone(link.endpoint());
+        let connection = self.connection(Arc::new(link), introduction, true);
+        if connection.has_session() {
+            connection.stand(keep_stream(Arc::clone(&connection), endpoint));
+        }
+        Ok(connection)
+    }
+
+    fn shared_channel(&self, link: Arc<Duplex>, introduction: Introduction) -> Arc<Connection> {
+        self.connection(link, introduction, false)
+    }
+
+    fn connection(
+        &self,
+        link: Arc<dyn Link>,
+        introduction: Introduction,
+        over_http: bool,
+    ) -> Arc<Connection> {
+        let shared = &self.shared;
+        let connection = Arc::new(Connection::new(
+            shared.policy.id.clone(),
+            link,
+            introduction,
+            &shared.identity,
+            over_http,
+        ));
+        if !connection.has_session() {
+            connection.stand(keep_listening(
+                Arc::clone(&connection),
+                Arc::clone(&shared.ears),
+                shared.wanted.subscribe(),
+            ));
+        }
+        connection
+    }
+
+    fn client(&mut self, policy: &HttpPolicy) -> Result<Arc<HttpClient>, Failure> {
+        if let Some(client) = &self.http {
+            return Ok(Arc::clone(client));
+        }
+        let shared = &self.shared;
+        let agent = format!("{}/{}", shared.identity.name, shared.identity.version);
+        let client = Arc::new(HttpClient::new(
+            policy,
+            &shared.policy.headers,
+            shared.policy.timeouts.connect,
+            &agent,
+        )?);
+        Ok(Arc::clone(self.http.insert(client)))
+    }
+}

@@ -1,0 +1,207 @@
+//! A link over one channel that all requests share: stdio, and HTTP+SSE. Answers find their request by identifier;
+//! how bytes go out is the transport's [`Outbox`], and what comes in is given to [`Duplex::receive`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use vmcp_domain::{BackendId, BoxFuture, Json, Members, ProtocolVersion};
+use vmcp_wire::client::{Dialect, read_notice};
+use vmcp_wire::jsonrpc::{self, Id, Message};
+use vmcp_wire::method;
+
+use crate::ears::Ears;
+use crate::failure::{Class, Failure};
+use crate::flights::{Flights, Ticket};
+use crate::life::{Lifeline, Loss};
+use crate::link::{Link, Request};
+use crate::question::{self, QUESTIONS_MAX};
+
+/// One message on its way out.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    /// The message.
+    pub(crate) bytes: Vec<u8>,
+    /// The request it is, if it is one: a request that nobody waits for any more need not be sent.
+    pub(crate) id: Option<u64>,
+    /// Further headers, for transports that have headers.
+    pub(crate) headers: HeaderMap,
+}
+
+impl Outgoing {
+    pub(crate) fn plain(bytes: Vec<u8>) -> Self {
+        Self { bytes, id: None, headers: HeaderMap::new() }
+    }
+}
+
+/// How messages go out.
+pub(crate) trait Outbox: Send + Sync {
+    /// Sends, waiting for room.
+    fn send(&self, message: Outgoing) -> BoxFuture<'_, Result<(), Failure>>;
+    /// Sends if that is possible at once, else forgets it.
+    fn send_soon(&self, message: Vec<u8>);
+    /// Ends the channel in good order.
+    fn close(&self, grace: Duration) -> BoxFuture<'_, ()>;
+}
+
+/// The link.
+pub(crate) struct Duplex {
+    backend: BackendId,
+    flights: Arc<Flights>,
+    life: Arc<Lifeline>,
+    outbox: Arc<dyn Outbox>,
+    tasks: TaskTracker,
+    questions: Arc<Semaphore>,
+    answers: AtomicBool,
+}
+
+impl Duplex {
+    pub(crate) fn new(
+        ears: &Arc<Ears>,
+        life: Arc<Lifeline>,
+        flights: Arc<Flights>,
+        outbox: Arc<dyn Outbox>,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            backend: ears.backend().clone(),
+            flights,
+            life,
+            outbox,
+            tasks,
+            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            answers: AtomicBool::new(true),
+        })
+    }
+
+    /// Fixes the revision: in 2026-07-28 backends send no requests, and clients no answers.
+    pub(crate) fn speak(&self, version: ProtocolVersion) {
+        self.answers.store(version.has_sessions(), Ordering::Relaxed);
+    }
+
+    /// Sends a notification.
+    pub(crate) async fn notify(&self, name: &str) -> Result<(), Failure> {
+        let message = jsonrpc::notification(name, &Members::new());
+        self.outbox.send(Outgoing::plain(message)).await
+    }
+
+    /// Takes a message of the backend.
+    pub(crate) fn receive(&self, message: Message) {
+        match message {
+            Message::Response { id, outcome } => {
+                self.flights.answer(id.and_then(|id| id.as_number()), outcome);
+            }
+            Message::Notification { method, params } => {
+                self.flights.hear(read_notice(&method, params.as_ref()), None);
+            }
+            Message::Request { id, method, params } => self.respond(id, &method, params),
+        }
+    }
+
+    /// Tells everybody who waits that no answer will come.
+    pub(crate) fn abandon(&self) {
+        self.flights.abandon();
+    }
+
+    /// Tells the only one who waits that no answer will come.
+    pub(crate) fn abandon_only(&self) {
+        self.flights.abandon_only();
+    }
+
+    fn respond(&self, id: Id, name: &str, params: Option<Json>) {
+        if !self.answers.load(Ordering::Relaxed) {
+            tracing::debug!(backend = %self.backend, "ignored a request that this revision does not allow");
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.questions).try_acquire_owned() else {
+            self.outbox.send_soon(question::too_many(&id));
+            return;
+        };
+        let asked = (name != method::PING).then(|| self.flights.asked(None)).flatten();
+        let (name, outbox, ended) = (name.to_owned(), Arc::clone(&self.outbox), self.life.token());
+        self.tasks.spawn(async move {
+            let _permit = permit;
+            let answering = async {
+                let reply = question::reply(id, &name, params, asked).await;
+                outbox.send(Outgoing::plain(reply)).await
+            };
+            tokio::select! {
+                // A link that cannot send is told so by its own tasks.
+                _ = answering => {}
+                () = ended.cancelled() => {}
+            }
+        });
+    }
+
+    async fn ask(&self, ticket: &Ticket, request: Request) -> Result<Json, Failure> {
+        let answer = ticket.wait();
+        if let Some(loss) = self.life.loss() {
+            return Err(ended_before(loss));
+        }
+        let id = Id::number(ticket.id());
+        let bytes = jsonrpc::request(&id, request.method, &request.params);
+        // 2025-11-25, Cancellation: `initialize` must not be cancelled.
+        let handshake = matches!(request.method, method::INITIALIZE | method::DISCOVER);
+        let mut cancel = CancelOnDrop { outbox: &*self.outbox, id: Some(id).filter(|_| !handshake) };
+        let message = Outgoing { bytes, id: Some(ticket.id()), headers: request.headers };
+        if let Err(failure) = self.outbox.send(message).await {
+            cancel.id = None;
+            return Err(failure);
+        }
+        let outcome = answer.await;
+        cancel.id = None;
+        match outcome {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(error)) => Err(Failure::Refused(error)),
+            Err(_) => Err(match self.life.loss() {
+                Some(Loss::Failed(class) | Loss::Forgotten(class)) => {
+                    Failure::broken(class, "the connection ended before the answer")
+                }
+                None => Failure::broken(Class::TooLarge, "the answer could not be taken"),
+            }),
+        }
+    }
+}
+
+fn ended_before(loss: Loss) -> Failure {
+    match loss {
+        Loss::Failed(class) => Failure::not_sent(class, "the connection has ended"),
+        Loss::Forgotten(class) => Failure::Stale(class, None),
+    }
+}
+
+/// Takes a request back when its future is dropped before the answer.
+struct CancelOnDrop<'a> {
+    outbox: &'a dyn Outbox,
+    id: Option<Id>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = &self.id {
+            let params = Dialect::cancelled(id, "no longer wanted");
+            self.outbox.send_soon(jsonrpc::notification(method::CANCELLED, &params));
+        }
+    }
+}
+
+impl Link for Duplex {
+    fn flights(&self) -> &Arc<Flights> {
+        &self.flights
+    }
+
+    fn life(&self) -> &Lifeline {
+        &self.life
+    }
+
+    fn exchange<'a>(&'a self, ticket: &'a Ticket, request: Request) -> BoxFuture<'a, Result<Json, Failure>> {
+        Box::pin(self.ask(ticket, request))
+    }
+
+    fn close(&self, grace: Duration) -> BoxFuture<'_, ()> {
+        self.outbox.close(grace)
+    }
+}

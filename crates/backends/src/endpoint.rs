@@ -1,0 +1,101 @@
+//! One MCP endpoint over HTTP: where messages are posted, with the headers that every request to it carries.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, Response, Uri};
+use hyper::body::Incoming;
+use tokio::time::timeout;
+use vmcp_domain::ProtocolVersion;
+use vmcp_wire::header;
+
+use crate::body::{self, ERROR_BYTES_MAX};
+use crate::failure::Failure;
+use crate::http::{HttpClient, Outbound, put};
+
+/// How long a message that nobody waits for may take (an answer to a question, a cancellation, a farewell).
+pub(crate) const ASIDE_WAIT: Duration = Duration::from_secs(5);
+
+/// The endpoint.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    http: Arc<HttpClient>,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Endpoint {
+    /// An endpoint spoken to in `version`, once that is known, within `session`, if there is one.
+    pub(crate) fn new(
+        http: &Arc<HttpClient>,
+        uri: Uri,
+        version: Option<ProtocolVersion>,
+        session: Option<&HeaderValue>,
+    ) -> Self {
+        let mut headers = HeaderMap::new();
+        // 2025-06-18 brought the header; before, nobody expects it.
+        if let Some(version) = version.filter(|version| *version >= ProtocolVersion::V2025_06_18) {
+            put(&mut headers, header::PROTOCOL_VERSION, version.as_str());
+        }
+        if let Some(session) = session {
+            let mut session = session.clone();
+            session.set_sensitive(true);
+            headers.insert(header::SESSION_ID, session);
+        }
+        Self { http: Arc::clone(http), uri, headers }
+    }
+
+    /// Posts a message. `more` are headers of this message; they never replace those of the endpoint.
+    pub(crate) async fn post(
+        &self,
+        message: Bytes,
+        more: HeaderMap,
+    ) -> Result<(Response<Incoming>, Uri), Failure> {
+        let mut headers = more;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        self.send(Method::POST, headers, message).await
+    }
+
+    /// Posts a message that has no answer, and reads what comes back to its end, so that the connection is kept.
+    pub(crate) async fn post_aside(&self, message: Vec<u8>) -> Result<http::StatusCode, Failure> {
+        let posting = async {
+            let (response, _) = self.post(message.into(), HeaderMap::new()).await?;
+            let status = response.status();
+            // A server may answer with a stream that never ends; what was said does not matter.
+            let _ = body::whole(response.into_body(), ERROR_BYTES_MAX).await;
+            Ok(status)
+        };
+        let late = || Failure::broken(crate::failure::Class::Timeout, "no answer in time");
+        timeout(ASIDE_WAIT, posting).await.map_err(|_| late())?
+    }
+
+    /// Opens a stream of events, from where `last_id` left off.
+    pub(crate) async fn get(&self, last_id: Option<&str>) -> Result<(Response<Incoming>, Uri), Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Some(id) = last_id {
+            put(&mut headers, header::LAST_EVENT_ID, id);
+        }
+        self.send(Method::GET, headers, Bytes::new()).await
+    }
+
+    /// Ends the session.
+    pub(crate) async fn delete(&self) -> Result<(), Failure> {
+        self.send(Method::DELETE, HeaderMap::new(), Bytes::new()).await.map(drop)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<(Response<Incoming>, Uri), Failure> {
+        for (name, value) in &self.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        self.http.send(Outbound { method, uri: self.uri.clone(), headers, body }).await
+    }
+}

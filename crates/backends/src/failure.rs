@@ -1,0 +1,135 @@
+//! Why an exchange with a backend brought no result, told apart by the one question a caller has:
+//! may the call have happened? The public error names no address; what is known goes into its cause.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use vmcp_domain::{BackendId, Cause, Error, RelayedError};
+use vmcp_wire::jsonrpc::RpcError;
+
+/// The kind of a failure, as `/status` shows it: a label of bounded variety.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// No connection could be made.
+    Connect,
+    /// No answer in time.
+    Timeout,
+    /// What came back is not MCP.
+    Protocol,
+    /// The backend refused the gateway's credentials.
+    Auth,
+    /// The backend answered with an HTTP error of its own.
+    Status,
+    /// It sent the gateway somewhere it does not follow.
+    Redirect,
+    /// The process could not be started.
+    Spawn,
+    /// The process ended, or the stream broke off.
+    Exited,
+    /// An answer was larger than allowed.
+    TooLarge,
+    /// Its settings cannot be used (an authority file that cannot be read, say).
+    Settings,
+}
+
+impl Class {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+            Self::Auth => "auth",
+            Self::Status => "status",
+            Self::Redirect => "redirect",
+            Self::Spawn => "spawn",
+            Self::Exited => "exited",
+            Self::TooLarge => "too-large",
+            Self::Settings => "settings",
+        }
+    }
+}
+
+/// Why there is no result.
+#[derive(Clone, Debug)]
+pub(crate) enum Failure {
+    /// The backend answered with an error.
+    Refused(RpcError),
+    /// The request was refused unread because the connection is no longer known there. A new one is to be made,
+    /// and the request may be sent again. What the backend said stands with it, if it said anything.
+    Stale(Class, Option<RpcError>),
+    /// The request certainly did not happen.
+    NotSent(Class, String),
+    /// The request may have happened.
+    Broken(Class, String),
+    /// Too much is under way at this backend already; nothing was sent.
+    Overloaded,
+}
+
+impl Failure {
+    pub(crate) fn not_sent(class: Class, cause: impl fmt::Display) -> Self {
+        Self::NotSent(class, cause.to_string())
+    }
+
+    pub(crate) fn broken(class: Class, cause: impl fmt::Display) -> Self {
+        Self::Broken(class, cause.to_string())
+    }
+
+    /// The class for `/status`.
+    pub(crate) fn class(&self) -> Class {
+        match self {
+            Self::Refused(_) => Class::Protocol,
+            Self::Stale(class, _) | Self::NotSent(class, _) | Self::Broken(class, _) => *class,
+            Self::Overloaded => Class::Timeout,
+        }
+    }
+
+    /// What the caller of the seam is told.
+    pub(crate) fn into_error(self, backend: &BackendId) -> Error {
+        let backend = backend.clone();
+        match self {
+            Self::Refused(error) | Self::Stale(_, Some(error)) => Error::BackendRefused {
+                backend,
+                error: RelayedError { code: error.code, message: error.message, data: error.data },
+            },
+            Self::Stale(class, None) => Error::BackendUnavailable {
+                backend,
+                cause: Cause::new(format_args!("{}: the connection is not known there", class.as_str())),
+            },
+            Self::NotSent(class, cause) => Error::BackendUnavailable {
+                backend,
+                cause: Cause::new(format_args!("{}: {cause}", class.as_str())),
+            },
+            Self::Broken(class, cause) => Error::BackendFailed {
+                backend,
+                cause: Cause::new(format_args!("{}: {cause}", class.as_str())),
+            },
+            Self::Overloaded => Error::Overloaded,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => write!(f, "refused with code {}", error.code),
+            Self::Stale(..) => f.write_str("the connection is not known there"),
+            Self::NotSent(_, cause) | Self::Broken(_, cause) => f.write_str(cause),
+            Self::Overloaded => f.write_str("too much is under way"),
+        }
+    }
+}
+
+/// An error with its sources in one line: HTTP libraries put the telling part last.
+pub(crate) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let part = error.to_string();
+        if !text.ends_with(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        source = error.source();
+    }
+    text
+}

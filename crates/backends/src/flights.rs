@@ -1,0 +1,206 @@
+//! The requests under way on one connection: who waits for which answer, and who hears what the backend says
+//! meanwhile. Identifiers are our own numbers, never used twice on a connection, so no answer reaches a stranger.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use vmcp_domain::{BackendEvent, ClientPort, Json};
+use vmcp_wire::client::BackendNotice;
+use vmcp_wire::jsonrpc::RpcError;
+
+use crate::ears::Ears;
+use crate::failure::Failure;
+use crate::sync::Guarded;
+
+/// The most requests under way at one backend.
+pub(crate) const FLIGHTS_MAX: usize = 4096;
+
+/// What an answer brings.
+pub(crate) type Outcome = Result<Json, RpcError>;
+
+/// Whom a request is for.
+#[derive(Clone, Debug)]
+pub(crate) enum Purpose {
+    /// A client's call.
+    Call(Arc<dyn ClientPort>),
+    /// The gateway's own upkeep.
+    Upkeep,
+    /// A `subscriptions/listen`; the channel turns true when the backend has taken it up.
+    Listen(watch::Sender<bool>),
+}
+
+#[derive(Debug)]
+struct Flight {
+    purpose: Purpose,
+    answer: Option<oneshot::Sender<Outcome>>,
+    gone: CancellationToken,
+}
+
+/// The table of one connection.
+#[derive(Debug)]
+pub(crate) struct Flights {
+    next: AtomicU64,
+    table: Guarded<HashMap<u64, Flight>>,
+    ears: Arc<Ears>,
+}
+
+impl Flights {
+    pub(crate) fn new(ears: Arc<Ears>) -> Arc<Self> {
+        Arc::new(Self { next: AtomicU64::new(1), table: Guarded::default(), ears })
+    }
+
+    /// Enters a request. It is under way until its ticket is dropped.
+    pub(crate) fn enter(self: &Arc<Self>, purpose: Purpose) -> Result<Ticket, Failure> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let gone = CancellationToken::new();
+        let mut table = self.table.lock();
+        if table.len() >= FLIGHTS_MAX {
+            return Err(Failure::Overloaded);
+        }
+        table.insert(id, Flight { purpose, answer: None, gone: gone.clone() });
+        Ok(Ticket { id, gone, flights: Arc::clone(self) })
+    }
+
+    /// Delivers an answer that came over a shared channel.
+    pub(crate) fn answer(&self, id: Option<u64>, outcome: Outcome) {
+        let waiting = id.and_then(|id| self.table.lock().get_mut(&id)?.answer.take());
+        match waiting {
+            // The asker may have gone in this very moment.
+            Some(waiting) => drop(waiting.send(outcome)),
+            None => {
+                tracing::debug!(backend = %self.ears.backend(), id, "dropped an answer that nobody waits for");
+            }
+        }
+    }
+
+    /// Tells everybody who waits for an answer that none will come.
+    pub(crate) fn abandon(&self) {
+        for flight in self.table.lock().values_mut() {
+            flight.answer = None;
+        }
+    }
+
+    /// Tells the only waiting request that none will come, when there is only one.
+    pub(crate) fn abandon_only(&self) {
+        let mut table = self.table.lock();
+        if table.len() == 1 {
+            table.values_mut().for_each(|flight| flight.answer = None);
+        }
+    }
+
+    /// True while the request is under way.
+    pub(crate) fn has(&self, id: u64) -> bool {
+        self.table.lock().contains_key(&id)
+    }
+
+    /// Hands a notification to whom it concerns. `own` is the request on whose own stream it came, if any.
+    pub(crate) fn hear(&self, notice: BackendNotice, own: Option<u64>) {
+        match notice {
+            BackendNotice::Progress { token, params } => {
+                if let Some(client) = self.client(token) {
+                    client.progress(params);
+                }
+            }
+            BackendNotice::Log { level, params } => {
+                let clients = match own {
+                    Some(id) => self.client(id).into_iter().collect(),
+                    None => self.clients(),
+                };
+                for client in clients {
+                    if client.log_level().is_some_and(|least| level >= least) {
+                        client.log(level, params.clone());
+                    }
+                }
+            }
+            BackendNotice::ToolsChanged => self.ears.tell(BackendEvent::ToolsChanged),
+            BackendNotice::ResourcesChanged => self.ears.tell(BackendEvent::ResourcesChanged),
+            BackendNotice::PromptsChanged => self.ears.tell(BackendEvent::PromptsChanged),
+            BackendNotice::ResourceUpdated(uri) => self.ears.tell(BackendEvent::ResourceUpdated(uri)),
+            BackendNotice::Listening(id) => {
+                if let Some(taken) = self.listening(id) {
+                    taken.send_replace(true);
+                }
+            }
+            BackendNotice::ListeningEnded(id) => {
+                if self.listening(id).is_some()
+                    && let Some(flight) = self.table.lock().get_mut(&id)
+                {
+                    flight.answer = None;
+                }
+            }
+            BackendNotice::Other => {}
+        }
+    }
+
+    /// The client that a question of the backend is for: that of the request on whose stream it came, else that of
+    /// the only call under way. With several calls under way nothing tells which one is meant.
+    pub(crate) fn asked(&self, own: Option<u64>) -> Option<(Arc<dyn ClientPort>, CancellationToken)> {
+        let table = self.table.lock();
+        let mut calls =
+            table.iter().filter(|(id, _)| own.is_none_or(|own| own == **id)).filter_map(|(_, flight)| {
+                match &flight.purpose {
+                    Purpose::Call(client) => Some((Arc::clone(client), flight.gone.clone())),
+                    Purpose::Upkeep | Purpose::Listen(_) => None,
+                }
+            });
+        let only = calls.next()?;
+        calls.next().is_none().then_some(only)
+    }
+
+    fn client(&self, id: u64) -> Option<Arc<dyn ClientPort>> {
+        match &self.table.lock().get(&id)?.purpose {
+            Purpose::Call(client) => Some(Arc::clone(client)),
+            Purpose::Upkeep | Purpose::Listen(_) => None,
+        }
+    }
+
+    fn clients(&self) -> Vec<Arc<dyn ClientPort>> {
+        let table = self.table.lock();
+        let clients = table.values().filter_map(|flight| match &flight.purpose {
+            Purpose::Call(client) => Some(Arc::clone(client)),
+            Purpose::Upkeep | Purpose::Listen(_) => None,
+        });
+        clients.collect()
+    }
+
+    fn listening(&self, id: u64) -> Option<watch::Sender<bool>> {
+        match &self.table.lock().get(&id)?.purpose {
+            Purpose::Listen(taken) => Some(taken.clone()),
+            Purpose::Call(_) | Purpose::Upkeep => None,
+        }
+    }
+}
+
+/// One request's place in the table.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    id: u64,
+    gone: CancellationToken,
+    flights: Arc<Flights>,
+}
+
+impl Ticket {
+    /// The request's identifier, which is its progress token too.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Where the answer arrives, for links whose answers share a channel. The channel closes when none will come.
+    pub(crate) fn wait(&self) -> oneshot::Receiver<Outcome> {
+        let (sender, receiver) = oneshot::channel();
+        if let Some(flight) = self.flights.table.lock().get_mut(&self.id) {
+            flight.answer = Some(sender);
+        }
+        receiver
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.flights.table.lock().remove(&self.id);
+        self.gone.cancel();
+    }
+}

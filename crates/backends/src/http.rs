@@ -1,0 +1,224 @@
+//! The HTTP client of one backend: pooled connections, the operator's headers on every request, redirects on the
+//! same origin only. What the messages mean is the transports'.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
+use http::{HeaderMap, Method, Response, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use crate::failure::{Class, Failure, chain};
+use crate::policy::{HttpPolicy, Secret};
+use crate::redirect::{self, REDIRECTS_MAX};
+use crate::tls;
+
+/// The most idle connections kept to one backend.
+const IDLE_MAX: usize = 256;
+/// How long a plain connection is kept idle. Common servers hang up after 5 seconds (Node, uvicorn); hanging up
+/// first avoids the moment in which a request meets a closing connection. Reconnecting without TLS is cheap.
+const IDLE_WAIT_PLAIN: Duration = Duration::from_secs(4);
+/// How long a TLS connection is kept idle: below the 60 seconds of common proxies.
+const IDLE_WAIT_TLS: Duration = Duration::from_secs(50);
+
+/// Headers that a passed-through client header never sets: they belong to this hop, or are credentials.
+const OWN_HEADERS: [&str; 21] = [
+    "accept",
+    "authorization",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "last-event-id",
+    "origin",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-host",
+];
+
+/// What goes out in one HTTP request.
+#[derive(Clone, Debug)]
+pub(crate) struct Outbound {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// The client.
+#[derive(Debug)]
+pub(crate) struct HttpClient {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    headers: HeaderMap,
+}
+
+impl HttpClient {
+    /// A client for one backend, with nothing connected yet.
+    pub(crate) fn new(
+        policy: &HttpPolicy,
+        headers: &[(String, Secret)],
+        connect_wait: Duration,
+        user_agent: &str,
+    ) -> Result<Self, Failure> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(Duration::from_secs(60)));
+        tcp.set_connect_timeout(Some(connect_wait));
+        let secure = policy.url.scheme_str() == Some("https");
+        let tls = if secure { tls::config(policy.ca_bundle.as_deref())? } else { tls::none()? };
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(tcp);
+        let idle_wait = if secure { IDLE_WAIT_TLS } else { IDLE_WAIT_PLAIN };
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(idle_wait)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .http2_adaptive_window(true)
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .build(connector);
+        let mut own = HeaderMap::new();
+        put(&mut own, "user-agent", user_agent);
+        own.extend(own_headers(headers)?);
+        Ok(Self { client, headers: own })
+    }
+
+    /// Sends, following redirects that stay on the origin. Answers with the response's head and the address that
+    /// gave it; the body has not been read.
+    pub(crate) async fn send(&self, mut outbound: Outbound) -> Result<(Response<Incoming>, Uri), Failure> {
+        for (name, value) in &self.headers {
+            outbound.headers.insert(name.clone(), value.clone());
+        }
+        for _ in 0..=REDIRECTS_MAX {
+            let response = self.once(&outbound).await?;
+            if !follows(response.status(), &outbound.method) {
+                return Ok((response, outbound.uri));
+            }
+            let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+            let target = location.and_then(|location| redirect::target(&outbound.uri, location));
+            outbound.uri = target.ok_or_else(|| {
+                Failure::not_sent(Class::Redirect, "it redirects to another origin, which is not followed")
+            })?;
+        }
+        Err(Failure::not_sent(Class::Redirect, "too many redirects"))
+    }
+
+    async fn once(&self, outbound: &Outbound) -> Result<Response<Incoming>, Failure> {
+        let mut request = http::Request::new(Full::new(outbound.body.clone()));
+        *request.method_mut() = outbound.method.clone();
+        *request.uri_mut() = outbound.uri.clone();
+        *request.headers_mut() = outbound.headers.clone();
+        self.client.request(request).await.map_err(|error| {
+            if error.is_connect() {
+                Failure::not_sent(Class::Connect, chain(&error))
+            } else {
+                Failure::broken(Class::Exited, chain(&error))
+            }
+        })
+    }
+}
+
+/// 307 and 308 keep the method; the others turn a POST into a GET, which would lose the message.
+fn follows(status: StatusCode, method: &Method) -> bool {
+    match status {
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => true,
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => *method == Method::GET,
+        _ => false,
+    }
+}
+
+fn own_headers(headers: &[(String, Secret)]) -> Result<HeaderMap, Failure> {
+    let mut map = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        let name = HeaderName::try_from(name.as_str());
+        let value = HeaderValue::try_from(value.expose());
+        let (Ok(name), Ok(mut value)) = (name, value) else {
+            return Err(Failure::not_sent(Class::Settings, "a configured header cannot be sent"));
+        };
+        value.set_sensitive(true);
+        map.append(name, value);
+    }
+    Ok(map)
+}
+
+/// The client's headers that the operator chose to pass on, without those that belong to this hop.
+pub(crate) fn passthrough(headers: &[(String, String)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let name = name.to_ascii_lowercase();
+        if OWN_HEADERS.binary_search(&name.as_str()).is_ok() || name.starts_with("mcp-") {
+            continue;
+        }
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+/// Puts a header of the protocol, whose value is plain text by construction; one that is not is left out.
+pub(crate) fn put(headers: &mut HeaderMap, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+        headers.insert(name, value);
+    }
+}
+
+/// What a response carries, by its content type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carries {
+    /// Server-sent events.
+    Events,
+    /// One message, as far as the server says so or says nothing.
+    Message,
+}
+
+/// What the response carries.
+pub(crate) fn carries<B>(response: &Response<B>) -> Carries {
+    let kind = response.headers().get(CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case("text/event-stream") { Carries::Events } else { Carries::Message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_and_hop_headers_are_not_passed_on() {
+        assert!(OWN_HEADERS.is_sorted());
+        let headers = ["authorization", "Cookie", "host", "mcp-session-id", "x-tenant"]
+            .map(|name| (name.to_owned(), "v".to_owned()));
+        let passed = passthrough(&headers);
+        assert_eq!(passed.len(), 1);
+        assert_eq!(passed.get("x-tenant").unwrap(), "v");
+    }
+
+    #[test]
+    fn a_post_is_never_turned_into_a_get() {
+        assert!(follows(StatusCode::TEMPORARY_REDIRECT, &Method::POST));
+        assert!(!follows(StatusCode::FOUND, &Method::POST));
+        assert!(follows(StatusCode::FOUND, &Method::GET));
+        assert!(!follows(StatusCode::NOT_MODIFIED, &Method::GET));
+    }
+}

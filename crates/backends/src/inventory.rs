@@ -1,0 +1,169 @@
+//! Everything a backend offers: all pages of all lists, within bounds, whatever the backend does.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use vmcp_domain::{BackendId, Inventory, Json, OfferedTool};
+use vmcp_wire::client::{Offer, read_mirrored, read_page};
+use vmcp_wire::{code, method, offer};
+
+use crate::connection::{Connection, Mirrors};
+use crate::failure::{Class, Failure};
+use crate::flights::Purpose;
+use crate::link::Request;
+
+/// The most pages taken of one list.
+const PAGES_MAX: usize = 1000;
+/// The most items taken of one list.
+const ITEMS_MAX: usize = 100_000;
+
+/// One list of a backend.
+struct List {
+    method: &'static str,
+    member: &'static str,
+    offer: Offer,
+}
+
+const TOOLS: List = List { method: method::TOOLS_LIST, member: "tools", offer: Offer::Tools };
+const RESOURCES: List = List { method: method::RESOURCES_LIST, member: "resources", offer: Offer::Resources };
+const TEMPLATES: List =
+    List { method: method::TEMPLATES_LIST, member: "resourceTemplates", offer: Offer::Resources };
+const PROMPTS: List = List { method: method::PROMPTS_LIST, member: "prompts", offer: Offer::Prompts };
+
+/// Asks for everything. Each page may take `page_wait`.
+pub(crate) async fn take(connection: &Connection, page_wait: Duration) -> Result<Inventory, Failure> {
+    let (tools, resources, templates, prompts) = futures_util::try_join!(
+        Box::pin(take_tools(connection, page_wait)),
+        Box::pin(take_list(connection, &RESOURCES, offer::read_resource, page_wait)),
+        Box::pin(take_list(connection, &TEMPLATES, offer::read_template, page_wait)),
+        Box::pin(take_list(connection, &PROMPTS, offer::read_prompt, page_wait)),
+    )?;
+    Ok(Inventory {
+        tools,
+        resources,
+        templates,
+        prompts,
+        instructions: connection.introduction.instructions.clone(),
+        capabilities: connection.introduction.capabilities.clone(),
+    })
+}
+
+/// Asks for the tools, and takes note of which arguments are repeated as headers.
+pub(crate) async fn take_tools(
+    connection: &Connection,
+    page_wait: Duration,
+) -> Result<Vec<OfferedTool>, Failure> {
+    let mut tools = take_list(connection, &TOOLS, offer::read_tool, page_wait).await?;
+    if connection.mirrors_arguments {
+        let mut mirrors = Mirrors::new();
+        tools.retain(|tool| match read_mirrored(&tool.definition) {
+            Ok(mirrored) => {
+                if !mirrored.is_empty() {
+                    mirrors.insert(tool.name.clone(), mirrored);
+                }
+                true
+            }
+            Err(fault) => {
+                tracing::warn!(backend = %connection.backend, tool = %tool.name, %fault, "left out a tool");
+                false
+            }
+        });
+        connection.set_mirrors(mirrors);
+    }
+    Ok(tools)
+}
+
+async fn take_list<T>(
+    connection: &Connection,
+    list: &List,
+    read: fn(&Json) -> Option<T>,
+    page_wait: Duration,
+) -> Result<Vec<T>, Failure> {
+    if !connection.introduction.offers(list.offer) {
+        return Ok(Vec::new());
+    }
+    let mut taking = Taking::new(&connection.backend, list, read);
+    let mut cursor: Option<String> = None;
+    for _ in 0..PAGES_MAX {
+        let params = connection.dialect.list(cursor.as_deref());
+        let page = connection.exchange(Purpose::Upkeep, |_| Request::upkeep(list.method, params));
+        let late = || Failure::broken(Class::Timeout, "no page of a list in time");
+        let page = match timeout(page_wait, page).await.map_err(|_| late())? {
+            // A backend may declare resources and have no templates, say.
+            Err(Failure::Refused(error)) if error.code == code::METHOD_NOT_FOUND => return Ok(taking.items),
+            page => page?,
+        };
+        let (items, next) =
+            read_page(&page, list.member).map_err(|fault| Failure::broken(Class::Protocol, fault))?;
+        match taking.page(cursor.as_deref(), items, next) {
+            Some(next) => cursor = Some(next),
+            None => return Ok(taking.items),
+        }
+    }
+    tracing::warn!(
+        backend = %connection.backend, list = list.member, pages_max = PAGES_MAX,
+        "the list has more pages than are taken"
+    );
+    Ok(taking.items)
+}
+
+/// A list being put together.
+struct Taking<'a, T> {
+    backend: &'a BackendId,
+    list: &'a List,
+    read: fn(&Json) -> Option<T>,
+    items: Vec<T>,
+    position: usize,
+    first_page: Vec<Json>,
+    cursors: HashSet<String>,
+}
+
+impl<'a, T> Taking<'a, T> {
+    fn new(backend: &'a BackendId, list: &'a List, read: fn(&Json) -> Option<T>) -> Self {
+        Self {
+            backend,
+            list,
+            read,
+            items: Vec::new(),
+            position: 0,
+            first_page: Vec::new(),
+            cursors: HashSet::new(),
+        }
+    }
+
+    /// Takes the page that `cursor` led to. Answers with the cursor of the page to ask for next.
+    fn page(&mut self, cursor: Option<&str>, items: Vec<Json>, next: Option<String>) -> Option<String> {
+        // An empty cursor is a cursor like any other, but some servers mean the end by it and answer it with the
+        // first page.
+        if cursor == Some("") && items == self.first_page {
+            return None;
+        }
+        for item in &items {
+            if self.items.len() >= ITEMS_MAX {
+                self.warn("the list has more items than are taken");
+                return None;
+            }
+            match (self.read)(item) {
+                Some(item) => self.items.push(item),
+                None => self.warn("left out an item that cannot be read"),
+            }
+            self.position += 1;
+        }
+        if cursor.is_none() {
+            self.first_page = items;
+        }
+        let next = next?;
+        if self.cursors.insert(next.clone()) {
+            return Some(next);
+        }
+        if !next.is_empty() {
+            self.warn("the list leads back to a page already taken");
+        }
+        None
+    }
+
+    fn warn(&self, what: &str) {
+        tracing::warn!(backend = %self.backend, list = self.list.member, position = self.position, "{what}");
+    }
+}

@@ -1,0 +1,166 @@
+//! How long a call may take. The bound is on the backend: while the client is being asked something the clock
+//! stands still, because a person may be typing. The context's own deadline is never moved.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+use vmcp_domain::{AskError, BoxFuture, ClientCapabilities, ClientPort, Json, LogLevel, Members, Question};
+
+use crate::sync::Guarded;
+
+/// The longest a client may think about one question.
+const QUESTION_WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// The clock of one call.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    hard: Option<Instant>,
+    clock: Guarded<Clock>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct Clock {
+    due: Instant,
+    asking: usize,
+    stopped: Instant,
+}
+
+impl Patience {
+    /// Runs from now for `allowed`, never beyond `deadline`.
+    pub(crate) fn new(allowed: Duration, deadline: Option<std::time::Instant>) -> Arc<Self> {
+        let now = Instant::now();
+        Arc::new(Self {
+            hard: deadline.map(Instant::from_std),
+            clock: Guarded::new(Clock { due: now + allowed, asking: 0, stopped: now }),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Waits until there is no more time.
+    pub(crate) async fn spent(&self) {
+        loop {
+            let changed = self.changed.notified();
+            let due = {
+                let clock = self.clock.lock();
+                if clock.asking > 0 { None } else { Some(clock.due) }
+            };
+            match earlier(due, self.hard) {
+                None => changed.await,
+                Some(due) => tokio::select! {
+                    () = sleep_until(due) => return,
+                    () = changed => {}
+                },
+            }
+        }
+    }
+
+    fn stop(self: &Arc<Self>) -> Asking {
+        let mut clock = self.clock.lock();
+        if clock.asking == 0 {
+            clock.stopped = Instant::now();
+        }
+        clock.asking += 1;
+        drop(clock);
+        self.changed.notify_waiters();
+        Asking(Arc::clone(self))
+    }
+}
+
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// While it lives the clock stands still.
+struct Asking(Arc<Patience>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut clock = self.0.clock.lock();
+        clock.asking -= 1;
+        if clock.asking == 0 {
+            let paused = clock.stopped.elapsed();
+            clock.due += paused;
+        }
+        drop(clock);
+        self.0.changed.notify_waiters();
+    }
+}
+
+/// The client of one call, with the call's clock held while it is asked.
+#[derive(Debug)]
+pub(crate) struct TimedPort {
+    inner: Arc<dyn ClientPort>,
+    patience: Arc<Patience>,
+}
+
+impl TimedPort {
+    pub(crate) fn new(inner: Arc<dyn ClientPort>, patience: Arc<Patience>) -> Arc<Self> {
+        Arc::new(Self { inner, patience })
+    }
+}
+
+impl ClientPort for TimedPort {
+    fn wants_progress(&self) -> bool {
+        self.inner.wants_progress()
+    }
+
+    fn progress(&self, params: Members) {
+        self.inner.progress(params);
+    }
+
+    fn log_level(&self) -> Option<LogLevel> {
+        self.inner.log_level()
+    }
+
+    fn log(&self, level: LogLevel, params: Members) {
+        self.inner.log(level, params);
+    }
+
+    fn capabilities(&self) -> &ClientCapabilities {
+        self.inner.capabilities()
+    }
+
+    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
+        Box::pin(async move {
+            let _asking = self.patience.stop();
+            timeout(QUESTION_WAIT_MAX, self.inner.ask(question)).await.unwrap_or(Err(AskError::Unreachable))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_stands_still_while_the_client_is_asked() {
+        let start = Instant::now();
+        let patience = Patience::new(Duration::from_secs(10), None);
+        let asking = patience.stop();
+        let waiting = tokio::spawn({
+            let patience = Arc::clone(&patience);
+            async move { patience.spent().await }
+        });
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!waiting.is_finished());
+        drop(asking);
+        waiting.await.unwrap();
+        assert_eq!(start.elapsed().as_secs(), 70);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_is_never_moved() {
+        let start = Instant::now();
+        let deadline = std::time::Instant::now() + Duration::from_secs(3);
+        let patience = Patience::new(Duration::from_secs(10), Some(deadline));
+        let _asking = patience.stop();
+        patience.spent().await;
+        assert!(start.elapsed() <= Duration::from_secs(4));
+    }
+}

@@ -1,0 +1,220 @@
+//! A backend as the seam knows it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::timeout;
+use vmcp_domain::{
+    Answer, Backend, BackendId, BackendListener, BackendPromptName, BackendState, BackendStatus,
+    BackendToolName, CallContext, Continuation, Error, Inventory, Json, Members, Reply, ResourceUri,
+};
+use vmcp_wire::method;
+
+use crate::calls::{Asked, perform};
+use crate::connection::Connection;
+use crate::failure::{Class, Failure};
+use crate::flights::Purpose;
+use crate::inventory;
+use crate::link::Request;
+use crate::standing::Listening;
+use crate::supervisor::{Phase, Shared, ready};
+
+/// The most resources subscribed to at one backend.
+const SUBSCRIPTIONS_MAX: usize = 10_000;
+/// How much longer than one request a whole inventory may take.
+const INVENTORY_SHARE: u32 = 10;
+
+/// The backend.
+pub(crate) struct Remote {
+    shared: Arc<Shared>,
+}
+
+impl Remote {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    fn call_wait(&self) -> Duration {
+        self.shared.policy.timeouts.call
+    }
+
+    async fn take_inventory(&self) -> Result<Inventory, Failure> {
+        let connection = ready(&self.shared).await?;
+        match inventory::take(&connection, self.call_wait()).await {
+            Err(Failure::Stale(..)) => {
+                let connection = ready(&self.shared).await?;
+                inventory::take(&connection, self.call_wait()).await
+            }
+            taken => taken,
+        }
+    }
+
+    /// Adds to what is wanted. False when that would be too much.
+    fn want(&self, uri: &ResourceUri) -> bool {
+        let mut room = true;
+        self.shared.wanted.send_if_modified(|wanted| {
+            room = wanted.contains(uri) || wanted.len() < SUBSCRIPTIONS_MAX;
+            if !room || wanted.contains(uri) {
+                return false;
+            }
+            Arc::<BTreeSet<_>>::make_mut(wanted).insert(uri.clone());
+            true
+        });
+        room
+    }
+
+    fn forgo(&self, uri: &ResourceUri) {
+        self.shared.wanted.send_if_modified(|wanted| {
+            wanted.contains(uri) && Arc::<BTreeSet<_>>::make_mut(wanted).remove(uri)
+        });
+    }
+
+    async fn change_subscription(&self, name: &'static str, uri: &ResourceUri) -> Result<(), Failure> {
+        let connection = ready(&self.shared).await?;
+        if connection.has_session() {
+            let request = Request::upkeep(name, connection.dialect.subscription(uri));
+            connection.exchange(Purpose::Upkeep, |_| request).await.map(drop)
+        } else {
+            self.await_listening(&connection, uri, name == method::RESOURCES_SUBSCRIBE).await
+        }
+    }
+
+    /// In 2026-07-28 the open stream is replaced by one that covers what is wanted now.
+    async fn await_listening(
+        &self,
+        connection: &Connection,
+        uri: &ResourceUri,
+        wanted: bool,
+    ) -> Result<(), Failure> {
+        let mut listening = connection.listening.subscribe();
+        let settled = listening.wait_for(|listening| match listening {
+            Listening::Opening => false,
+            Listening::Open(covered) => covered.contains(uri) == wanted,
+            Listening::Refused => true,
+        });
+        match settled.await.as_deref() {
+            Ok(Listening::Refused) if wanted => {
+                Err(Failure::broken(Class::Protocol, "the backend does not tell of changed resources"))
+            }
+            Ok(_) => Ok(()),
+            Err(_) => Err(Failure::broken(Class::Exited, "the connection ended")),
+        }
+    }
+
+    async fn subscription(&self, name: &'static str, uri: &ResourceUri) -> Result<(), Error> {
+        let changed = timeout(self.call_wait(), self.change_subscription(name, uri)).await;
+        let changed = changed.map_err(|_| Error::DeadlineExceeded)?;
+        changed.map_err(|failure| failure.into_error(self.id()))
+    }
+}
+
+impl Backend for Remote {
+    fn id(&self) -> &BackendId {
+        &self.shared.policy.id
+    }
+
+    fn status(&self) -> BackendStatus {
+        let (state, protocol) = match &*self.shared.phase.borrow() {
+            Phase::Connecting => (BackendState::Connecting, None),
+            Phase::Ready(connection) => (BackendState::Ready, Some(connection.dialect.version)),
+            Phase::Unavailable(_) => (BackendState::Unavailable, None),
+            Phase::Stopped => (BackendState::Stopped, None),
+        };
+        let record = self.shared.record.lock();
+        BackendStatus {
+            state,
+            transport: self.shared.policy.transport.as_str(),
+            protocol,
+            last_error: record.last_error.map(Class::as_str),
+            reconnect_count: record.connect_count.saturating_sub(1),
+        }
+    }
+
+    fn listen(&self, listener: Weak<dyn BackendListener>) {
+        self.shared.ears.listen(listener);
+    }
+
+    fn inventory(&self) -> Answer<'_, Inventory> {
+        Box::pin(async move {
+            let taken = timeout(self.call_wait() * INVENTORY_SHARE, self.take_inventory()).await;
+            let taken = taken.map_err(|_| Error::DeadlineExceeded)?;
+            taken.map_err(|failure| failure.into_error(self.id()))
+        })
+    }
+
+    fn call_tool<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        name: BackendToolName,
+        arguments: Option<Json>,
+        continuation: Continuation,
+        rest: Members,
+    ) -> Answer<'a, Reply> {
+        let asked = Asked::Tool(name, arguments, rest);
+        Box::pin(perform(&self.shared, ctx, asked, continuation))
+    }
+
+    fn read_resource<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        uri: ResourceUri,
+        continuation: Continuation,
+        rest: Members,
+    ) -> Answer<'a, Reply> {
+        let asked = Asked::Resource(uri, rest);
+        Box::pin(perform(&self.shared, ctx, asked, continuation))
+    }
+
+    fn get_prompt<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        name: BackendPromptName,
+        arguments: Option<Json>,
+        continuation: Continuation,
+        rest: Members,
+    ) -> Answer<'a, Reply> {
+        let asked = Asked::Prompt(name, arguments, rest);
+        Box::pin(perform(&self.shared, ctx, asked, continuation))
+    }
+
+    fn complete_prompt<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        name: BackendPromptName,
+        rest: Members,
+    ) -> Answer<'a, Reply> {
+        let asked = Asked::PromptArgument(name, rest);
+        Box::pin(perform(&self.shared, ctx, asked, Continuation::default()))
+    }
+
+    fn complete_template<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        template: ResourceUri,
+        rest: Members,
+    ) -> Answer<'a, Reply> {
+        let asked = Asked::TemplateVariable(template, rest);
+        Box::pin(perform(&self.shared, ctx, asked, Continuation::default()))
+    }
+
+    fn subscribe(&self, uri: ResourceUri) -> Answer<'_, ()> {
+        Box::pin(async move {
+            if !self.want(&uri) {
+                return Err(Error::Overloaded);
+            }
+            let subscribed = self.subscription(method::RESOURCES_SUBSCRIBE, &uri).await;
+            if subscribed.is_err() {
+                self.forgo(&uri);
+            }
+            subscribed
+        })
+    }
+
+    fn unsubscribe(&self, uri: ResourceUri) -> Answer<'_, ()> {
+        Box::pin(async move {
+            self.forgo(&uri);
+            self.subscription(method::RESOURCES_UNSUBSCRIBE, &uri).await
+        })
+    }
+}

@@ -1,0 +1,349 @@
+//! The link over streamable HTTP: every request is its own exchange, answered with one message or with a stream of
+//! events that ends in the answer. Sources: 2026-07-28, Streamable HTTP; 2025-11-25, Transports.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::header::HeaderValue;
+use http::{Response, StatusCode, Uri};
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
+use vmcp_domain::{BoxFuture, Json, Members, ProtocolVersion};
+use vmcp_wire::client::{BackendNotice, Dialect, read_notice};
+use vmcp_wire::jsonrpc::{self, Id, Message};
+use vmcp_wire::{header, method, sse};
+
+use crate::body::{self, Events, event_message};
+use crate::endpoint::{ASIDE_WAIT, Endpoint};
+use crate::failure::{Class, Failure};
+use crate::flights::{Flights, Ticket};
+use crate::http::{Carries, HttpClient, carries, put};
+use crate::life::Lifeline;
+use crate::link::{Link, Request};
+use crate::policy::RESPONSE_BYTES_MAX;
+use crate::question::{self, QUESTIONS_MAX};
+use crate::refusal;
+
+/// The most messages on their way that nobody waits for (cancellations, ends of streams).
+const ASIDES_MAX: usize = 256;
+/// How long the end of a stream is waited for after its answer, so that its connection can serve again.
+const DRAIN_WAIT: Duration = Duration::from_secs(1);
+/// How often a broken stream is taken up again, and after which wait.
+const RESUMES_MAX: usize = 3;
+const RESUME_WAIT: Duration = Duration::from_secs(1);
+
+/// What all links to one backend share.
+#[derive(Clone)]
+pub(crate) struct Base {
+    pub(crate) http: Arc<HttpClient>,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// The link.
+pub(crate) struct Streamable {
+    endpoint: Arc<Endpoint>,
+    version: Option<ProtocolVersion>,
+    session: Option<HeaderValue>,
+    flights: Arc<Flights>,
+    life: Lifeline,
+    asides: Asides,
+}
+
+impl Streamable {
+    /// A link spoken in `version`, once that is known, within `session`, if there is one.
+    pub(crate) fn new(
+        base: &Base,
+        uri: Uri,
+        version: Option<ProtocolVersion>,
+        session: Option<HeaderValue>,
+    ) -> Self {
+        Self {
+            endpoint: Arc::new(Endpoint::new(&base.http, uri, version, session.as_ref())),
+            version,
+            session,
+            flights: Arc::clone(&base.flights),
+            life: Lifeline::default(),
+            asides: Asides {
+                tasks: base.tasks.clone(),
+                runtime: Handle::current(),
+                permits: Arc::new(Semaphore::new(ASIDES_MAX)),
+            },
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// True when the link belongs to a session that can be forgotten.
+    pub(crate) fn in_session(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// True while it is the revision with neither handshake nor session.
+    pub(crate) fn is_stateless(&self) -> bool {
+        self.version.is_some_and(|version| !version.has_sessions())
+    }
+
+    /// Sends a notification.
+    pub(crate) async fn notify(&self, name: &str) -> Result<StatusCode, Failure> {
+        self.endpoint.post_aside(jsonrpc::notification(name, &Members::new())).await
+    }
+
+    /// Posts a request and waits for the head of the response, whatever its status.
+    pub(crate) async fn open(&self, id: u64, request: Request) -> Result<(Response<Incoming>, Uri), Failure> {
+        let mut headers = request.headers;
+        if self.is_stateless() {
+            put(&mut headers, header::METHOD, request.method);
+            if let Some(name) = &request.name {
+                put(&mut headers, header::NAME, &header::encode(name));
+            }
+        }
+        let message = Bytes::from(jsonrpc::request(&Id::number(id), request.method, &request.params));
+        let first = self.endpoint.post(message.clone(), headers.clone()).await;
+        match first {
+            // A kept connection may close in the very moment it is used. Asking again is safe where asking twice is.
+            Err(Failure::Broken(Class::Exited, _)) if request.repeatable => {
+                self.endpoint.post(message, headers).await
+            }
+            first => first,
+        }
+    }
+
+    /// Reads the outcome from a response of success.
+    pub(crate) async fn read(
+        &self,
+        id: u64,
+        response: Response<Incoming>,
+        endless: bool,
+    ) -> Result<Json, Failure> {
+        match carries(&response) {
+            Carries::Events => self.follow(id, Events::new(response.into_body(), endless), endless).await,
+            Carries::Message => match body::message(response.into_body(), RESPONSE_BYTES_MAX).await? {
+                Message::Response { id: found, outcome } if answers(found.as_ref(), id, outcome.is_err()) => {
+                    outcome.map_err(Failure::Refused)
+                }
+                Message::Response { .. } | Message::Request { .. } | Message::Notification { .. } => {
+                    Err(Failure::broken(Class::Protocol, "the answer belongs to another request"))
+                }
+            },
+        }
+    }
+
+    async fn ask(&self, ticket: &Ticket, request: Request) -> Result<Json, Failure> {
+        let id = ticket.id();
+        let endless = request.endless;
+        // In 2026-07-28 closing the response is the cancellation, and dropping it closes it.
+        let cancels = !self.is_stateless() && request.method != method::INITIALIZE;
+        let mut cancel = CancelOnDrop { link: self, id: Some(id).filter(|_| cancels) };
+        let outcome = async {
+            let (response, _) = self.open(id, request).await?;
+            if response.status().is_success() {
+                self.read(id, response, endless).await
+            } else {
+                Err(refusal::read(self, id, response).await)
+            }
+        }
+        .await;
+        cancel.id = None;
+        outcome
+    }
+
+    /// Follows the stream of one request to its answer.
+    async fn follow(&self, id: u64, mut events: Events, endless: bool) -> Result<Json, Failure> {
+        let mut replies = FuturesUnordered::new();
+        let mut resumes = 0;
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                Some(()) = replies.next(), if !replies.is_empty() => continue,
+            };
+            match event {
+                Ok(Some(event)) => match self.understand(id, event)? {
+                    Step::Done(outcome) => {
+                        self.asides.drain(events.into_body());
+                        return outcome;
+                    }
+                    Step::Reply(asked) if replies.len() < QUESTIONS_MAX => {
+                        replies.push(self.reply(id, asked));
+                    }
+                    Step::Reply(asked) => self.asides.post(&self.endpoint, question::too_many(&asked.id)),
+                    Step::On => {}
+                },
+                Ok(None) | Err(Failure::Broken(Class::Exited, _))
+                    if !endless
+                        && !self.is_stateless()
+                        && resumes < RESUMES_MAX
+                        && events.last_id.is_some() =>
+                {
+                    resumes += 1;
+                    sleep(RESUME_WAIT).await;
+                    events = self.resume(events.last_id.take()).await?;
+                }
+                Ok(None) => return Err(Failure::broken(Class::Exited, "the stream ended before the answer")),
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    fn understand(&self, id: u64, event: sse::Event) -> Result<Step, Failure> {
+        let Some(message) = event_message(event).transpose()? else {
+            return Ok(Step::On);
+        };
+        Ok(match message {
+            Message::Response { id: found, outcome } => {
+                if answers(found.as_ref(), id, outcome.is_err()) {
+                    Step::Done(outcome.map_err(Failure::Refused))
+                } else {
+                    tracing::debug!("dropped an answer that belongs to another request");
+                    Step::On
+                }
+            }
+            Message::Notification { method, params } => {
+                let notice = read_notice(&method, params.as_ref());
+                if matches!(notice, BackendNotice::ListeningEnded(ended) if ended == id)
+                    && self.is_stateless()
+                {
+                    return Err(Failure::broken(Class::Exited, "the backend ended the stream"));
+                }
+                self.flights.hear(notice, Some(id));
+                Step::On
+            }
+            // 2026-07-28 allows no requests of the server, and no answers of the client.
+            Message::Request { .. } if self.is_stateless() => Step::On,
+            Message::Request { id, method, params } => {
+                Step::Reply(Asked { id, name: method.to_string(), params })
+            }
+        })
+    }
+
+    fn reply(&self, own: u64, asked: Asked) -> BoxFuture<'_, ()> {
+        let client = self.flights.asked(Some(own));
+        Box::pin(async move {
+            let reply = question::reply(asked.id, &asked.name, asked.params, client).await;
+            if let Err(failure) = self.endpoint.post_aside(reply).await {
+                tracing::debug!(%failure, "an answer to the backend's question was not taken");
+            }
+        })
+    }
+
+    async fn resume(&self, last_id: Option<String>) -> Result<Events, Failure> {
+        let (response, _) = self.endpoint.get(last_id.as_deref()).await?;
+        if response.status().is_success() && carries(&response) == Carries::Events {
+            let mut events = Events::new(response.into_body(), false);
+            events.last_id = last_id;
+            Ok(events)
+        } else {
+            Err(Failure::broken(Class::Exited, "the stream broke off before the answer"))
+        }
+    }
+}
+
+/// True when a response answers request `id`. A server that could not read the identifier sends none with its error.
+fn answers(found: Option<&Id>, id: u64, is_error: bool) -> bool {
+    match found {
+        Some(found) => found.as_number() == Some(id),
+        None => is_error,
+    }
+}
+
+/// What an event means for the request on whose stream it came.
+enum Step {
+    Done(Result<Json, Failure>),
+    Reply(Asked),
+    On,
+}
+
+/// A request of the backend.
+struct Asked {
+    id: Id,
+    name: String,
+    params: Option<Json>,
+}
+
+/// Work that nobody waits for, bounded in number and time.
+struct Asides {
+    tasks: TaskTracker,
+    runtime: Handle,
+    permits: Arc<Semaphore>,
+}
+
+impl Asides {
+    fn post(&self, endpoint: &Arc<Endpoint>, message: Vec<u8>) {
+        let endpoint = Arc::clone(endpoint);
+        self.spawn(async move {
+            if let Err(failure) = endpoint.post_aside(message).await {
+                tracing::debug!(%failure, "a message was not taken");
+            }
+        });
+    }
+
+    /// Reads the end of a stream, so that its connection is not closed with it.
+    fn drain(&self, mut rest: Incoming) {
+        if rest.is_end_stream() || matches!(rest.frame().now_or_never(), Some(None | Some(Err(_)))) {
+            return;
+        }
+        self.spawn(async move {
+            let _ = timeout(DRAIN_WAIT, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
+        });
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            let work = async move {
+                let _permit = permit;
+                work.await;
+            };
+            self.tasks.spawn_on(work, &self.runtime);
+        }
+    }
+}
+
+/// Takes a request back when its future is dropped before the answer: in the session era closing the response says
+/// nothing (2025-11-25, Transports, "Sending Messages to the Server").
+struct CancelOnDrop<'a> {
+    link: &'a Streamable,
+    id: Option<u64>,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            let params = Dialect::cancelled(&Id::number(id), "no longer wanted");
+            let message = jsonrpc::notification(method::CANCELLED, &params);
+            self.link.asides.post(&self.link.endpoint, message);
+        }
+    }
+}
+
+impl Link for Streamable {
+    fn flights(&self) -> &Arc<Flights> {
+        &self.flights
+    }
+
+    fn life(&self) -> &Lifeline {
+        &self.life
+    }
+
+    fn exchange<'a>(&'a self, ticket: &'a Ticket, request: Request) -> BoxFuture<'a, Result<Json, Failure>> {
+        Box::pin(self.ask(ticket, request))
+    }
+
+    fn close(&self, grace: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if self.in_session() {
+                // The server may refuse to end sessions (405); it will forget ours in time.
+                let _ = timeout(grace.min(ASIDE_WAIT), self.endpoint.delete()).await;
+            }
+        })
+    }
+}

@@ -1,0 +1,253 @@
+//! Changes of the offer on their way to clients. Nothing queues here: list changes are counted, changed resources are
+//! marked once, so a storm of changes costs a client at most one notification per thing it has not been told yet.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use tokio::sync::{Notify, watch};
+use vmcp_domain::{Change, ChangeListener, ResourceUri};
+
+use crate::session::Session;
+
+/// How many resources all clients together may watch.
+const WATCHED_MAX: usize = 100_000;
+/// How many resources one client may watch.
+pub(crate) const WATCHED_PER_CLIENT_MAX: usize = 256;
+/// The longest URI that can be watched, in bytes.
+const WATCHED_URI_BYTES_MAX: usize = 4096;
+
+/// How often each list has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ListCounts {
+    tools: u64,
+    resources: u64,
+    prompts: u64,
+}
+
+/// Which list changes somebody wants to hear of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) tools: bool,
+    pub(crate) resources: bool,
+    pub(crate) prompts: bool,
+}
+
+impl Wanted {
+    pub(crate) const ALL: Self = Self { tools: true, resources: true, prompts: true };
+}
+
+impl ListCounts {
+    /// The changes between `self` and `now`, of those `wanted`; `self` catches up.
+    pub(crate) fn catch_up(&mut self, now: Self, wanted: Wanted) -> Vec<Change> {
+        let before = std::mem::replace(self, now);
+        let changed = [
+            (wanted.tools && before.tools != now.tools, Change::Tools),
+            (wanted.resources && before.resources != now.resources, Change::Resources),
+            (wanted.prompts && before.prompts != now.prompts, Change::Prompts),
+        ];
+        changed.into_iter().filter_map(|(changed, change)| changed.then_some(change)).collect()
+    }
+}
+
+/// Hears of every change and knows who wants to be told.
+#[derive(Debug)]
+pub(crate) struct Changes {
+    lists: watch::Sender<ListCounts>,
+    watched: Mutex<Watched>,
+}
+
+#[derive(Debug, Default)]
+struct Watched {
+    by_uri: HashMap<ResourceUri, Vec<Weak<Inbox>>>,
+    count: usize,
+}
+
+impl Changes {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { lists: watch::Sender::new(ListCounts::default()), watched: Mutex::default() })
+    }
+
+    /// How often each list has changed up to now.
+    pub(crate) fn counts(&self) -> ListCounts {
+        *self.lists.borrow()
+    }
+
+    fn watched(&self) -> MutexGuard<'_, Watched> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ChangeListener for Changes {
+    fn changed(&self, change: &Change) {
+        let uri = match change {
+            Change::Tools => return self.lists.send_modify(|counts| counts.tools += 1),
+            Change::Resources => return self.lists.send_modify(|counts| counts.resources += 1),
+            Change::Prompts => return self.lists.send_modify(|counts| counts.prompts += 1),
+            Change::Resource(uri) => uri,
+        };
+        let watchers: Vec<Arc<Inbox>> = match self.watched().by_uri.get(uri) {
+            Some(watchers) => watchers.iter().filter_map(Weak::upgrade).collect(),
+            None => return,
+        };
+        for inbox in watchers {
+            inbox.mark(uri);
+        }
+    }
+}
+
+/// The resources one client watches, and which of them have changed since it was last told.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    changes: Arc<Changes>,
+    this: Weak<Self>,
+    uris: Mutex<Uris>,
+    news: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Uris {
+    watched: BTreeSet<ResourceUri>,
+    changed: BTreeSet<ResourceUri>,
+}
+
+impl Inbox {
+    pub(crate) fn new(changes: &Arc<Changes>) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            changes: Arc::clone(changes),
+            this: this.clone(),
+            uris: Mutex::default(),
+            news: Notify::new(),
+        })
+    }
+
+    fn uris(&self) -> MutexGuard<'_, Uris> {
+        self.uris.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches a resource. False when there is no room for another.
+    pub(crate) fn watch(&self, uri: ResourceUri) -> bool {
+        if uri.as_str().len() > WATCHED_URI_BYTES_MAX {
+            return false;
+        }
+        {
+            let mut uris = self.uris();
+            if uris.watched.contains(&uri) {
+                return true;
+            }
+            if uris.watched.len() >= WATCHED_PER_CLIENT_MAX {
+                return false;
+            }
+            uris.watched.insert(uri.clone());
+        }
+        let mut watched = self.changes.watched();
+        if watched.count >= WATCHED_MAX {
+            drop(watched);
+            self.uris().watched.remove(&uri);
+            return false;
+        }
+        watched.count += 1;
+        watched.by_uri.entry(uri).or_default().push(self.this.clone());
+        true
+    }
+
+    /// Stops watching a resource.
+    pub(crate) fn unwatch(&self, uri: &ResourceUri) {
+        let was_watched = {
+            let mut uris = self.uris();
+            uris.changed.remove(uri);
+            uris.watched.remove(uri)
+        };
+        if was_watched {
+            self.forget(std::iter::once(uri));
+        }
+    }
+
+    fn forget<'a>(&self, uris: impl Iterator<Item = &'a ResourceUri>) {
+        let mut watched = self.changes.watched();
+        for uri in uris {
+            let Some(watchers) = watched.by_uri.get_mut(uri) else {
+                continue;
+            };
+            watchers.retain(|watcher| !Weak::ptr_eq(watcher, &self.this));
+            if watchers.is_empty() {
+                watched.by_uri.remove(uri);
+            }
+            watched.count -= 1;
+        }
+    }
+
+    fn mark(&self, uri: &ResourceUri) {
+        let mut uris = self.uris();
+        if uris.watched.contains(uri) {
+            uris.changed.insert(uri.clone());
+            drop(uris);
+            self.news.notify_one();
+        }
+    }
+
+    fn take(&self) -> BTreeSet<ResourceUri> {
+        std::mem::take(&mut self.uris().changed)
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        let watched = std::mem::take(&mut self.uris().watched);
+        self.forget(watched.iter());
+    }
+}
+
+/// Who remembers what a client has been told of the lists.
+enum Told {
+    /// The stream itself.
+    Stream(ListCounts, Wanted),
+    /// The session, which may have several streams.
+    Session(Arc<Session>),
+}
+
+/// The changes one stream is to tell of.
+pub(crate) struct Feed {
+    lists: watch::Receiver<ListCounts>,
+    inbox: Arc<Inbox>,
+    told: Told,
+}
+
+impl Feed {
+    /// The changes from now on that one stream wants.
+    pub(crate) fn of_stream(changes: &Arc<Changes>, inbox: Arc<Inbox>, wanted: Wanted) -> Self {
+        let lists = changes.lists.subscribe();
+        let told = Told::Stream(*lists.borrow(), wanted);
+        Self { lists, inbox, told }
+    }
+
+    /// The changes a session has not been told of.
+    pub(crate) fn of_session(changes: &Arc<Changes>, session: &Arc<Session>) -> Self {
+        let mut lists = changes.lists.subscribe();
+        lists.mark_changed();
+        Self { lists, inbox: session.inbox(changes), told: Told::Session(Arc::clone(session)) }
+    }
+
+    /// What there is to tell now.
+    pub(crate) fn take(&mut self) -> Vec<Change> {
+        let now = *self.lists.borrow_and_update();
+        let mut changes = match &mut self.told {
+            Told::Stream(told, wanted) => told.catch_up(now, *wanted),
+            Told::Session(session) => session.catch_up(now),
+        };
+        changes.extend(self.inbox.take().into_iter().map(Change::Resource));
+        changes
+    }
+
+    /// Waits until there may be something to tell.
+    pub(crate) async fn changed(&mut self) {
+        tokio::select! {
+            () = self.inbox.news.notified() => {}
+            changed = self.lists.changed() => if changed.is_err() {
+                std::future::pending::<()>().await;
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! From a request to its answer, the same for every edge and revision: the stack is asked, and what it says is written.
+//! How the answer travels, and what belongs to one transport only, is left to the edges.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use vmcp_domain::{CallContext, CallTool, Error, Prompt, Reply, Resource, ResourceTemplate, Tool};
+use vmcp_wire::fault::{self, Body, Verb};
+use vmcp_wire::jsonrpc::Id;
+use vmcp_wire::offer;
+use vmcp_wire::server::{
+    ClientRequest, ListKind, Refusal, RequestFault, ResultKind, open_message, write_message,
+};
+
+use crate::edge::Edge;
+use crate::pages::Form;
+use crate::reply::{Answer, Message};
+use crate::session::Session;
+
+/// One request, ready to be worked on.
+pub(crate) struct Task {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) ctx: CallContext,
+    /// The session it belongs to, where there is one.
+    pub(crate) session: Option<Arc<Session>>,
+    pub(crate) id: Id,
+    pub(crate) request: ClientRequest,
+    /// Headers that may repeat arguments (2026-07-28 over HTTP).
+    pub(crate) params: Option<http::HeaderMap>,
+}
+
+/// Works on a request to its end. A panic on the way ends this request only.
+pub(crate) async fn answer(task: Task) -> Answer {
+    let (id, method) = (task.id.clone(), name(&task.request));
+    match AssertUnwindSafe(work(task)).catch_unwind().await {
+        Ok(answer) => answer,
+        Err(_) => {
+            tracing::error!(method, "a request panicked");
+            Answer::refusal(&Refusal::Internal, Some(&id))
+        }
+    }
+}
+
+async fn work(task: Task) -> Answer {
+    let Task { edge, ctx, session, id, request, params } = task;
+    let method = name(&request);
+    let answers = Answers { edge: &edge, ctx: &ctx, id: &id };
+    match request {
+        ClientRequest::Ping => answers.empty(),
+        ClientRequest::Discover => answers.discover(),
+        ClientRequest::ListTools(cursor) => {
+            let list = edge.gateway.list_tools(&ctx).await;
+            answers.page(list, &TOOLS, cursor)
+        }
+        ClientRequest::ListResources(cursor) => {
+            let list = edge.gateway.list_resources(&ctx).await;
+            answers.page(list, &RESOURCES, cursor)
+        }
+        ClientRequest::ListResourceTemplates(cursor) => {
+            let list = edge.gateway.list_resource_templates(&ctx).await;
+            answers.page(list, &TEMPLATES, cursor)
+        }
+        ClientRequest::ListPrompts(cursor) => {
+            let list = edge.gateway.list_prompts(&ctx).await;
+            answers.page(list, &PROMPTS, cursor)
+        }
+        ClientRequest::CallTool(call) => answers.call_tool(call, params).await,
+        ClientRequest::ReadResource(read) => {
+            let reply = edge.gateway.read_resource(&ctx, read).await;
+            answers.reply(reply, ResultKind::Cacheable, Verb::Other)
+        }
+        ClientRequest::GetPrompt(get) => {
+            let reply = edge.gateway.get_prompt(&ctx, get).await;
+            answers.reply(reply, ResultKind::Plain, Verb::Other)
+        }
+        ClientRequest::Complete(complete) => {
+            let reply = edge.gateway.complete(&ctx, complete).await;
+            answers.reply(reply, ResultKind::Plain, Verb::Other)
+        }
+        ClientRequest::SetLogLevel(level) => answers.in_session(session, method, |session| {
+            session.set_log_level(level);
+            true
+        }),
+        ClientRequest::Subscribe(uri) => {
+            answers.in_session(session, method, |session| session.inbox(&edge.changes).watch(uri))
+        }
+        ClientRequest::Unsubscribe(uri) => answers.in_session(session, method, |session| {
+            session.inbox(&edge.changes).unwatch(&uri);
+            true
+        }),
+        ClientRequest::Initialize(_) | ClientRequest::Listen(_) => answers.unknown(method),
+    }
+}
+
+const TOOLS: Form<Tool> = Form { kind: ListKind::Tools, key: |tool| tool.name.as_str(), write: offer::tool };
+const RESOURCES: Form<Resource> =
+    Form { kind: ListKind::Resources, key: |resource| resource.uri.as_str(), write: offer::resource };
+const TEMPLATES: Form<ResourceTemplate> =
+    Form { kind: ListKind::Templates, key: |template| template.template.as_str(), write: offer::template };
+const PROMPTS: Form<Prompt> =
+    Form { kind: ListKind::Prompts, key: |prompt| prompt.name.as_str(), write: offer::prompt };
+
+/// Writes the answers of one request.
+struct Answers<'a> {
+    edge: &'a Edge,
+    ctx: &'a CallContext,
+    id: &'a Id,
+}
+
+impl Answers<'_> {
+    fn empty(&self) -> Answer {
+        let write = |out: &mut Vec<u8>| self.edge.face.write_empty(out, self.ctx.protocol);
+        Answer::result(Message::whole(write_message(self.id, 128, write)))
+    }
+
+    fn discover(&self) -> Answer {
+        let overview = self.edge.directory.overview();
+        let write = |out: &mut Vec<u8>| self.edge.face.write_discover(out, &overview);
+        Answer::result(Message::whole(write_message(self.id, 1024, write)))
+    }
+
+    fn page<T: Send + Sync + 'static>(
+        &self,
+        list: Result<Arc<Vec<T>>, Error>,
+        form: &Form<T>,
+        cursor: Option<String>,
+    ) -> Answer {
+        let cut = (cursor, self.edge.policy.limits.page_items_max);
+        let page =
+            list.and_then(|list| self.edge.pages.page(&self.edge.face, &list, form, self.ctx.protocol, cut));
+        match page {
+            Ok(page) => Answer::result(Message::around(open_message(self.id), page, b"}")),
+            Err(error) => self.error(&error, Verb::Other),
+        }
+    }
+
+    async fn call_tool(&self, call: CallTool, params: Option<http::HeaderMap>) -> Answer {
+        if let Some(headers) = params
+            && let Ok(tools) = self.edge.gateway.list_tools(self.ctx).await
+            && let Err(error) = self.edge.params.check(&tools, &call, &headers)
+        {
+            return Answer::error(400, Some(self.id), &error);
+        }
+        let reply = self.edge.gateway.call_tool(self.ctx, call).await;
+        self.reply(reply, ResultKind::Plain, Verb::CallTool)
+    }
+
+    fn reply(&self, reply: Result<Reply, Error>, kind: ResultKind, verb: Verb) -> Answer {
+        match reply {
+            Ok(reply) => Answer::result(self.write(&reply, kind)),
+            Err(error) => self.error(&error, verb),
+        }
+    }
+
+    fn write(&self, reply: &Reply, kind: ResultKind) -> Message {
+        let size: usize = reply.members.iter().map(|(key, value)| key.len() + value.as_str().len() + 4).sum();
+        let write = |out: &mut Vec<u8>| self.edge.face.write_reply(out, self.ctx.protocol, kind, reply);
+        Message::whole(write_message(self.id, size + 192, write))
+    }
+
+    fn error(&self, error: &Error, verb: Verb) -> Answer {
+        log(error);
+        let fault::Answer { status, body } = fault::answer(error, self.ctx.protocol, verb);
+        match body {
+            Body::Error(error) => Answer::error(status, Some(self.id), &error),
+            Body::ToolResult(members) => {
+                let reply = Reply::complete(members);
+                Answer { status, message: self.write(&reply, ResultKind::Plain) }
+            }
+        }
+    }
+
+    /// Does what belongs to a session; `act` says whether there was room for it.
+    fn in_session(
+        &self,
+        session: Option<Arc<Session>>,
+        method: &str,
+        act: impl FnOnce(&Session) -> bool,
+    ) -> Answer {
+        match session {
+            None => self.unknown(method),
+            Some(session) if act(&session) => self.empty(),
+            Some(_) => {
+                let text = "no room for another subscription".to_owned();
+                self.error(&Error::InvalidRequest(text), Verb::Other)
+            }
+        }
+    }
+
+    fn unknown(&self, method: &str) -> Answer {
+        let fault = RequestFault::UnknownMethod(method.to_owned());
+        let (status, error) = fault.answer(self.ctx.protocol);
+        Answer::error(status, Some(self.id), &error)
+    }
+}
+
+/// Says in the log what went wrong, without a word of what was asked or answered.
+fn log(error: &Error) {
+    let class = error.class();
+    match error {
+        Error::BackendUnavailable { backend, cause } | Error::BackendFailed { backend, cause } => {
+            tracing::warn!(class, %backend, cause = cause.for_log(), "a request failed");
+        }
+        Error::Internal(cause) => tracing::warn!(class, cause = cause.for_log(), "a request failed"),
+        Error::Denied
+        | Error::UnknownTool(_)
+        | Error::UnknownResource(_)
+        | Error::UnknownPrompt(_)
+        | Error::InvalidRequest(_)
+        | Error::MissingCapability(_)
+        | Error::BackendRefused { .. }
+        | Error::DeadlineExceeded
+        | Error::Cancelled
+        | Error::Overloaded => tracing::debug!(class, "a request failed"),
+    }
+}
+
+/// The method a request came under.
+fn name(request: &ClientRequest) -> &'static str {
+    use vmcp_wire::method;
+    match request {
+        ClientRequest::Initialize(_) => method::INITIALIZE,
+        ClientRequest::Ping => method::PING,
+        ClientRequest::Discover => method::DISCOVER,
+        ClientRequest::ListTools(_) => method::TOOLS_LIST,
+        ClientRequest::CallTool(_) => method::TOOLS_CALL,
+        ClientRequest::ListResources(_) => method::RESOURCES_LIST,
+        ClientRequest::ListResourceTemplates(_) => method::TEMPLATES_LIST,
+        ClientRequest::ReadResource(_) => method::RESOURCES_READ,
+        ClientRequest::ListPrompts(_) => method::PROMPTS_LIST,
+        ClientRequest::GetPrompt(_) => method::PROMPTS_GET,
+        ClientRequest::Complete(_) => method::COMPLETE,
+        ClientRequest::SetLogLevel(_) => method::SET_LEVEL,
+        ClientRequest::Subscribe(_) => method::RESOURCES_SUBSCRIBE,
+        ClientRequest::Unsubscribe(_) => method::RESOURCES_UNSUBSCRIBE,
+        ClientRequest::Listen(_) => method::LISTEN,
+    }
+}

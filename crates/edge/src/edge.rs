@@ -1,0 +1,131 @@
+//! What all requests share: the settings, the stack behind the seam, the bounds, and what is going on.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use vmcp_domain::{
+    CallContext, Caller, ChangeListener, ClientPort, Directory, Origin, ProtocolVersion, SharedGateway,
+};
+use vmcp_wire::server::{Face, Refusal, RequestHead};
+
+use crate::body::Intake;
+use crate::changes::Changes;
+use crate::guard::Guard;
+use crate::pages::Pages;
+use crate::params::ParamRules;
+use crate::policy::{EdgePolicy, IncomingAuth};
+use crate::session::SessionTable;
+
+/// How many streams of changes may be open at once, over all clients.
+pub(crate) const STREAM_COUNT_MAX: usize = 10_000;
+
+/// The edge's own state, one per listener.
+pub(crate) struct Edge {
+    pub(crate) policy: EdgePolicy,
+    pub(crate) gateway: SharedGateway,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) face: Face,
+    pub(crate) guard: Guard,
+    pub(crate) intake: Intake,
+    pub(crate) pages: Pages,
+    pub(crate) params: ParamRules,
+    pub(crate) sessions: SessionTable,
+    pub(crate) changes: Arc<Changes>,
+    requests: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    no_headers: Arc<[(String, String)]>,
+    /// Shutdown has begun: streams without an end of their own end.
+    pub(crate) stopping: CancellationToken,
+    /// Patience is over: whatever still runs ends.
+    pub(crate) kill: CancellationToken,
+    /// Calls that run on tasks of their own.
+    pub(crate) calls: TaskTracker,
+}
+
+impl Edge {
+    pub(crate) fn new(
+        policy: EdgePolicy,
+        gateway: SharedGateway,
+        directory: Arc<dyn Directory>,
+    ) -> Arc<Self> {
+        let changes = Changes::new();
+        let listener: Arc<dyn ChangeListener> = changes.clone();
+        directory.watch(Arc::downgrade(&listener));
+        let limits = policy.limits;
+        Arc::new(Self {
+            face: Face::new(&policy.server.name, &policy.server.version),
+            guard: Guard::new(&policy),
+            intake: Intake::new(limits.body_bytes_max, limits.body_timeout),
+            pages: Pages::default(),
+            params: ParamRules::default(),
+            sessions: SessionTable::new(limits.session_count_max, limits.session_idle_max),
+            changes,
+            requests: Arc::new(Semaphore::new(bound(limits.request_count_max))),
+            streams: Arc::new(Semaphore::new(STREAM_COUNT_MAX)),
+            no_headers: Arc::from([]),
+            stopping: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            calls: TaskTracker::new(),
+            policy,
+            gateway,
+            directory,
+        })
+    }
+
+    /// Who makes requests of this listener.
+    pub(crate) fn caller(&self) -> Caller {
+        match &self.policy.incoming {
+            IncomingAuth::Anonymous => Caller::Anonymous,
+            IncomingAuth::Local(identity) => Caller::Known(Arc::clone(identity)),
+        }
+    }
+
+    /// Room for one more request, to be held while it is worked on.
+    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Refusal::Overloaded)
+    }
+
+    /// Room for one more stream of changes, to be held while it is open.
+    pub(crate) fn admit_stream(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| Refusal::Overloaded)
+    }
+
+    /// The facts of one request, for the stack.
+    pub(crate) fn context(
+        &self,
+        caller: Caller,
+        protocol: ProtocolVersion,
+        head: RequestHead,
+        headers: Option<&HeaderMap>,
+        client: Arc<dyn ClientPort>,
+    ) -> CallContext {
+        CallContext {
+            caller,
+            protocol,
+            deadline: None,
+            meta: head.travelling,
+            passthrough_headers: self.passthrough(headers),
+            client,
+            origin: Origin::Client,
+        }
+    }
+
+    fn passthrough(&self, headers: Option<&HeaderMap>) -> Arc<[(String, String)]> {
+        let names = &self.policy.passthrough_headers;
+        let (Some(headers), false) = (headers, names.is_empty()) else {
+            return Arc::clone(&self.no_headers);
+        };
+        names
+            .iter()
+            .flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)))
+            .filter_map(|(name, value)| Some((name.clone(), value.to_str().ok()?.to_owned())))
+            .collect()
+    }
+}
+
+fn bound(count: usize) -> usize {
+    count.clamp(1, Semaphore::MAX_PERMITS)
+}

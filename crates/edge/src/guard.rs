@@ -1,0 +1,125 @@
+//! Who may knock at all: the checks of `Host`, `Origin`, `Accept` and `Content-Type` that come before a body is read.
+//! Who the caller is, and what callers may do, is decided elsewhere.
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, header};
+use vmcp_wire::server::Refusal;
+
+use crate::policy::EdgePolicy;
+
+/// The hosts and origins a listener answers to.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    loopback: bool,
+    hosts: Vec<String>,
+    origins: Vec<String>,
+}
+
+impl Guard {
+    pub(crate) fn new(policy: &EdgePolicy) -> Self {
+        let lower = |names: &[String]| names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        Self {
+            loopback: policy.listen.ip().is_loopback(),
+            hosts: lower(&policy.allowed_hosts),
+            origins: lower(&policy.allowed_origins),
+        }
+    }
+
+    /// Holds `Host` and `Origin` against what the operator allowed; this is what stops DNS rebinding.
+    pub(crate) fn check(&self, request: &Parts) -> Result<(), Refusal> {
+        if (self.loopback || !self.hosts.is_empty()) && !self.host_fits(request) {
+            return Err(Refusal::Host);
+        }
+        let origins_fit =
+            request.headers.get_all(header::ORIGIN).iter().all(|origin| self.origin_fits(origin));
+        if origins_fit { Ok(()) } else { Err(Refusal::Origin) }
+    }
+
+    fn host_fits(&self, request: &Parts) -> bool {
+        // HTTP/2 puts the host into the request's target.
+        let mut named = request.headers.get_all(header::HOST).iter();
+        let host = match (named.next(), request.uri.authority()) {
+            (Some(host), _) => host.to_str().ok(),
+            (None, authority) => authority.map(http::uri::Authority::as_str),
+        };
+        if named.next().is_some() {
+            return false;
+        }
+        host.is_some_and(|host| {
+            let host = host.to_ascii_lowercase();
+            let name = without_port(&host);
+            is_loopback(name)
+                || self.hosts.iter().any(|allowed| *allowed == host || allowed == name || allowed == "*")
+        })
+    }
+
+    fn origin_fits(&self, origin: &HeaderValue) -> bool {
+        let Ok(origin) = origin.to_str() else {
+            return false;
+        };
+        let origin = origin.to_ascii_lowercase();
+        if self.origins.iter().any(|allowed| allowed == "*" || *allowed == origin) {
+            return true;
+        }
+        let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        self.loopback && host.is_some_and(|host| is_loopback(without_port(host)))
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    let end = if host.starts_with('[') {
+        host.find(']').map_or(host.len(), |end| end + 1)
+    } else {
+        host.find(':').unwrap_or(host.len())
+    };
+    let (name, port) = host.split_at(end);
+    let is_port =
+        port.strip_prefix(':').is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+    if port.is_empty() || is_port { name } else { host }
+}
+
+fn is_loopback(name: &str) -> bool {
+    let is_v4 = |name: &str| name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+    name == "localhost" || name == "[::1]" || is_v4(name)
+}
+
+/// Which forms of answer a client takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Accepts {
+    pub(crate) json: bool,
+    pub(crate) events: bool,
+}
+
+/// Reads `Accept`. A client that names nothing takes everything.
+pub(crate) fn accepts(headers: &HeaderMap) -> Accepts {
+    let mut accepts = Accepts { json: false, events: false };
+    let mut named = false;
+    for value in headers.get_all(header::ACCEPT) {
+        named = true;
+        for range in value.as_bytes().split(|byte| *byte == b',') {
+            let range = String::from_utf8_lossy(range);
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+            if refused {
+                continue;
+            }
+            accepts.json |= matches!(&*kind, "application/json" | "application/*" | "*/*");
+            accepts.events |= matches!(&*kind, "text/event-stream" | "text/*" | "*/*");
+        }
+    }
+    if named { accepts } else { Accepts { json: true, events: true } }
+}
+
+/// True when the body is declared as JSON. A body without a declared type is not taken: a browser sends those
+/// across origins without asking first.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(kind)) = headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str) else {
+        return false;
+    };
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+#[cfg(test)]
+mod tests;

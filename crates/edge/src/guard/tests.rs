@@ -1,0 +1,67 @@
+use http::Request;
+
+use super::*;
+
+fn guard(loopback: bool, hosts: &[&str], origins: &[&str]) -> Guard {
+    let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Guard { loopback, hosts: own(hosts), origins: own(origins) }
+}
+
+fn check(guard: &Guard, headers: &[(&str, &str)]) -> Result<(), Refusal> {
+    let mut request = Request::builder().uri("/mcp");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    guard.check(&request.body(()).unwrap().into_parts().0)
+}
+
+#[test]
+fn a_loopback_listener_answers_to_loopback_names_only() {
+    let guard = guard(true, &["gateway.internal"], &[]);
+    for host in ["localhost", "LOCALHOST:80", "127.0.0.1:4483", "127.1.2.3", "[::1]:9", "gateway.internal:1"]
+    {
+        assert_eq!(check(&guard, &[("host", host)]), Ok(()), "{host}");
+    }
+    for host in
+        ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "[::2]", "localhost:evil", ""]
+    {
+        assert_eq!(check(&guard, &[("host", host)]), Err(Refusal::Host), "{host}");
+    }
+    assert_eq!(check(&guard, &[]), Err(Refusal::Host));
+    let twice = [("host", "localhost"), ("host", "evil.example")];
+    assert_eq!(check(&guard, &twice), Err(Refusal::Host));
+}
+
+#[test]
+fn origins_are_loopback_or_allowed() {
+    let local = guard(true, &[], &["https://app.example"]);
+    let with = |origin| check(&local, &[("host", "localhost"), ("origin", origin)]);
+    for origin in ["http://localhost:6274", "https://127.0.0.1", "http://[::1]:1", "https://APP.example"] {
+        assert_eq!(with(origin), Ok(()), "{origin}");
+    }
+    for origin in ["https://evil.example", "null", "http://localhost.evil.example", "file://localhost"] {
+        assert_eq!(with(origin), Err(Refusal::Origin), "{origin}");
+    }
+    let open = guard(false, &[], &[]);
+    assert_eq!(check(&open, &[("host", "any.example")]), Ok(()));
+    let foreign = [("host", "any.example"), ("origin", "http://localhost")];
+    assert_eq!(check(&open, &foreign), Err(Refusal::Origin));
+    assert_eq!(check(&guard(false, &[], &["*"]), &foreign), Ok(()));
+}
+
+#[test]
+fn accept_is_read_with_ranges_and_refusals() {
+    let read = |value: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_str(value).unwrap());
+        let accepts = accepts(&headers);
+        (accepts.json, accepts.events)
+    };
+    assert_eq!(read("application/json, text/event-stream"), (true, true));
+    assert_eq!(read("*/*"), (true, true));
+    assert_eq!(read("Application/JSON;q=0.5"), (true, false));
+    assert_eq!(read("text/event-stream, application/json;q=0"), (false, true));
+    assert_eq!(read("text/html"), (false, false));
+    let none = accepts(&HeaderMap::new());
+    assert!(none.json && none.events);
+}

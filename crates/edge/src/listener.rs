@@ -1,0 +1,186 @@
+//! The HTTP listener: connections are accepted, bounded and timed out here, and ended in good order at shutdown.
+//! What is said on them is answered elsewhere.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use vmcp_domain::{Directory, SharedGateway};
+
+use crate::admin::AdminPages;
+use crate::edge::{Edge, STREAM_COUNT_MAX};
+use crate::patience::Patience;
+use crate::policy::EdgePolicy;
+use crate::site::{self, Site};
+
+/// How many connections wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// How many connections there may be besides those that requests and streams need.
+const SPARE_CONNECTIONS: usize = 1024;
+/// HTTP/1 needs a buffer of at least this size.
+const HEAD_BYTES_MIN: usize = 8 << 10;
+/// How long accepting pauses when the system has no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How many requests one HTTP/2 connection may have open.
+const CONCURRENT_STREAMS_MAX: u32 = 256;
+
+/// The client edge over HTTP, both protocol eras on one listener.
+pub struct HttpEdge {
+    site: Arc<Site>,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl std::fmt::Debug for HttpEdge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpEdge").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl HttpEdge {
+    /// Takes the address of `policy.listen`; clients may connect, and are answered once [`Self::serve`] runs.
+    /// To be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be taken.
+    pub fn bind(
+        policy: EdgePolicy,
+        gateway: SharedGateway,
+        directory: Arc<dyn Directory>,
+        extra: Option<Arc<dyn AdminPages>>,
+    ) -> io::Result<Self> {
+        let socket = if policy.listen.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(policy.listen)?;
+        let listener = socket.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
+        let edge = Edge::new(policy, gateway, directory);
+        Ok(Self { site: Arc::new(Site { edge, extra }), listener, address })
+    }
+
+    /// The address that is listened on, with the port the system chose if none was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers clients until `shutdown`. Then no connection is accepted any more, idle ones and streams of changes
+    /// are ended, and calls may finish within the policy's grace; what still runs after that is dropped.
+    ///
+    /// # Errors
+    /// None at present: trouble with a connection ends that connection only.
+    pub async fn serve(self, shutdown: CancellationToken) -> io::Result<()> {
+        let Self { site, listener, .. } = self;
+        let edge = Arc::clone(&site.edge);
+        let limits = edge.policy.limits;
+        let count = limits.request_count_max.saturating_add(STREAM_COUNT_MAX + SPARE_CONNECTIONS);
+        let server = Server {
+            http: Arc::new(http(&edge.policy)),
+            graceful: GracefulShutdown::new(),
+            connections: TaskTracker::new(),
+            room: Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))),
+            site,
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = server.accept(&listener) => {}
+            () = sweep(&edge) => {}
+        }
+        drop(listener);
+        edge.stopping.cancel();
+        edge.calls.close();
+        server.connections.close();
+        let finished = async {
+            server.graceful.shutdown().await;
+            server.connections.wait().await;
+            edge.calls.wait().await;
+        };
+        if tokio::time::timeout(limits.shutdown_grace, finished).await.is_err() {
+            tracing::warn!("calls still running at the end of the grace period are dropped");
+        }
+        edge.kill.cancel();
+        edge.sessions.clear();
+        server.connections.wait().await;
+        edge.calls.wait().await;
+        Ok(())
+    }
+}
+
+struct Server {
+    site: Arc<Site>,
+    http: Arc<auto::Builder<TokioExecutor>>,
+    graceful: GracefulShutdown,
+    connections: TaskTracker,
+    room: Arc<Semaphore>,
+}
+
+impl Server {
+    /// Accepts connections for ever. A full house accepts no more until somebody leaves.
+    async fn accept(&self, listener: &TcpListener) {
+        while let Ok(room) = Arc::clone(&self.room).acquire_owned().await {
+            match listener.accept().await {
+                Ok((stream, _)) => self.connect(stream, room),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn connect(&self, stream: TcpStream, room: OwnedSemaphorePermit) {
+        // Without this an event waits for the client to acknowledge the one before.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY could not be set");
+        }
+        let timeout = self.site.edge.policy.limits.head_timeout;
+        let stream = TokioIo::new(Patience::new(stream, timeout));
+        let (site, http) = (Arc::clone(&self.site), Arc::clone(&self.http));
+        let kill = site.edge.kill.clone();
+        let watcher = self.graceful.watcher();
+        self.connections.spawn(async move {
+            let service = service_fn(move |request| site::serve(Arc::clone(&site), request));
+            let connection = watcher.watch(http.serve_connection(stream, service).into_owned());
+            tokio::select! {
+                served = connection => if let Err(error) = served {
+                    tracing::debug!(%error, "a connection ended early");
+                },
+                () = kill.cancelled() => {}
+            }
+            drop(room);
+        });
+    }
+}
+
+fn http(policy: &EdgePolicy) -> auto::Builder<TokioExecutor> {
+    let limits = &policy.limits;
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_buf_size(limits.head_bytes_max.max(HEAD_BYTES_MIN));
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(limits.keep_alive)
+        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
+        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX));
+    http
+}
+
+/// Ends idle sessions from time to time, for ever.
+async fn sweep(edge: &Edge) {
+    let mut ticks = tokio::time::interval(edge.sessions.sweep_interval());
+    loop {
+        ticks.tick().await;
+        edge.sessions.sweep();
+    }
+}

@@ -1,0 +1,109 @@
+//! List pages as written bytes. Lists are immutable and shared, so a page is written once per list and kept as long
+//! as it is asked for; asking again costs no writing. What stands in a list is the stack's.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use vmcp_domain::{Error, Json, ProtocolVersion};
+use vmcp_wire::cursor;
+use vmcp_wire::server::{Face, ListKind};
+
+/// How many pages are kept.
+const PAGES_MAX: usize = 64;
+/// How many bytes they may take together.
+const PAGE_BYTES_MAX: usize = 64 << 20;
+
+/// The pages written lately.
+#[derive(Debug, Default)]
+pub(crate) struct Pages(Mutex<Shelf>);
+
+#[derive(Debug, Default)]
+struct Shelf {
+    pages: Vec<Kept>,
+    bytes: usize,
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    key: Key,
+    /// Held so that no other list can come to stand at the same address.
+    _list: Arc<dyn Any + Send + Sync>,
+    page: Bytes,
+    used: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Key {
+    list: usize,
+    kind: ListKind,
+    sessions: bool,
+    cursor: Option<String>,
+}
+
+/// How one kind of list is cut and written.
+pub(crate) struct Form<T> {
+    pub(crate) kind: ListKind,
+    pub(crate) key: fn(&T) -> &str,
+    pub(crate) write: fn(&T) -> Json,
+}
+
+impl Pages {
+    /// The result value of the page of `list` that follows `cursor`.
+    pub(crate) fn page<T: Send + Sync + 'static>(
+        &self,
+        face: &Face,
+        list: &Arc<Vec<T>>,
+        form: &Form<T>,
+        version: ProtocolVersion,
+        (cursor, page_items_max): (Option<String>, usize),
+    ) -> Result<Bytes, Error> {
+        let key =
+            Key { list: Arc::as_ptr(list).addr(), kind: form.kind, sessions: version.has_sessions(), cursor };
+        if let Some(page) = self.find(&key) {
+            return Ok(page);
+        }
+        let name = |place: usize| list.get(place).map_or("", |item| (form.key)(item));
+        let cut = cursor::page(form.kind.member(), key.cursor.as_deref(), list.len(), page_items_max, name)
+            .map_err(|fault| Error::InvalidRequest(fault.to_string()))?;
+        let items: Vec<Json> = list.get(cut.range).unwrap_or_default().iter().map(form.write).collect();
+        let size: usize = items.iter().map(|item| item.as_str().len() + 1).sum();
+        let mut out = Vec::with_capacity(size + 256);
+        face.write_page(&mut out, version, form.kind, &items, cut.next.as_deref());
+        let page = Bytes::from(out);
+        self.keep(key, Arc::clone(list) as Arc<dyn Any + Send + Sync>, page.clone());
+        Ok(page)
+    }
+
+    fn find(&self, key: &Key) -> Option<Bytes> {
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.clock += 1;
+        let now = shelf.clock;
+        let kept = shelf.pages.iter_mut().find(|kept| kept.key == *key)?;
+        kept.used = now;
+        Some(kept.page.clone())
+    }
+
+    fn keep(&self, key: Key, list: Arc<dyn Any + Send + Sync>, page: Bytes) {
+        if page.len() > PAGE_BYTES_MAX / 4 {
+            return;
+        }
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if shelf.pages.iter().any(|kept| kept.key == key) {
+            return;
+        }
+        shelf.clock += 1;
+        let used = shelf.clock;
+        shelf.bytes += page.len();
+        shelf.pages.push(Kept { key, _list: list, page, used });
+        while shelf.pages.len() > PAGES_MAX || shelf.bytes > PAGE_BYTES_MAX {
+            let pages = shelf.pages.iter().enumerate();
+            let Some((oldest, _)) = pages.min_by_key(|(_, kept)| kept.used) else {
+                return;
+            };
+            let gone = shelf.pages.swap_remove(oldest);
+            shelf.bytes -= gone.page.len();
+        }
+    }
+}

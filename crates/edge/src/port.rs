@@ -1,0 +1,148 @@
+//! The way back to the client during one request, as the domain's `ClientPort`: what is said goes into the request's
+//! stream, what is asked waits for the answer that the client posts under the same session.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use vmcp_domain::{AskError, BoxFuture, ClientCapabilities, ClientPort, Json, LogLevel, Members, Question};
+use vmcp_wire::jsonrpc::Id;
+use vmcp_wire::server::notice;
+
+use crate::session::Session;
+use crate::spool::Spool;
+
+/// Where messages to a client go.
+#[derive(Clone, Debug)]
+pub(crate) enum Outlet {
+    /// Into one HTTP response.
+    Stream(Arc<Spool>),
+    /// Into the one channel of a process.
+    Channel(mpsc::Sender<Bytes>),
+}
+
+impl Outlet {
+    /// Sends what may be lost.
+    pub(crate) fn offer(&self, message: Bytes) {
+        match self {
+            Self::Stream(spool) => {
+                spool.offer(message);
+            }
+            Self::Channel(channel) => {
+                // A full channel is a slow client; what may be lost is.
+                let _ = channel.try_send(message);
+            }
+        }
+    }
+
+    /// Sends what must arrive. False when there is no client any more.
+    pub(crate) async fn push(&self, message: Bytes) -> bool {
+        match self {
+            Self::Stream(spool) => spool.push(message),
+            Self::Channel(channel) => channel.send(message).await.is_ok(),
+        }
+    }
+}
+
+/// Which log messages the client wants.
+#[derive(Debug)]
+pub(crate) enum Logs {
+    /// As the request says (2026-07-28).
+    Request(Option<LogLevel>),
+    /// As the session says.
+    Session,
+}
+
+/// The way back to the client during one request.
+pub(crate) struct Port {
+    /// The token the client wants progress under.
+    pub(crate) progress_token: Option<Json>,
+    /// Which log messages the client wants.
+    pub(crate) logs: Logs,
+    /// What the client can be asked.
+    pub(crate) capabilities: Arc<ClientCapabilities>,
+    /// Where this request's messages go, if they can go anywhere.
+    pub(crate) outlet: Option<Outlet>,
+    /// The session, where there is one: without it the client cannot be asked.
+    pub(crate) session: Option<Arc<Session>>,
+}
+
+impl fmt::Debug for Port {
+    /// Names no client and no payload.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port").field("logs", &self.logs).finish_non_exhaustive()
+    }
+}
+
+impl ClientPort for Port {
+    fn wants_progress(&self) -> bool {
+        self.progress_token.is_some() && self.outlet.is_some()
+    }
+
+    fn progress(&self, params: Members) {
+        if let (Some(token), Some(outlet)) = (&self.progress_token, &self.outlet) {
+            outlet.offer(notice::progress(token, &params).into());
+        }
+    }
+
+    fn log_level(&self) -> Option<LogLevel> {
+        self.outlet.as_ref()?;
+        match &self.logs {
+            Logs::Request(level) => *level,
+            Logs::Session => self.session.as_ref().map(|session| session.log_level()),
+        }
+    }
+
+    fn log(&self, level: LogLevel, params: Members) {
+        let wanted = self.log_level().is_some_and(|least| level >= least);
+        if let Some(outlet) = self.outlet.as_ref().filter(|_| wanted) {
+            outlet.offer(notice::log_message(&params).into());
+        }
+    }
+
+    fn capabilities(&self) -> &ClientCapabilities {
+        &self.capabilities
+    }
+
+    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
+        Box::pin(async move {
+            if !self.capabilities.allows(question.kind) {
+                return Err(AskError::Unsupported(question.kind));
+            }
+            let session = self.session.as_ref().ok_or(AskError::Unreachable)?;
+            let outlet = self.outlet.clone().or_else(|| session.standalone());
+            let outlet = outlet.ok_or(AskError::Unreachable)?;
+            let (serial, answer) = session.questions.open().ok_or(AskError::Unreachable)?;
+            let asked = Asked { session, serial, outlet: &outlet };
+            let message = notice::question(&Id::number(serial), &question);
+            if !outlet.push(message.into()).await {
+                return Err(AskError::Unreachable);
+            }
+            let outcome = answer.await;
+            drop(asked);
+            match outcome {
+                Ok(Ok(result)) => Ok(result),
+                Ok(Err(error)) => {
+                    Err(AskError::Refused { code: error.code, message: error.message, data: error.data })
+                }
+                Err(_) => Err(AskError::Unreachable),
+            }
+        })
+    }
+}
+
+/// A question that has been asked. When nobody waits for its answer any more, the client is told.
+struct Asked<'a> {
+    session: &'a Session,
+    serial: u64,
+    outlet: &'a Outlet,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if self.session.questions.close(self.serial) {
+            self.outlet.offer(notice::cancelled(&Id::number(self.serial)).into());
+        }
+    }
+}

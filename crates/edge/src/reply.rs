@@ -1,0 +1,102 @@
+//! HTTP responses as every part of the edge writes them: status, headers, body. What is answered is decided elsewhere.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use vmcp_wire::jsonrpc::{self, Id, RpcError};
+use vmcp_wire::server::Refusal;
+
+use crate::body::{EdgeBody, Events};
+
+/// One JSON-RPC message, in pieces so that a page many clients share is not copied for each.
+#[derive(Clone, Debug)]
+pub(crate) struct Message([Bytes; 3]);
+
+impl Message {
+    pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
+        Self([bytes.into(), Bytes::new(), Bytes::new()])
+    }
+
+    /// A message whose middle is shared.
+    pub(crate) fn around(start: Vec<u8>, shared: Bytes, end: &'static [u8]) -> Self {
+        Self([start.into(), shared, Bytes::from_static(end)])
+    }
+
+    pub(crate) fn into_body(self) -> EdgeBody {
+        EdgeBody::pieces(self.0)
+    }
+
+    /// The message as one text.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        let [start, shared, end] = self.0;
+        if shared.is_empty() && end.is_empty() {
+            return start;
+        }
+        [start, shared, end].concat().into()
+    }
+}
+
+/// The answer to one request.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// The HTTP status, where there is one.
+    pub(crate) status: u16,
+    /// The message.
+    pub(crate) message: Message,
+}
+
+impl Answer {
+    pub(crate) fn result(message: Message) -> Self {
+        Self { status: 200, message }
+    }
+
+    pub(crate) fn error(status: u16, id: Option<&Id>, error: &RpcError) -> Self {
+        Self { status, message: Message::whole(jsonrpc::error(id, error)) }
+    }
+
+    pub(crate) fn refusal(refusal: &Refusal, id: Option<&Id>) -> Self {
+        let (status, error) = refusal.answer();
+        Self::error(status, id, &error)
+    }
+}
+
+/// An answer as one JSON body.
+pub(crate) fn json(answer: Answer) -> Response<EdgeBody> {
+    let mut response = Response::new(answer.message.into_body());
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    match answer.status {
+        503 => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        // The rest of the body is not wanted, so the connection is of no further use.
+        408 | 413 => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        _ => {}
+    }
+    response
+}
+
+/// A message turned away.
+pub(crate) fn refuse(refusal: &Refusal, id: Option<&Id>) -> Response<EdgeBody> {
+    json(Answer::refusal(refusal, id))
+}
+
+/// A stream of events.
+pub(crate) fn events(events: Events) -> Response<EdgeBody> {
+    let mut response = Response::new(EdgeBody::events(events));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// A bare status.
+pub(crate) fn status(status: StatusCode) -> Response<EdgeBody> {
+    let mut response = Response::new(EdgeBody::empty());
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,221 @@
+//! The session era over HTTP: the handshake, requests, notifications and answers under a session, the standalone
+//! stream, and the end. Which revision a message speaks has been found out before.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::Abortable;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use vmcp_domain::{Caller, ClientCapabilities, Json, ProtocolVersion};
+use vmcp_wire::header;
+use vmcp_wire::jsonrpc::Id;
+use vmcp_wire::method;
+use vmcp_wire::server::{
+    ClientNotice, ClientRequest, Refusal, RequestFault, answered_versions, read_notice, read_request,
+    write_message,
+};
+
+use super::{Client, Session, Visit};
+use crate::body::EdgeBody;
+use crate::changes::Feed;
+use crate::dispatch::{self, Task};
+use crate::edge::Edge;
+use crate::guard::Accepts;
+use crate::port::{Logs, Outlet, Port};
+use crate::reply::{self, Answer, Message};
+use crate::stream::{self, Hold, Reader};
+
+/// The largest set of capabilities kept with a session, in bytes.
+const CAPABILITIES_BYTES_MAX: usize = 16 << 10;
+
+/// The client that `initialize` introduces; its version is the one both sides will speak.
+pub(crate) fn introduce(caller: Caller, params: Option<&Json>) -> Result<Client, RequestFault> {
+    let read = read_request(ProtocolVersion::NEWEST_WITH_SESSIONS, method::INITIALIZE, params)?;
+    let (ClientRequest::Initialize(initialize), _) = read else {
+        return Err(RequestFault::UnknownMethod(method::INITIALIZE.to_owned()));
+    };
+    let asked = ProtocolVersion::parse(&initialize.version)
+        .filter(|version| version.has_sessions() && answered_versions().contains(version));
+    // Copied, so that a session does not keep the whole request in memory.
+    let declared = initialize.capabilities.to_json();
+    if declared.as_str().len() > CAPABILITIES_BYTES_MAX {
+        let text = format!("`capabilities` must not exceed {CAPABILITIES_BYTES_MAX} bytes");
+        return Err(RequestFault::InvalidParams(text));
+    }
+    Ok(Client {
+        caller,
+        version: asked.unwrap_or(ProtocolVersion::NEWEST_WITH_SESSIONS),
+        capabilities: ClientCapabilities { declared: declared.members().unwrap_or_default() },
+    })
+}
+
+/// Writes the answer to `initialize`.
+pub(crate) fn welcome(edge: &Edge, id: &Id, version: ProtocolVersion) -> Answer {
+    let overview = edge.directory.overview();
+    let write = |out: &mut Vec<u8>| edge.face.write_initialize(out, version, &overview);
+    Answer::result(Message::whole(write_message(id, 1024, write)))
+}
+
+/// Answers `initialize`: a session is opened.
+pub(crate) fn open(edge: &Arc<Edge>, accepts: Accepts, id: &Id, params: Option<&Json>) -> Response<EdgeBody> {
+    let newest = ProtocolVersion::NEWEST_WITH_SESSIONS;
+    let client = match introduce(edge.caller(), params) {
+        Ok(client) => client,
+        Err(fault) => {
+            let (status, error) = fault.answer(newest);
+            return reply::json(Answer::error(status, Some(id), &error));
+        }
+    };
+    let version = client.version;
+    let session = match edge.sessions.open(client, edge.changes.counts()) {
+        Ok(session) => session,
+        Err(refusal) => return reply::refuse(&refusal, Some(id)),
+    };
+    tracing::debug!(session = %session.name_for_log(), %version, "a session was opened");
+    let answer = welcome(edge, id, version);
+    let mut response = if accepts.json {
+        reply::json(answer)
+    } else {
+        let event = vmcp_wire::sse::event(&answer.message.into_bytes(), None);
+        let once = futures_util::stream::once(std::future::ready(Bytes::from(event)));
+        reply::events(Box::pin(once))
+    };
+    if let Ok(name) = HeaderValue::from_str(&session.name()) {
+        response.headers_mut().insert(header::SESSION_ID, name);
+    }
+    response
+}
+
+/// Finds the session a message belongs to.
+pub(crate) fn visit(edge: &Edge, headers: &HeaderMap) -> Result<Visit, Refusal> {
+    let name = headers.get(header::SESSION_ID).ok_or(Refusal::SessionRequired)?;
+    edge.sessions.find(name.as_bytes(), &edge.caller())
+}
+
+/// Answers one request under a session.
+pub(crate) async fn request(
+    edge: &Arc<Edge>,
+    parts: Parts,
+    accepts: Accepts,
+    id: Id,
+    (name, params): (&str, Option<&Json>),
+) -> Response<EdgeBody> {
+    let admitted = visit(edge, &parts.headers).and_then(|visit| Ok((visit, edge.admit()?)));
+    let (visit, permit) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => return reply::refuse(&refusal, Some(&id)),
+    };
+    let session = Arc::clone(&visit.session);
+    let (request, head) = match read_request(session.version, name, params) {
+        Ok(read) => read,
+        Err(fault) => {
+            let (status, error) = fault.answer(session.version);
+            return reply::json(Answer::error(status, Some(&id), &error));
+        }
+    };
+    let spool = session.new_stream();
+    let port = Port {
+        progress_token: head.progress_token.clone(),
+        logs: Logs::Session,
+        capabilities: Arc::clone(&session.capabilities),
+        outlet: accepts.events.then(|| Outlet::Stream(Arc::clone(&spool))),
+        session: Some(Arc::clone(&session)),
+    };
+    let ctx =
+        edge.context(session.caller.clone(), session.version, head, Some(&parts.headers), Arc::new(port));
+    let (registration, landing) = session.flights.enter(id.clone());
+    let task =
+        Task { edge: Arc::clone(edge), ctx, session: Some(Arc::clone(&session)), id, request, params: None };
+    let call = Box::pin(async move {
+        let answer = Abortable::new(Box::pin(dispatch::answer(task)), registration).await;
+        drop((permit, landing, visit));
+        answer.ok()
+    });
+    stream::respond(edge, call, spool, accepts, Some(session)).await
+}
+
+/// Hears a notification under a session.
+pub(crate) fn hear(
+    edge: &Edge,
+    headers: &HeaderMap,
+    name: &str,
+    params: Option<&Json>,
+) -> Response<EdgeBody> {
+    match visit(edge, headers) {
+        Ok(visit) => {
+            heed(&visit.session, name, params);
+            reply::status(StatusCode::ACCEPTED)
+        }
+        Err(refusal) => reply::refuse(&refusal, None),
+    }
+}
+
+/// Does what a notification asks for.
+pub(crate) fn heed(session: &Session, name: &str, params: Option<&Json>) {
+    match read_notice(name, params) {
+        ClientNotice::Cancelled(id) => session.flights.cancel(&id),
+        ClientNotice::Initialized
+        | ClientNotice::RootsChanged
+        | ClientNotice::Progress(_)
+        | ClientNotice::Other => {}
+    }
+}
+
+/// Takes the answer to a question of ours.
+pub(crate) fn answer_question(
+    edge: &Edge,
+    headers: &HeaderMap,
+    id: Option<&Id>,
+    outcome: crate::flight::Outcome,
+) -> Response<EdgeBody> {
+    let visit = match visit(edge, headers) {
+        Ok(visit) => visit,
+        Err(Refusal::SessionRequired) => return reply::refuse(&Refusal::UnexpectedAnswer, None),
+        Err(refusal) => return reply::refuse(&refusal, None),
+    };
+    // An answer that nobody waits for any more is taken and dropped: the client could not know.
+    let waited = id.is_some_and(|id| visit.session.questions.answer(id, outcome));
+    if !waited {
+        tracing::debug!(session = %visit.session.name_for_log(), "an answer nobody waits for");
+    }
+    reply::status(StatusCode::ACCEPTED)
+}
+
+/// Answers GET: the stream on which the gateway speaks unasked.
+pub(crate) fn listen(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<EdgeBody> {
+    let admitted = visit(edge, headers).and_then(|visit| Ok((visit, edge.admit_stream()?)));
+    let (visit, permit) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => return reply::refuse(&refusal, None),
+    };
+    let session = Arc::clone(&visit.session);
+    let last_event = headers.get(header::LAST_EVENT_ID).and_then(|id| id.to_str().ok());
+    let (spool, place, standalone) = match last_event.and_then(|id| session.resume(id)) {
+        Some(resumed) => resumed,
+        None => {
+            let spool = session.new_stream();
+            session.keep(&spool, None);
+            (spool, 0, true)
+        }
+    };
+    let mut reader =
+        Reader::new(edge, spool, place, Hold::Session(Arc::clone(&session))).holding((permit, visit));
+    if standalone {
+        reader = reader
+            .with_feed(Feed::of_session(&edge.changes, &session), None)
+            .until(edge.stopping.clone(), None);
+    }
+    reply::events(reader.into_events())
+}
+
+/// Answers DELETE: the session is ended.
+pub(crate) fn delete(edge: &Edge, headers: &HeaderMap) -> Response<EdgeBody> {
+    match visit(edge, headers) {
+        Ok(visit) => {
+            edge.sessions.close(&visit.session);
+            reply::status(StatusCode::OK)
+        }
+        Err(refusal) => reply::refuse(&refusal, None),
+    }
+}

@@ -1,0 +1,222 @@
+//! All sessions: opened, found, swept, ended. The table is bounded, a session belongs to who opened it, and its name
+//! cannot be guessed.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use vmcp_domain::Caller;
+use vmcp_wire::server::Refusal;
+
+use super::{Client, Session, ms_since};
+use crate::changes::ListCounts;
+
+/// A session idle for less than this is never ended to make room for another, in milliseconds.
+const EVICTION_IDLE_MS_MIN: u64 = 60_000;
+/// How often a full table is searched for sessions to end, in milliseconds.
+const EVICTION_SEARCH_MS: u64 = 1_000;
+
+/// Every session there is.
+#[derive(Debug)]
+pub(crate) struct SessionTable {
+    sessions: RwLock<HashMap<u128, Arc<Session>>>,
+    count_max: usize,
+    idle_ms_max: u64,
+    epoch: Instant,
+    /// A full table is not searched again before this time.
+    search_after_ms: AtomicU64,
+}
+
+/// Somebody using a session: as long as this is held the session is not idle.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    pub(crate) session: Arc<Session>,
+}
+
+impl Visit {
+    fn begin(session: &Arc<Session>) -> Self {
+        session.users.fetch_add(1, Ordering::Relaxed);
+        session.touch();
+        Self { session: Arc::clone(session) }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.session.touch();
+        self.session.users.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Session {
+    fn touch(&self) {
+        self.used_ms.store(ms_since(self.epoch), Ordering::Relaxed);
+    }
+
+    /// For how long nobody has used it, in milliseconds.
+    fn idle_ms(&self, now_ms: u64) -> u64 {
+        if self.users.load(Ordering::Relaxed) > 0 {
+            return 0;
+        }
+        now_ms.saturating_sub(self.used_ms.load(Ordering::Relaxed))
+    }
+
+    /// The name the client knows it by.
+    pub(crate) fn name(&self) -> String {
+        format!("{:032x}", self.key)
+    }
+
+    /// The start of its name: enough to follow it in a log, too little to use it.
+    pub(crate) fn name_for_log(&self) -> String {
+        format!("{:08x}…", self.key >> 96)
+    }
+}
+
+impl SessionTable {
+    pub(crate) fn new(count_max: usize, idle_max: Duration) -> Self {
+        Self {
+            sessions: RwLock::default(),
+            count_max,
+            idle_ms_max: u64::try_from(idle_max.as_millis()).unwrap_or(u64::MAX),
+            epoch: Instant::now(),
+            search_after_ms: AtomicU64::new(0),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<u128, Arc<Session>>> {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<u128, Arc<Session>>> {
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session outside the table, for a channel that has only one.
+    pub(crate) fn single(client: Client, told: ListCounts) -> Session {
+        Session::new(0, client, told, Instant::now())
+    }
+
+    /// Opens a session.
+    pub(crate) fn open(&self, client: Client, told: ListCounts) -> Result<Arc<Session>, Refusal> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|error| {
+            tracing::error!(%error, "no random bytes for a session");
+            Refusal::Internal
+        })?;
+        let key = u128::from_ne_bytes(bytes);
+        let mut sessions = self.write();
+        let mut evicted = Vec::new();
+        if sessions.len() >= self.count_max {
+            evicted = self.make_room(&mut sessions);
+        }
+        let opened = if sessions.len() >= self.count_max {
+            Err(Refusal::SessionsFull)
+        } else {
+            let session = Arc::new(Session::new(key, client, told, self.epoch));
+            sessions.insert(key, Arc::clone(&session));
+            Ok(session)
+        };
+        drop(sessions);
+        for session in evicted {
+            session.end();
+        }
+        opened
+    }
+
+    /// Takes the sessions out that have been idle longest: one in a thousand at a time, so that a full table is not
+    /// searched for every newcomer.
+    fn make_room(&self, sessions: &mut HashMap<u128, Arc<Session>>) -> Vec<Arc<Session>> {
+        let now = ms_since(self.epoch);
+        if now < self.search_after_ms.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let mut idle: Vec<(u64, u128)> = sessions
+            .values()
+            .map(|session| (session.idle_ms(now), session.key))
+            .filter(|(idle_ms, _)| *idle_ms > EVICTION_IDLE_MS_MIN)
+            .collect();
+        if idle.is_empty() {
+            self.search_after_ms.store(now + EVICTION_SEARCH_MS, Ordering::Relaxed);
+            return Vec::new();
+        }
+        let count = (self.count_max / 1000).clamp(1, idle.len());
+        idle.select_nth_unstable_by(count - 1, |left, right| right.cmp(left));
+        let longest = idle.iter().take(count);
+        longest.filter_map(|(_, key)| sessions.remove(key)).collect()
+    }
+
+    /// Finds the session called `name` for `caller`. A session that somebody else tries to use is ended: its name
+    /// has leaked.
+    pub(crate) fn find(&self, name: &[u8], caller: &Caller) -> Result<Visit, Refusal> {
+        let key = parse(name).ok_or(Refusal::SessionUnknown)?;
+        let session = self.read().get(&key).cloned().ok_or(Refusal::SessionUnknown)?;
+        if !same_caller(&session.caller, caller) {
+            tracing::warn!(session = %session.name_for_log(), "a session was used by another caller and is ended");
+            self.close(&session);
+            return Err(Refusal::SessionUnknown);
+        }
+        if session.idle_ms(ms_since(self.epoch)) > self.idle_ms_max {
+            self.close(&session);
+            return Err(Refusal::SessionUnknown);
+        }
+        Ok(Visit::begin(&session))
+    }
+
+    /// Ends a session.
+    pub(crate) fn close(&self, session: &Session) {
+        let removed = self.write().remove(&session.key);
+        if removed.is_some() {
+            session.end();
+        }
+    }
+
+    /// Ends sessions that have been idle too long, and lets go of streams whose clients did not come back.
+    pub(crate) fn sweep(&self) {
+        let now = ms_since(self.epoch);
+        let (mut idle, mut kept) = (Vec::new(), Vec::new());
+        for session in self.read().values() {
+            if session.idle_ms(now) > self.idle_ms_max {
+                idle.push(Arc::clone(session));
+            } else if session.has_left_streams() {
+                kept.push(Arc::clone(session));
+            }
+        }
+        for session in kept {
+            session.sweep(now);
+        }
+        for session in idle {
+            self.close(&session);
+        }
+    }
+
+    /// Ends every session.
+    pub(crate) fn clear(&self) {
+        let all: Vec<_> = self.write().drain().map(|(_, session)| session).collect();
+        for session in all {
+            session.end();
+        }
+    }
+
+    /// How often the table wants to be swept.
+    pub(crate) fn sweep_interval(&self) -> Duration {
+        Duration::from_millis((self.idle_ms_max / 4).clamp(50, 15_000))
+    }
+}
+
+fn parse(name: &[u8]) -> Option<u128> {
+    if name.len() != 32 || !name.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    u128::from_str_radix(std::str::from_utf8(name).ok()?, 16).ok()
+}
+
+/// Issuer and subject together name a caller; claims may change from one credential to the next.
+fn same_caller(left: &Caller, right: &Caller) -> bool {
+    match (left.identity(), right.identity()) {
+        (None, None) => true,
+        (Some(left), Some(right)) => left.issuer == right.issuer && left.subject == right.subject,
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}

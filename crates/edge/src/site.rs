@@ -1,0 +1,98 @@
+//! From an HTTP request to the part of the edge that answers it: guards, paths and methods.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, header};
+use http_body::Body;
+use vmcp_domain::{Json, ProtocolVersion};
+use vmcp_wire::jsonrpc::Id;
+use vmcp_wire::server::Refusal;
+
+use crate::admin::{self, AdminPages};
+use crate::body::EdgeBody;
+use crate::edge::Edge;
+use crate::guard;
+use crate::post;
+use crate::reply;
+use crate::session;
+
+/// Everything that is answered over HTTP.
+pub(crate) struct Site {
+    pub(crate) edge: Arc<Edge>,
+    pub(crate) extra: Option<Arc<dyn AdminPages>>,
+}
+
+/// Answers one request. Whatever goes wrong on the way ends this request only.
+pub(crate) async fn serve<B>(site: Arc<Site>, request: Request<B>) -> Result<Response<EdgeBody>, Infallible>
+where
+    B: Body<Data = Bytes>,
+{
+    let answered = AssertUnwindSafe(route(&site, request)).catch_unwind().await;
+    Ok(answered.unwrap_or_else(|_| {
+        tracing::error!("answering a request panicked");
+        reply::refuse(&Refusal::Internal, None)
+    }))
+}
+
+async fn route<B: Body<Data = Bytes>>(site: &Site, request: Request<B>) -> Response<EdgeBody> {
+    let (parts, body) = request.into_parts();
+    if let Err(refusal) = site.edge.guard.check(&parts) {
+        tracing::debug!(%refusal, "a request was turned away");
+        return reply::refuse(&refusal, None);
+    }
+    if parts.uri.path() != site.edge.policy.path {
+        return beside(site, &parts);
+    }
+    if parts.method == Method::POST {
+        Box::pin(post::serve(&site.edge, parts, body)).await
+    } else if parts.method == Method::GET {
+        get(&site.edge, &parts)
+    } else if parts.method == Method::DELETE {
+        if is_stateless(&parts) {
+            return not_allowed("POST");
+        }
+        session::delete(&site.edge, &parts.headers)
+    } else {
+        not_allowed("GET, POST, DELETE")
+    }
+}
+
+fn get(edge: &Arc<Edge>, parts: &Parts) -> Response<EdgeBody> {
+    if !guard::accepts(&parts.headers).events || !parts.headers.contains_key(header::ACCEPT) {
+        // The identifier is what the reference answers with, and clients have come to know it.
+        let id = Id::from_json(Json::string("server-error"));
+        return reply::refuse(&Refusal::NotAcceptable("text/event-stream"), id.as_ref());
+    }
+    if is_stateless(parts) {
+        return not_allowed("POST");
+    }
+    session::listen(edge, &parts.headers)
+}
+
+/// 2026-07-28 has POST alone.
+fn is_stateless(parts: &Parts) -> bool {
+    let date = ProtocolVersion::V2026_07_28.as_str();
+    matches!(post::date(&parts.headers), Ok(Some(found)) if found == date)
+}
+
+fn beside(site: &Site, parts: &Parts) -> Response<EdgeBody> {
+    let page = site.extra.as_ref().and_then(|extra| extra.page(parts.uri.path()));
+    match page {
+        None => reply::refuse(&Refusal::Path, None),
+        Some(page) if parts.method == Method::GET || parts.method == Method::HEAD => {
+            admin::respond(page, &parts.method)
+        }
+        Some(_) => not_allowed("GET, HEAD"),
+    }
+}
+
+fn not_allowed(methods: &'static str) -> Response<EdgeBody> {
+    let mut response = reply::refuse(&Refusal::Method, None);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+}

@@ -1,0 +1,121 @@
+//! Requests of 2026-07-28 over HTTP: everything stands in the request, and the headers have to repeat parts of it
+//! truthfully (Streamable HTTP, "Request Metadata"). Sessions are never looked at.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderMap, Response};
+use vmcp_domain::{ClientCapabilities, Json, ProtocolVersion};
+use vmcp_wire::header::{self, HeaderFault};
+use vmcp_wire::jsonrpc::Id;
+use vmcp_wire::method;
+use vmcp_wire::server::{ClientRequest, Refusal, RequestFault, RequestHead, name_header, read_request};
+
+use crate::body::EdgeBody;
+use crate::dispatch::{self, Task};
+use crate::edge::Edge;
+use crate::guard::Accepts;
+use crate::listen;
+use crate::port::{Logs, Outlet, Port};
+use crate::reply::{self, Answer};
+use crate::spool::Spool;
+use crate::stream;
+
+const VERSION: ProtocolVersion = ProtocolVersion::V2026_07_28;
+
+/// Answers one request.
+pub(crate) async fn serve(
+    edge: &Arc<Edge>,
+    parts: Parts,
+    accepts: Accepts,
+    id: Id,
+    (name, params): (&str, Option<&Json>),
+) -> Response<EdgeBody> {
+    let (request, head) = match read(&parts.headers, name, params) {
+        Ok(read) => read,
+        Err(Fault::Header(fault)) => return reply::refuse(&Refusal::Header(fault), Some(&id)),
+        Err(Fault::Request(fault)) => {
+            let (status, error) = fault.answer(VERSION);
+            return reply::json(Answer::error(status, Some(&id), &error));
+        }
+    };
+    if let ClientRequest::Listen(filter) = request {
+        return listen::open(edge, accepts, &id, filter);
+    }
+    let permit = match edge.admit() {
+        Ok(permit) => permit,
+        Err(refusal) => return reply::refuse(&refusal, Some(&id)),
+    };
+    let spool = Arc::new(Spool::once());
+    let port = port(&head, &spool, accepts);
+    let ctx = edge.context(edge.caller(), VERSION, head, Some(&parts.headers), Arc::new(port));
+    let task = Task { edge: Arc::clone(edge), ctx, session: None, id, request, params: Some(parts.headers) };
+    let call = Box::pin(async move {
+        let answer = dispatch::answer(task).await;
+        drop(permit);
+        Some(answer)
+    });
+    stream::respond(edge, call, spool, accepts, None).await
+}
+
+/// The way back to a client of this revision.
+pub(crate) fn port(head: &RequestHead, spool: &Arc<Spool>, accepts: Accepts) -> Port {
+    Port {
+        progress_token: head.progress_token.clone(),
+        logs: Logs::Request(head.log_level),
+        capabilities: Arc::new(ClientCapabilities {
+            declared: head.capabilities.clone().unwrap_or_default(),
+        }),
+        outlet: accepts.events.then(|| Outlet::Stream(Arc::clone(spool))),
+        session: None,
+    }
+}
+
+enum Fault {
+    Header(HeaderFault),
+    Request(RequestFault),
+}
+
+fn read(
+    headers: &HeaderMap,
+    name: &str,
+    params: Option<&Json>,
+) -> Result<(ClientRequest, RequestHead), Fault> {
+    let said = single(headers, header::PROTOCOL_VERSION).map_err(Fault::Header)?;
+    let missing = Fault::Header(HeaderFault::Missing(header::PROTOCOL_VERSION));
+    let said = said.ok_or(missing)?;
+    check(headers, header::METHOD, name).map_err(Fault::Header)?;
+    // The method went with the handshake, and its absence is part of what the revision promises.
+    if name == method::PING {
+        return Err(Fault::Request(RequestFault::UnknownMethod(name.to_owned())));
+    }
+    let (request, head) = read_request(VERSION, name, params).map_err(|fault| match &fault {
+        RequestFault::UnsupportedVersion(date) => {
+            match header::check(header::PROTOCOL_VERSION, Some(said), date) {
+                Ok(()) => Fault::Request(fault),
+                Err(fault) => Fault::Header(fault),
+            }
+        }
+        RequestFault::UnknownMethod(_) | RequestFault::InvalidParams(_) => Fault::Request(fault),
+    })?;
+    if let Some(expected) = name_header(&request) {
+        check(headers, header::NAME, expected).map_err(Fault::Header)?;
+    }
+    Ok((request, head))
+}
+
+fn check(headers: &HeaderMap, name: &'static str, expected: &str) -> Result<(), HeaderFault> {
+    header::check(name, single(headers, name)?, expected)
+}
+
+/// The one value of a header. Two could be read differently by two parties, so they count as malformed.
+pub(crate) fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &'static str,
+) -> Result<Option<&'a [u8]>, HeaderFault> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(_), Some(_)) => Err(HeaderFault::Malformed(name)),
+        (first, _) => Ok(first.map(http::HeaderValue::as_bytes)),
+    }
+}

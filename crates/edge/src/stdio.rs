@@ -1,0 +1,315 @@
+//! The client edge over the standard streams of a process: one message per line, both eras on one channel.
+//! Requests are worked on side by side; all messages leave through one writer.
+
+mod lines;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use futures_util::future::{AbortRegistration, Abortable};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use vmcp_domain::{ClientCapabilities, Directory, Json, ProtocolVersion, SharedGateway};
+use vmcp_wire::jsonrpc::{self, Id, Message};
+use vmcp_wire::method;
+use vmcp_wire::server::{
+    ClientNotice, ClientRequest, Refusal, RequestFault, RequestHead, Speaks, notice, read_notice,
+    read_request, speaks,
+};
+
+use self::lines::{Line, Lines};
+use crate::changes::Feed;
+use crate::dispatch::{self, Task};
+use crate::edge::Edge;
+use crate::flight::{Flights, Landing};
+use crate::listen::Listening;
+use crate::policy::EdgePolicy;
+use crate::port::{Logs, Outlet, Port};
+use crate::reply::Answer;
+use crate::session::{self, Session, SessionTable};
+
+/// How many messages wait for a client that reads slowly.
+const UNWRITTEN_MAX: usize = 64;
+/// How long the last messages may take to be written.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
+/// Serves one client over a pair of streams until its input ends, it stops reading, or `shutdown`; then calls in
+/// flight may finish within the policy's grace.
+///
+/// # Errors
+/// When the input cannot be read.
+pub async fn serve_stdio<R, W>(
+    policy: EdgePolicy,
+    gateway: SharedGateway,
+    directory: Arc<dyn Directory>,
+    stdin: R,
+    stdout: W,
+    shutdown: CancellationToken,
+) -> io::Result<()>
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
+    let limits = policy.limits;
+    let edge = Edge::new(policy, gateway, directory);
+    let (out, messages) = mpsc::channel(UNWRITTEN_MAX);
+    let writer = tokio::spawn(write(stdout, messages));
+    let mut desk = Desk { edge: Arc::clone(&edge), out, session: None, flights: Arc::default() };
+    let mut lines = Lines::new(stdin, limits.body_bytes_max);
+    let read = desk.read(&mut lines, &shutdown).await;
+    edge.stopping.cancel();
+    if let Some(session) = &desk.session {
+        session.end();
+    }
+    edge.calls.close();
+    if tokio::time::timeout(limits.shutdown_grace, edge.calls.wait()).await.is_err() {
+        tracing::warn!("calls still running at the end of the grace period are dropped");
+        edge.kill.cancel();
+        edge.calls.wait().await;
+    }
+    // The writer ends when the last sender is gone.
+    drop(desk);
+    let abort = writer.abort_handle();
+    if tokio::time::timeout(LAST_WRITE, writer).await.is_err() {
+        abort.abort();
+    }
+    read
+}
+
+async fn write<W: AsyncWrite + Unpin>(mut stdout: W, mut messages: mpsc::Receiver<Bytes>) {
+    while let Some(message) = messages.recv().await {
+        let mut line = Vec::with_capacity(message.len() + 1);
+        // Within strings line endings are escaped, so those found here are white space of some backend's layout.
+        line.extend(message.iter().map(|byte| match byte {
+            b'\n' | b'\r' => b' ',
+            byte => *byte,
+        }));
+        line.push(b'\n');
+        let written = stdout.write_all(&line).await;
+        let written = match written {
+            Ok(()) if messages.is_empty() => stdout.flush().await,
+            other => other,
+        };
+        if let Err(error) = written {
+            tracing::debug!(%error, "the client stopped reading");
+            return;
+        }
+    }
+}
+
+/// Where the client's messages arrive.
+struct Desk {
+    edge: Arc<Edge>,
+    out: mpsc::Sender<Bytes>,
+    session: Option<Arc<Session>>,
+    flights: Arc<Flights>,
+}
+
+impl Desk {
+    async fn read<R: AsyncRead + Unpin>(
+        &mut self,
+        lines: &mut Lines<R>,
+        shutdown: &CancellationToken,
+    ) -> io::Result<()> {
+        loop {
+            let line = tokio::select! {
+                line = lines.next() => line?,
+                () = shutdown.cancelled() => return Ok(()),
+                () = self.out.closed() => return Ok(()),
+            };
+            match line {
+                Line::End => return Ok(()),
+                Line::TooLong => {
+                    let refusal = Refusal::BodyTooLarge(self.edge.policy.limits.body_bytes_max);
+                    self.send(Answer::refusal(&refusal, None)).await;
+                }
+                Line::Text(line) if line.trim_ascii().is_empty() => {}
+                Line::Text(line) => match ByteString::try_from(line) {
+                    Ok(text) => self.take(&text).await,
+                    Err(_) => self.send(Answer::refusal(&Refusal::NotText, None)).await,
+                },
+            }
+        }
+    }
+
+    async fn send(&self, answer: Answer) {
+        // A client that stopped reading ends the loop above.
+        let _ = self.out.send(answer.message.into_bytes()).await;
+    }
+
+    async fn take(&mut self, text: &ByteString) {
+        match jsonrpc::parse(text) {
+            Err(fault) => self.send(Answer::refusal(&Refusal::Parse(fault), None)).await,
+            Ok(Message::Request { id, method, params }) => {
+                if let Err(answer) = self.request(&id, &method, params.as_ref()) {
+                    self.send(answer).await;
+                }
+            }
+            Ok(Message::Notification { method, params }) => {
+                if let ClientNotice::Cancelled(id) = read_notice(&method, params.as_ref()) {
+                    self.flights.cancel(&id);
+                }
+            }
+            Ok(Message::Response { id, outcome }) => {
+                if let (Some(session), Some(id)) = (&self.session, id) {
+                    session.questions.answer(&id, outcome);
+                }
+            }
+        }
+    }
+
+    /// Sets a request going; what can be answered at once is returned as the error.
+    fn request(&mut self, id: &Id, name: &str, params: Option<&Json>) -> Result<(), Answer> {
+        let era = speaks(None, name, params);
+        if era == Speaks::Stateless {
+            let version = ProtocolVersion::V2026_07_28;
+            let (request, head) = read(id, version, name, params)?;
+            if let ClientRequest::Listen(filter) = request {
+                let listening = Listening::begin(&self.edge, id, filter);
+                return self.listen(id, listening);
+            }
+            return self.work(id, version, request, head);
+        }
+        if name == method::INITIALIZE {
+            return Err(self.initialize(id, params));
+        }
+        let version = match &self.session {
+            Some(session) => session.version,
+            None if name == method::PING => ProtocolVersion::NEWEST_WITH_SESSIONS,
+            None => return Err(Answer::refusal(&Refusal::NotInitialized, Some(id))),
+        };
+        let (request, head) = read(id, version, name, params)?;
+        self.work(id, version, request, head)
+    }
+
+    fn initialize(&mut self, id: &Id, params: Option<&Json>) -> Answer {
+        let client = match session::introduce(self.edge.caller(), params) {
+            Ok(client) => client,
+            Err(fault) => return faulty(id, ProtocolVersion::NEWEST_WITH_SESSIONS, &fault),
+        };
+        let version = client.version;
+        let session = Arc::new(SessionTable::single(client, self.edge.changes.counts()));
+        let feed = Feed::of_session(&self.edge.changes, &session);
+        if let Some(before) = self.session.replace(Arc::clone(&session)) {
+            before.end();
+        }
+        let (registration, landing) = session.flights.enter(id.clone());
+        let out = self.out.clone();
+        let stopping = self.edge.stopping.clone();
+        self.fly(registration, landing, async move {
+            tell(feed, None, &out, &stopping).await;
+            None
+        });
+        session::welcome(&self.edge, id, version)
+    }
+
+    fn work(
+        &self,
+        id: &Id,
+        version: ProtocolVersion,
+        request: ClientRequest,
+        head: RequestHead,
+    ) -> Result<(), Answer> {
+        let refuse = |refusal| Answer::refusal(&refusal, Some(id));
+        let permit = self.edge.admit().map_err(refuse)?;
+        let session = self.session.clone().filter(|_| version.has_sessions());
+        let (logs, capabilities) = match &session {
+            Some(session) => (Logs::Session, Arc::clone(&session.capabilities)),
+            None => {
+                let declared = head.capabilities.clone().unwrap_or_default();
+                (Logs::Request(head.log_level), Arc::new(ClientCapabilities { declared }))
+            }
+        };
+        let port = Port {
+            progress_token: head.progress_token.clone(),
+            logs,
+            capabilities,
+            outlet: Some(Outlet::Channel(self.out.clone())),
+            session: session.clone(),
+        };
+        let ctx = self.edge.context(self.edge.caller(), version, head, None, Arc::new(port));
+        let task = Task { edge: Arc::clone(&self.edge), ctx, session, id: id.clone(), request, params: None };
+        let (registration, landing) = self.flights.enter(id.clone());
+        self.fly(registration, landing, async move {
+            let answer = Box::pin(dispatch::answer(task)).await;
+            drop(permit);
+            Some(answer.message.into_bytes())
+        });
+        Ok(())
+    }
+
+    fn listen(&self, id: &Id, listening: Listening) -> Result<(), Answer> {
+        let refuse = |refusal| Answer::refusal(&refusal, Some(id));
+        let permit = self.edge.admit_stream().map_err(refuse)?;
+        let (registration, landing) = self.flights.enter(id.clone());
+        let (out, stopping, id) = (self.out.clone(), self.edge.stopping.clone(), id.clone());
+        self.fly(registration, landing, async move {
+            let _ = out.send(listening.acknowledgment).await;
+            tell(listening.feed, Some(&id), &out, &stopping).await;
+            drop(permit);
+            Some(listening.farewell)
+        });
+        Ok(())
+    }
+
+    /// Works on a request on a task of its own; its answer is written unless the client took the request back.
+    fn fly(
+        &self,
+        registration: AbortRegistration,
+        landing: Landing,
+        work: impl Future<Output = Option<Bytes>> + Send + 'static,
+    ) {
+        let (out, kill) = (self.out.clone(), self.edge.kill.clone());
+        let work = Abortable::new(
+            async move {
+                if let Some(message) = work.await {
+                    let _ = out.send(message).await;
+                }
+            },
+            registration,
+        );
+        self.edge.calls.spawn(async move {
+            tokio::select! {
+                _ = work => {}
+                () = kill.cancelled() => {}
+            }
+            drop(landing);
+        });
+    }
+}
+
+fn read(
+    id: &Id,
+    version: ProtocolVersion,
+    name: &str,
+    params: Option<&Json>,
+) -> Result<(ClientRequest, RequestHead), Answer> {
+    read_request(version, name, params).map_err(|fault| faulty(id, version, &fault))
+}
+
+fn faulty(id: &Id, version: ProtocolVersion, fault: &RequestFault) -> Answer {
+    let (status, error) = fault.answer(version);
+    Answer::error(status, Some(id), &error)
+}
+
+/// Tells the client of changes until `stopping`.
+async fn tell(
+    mut feed: Feed,
+    subscription: Option<&Id>,
+    out: &mpsc::Sender<Bytes>,
+    stopping: &CancellationToken,
+) {
+    loop {
+        for change in feed.take() {
+            let _ = out.send(notice::change(&change, subscription).into()).await;
+        }
+        tokio::select! {
+            () = feed.changed() => {}
+            () = stopping.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! A scripted stack, a running edge in front of it, and an HTTP client that shows everything on the wire.
+
+mod client;
+mod fake;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use vmcp_domain::Identity;
+use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
+use vmcp_edge::{AdminPages, HttpEdge, Page};
+
+pub(crate) use self::client::{Answer, Client, Events, call, initialize, meta, request};
+pub(crate) use self::fake::{Fake, Heard};
+
+/// No wait of a test lasts longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn policy() -> EdgePolicy {
+    EdgePolicy {
+        server: ServerInfo {
+            name: "vmcp".to_owned(),
+            version: "1".to_owned(),
+        },
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        path: "/mcp".to_owned(),
+        incoming: IncomingAuth::Local(Arc::new(Identity {
+            issuer: "local".to_owned(),
+            subject: "me".to_owned(),
+            claims: vmcp_domain::Members::new(),
+        })),
+        allowed_origins: Vec::new(),
+        allowed_hosts: Vec::new(),
+        passthrough_headers: vec!["x-passed".to_owned()],
+        limits: EdgeLimits {
+            page_items_max: 3,
+            shutdown_grace: Duration::from_secs(10),
+            ..EdgeLimits::DEFAULT
+        },
+    }
+}
+
+/// A running edge. It is shut down when dropped.
+pub(crate) struct Running {
+    pub(crate) client: Client,
+    pub(crate) fake: Arc<Fake>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) served: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+struct Pages;
+
+impl AdminPages for Pages {
+    fn page(&self, path: &str) -> Option<Page> {
+        (path == "/health").then(|| Page {
+            status: 200,
+            content_type: "application/json",
+            body: "{\"status\":\"ok\"}".into(),
+        })
+    }
+}
+
+pub(crate) fn start() -> Running {
+    start_with(policy())
+}
+
+pub(crate) fn start_with(policy: EdgePolicy) -> Running {
+    let fake = Fake::new();
+    let edge = HttpEdge::bind(policy, fake.clone(), fake.clone(), Some(Arc::new(Pages))).unwrap();
+    let client = Client::new(edge.local_addr());
+    let shutdown = CancellationToken::new();
+    let served = tokio::spawn(edge.serve(shutdown.clone()));
+    Running {
+        client,
+        fake,
+        shutdown,
+        served,
+    }
+}
+
+/// Waits, but not for ever.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("waited too long")
+}

@@ -1,0 +1,255 @@
+//! The scripted stack: every tool behaves as its name says.
+
+use std::sync::{Arc, Mutex, Weak};
+
+use tokio::sync::{Semaphore, mpsc};
+use vmcp_domain::{
+    Answer, AskError, CallContext, CallTool, Change, ChangeListener, Complete, Directory, Error, Gateway, GetPrompt,
+    Json, LogLevel, Members, Overview, Prompt, PromptList, Question, QuestionKind, ReadResource, Reply, Resource,
+    ResourceList, ResourceTemplate, Target, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
+};
+
+/// What the stack notices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// A call came in.
+    Started(String),
+    /// A call ended before it was answered.
+    Dropped(String),
+}
+
+pub(crate) struct Fake {
+    pub(crate) tools: Mutex<Arc<ToolList>>,
+    resources: Arc<ResourceList>,
+    templates: Arc<TemplateList>,
+    prompts: Arc<PromptList>,
+    listeners: Mutex<Vec<Weak<dyn ChangeListener>>>,
+    heard: mpsc::UnboundedSender<Heard>,
+    hears: tokio::sync::Mutex<mpsc::UnboundedReceiver<Heard>>,
+    /// Calls of `gate` go on as permits are added.
+    pub(crate) gate: Semaphore,
+    /// The context of the last call, as far as it can be looked at.
+    pub(crate) last: Mutex<Option<CallContext>>,
+}
+
+pub(crate) fn members(text: &str) -> Members {
+    Json::parse(text.to_owned()).unwrap().members().unwrap()
+}
+
+fn tool(name: &str, schema: &str) -> Tool {
+    Tool {
+        name: name.into(),
+        target: Target {
+            backend: "b".into(),
+            name: name.into(),
+        },
+        description: None,
+        hints: ToolHints::default(),
+        definition: Arc::new(members(&format!(
+            r#"{{"name":"{name}","inputSchema":{schema},"x-unknown":[1.0,2e3]}}"#
+        ))),
+        overrides: ToolOverride::default(),
+    }
+}
+
+impl Fake {
+    pub(crate) fn new() -> Arc<Self> {
+        let (heard, hears) = mpsc::unbounded_channel();
+        let plain = r#"{"type":"object"}"#;
+        let names = ["echo", "hang", "gate", "progress", "log", "ask", "panic", "fail"];
+        let mut tools: ToolList = names.iter().map(|name| tool(name, plain)).collect();
+        tools.push(tool(
+            "region",
+            r#"{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"}}}"#,
+        ));
+        let resource = |number: usize| Resource {
+            uri: format!("file:///{number}").into(),
+            backend: "b".into(),
+            definition: Arc::new(members(&format!(
+                r#"{{"uri":"file:///{number}","name":"{number}"}}"#
+            ))),
+        };
+        Arc::new(Self {
+            tools: Mutex::new(Arc::new(tools)),
+            resources: Arc::new((0..5).map(resource).collect()),
+            templates: Arc::new(vec![ResourceTemplate {
+                template: "file:///{name}".into(),
+                backend: "b".into(),
+                definition: Arc::new(members(r#"{"uriTemplate":"file:///{name}","name":"t"}"#)),
+            }]),
+            prompts: Arc::new(vec![Prompt {
+                name: "hello".into(),
+                target: Target {
+                    backend: "b".into(),
+                    name: "hello".into(),
+                },
+                definition: Arc::new(members(r#"{"name":"hello"}"#)),
+            }]),
+            listeners: Mutex::default(),
+            heard,
+            hears: tokio::sync::Mutex::new(hears),
+            gate: Semaphore::new(0),
+            last: Mutex::default(),
+        })
+    }
+
+    /// The next thing the stack noticed.
+    pub(crate) async fn heard(&self) -> Heard {
+        let mut hears = self.hears.lock().await;
+        super::soon(hears.recv()).await.unwrap()
+    }
+
+    /// Tells of a change.
+    pub(crate) fn change(&self, change: &Change) {
+        for listener in self.listeners.lock().unwrap().iter().filter_map(Weak::upgrade) {
+            listener.changed(change);
+        }
+    }
+
+    async fn call(&self, ctx: &CallContext, call: CallTool) -> Result<Reply, Error> {
+        let name = call.name.as_str().to_owned();
+        *self.last.lock().unwrap() = Some(ctx.clone());
+        self.heard.send(Heard::Started(name.clone())).unwrap();
+        let mut watch = Watch(Some((name.clone(), self.heard.clone())));
+        let reply = self.act(ctx, &name, call.arguments).await;
+        watch.0 = None;
+        reply
+    }
+
+    async fn act(&self, ctx: &CallContext, name: &str, arguments: Option<Json>) -> Result<Reply, Error> {
+        let arguments = arguments.unwrap_or_else(Json::empty_object);
+        match name {
+            "echo" | "region" => {}
+            "hang" => std::future::pending().await,
+            "gate" => self.gate.acquire().await.unwrap().forget(),
+            "progress" => {
+                for step in 0..3 {
+                    ctx.client
+                        .progress(members(&format!(r#"{{"progress":{step},"total":3}}"#)));
+                }
+            }
+            "log" => {
+                ctx.client
+                    .log(LogLevel::Info, members(r#"{"level":"info","data":"quiet"}"#));
+                ctx.client
+                    .log(LogLevel::Error, members(r#"{"level":"error","data":"loud"}"#));
+            }
+            "ask" => return Ok(ask(ctx).await),
+            "panic" => panic!("as asked"),
+            "fail" => return Err(failure(&arguments)),
+            other => return Err(Error::UnknownTool(other.into())),
+        }
+        Ok(Reply::complete(
+            [("content", Json::parse("[]").unwrap()), ("echo", arguments)]
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
+        ))
+    }
+}
+
+async fn ask(ctx: &CallContext) -> Reply {
+    let question = Question {
+        kind: QuestionKind::Elicitation,
+        params: Json::parse(r#"{"message":"sure?"}"#).unwrap(),
+    };
+    let said = match ctx.client.ask(question).await {
+        Ok(answer) => answer,
+        Err(AskError::Unsupported(_)) => Json::string("unsupported"),
+        Err(AskError::Unreachable) => Json::string("unreachable"),
+        Err(AskError::Refused { code, .. }) => Json::integer(code),
+    };
+    Reply::complete([("said".to_owned(), said)].into_iter().collect())
+}
+
+fn failure(arguments: &Json) -> Error {
+    let kind = arguments
+        .members()
+        .unwrap()
+        .get("kind")
+        .and_then(Json::to_text)
+        .unwrap_or_default();
+    match &*kind {
+        "denied" => Error::Denied,
+        "unavailable" => Error::BackendUnavailable {
+            backend: "b".into(),
+            cause: vmcp_domain::Cause::new("10.0.0.1 refused"),
+        },
+        _ => Error::InvalidRequest(kind),
+    }
+}
+
+struct Watch(Option<(String, mpsc::UnboundedSender<Heard>)>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some((name, heard)) = self.0.take() {
+            let _ = heard.send(Heard::Dropped(name));
+        }
+    }
+}
+
+impl Gateway for Fake {
+    fn list_tools<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
+        let tools = self.tools.lock().unwrap().clone();
+        Box::pin(async move { Ok(tools) })
+    }
+
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+        Box::pin(self.call(ctx, request))
+    }
+
+    fn list_resources<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
+        Box::pin(async { Ok(self.resources.clone()) })
+    }
+
+    fn list_resource_templates<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>> {
+        Box::pin(async { Ok(self.templates.clone()) })
+    }
+
+    fn read_resource<'a>(&'a self, _ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            if request.uri.as_str() == "file:///none" {
+                return Err(Error::UnknownResource(request.uri));
+            }
+            Ok(Reply::complete(members(r#"{"contents":[]}"#)))
+        })
+    }
+
+    fn list_prompts<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
+        Box::pin(async { Ok(self.prompts.clone()) })
+    }
+
+    fn get_prompt<'a>(&'a self, _ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            if request.name.as_str() == "hello" {
+                Ok(Reply::complete(members(r#"{"messages":[]}"#)))
+            } else {
+                Err(Error::UnknownPrompt(request.name))
+            }
+        })
+    }
+
+    fn complete<'a>(&'a self, _ctx: &'a CallContext, _request: Complete) -> Answer<'a, Reply> {
+        Box::pin(async {
+            Ok(Reply::complete(members(
+                r#"{"completion":{"values":["a"],"total":1}}"#,
+            )))
+        })
+    }
+}
+
+impl Directory for Fake {
+    fn overview(&self) -> Overview {
+        Overview {
+            instructions: Some("Be kind.".to_owned()),
+            completions: true,
+            logging: true,
+            subscriptions: true,
+        }
+    }
+
+    fn watch(&self, listener: Weak<dyn ChangeListener>) {
+        self.listeners.lock().unwrap().push(listener);
+    }
+}

@@ -1,0 +1,133 @@
+//! The contract of a store that several replicas share: `vmcp-ratelimit-redis` implements it.
+//! Which buckets a call is charged to, and what happens when the store fails, is decided here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+use vmcp_domain::{BoxFuture, Identity};
+
+use crate::plan::{Holder, Plan};
+use crate::policy::Mode;
+use crate::rate::Rate;
+
+/// One bucket of a decision, as a shared store sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RemoteBucket {
+    /// What the bucket belongs to, the same on every replica and free of the user's name.
+    pub key: Arc<str>,
+    /// How it fills.
+    pub rate: Rate,
+    /// What one call costs, in tokens.
+    pub cost: u32,
+    /// What a refusal does.
+    pub mode: Mode,
+}
+
+/// Every bucket of one call, in the order of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ask {
+    /// The buckets.
+    pub buckets: SmallVec<[RemoteBucket; 4]>,
+}
+
+/// What the store found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteVerdict {
+    /// Whether every enforced bucket paid. If not, nothing was spent.
+    pub admitted: bool,
+    /// What each bucket holds after the decision, in units, in the order of the ask.
+    pub levels: SmallVec<[i64; 4]>,
+    /// For each bucket, whether it paid. A shadow bucket that could not is not charged.
+    pub pays: SmallVec<[bool; 4]>,
+}
+
+/// Why the store did not answer. Whether the tokens were spent is not known then; they are never given out twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum StoreFailure {
+    /// No answer within the decision's deadline.
+    #[error("no answer in time")]
+    Timeout,
+    /// There is no connection.
+    #[error("not connected")]
+    Unconnected,
+    /// The store answered with an error (read-only replica, out of memory, …).
+    #[error("the store refused")]
+    Refused,
+    /// Recent failures: the store is given time before it is asked again.
+    #[error("the store is given time after failures")]
+    Resting,
+}
+
+impl StoreFailure {
+    /// The failure's label in metrics: the reference's `error_type`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Unconnected => "connection",
+            Self::Refused => "other",
+            Self::Resting => "breaker",
+        }
+    }
+}
+
+/// A store that several replicas share. Every method answers within the store's own deadline.
+pub trait RemoteStore: Send + Sync {
+    /// Checks all buckets together and spends from all or none.
+    fn admit<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>>;
+    /// Gives back what one admitted call paid: the buckets whose `pays` is true.
+    fn refund<'a>(&'a self, ask: &'a Ask, pays: &'a [bool]) -> BoxFuture<'a, Result<(), StoreFailure>>;
+    /// What each bucket holds now, in units; spends nothing.
+    fn peek<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<SmallVec<[i64; 4]>, StoreFailure>>;
+    /// Takes `tokens` from one bucket that were admitted elsewhere during an outage; its level may go below zero, to
+    /// minus its capacity at most.
+    fn write_debt<'a>(
+        &'a self,
+        bucket: &'a RemoteBucket,
+        tokens: u64,
+    ) -> BoxFuture<'a, Result<(), StoreFailure>>;
+    /// How many replicas share the store now, this one included, where that is known.
+    fn replica_count(&self) -> Option<u32>;
+    /// True while the store answers.
+    fn is_available(&self) -> bool;
+}
+
+/// What happens to calls when the store does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnStoreFailure {
+    /// This replica enforces its share of every limit by itself.
+    #[default]
+    Local,
+    /// Calls pass.
+    Allow,
+    /// Calls are refused.
+    Deny,
+}
+
+/// How long the store is to be asked for one decision, if nothing else is said.
+pub const DECISION_DEADLINE: Duration = Duration::from_millis(50);
+
+/// A user's part of keys in a shared store: the same on every replica, and not the user's name.
+#[must_use]
+pub fn user_digest(identity: &Identity, digest: impl Fn(&[u8]) -> String) -> String {
+    let mut text = Vec::with_capacity(identity.issuer.len() + identity.subject.len() + 1);
+    text.extend_from_slice(identity.issuer.as_bytes());
+    // Neither an issuer nor a subject contains NUL in any scheme, so no two pairs give the same bytes.
+    text.push(0);
+    text.extend_from_slice(identity.subject.as_bytes());
+    digest(&text)
+}
+
+/// The ask of one call: the plan's buckets with this user's keys.
+#[must_use]
+pub fn ask(plan: &Plan, user: Option<&str>) -> Ask {
+    let bucket = |bucket: &crate::plan::PlannedBucket| {
+        let key = match (&bucket.holder, user) {
+            (Holder::User, Some(user)) => format!("{}:{user}", bucket.key).into(),
+            (Holder::User, None) | (Holder::Shared(_), _) => bucket.key.clone(),
+        };
+        RemoteBucket { key, rate: bucket.rate, cost: bucket.cost.get(), mode: bucket.mode }
+    };
+    Ask { buckets: plan.buckets.iter().map(bucket).collect() }
+}
