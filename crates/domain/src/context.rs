@@ -1,5 +1,6 @@
 //! The facts of one request, handed down the stack as a plain argument.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,6 +34,8 @@ pub struct CallContext {
     pub deadline: Option<Instant>,
     /// The request's `_meta` members that are meant to travel: everything but the keys that belong to one hop.
     pub meta: Members,
+    /// The address the request came from, where it came over a network.
+    pub peer: Option<IpAddr>,
     /// Client request headers that the operator chose to pass to backends, names in lower case.
     pub passthrough_headers: Arc<[(String, String)]>,
     /// The way back to the client.
@@ -50,6 +53,7 @@ impl CallContext {
             protocol: ProtocolVersion::V2026_07_28,
             deadline: None,
             meta: Members::new(),
+            peer: None,
             passthrough_headers: Arc::from([]),
             client: Arc::new(NoClient),
             origin,

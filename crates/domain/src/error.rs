@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::client_port::QuestionKind;
 use crate::json::Json;
@@ -68,6 +69,77 @@ impl LimitScope {
     }
 }
 
+/// When a limited call may be made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// After this time, exact to the microsecond, if nobody else spends in between.
+    After(Duration),
+    /// When a call that is running has ended; nobody can say when.
+    WhenReleased,
+    /// Never: one call costs more than the limit holds.
+    Never,
+}
+
+/// A refusal by a limit. Names no user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The tool that was to be called.
+    pub tool: ToolName,
+    /// The rule that takes longest to give way, as the configuration names it.
+    pub rule: String,
+    /// For whom it counts.
+    pub scope: LimitScope,
+    /// When the call may be made again.
+    pub retry: Retry,
+    /// What the rule allows: so many calls in so long a time.
+    pub allowance: Option<(u64, Duration)>,
+}
+
+impl RateLimit {
+    /// The time after which to try again, for forms that need one: a second where nobody can say, none for never.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.retry {
+            Retry::After(wait) => Some(wait),
+            Retry::WhenReleased => Some(Duration::from_secs(1)),
+            Retry::Never => None,
+        }
+    }
+
+    /// The same in whole seconds, rounded up and never zero.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after().map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).map(|seconds| seconds.max(1))
+    }
+}
+
+impl fmt::Display for RateLimit {
+    /// A sentence a model can act on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tool = &self.tool;
+        let what = match self.scope {
+            LimitScope::Server => "no tool of this server can be called".to_owned(),
+            LimitScope::Tool => format!("tool `{tool}` cannot be called by anyone"),
+            LimitScope::User => "you cannot call any tool of this server".to_owned(),
+            LimitScope::UserTool => format!("you cannot call tool `{tool}`"),
+        };
+        match self.retry {
+            Retry::After(_) => {
+                let seconds = self.retry_after_seconds().unwrap_or(1);
+                let plural = if seconds == 1 { "" } else { "s" };
+                write!(f, "Rate limit exceeded: {what} for {seconds} second{plural}; wait that long, then try again")
+            }
+            Retry::WhenReleased => {
+                write!(f, "Rate limit exceeded: {what} until a running call has ended; try again in a moment")
+            }
+            Retry::Never => write!(
+                f,
+                "Rate limit exceeded: one call of tool `{tool}` costs more than its limit ever holds; do not try again"
+            ),
+        }
+    }
+}
+
 /// Why a request was not answered with a result.
 ///
 /// A tool that ran and failed is not an error: it is a [`crate::Reply`] marked as failed.
@@ -77,6 +149,12 @@ pub enum Error {
     /// The caller may not do this.
     #[error("denied by policy")]
     Denied,
+    /// A limit refuses the call for now; nothing was spent and nothing happened.
+    #[error("{0}")]
+    RateLimited(Box<RateLimit>),
+    /// Limits apply but cannot be checked now, and the operator chose to refuse then; nothing happened.
+    #[error("limits cannot be checked right now; try again in a few seconds")]
+    LimitsUnavailable,
     /// No tool of this name is visible to the caller.
     #[error("tool \"{0}\" not found")]
     UnknownTool(ToolName),
@@ -136,6 +214,8 @@ impl Error {
     pub fn class(&self) -> &'static str {
         match self {
             Self::Denied => "denied",
+            Self::RateLimited(_) => "rate_limited",
+            Self::LimitsUnavailable => "limits_unavailable",
             Self::UnknownTool(_) => "unknown_tool",
             Self::UnknownResource(_) => "unknown_resource",
             Self::UnknownPrompt(_) => "unknown_prompt",
@@ -159,6 +239,8 @@ impl Error {
             | Self::BackendFailed { cause, .. }
             | Self::Internal(cause) => Some(cause),
             Self::Denied
+            | Self::RateLimited(_)
+            | Self::LimitsUnavailable
             | Self::UnknownTool(_)
             | Self::UnknownResource(_)
             | Self::UnknownPrompt(_)

@@ -24,7 +24,7 @@ pub use backend::{
 pub use caller::{Caller, Identity};
 pub use client_port::{AskError, ClientCapabilities, ClientPort, LogLevel, NoClient, Question, QuestionKind};
 pub use context::{CallContext, Origin};
-pub use error::{Cause, Error, LimitScope, RelayedError};
+pub use error::{Cause, Error, LimitScope, RateLimit, RelayedError, Retry};
 pub use gateway::{
     Answer, BoxFuture, Change, ChangeListener, Directory, Gateway, GatewayExt, Overview, SharedGateway,
 };

@@ -161,12 +161,14 @@ impl Answers<'_> {
 
     fn error(&self, error: &Error, verb: Verb) -> Answer {
         log(error);
-        let fault::Answer { status, body } = fault::answer(error, self.ctx.protocol, verb);
+        let limit = self.edge.policy.limit_answer;
+        let fault::Answer { status, headers, body } =
+            fault::answer_with(error, self.ctx.protocol, verb, limit);
         match body {
-            Body::Error(error) => Answer::error(status, Some(self.id), &error),
+            Body::Error(error) => Answer { headers, ..Answer::error(status, Some(self.id), &error) },
             Body::ToolResult(members) => {
                 let reply = Reply::complete(members);
-                Answer { status, message: self.write(&reply, ResultKind::Plain) }
+                Answer { status, headers, message: self.write(&reply, ResultKind::Plain) }
             }
         }
     }
@@ -204,6 +206,8 @@ fn log(error: &Error) {
         }
         Error::Internal(cause) => tracing::warn!(class, cause = cause.for_log(), "a request failed"),
         Error::Denied
+        | Error::RateLimited(_)
+        | Error::LimitsUnavailable
         | Error::UnknownTool(_)
         | Error::UnknownResource(_)
         | Error::UnknownPrompt(_)

@@ -107,6 +107,7 @@ impl Edge {
             protocol,
             deadline: None,
             meta: head.travelling,
+            peer: None,
             passthrough_headers: self.passthrough(headers),
             client,
             origin: Origin::Client,

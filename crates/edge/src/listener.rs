@@ -97,6 +97,7 @@ impl HttpEdge {
         }
         drop(listener);
         edge.stopping.cancel();
+        edge.sessions.give_up_questions();
         edge.calls.close();
         server.connections.close();
         let finished = async {

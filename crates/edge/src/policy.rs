@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vmcp_domain::Identity;
+use vmcp_wire::fault::LimitAnswer;
 
 /// Everything the client edge needs to know.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct EdgePolicy {
     pub allowed_hosts: Vec<String>,
     /// Client request headers that are passed to backends, in lower case.
     pub passthrough_headers: Vec<String>,
+    /// How a limited call is answered.
+    pub limit_answer: LimitAnswer,
     /// The bounds of what a client may take.
     pub limits: EdgeLimits,
 }

@@ -40,17 +40,19 @@ impl Message {
 pub(crate) struct Answer {
     /// The HTTP status, where there is one.
     pub(crate) status: u16,
+    /// Further HTTP headers, where there are any to be had.
+    pub(crate) headers: Vec<(&'static str, String)>,
     /// The message.
     pub(crate) message: Message,
 }
 
 impl Answer {
     pub(crate) fn result(message: Message) -> Self {
-        Self { status: 200, message }
+        Self { status: 200, headers: Vec::new(), message }
     }
 
     pub(crate) fn error(status: u16, id: Option<&Id>, error: &RpcError) -> Self {
-        Self { status, message: Message::whole(jsonrpc::error(id, error)) }
+        Self { status, headers: Vec::new(), message: Message::whole(jsonrpc::error(id, error)) }
     }
 
     pub(crate) fn refusal(refusal: &Refusal, id: Option<&Id>) -> Self {
@@ -75,6 +77,11 @@ pub(crate) fn json(answer: Answer) -> Response<EdgeBody> {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         _ => {}
+    }
+    for (name, value) in answer.headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
     }
     response
 }

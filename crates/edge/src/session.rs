@@ -12,9 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use vmcp_domain::{Caller, Change, ClientCapabilities, LogLevel, ProtocolVersion};
 
-pub(crate) use self::serve::{
-    answer_question, delete, hear, introduce, listen, open, request, welcome,
-};
+pub(crate) use self::serve::{answer_question, delete, hear, introduce, listen, open, request, welcome};
 pub(crate) use self::table::{SessionTable, Visit};
 use crate::changes::{Changes, Inbox, ListCounts, Wanted};
 use crate::flight::{Flights, Questions};

@@ -43,6 +43,11 @@ pub(crate) async fn respond(
         None
     };
     match decided {
+        // What was said before the answer, in the same breath, has to be sent before it.
+        Some(answer) if accepts.events && spool.has_news() => {
+            let call = Box::pin(std::future::ready(answer));
+            reply::events(stream(edge, call, spool, session))
+        }
         Some(Some(answer)) => reply::json(answer),
         // Taken back: there is nothing to say, and nobody listens.
         Some(None) => reply::status(StatusCode::ACCEPTED),

@@ -129,6 +129,7 @@ fn edge_policy(name: &str, listen: std::net::SocketAddr) -> EdgePolicy {
         allowed_origins: Vec::new(),
         allowed_hosts: Vec::new(),
         passthrough_headers: Vec::new(),
+        limit_answer: vmcp_wire::fault::LimitAnswer::DEFAULT,
         limits: EdgeLimits::DEFAULT,
     }
 }

@@ -6,7 +6,11 @@
 
 mod clock;
 mod decide;
+mod fallback;
+mod layer;
+mod limiter;
 mod memory;
+mod observer;
 mod pattern;
 mod plan;
 pub mod policy;
@@ -16,7 +20,10 @@ mod table;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
+pub use layer::RateLimited;
+pub use limiter::{BucketView, Limiter, Sharing};
 pub use memory::{Claim, MemoryStore, Receipt};
+pub use observer::{DecisionEvent, NoObserver, Observer};
 pub use pattern::Pattern;
 pub use plan::{BucketId, Holder, Plan, PlannedBucket, PlannedSlots, Planner};
 pub use rate::{Level, Rate, RateError};

@@ -128,6 +128,36 @@ impl MemoryStore {
         read(plan, &cells, seat.user(), now).into_vec()
     }
 
+    /// Sets what every bucket of a plan holds for a user, in units and in the order of the plan. A user for whom there
+    /// is no room is left out.
+    pub(crate) fn set_levels(&self, plan: &Plan, user: Option<UserKey>, levels: &[i64]) {
+        let now = self.clock.now();
+        let mut seat = match user.filter(|_| plan.needs_user) {
+            None => Seat::default(),
+            Some(user) => match self.seat(user, now) {
+                Some(seat) => seat,
+                None => return,
+            },
+        };
+        if seat.settle() {
+            self.user_count.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut cells = lock_shared(plan);
+        let mut next = cells.iter_mut();
+        for (bucket, units) in plan.buckets.iter().zip(levels) {
+            let level = Level { units: (*units).min(bucket.rate.capacity()), at: now };
+            match (&bucket.holder, seat.user_mut()) {
+                (Holder::Shared(_), _) => {
+                    if let Some(cell) = next.next() {
+                        **cell = Some(level);
+                    }
+                }
+                (Holder::User, Some(user)) => user.set_level(bucket.id, level),
+                (Holder::User, None) => {}
+            }
+        }
+    }
+
     /// The user's place, if the user is known; never makes one.
     fn known(&self, user: Option<UserKey>) -> Seat<'_> {
         let Some(key) = user else { return Seat::default() };

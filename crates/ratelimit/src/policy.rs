@@ -110,3 +110,40 @@ pub enum Overflow {
     /// They are refused.
     Refuse,
 }
+
+impl LimitPolicy {
+    /// One of `count` equal shares of every limit.
+    #[must_use]
+    pub fn share(&self, count: u32) -> Self {
+        Self {
+            server: self.server.share(count),
+            tools: self
+                .tools
+                .iter()
+                .map(|rule| ToolRule { limits: rule.limits.share(count), ..rule.clone() })
+                .collect(),
+            ..self.clone()
+        }
+    }
+
+    /// True when some rule tells users apart.
+    #[must_use]
+    pub fn has_per_user(&self) -> bool {
+        let per_user = |limits: &Limits| limits.per_user.is_some() || limits.concurrency.per_user.is_some();
+        per_user(&self.server) || self.tools.iter().any(|rule| per_user(&rule.limits))
+    }
+}
+
+impl Limits {
+    fn share(&self, count: u32) -> Self {
+        let share = |quota: &Quota| Quota {
+            windows: quota.windows.iter().map(|rate| rate.share(count)).collect(),
+            mode: quota.mode,
+        };
+        Self {
+            shared: self.shared.as_ref().map(share),
+            per_user: self.per_user.as_ref().map(share),
+            concurrency: self.concurrency,
+        }
+    }
+}

@@ -74,6 +74,15 @@ impl Rate {
         }
     }
 
+    /// One of `count` equal shares: so much slower and so much smaller, rounded down but never to nothing.
+    #[must_use]
+    pub fn share(&self, count: u32) -> Self {
+        let count = u64::from(count.max(1));
+        let (tokens, micros) = self.asked;
+        let period = Duration::from_micros(micros.saturating_mul(count));
+        Self::new(tokens, period, (self.burst / count).max(1)).unwrap_or(*self)
+    }
+
     /// The full bucket, in units.
     #[must_use]
     pub fn capacity(&self) -> i64 {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::Digest;
 use smallvec::SmallVec;
 use vmcp_domain::{BoxFuture, Identity};
 
@@ -110,13 +111,14 @@ pub const DECISION_DEADLINE: Duration = Duration::from_millis(50);
 
 /// A user's part of keys in a shared store: the same on every replica, and not the user's name.
 #[must_use]
-pub fn user_digest(identity: &Identity, digest: impl Fn(&[u8]) -> String) -> String {
-    let mut text = Vec::with_capacity(identity.issuer.len() + identity.subject.len() + 1);
-    text.extend_from_slice(identity.issuer.as_bytes());
+pub fn user_digest(identity: &Identity) -> String {
+    let mut hasher = sha2::Sha256::new();
+    hasher.update(identity.issuer.as_bytes());
     // Neither an issuer nor a subject contains NUL in any scheme, so no two pairs give the same bytes.
-    text.push(0);
-    text.extend_from_slice(identity.subject.as_bytes());
-    digest(&text)
+    hasher.update([0]);
+    hasher.update(identity.subject.as_bytes());
+    let digest = hasher.finalize();
+    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The ask of one call: the plan's buckets with this user's keys.

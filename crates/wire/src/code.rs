@@ -24,6 +24,11 @@ pub const URL_ELICITATION_REQUIRED: i64 = -32042;
 /// Denied by policy: the reference's application code.
 pub const DENIED: i64 = 403;
 
+/// A limit refuses the call: the reference's application code, outside every reserved range.
+pub const RATE_LIMITED: i64 = 429;
+/// The code the seed used before the specification reserved its range; allowed in the session era only.
+pub const RATE_LIMITED_SEED: i64 = -32029;
+
 /// True for codes that the 2026-07-28 revision keeps for itself but does not define, or has withdrawn:
 /// they must not be sent to a client that speaks it.
 #[must_use]

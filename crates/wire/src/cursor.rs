@@ -38,22 +38,14 @@ pub fn page<'a>(
         Some(cursor) => {
             let (after, digest) = read(verb, cursor)?;
             let matches = |place: &usize| {
-                place
-                    .checked_sub(1)
-                    .is_some_and(|last| last < count && hash(key(last)) == digest)
+                place.checked_sub(1).is_some_and(|last| last < count && hash(key(last)) == digest)
             };
-            Some(after)
-                .filter(matches)
-                .or_else(|| (1..=count).find(matches))
-                .unwrap_or(after.min(count))
+            Some(after).filter(matches).or_else(|| (1..=count).find(matches)).unwrap_or(after.min(count))
         }
     };
     let end = count.min(start.saturating_add(page_items_max.max(1)));
     let next = (end < count && end > start).then(|| write(verb, end, hash(key(end - 1))));
-    Ok(Page {
-        range: start..end,
-        next,
-    })
+    Ok(Page { range: start..end, next })
 }
 
 fn write(verb: &str, after: usize, digest: u64) -> String {
@@ -68,10 +60,7 @@ fn read(verb: &str, cursor: &str) -> Result<(usize, u64), InvalidCursor> {
     let text = String::from_utf8(bytes).map_err(|_| InvalidCursor)?;
     let mut parts = text.split(':');
     let (version, for_verb) = (parts.next(), parts.next());
-    let (after, digest) = (
-        parts.next().ok_or(InvalidCursor)?,
-        parts.next().ok_or(InvalidCursor)?,
-    );
+    let (after, digest) = (parts.next().ok_or(InvalidCursor)?, parts.next().ok_or(InvalidCursor)?);
     if version != Some("1") || for_verb != Some(verb) || parts.next().is_some() {
         return Err(InvalidCursor);
     }
@@ -83,9 +72,8 @@ fn read(verb: &str, cursor: &str) -> Result<(usize, u64), InvalidCursor> {
 
 /// FNV-1a: a digest that is the same in every process and version, which the standard hasher does not promise.
 fn hash(key: &str) -> u64 {
-    key.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    key.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -115,10 +103,7 @@ mod tests {
 
     #[test]
     fn resumes_after_the_same_item_when_the_list_moved() {
-        let next = page("tools", None, 4, 2, |place| ["a", "b", "c", "d"][place])
-            .unwrap()
-            .next
-            .unwrap();
+        let next = page("tools", None, 4, 2, |place| ["a", "b", "c", "d"][place]).unwrap().next.unwrap();
         let moved = ["new", "a", "b", "c", "d"];
         let page = page("tools", Some(&next), 5, 9, |place| moved[place]).unwrap();
         assert_eq!(&moved[page.range], ["c", "d"]);
@@ -129,11 +114,7 @@ mod tests {
         let next = page("tools", None, 2, 1, |_| "k").unwrap().next.unwrap();
         assert_eq!(page("prompts", Some(&next), 2, 1, |_| "k"), Err(InvalidCursor));
         for bad in ["", "???", "MTp0b29sczox", &"a".repeat(513), "MTp0b29sczoxOjE6eA"] {
-            assert_eq!(
-                page("tools", Some(bad), 2, 1, |_| "k"),
-                Err(InvalidCursor),
-                "{bad}"
-            );
+            assert_eq!(page("tools", Some(bad), 2, 1, |_| "k"), Err(InvalidCursor), "{bad}");
         }
     }
 }

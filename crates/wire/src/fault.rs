@@ -1,7 +1,7 @@
 //! How every error is answered: one table per protocol version. The printed table is kept in
 //! `crates/wire/tests/error_table.txt` and is the wire contract.
 
-use vmcp_domain::{Error, Json, Members, ProtocolVersion, RelayedError};
+use vmcp_domain::{Error, Json, Members, ProtocolVersion, RateLimit, RelayedError};
 
 use crate::code;
 use crate::jsonrpc::RpcError;
@@ -20,6 +20,8 @@ pub enum Verb {
 pub struct Answer {
     /// The HTTP status, where there is one.
     pub status: u16,
+    /// Further HTTP headers, names in lower case.
+    pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: Body,
 }
@@ -33,27 +35,112 @@ pub enum Body {
     ToolResult(Members),
 }
 
-/// The answer to `error` for a client that speaks `version` and asked `verb`.
+/// How a limited call is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitAnswer {
+    /// The form.
+    pub shape: LimitShape,
+    /// The code, in every form.
+    pub code: i64,
+}
+
+impl LimitAnswer {
+    /// The reference's answers.
+    pub const DEFAULT: Self = Self { shape: LimitShape::Auto, code: code::RATE_LIMITED };
+}
+
+/// The form in which a limited call is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LimitShape {
+    /// What the reference sends: a failed tool result in the session era, a JSON-RPC error with HTTP 200 in
+    /// 2026-07-28.
+    #[default]
+    Auto,
+    /// A failed tool result.
+    ToolError,
+    /// A JSON-RPC error.
+    JsonRpcError,
+    /// A JSON-RPC error with HTTP 429, `Retry-After`, `RateLimit` and `RateLimit-Policy`.
+    Http429,
+}
+
+/// The answer to `error` for a client that speaks `version` and asked `verb`, limited calls in the reference's form.
 #[must_use]
 pub fn answer(error: &Error, version: ProtocolVersion, verb: Verb) -> Answer {
-    if version.has_sessions() {
-        session_era(error, verb)
-    } else {
-        v2026_07_28(error)
+    answer_with(error, version, verb, LimitAnswer::DEFAULT)
+}
+
+/// The answer to `error` for a client that speaks `version` and asked `verb`.
+#[must_use]
+pub fn answer_with(error: &Error, version: ProtocolVersion, verb: Verb, limit: LimitAnswer) -> Answer {
+    if let Error::RateLimited(refusal) = error {
+        return limited(refusal, version, verb, limit);
     }
+    if version.has_sessions() { session_era(error, verb) } else { v2026_07_28(error) }
+}
+
+fn limited(refusal: &RateLimit, version: ProtocolVersion, verb: Verb, limit: LimitAnswer) -> Answer {
+    let text = refusal.to_string();
+    let mut data = Members::new();
+    if let (Some(seconds), Some(exact)) = (refusal.retry_after_seconds(), refusal.retry_after()) {
+        data.set("retryAfterSeconds", Json::integer(i64::try_from(seconds).unwrap_or(i64::MAX)));
+        let millis = exact.as_micros().div_ceil(1000);
+        data.set("retryAfterMs", Json::integer(i64::try_from(millis).unwrap_or(i64::MAX)));
+    }
+    data.set("rule", Json::string(&refusal.rule));
+    data.set("scope", Json::string(refusal.scope.as_str()));
+    let as_result = match (limit.shape, verb) {
+        (_, Verb::Other) | (LimitShape::JsonRpcError | LimitShape::Http429, Verb::CallTool) => false,
+        (LimitShape::ToolError, Verb::CallTool) => true,
+        (LimitShape::Auto, Verb::CallTool) => version.has_sessions(),
+    };
+    if as_result {
+        let mut members = crate::reply::failure(&text).members;
+        let mut structured = Members::new();
+        structured.set("code", Json::integer(limit.code));
+        structured.set("message", Json::string(&text));
+        structured.set("data", data.to_json());
+        members.set("structuredContent", structured.to_json());
+        return Answer { status: 200, headers: Vec::new(), body: Body::ToolResult(members) };
+    }
+    let mut answer = with_data(rpc(200, limit.code, text), data.to_json());
+    if limit.shape == LimitShape::Http429 {
+        answer.status = 429;
+        answer.headers = limit_headers(refusal);
+    }
+    answer
+}
+
+/// `Retry-After` (RFC 9110, whole seconds) and the two fields of draft-ietf-httpapi-ratelimit-headers-10.
+fn limit_headers(refusal: &RateLimit) -> Vec<(&'static str, String)> {
+    let mut headers = Vec::new();
+    // A structured-field string: printable ASCII, quotes and backslashes escaped.
+    let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '_' };
+    let name: String =
+        refusal.rule.chars().map(plain).collect::<String>().replace('\\', "\\\\").replace('"', "\\\"");
+    if let Some(seconds) = refusal.retry_after_seconds() {
+        headers.push(("retry-after", seconds.to_string()));
+        headers.push(("ratelimit", format!("\"{name}\";r=0;t={seconds}")));
+    }
+    if let Some((tokens, period)) = refusal.allowance {
+        let seconds = period.as_secs() + u64::from(period.subsec_nanos() > 0);
+        headers.push(("ratelimit-policy", format!("\"{name}\";q={tokens};w={seconds}")));
+    }
+    headers
 }
 
 fn session_era(error: &Error, verb: Verb) -> Answer {
     let text = error.to_string();
     match error {
         Error::Denied => rpc(403, code::DENIED, text),
+        Error::RateLimited(refusal) => {
+            limited(refusal, ProtocolVersion::NEWEST_WITH_SESSIONS, verb, LimitAnswer::DEFAULT)
+        }
         Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::InvalidRequest(_) => {
             rpc(200, code::INVALID_PARAMS, text)
         }
         Error::UnknownResource(uri) => {
-            let data = [("uri".to_owned(), Json::string(uri.as_str()))]
-                .into_iter()
-                .collect::<Members>();
+            let data = [("uri".to_owned(), Json::string(uri.as_str()))].into_iter().collect::<Members>();
             with_data(rpc(200, code::RESOURCE_NOT_FOUND, text), data.to_json())
         }
         Error::BackendRefused { error, .. } => relayed(error, error.code),
@@ -63,9 +150,11 @@ fn session_era(error: &Error, verb: Verb) -> Answer {
         | Error::BackendFailed { .. }
         | Error::DeadlineExceeded
         | Error::Overloaded
+        | Error::LimitsUnavailable
         | Error::Internal(_) => match verb {
             Verb::CallTool => Answer {
                 status: 200,
+                headers: Vec::new(),
                 body: Body::ToolResult(crate::reply::failure(&text).members),
             },
             Verb::Other => rpc(200, code::INTERNAL_ERROR, text),
@@ -78,17 +167,18 @@ fn v2026_07_28(error: &Error) -> Answer {
     let text = error.to_string();
     match error {
         Error::Denied => rpc(403, code::DENIED, text),
+        Error::RateLimited(refusal) => {
+            limited(refusal, ProtocolVersion::V2026_07_28, Verb::Other, LimitAnswer::DEFAULT)
+        }
         Error::UnknownTool(_)
         | Error::UnknownResource(_)
         | Error::UnknownPrompt(_)
         | Error::InvalidRequest(_) => rpc(400, code::INVALID_PARAMS, text),
         Error::MissingCapability(kind) => {
-            let needed = [(kind.capability().to_owned(), Json::empty_object())]
-                .into_iter()
-                .collect::<Members>();
-            let data = [("requiredCapabilities".to_owned(), needed.to_json())]
-                .into_iter()
-                .collect::<Members>();
+            let needed =
+                [(kind.capability().to_owned(), Json::empty_object())].into_iter().collect::<Members>();
+            let data =
+                [("requiredCapabilities".to_owned(), needed.to_json())].into_iter().collect::<Members>();
             with_data(rpc(400, code::MISSING_CAPABILITY, text), data.to_json())
         }
         Error::BackendRefused { error, .. } => {
@@ -109,19 +199,13 @@ fn v2026_07_28(error: &Error) -> Answer {
         | Error::DeadlineExceeded
         | Error::Cancelled
         | Error::Overloaded
+        | Error::LimitsUnavailable
         | Error::Internal(_) => rpc(200, code::INTERNAL_ERROR, text),
     }
 }
 
 fn rpc(status: u16, code: i64, message: String) -> Answer {
-    Answer {
-        status,
-        body: Body::Error(RpcError {
-            code,
-            message,
-            data: None,
-        }),
-    }
+    Answer { status, headers: Vec::new(), body: Body::Error(RpcError { code, message, data: None }) }
 }
 
 fn with_data(mut answer: Answer, data: Json) -> Answer {
@@ -132,13 +216,6 @@ fn with_data(mut answer: Answer, data: Json) -> Answer {
 }
 
 fn relayed(error: &RelayedError, code: i64) -> Answer {
-    let error = RpcError {
-        code,
-        message: error.message.clone(),
-        data: error.data.clone(),
-    };
-    Answer {
-        status: 200,
-        body: Body::Error(error),
-    }
+    let error = RpcError { code, message: error.message.clone(), data: error.data.clone() };
+    Answer { status: 200, headers: Vec::new(), body: Body::Error(error) }
 }

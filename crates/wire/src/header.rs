@@ -46,18 +46,13 @@ pub enum HeaderFault {
 /// Writes a value so that it survives as a header: as it is when it is plain, else in the base64 form.
 #[must_use]
 pub fn encode(value: &str) -> Cow<'_, str> {
-    let safe = value
-        .bytes()
-        .all(|byte| byte == b'\t' || (0x20..=0x7e).contains(&byte))
+    let safe = value.bytes().all(|byte| byte == b'\t' || (0x20..=0x7e).contains(&byte))
         && value.trim_matches([' ', '\t']).len() == value.len()
         && !(value.starts_with(SENTINEL_START) && value.ends_with(SENTINEL_END));
     if safe {
         Cow::Borrowed(value)
     } else {
-        Cow::Owned(format!(
-            "{SENTINEL_START}{}{SENTINEL_END}",
-            STANDARD.encode(value)
-        ))
+        Cow::Owned(format!("{SENTINEL_START}{}{SENTINEL_END}", STANDARD.encode(value)))
     }
 }
 
@@ -65,20 +60,12 @@ pub fn encode(value: &str) -> Cow<'_, str> {
 #[must_use]
 pub fn decode(value: &[u8]) -> Option<Cow<'_, str>> {
     let text = std::str::from_utf8(value).ok()?;
-    if !text
-        .bytes()
-        .all(|byte| byte == b'\t' || (0x20..=0x7e).contains(&byte))
-    {
+    if !text.bytes().all(|byte| byte == b'\t' || (0x20..=0x7e).contains(&byte)) {
         return None;
     }
-    match text
-        .strip_prefix(SENTINEL_START)
-        .and_then(|rest| rest.strip_suffix(SENTINEL_END))
-    {
+    match text.strip_prefix(SENTINEL_START).and_then(|rest| rest.strip_suffix(SENTINEL_END)) {
         None => Some(Cow::Borrowed(text)),
-        Some(encoded) => Some(Cow::Owned(
-            String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?,
-        )),
+        Some(encoded) => Some(Cow::Owned(String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?)),
     }
 }
 
@@ -91,11 +78,7 @@ pub fn check(header: &'static str, found: Option<&[u8]>, expected: &str) -> Resu
     if found == expected {
         Ok(())
     } else {
-        Err(HeaderFault::Differs {
-            header,
-            found: found.into_owned(),
-            expected: expected.to_owned(),
-        })
+        Err(HeaderFault::Differs { header, found: found.into_owned(), expected: expected.to_owned() })
     }
 }
 
@@ -120,18 +103,9 @@ mod tests {
     #[test]
     fn broken_values_are_refused() {
         assert_eq!(check(NAME, None, "x"), Err(HeaderFault::Missing(NAME)));
-        assert_eq!(
-            check(NAME, Some(b"=?base64?***?="), "x"),
-            Err(HeaderFault::Malformed(NAME))
-        );
-        assert_eq!(
-            check(NAME, Some("é".as_bytes()), "é"),
-            Err(HeaderFault::Malformed(NAME))
-        );
-        assert!(matches!(
-            check(NAME, Some(b"y"), "x"),
-            Err(HeaderFault::Differs { .. })
-        ));
+        assert_eq!(check(NAME, Some(b"=?base64?***?="), "x"), Err(HeaderFault::Malformed(NAME)));
+        assert_eq!(check(NAME, Some("é".as_bytes()), "é"), Err(HeaderFault::Malformed(NAME)));
+        assert!(matches!(check(NAME, Some(b"y"), "x"), Err(HeaderFault::Differs { .. })));
         assert_eq!(check(NAME, Some(b"=?base64?eA==?="), "x"), Ok(()));
     }
 }

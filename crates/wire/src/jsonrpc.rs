@@ -55,11 +55,7 @@ pub struct RpcError {
 impl RpcError {
     /// An error without data.
     pub fn new(code: i64, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            data: None,
-        }
+        Self { code, message: message.into(), data: None }
     }
 }
 
@@ -201,20 +197,13 @@ pub fn parse(text: &ByteString) -> Result<Message, ParseFault> {
         (None, None) => return Err(ParseFault::NotAMessage("it has no `method`, `result` or `error`")),
     };
     // A peer that could not read our identifier answers with `null` or none.
-    Ok(Message::Response {
-        id: id.and_then(Result::ok),
-        outcome,
-    })
+    Ok(Message::Response { id: id.and_then(Result::ok), outcome })
 }
 
 fn read_error(raw: &RawValue) -> Result<RpcError, ParseFault> {
     let object: ErrorObject = serde_json::from_str(raw.get())
         .map_err(|_| ParseFault::NotAMessage("`error` must be an object with an integer `code`"))?;
-    Ok(RpcError {
-        code: object.code,
-        message: object.message,
-        data: object.data,
-    })
+    Ok(RpcError { code: object.code, message: object.message, data: object.data })
 }
 
 /// True when brackets outside strings never nest deeper than `depth_max`. One pass, no recursion, no allocation.

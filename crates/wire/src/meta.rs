@@ -60,11 +60,7 @@ pub fn take(members: &mut Members) -> Result<Meta, NotAnObject> {
     let all = json.members().map_err(|_| NotAnObject)?;
     let (mut hop, mut travelling) = (Members::new(), Members::new());
     for (key, value) in all.iter() {
-        let side = if HOP_KEYS.contains(&&*key) {
-            &mut hop
-        } else {
-            &mut travelling
-        };
+        let side = if HOP_KEYS.contains(&&*key) { &mut hop } else { &mut travelling };
         side.set(&key, value.clone());
     }
     Ok(Meta { hop, travelling })
@@ -85,11 +81,8 @@ pub fn put(members: &mut Members, meta: &Members) {
 /// The `{"name":…,"version":…}` object both `clientInfo` and `serverInfo` are.
 #[must_use]
 pub fn implementation(name: &str, version: &str) -> Json {
-    [
-        ("name".to_owned(), Json::string(name)),
-        ("version".to_owned(), Json::string(version)),
-    ]
-    .into_iter()
-    .collect::<Members>()
-    .to_json()
+    [("name".to_owned(), Json::string(name)), ("version".to_owned(), Json::string(version))]
+        .into_iter()
+        .collect::<Members>()
+        .to_json()
 }

@@ -29,9 +29,7 @@ struct Annotations<'a> {
 pub fn read_tool(json: &Json) -> Option<OfferedTool> {
     let definition = json.members().ok()?;
     let name = definition.get("name")?.to_text()?;
-    let hints = definition
-        .get("annotations")
-        .and_then(|json| json.decode::<Annotations<'_>>().ok());
+    let hints = definition.get("annotations").and_then(|json| json.decode::<Annotations<'_>>().ok());
     Some(OfferedTool {
         name: name.into(),
         description: definition.get("description").and_then(Json::to_text),
@@ -51,10 +49,7 @@ pub fn read_tool(json: &Json) -> Option<OfferedTool> {
 pub fn read_resource(json: &Json) -> Option<OfferedResource> {
     let definition = json.members().ok()?;
     let uri = definition.get("uri")?.to_text()?.into();
-    Some(OfferedResource {
-        uri,
-        definition: Arc::new(definition),
-    })
+    Some(OfferedResource { uri, definition: Arc::new(definition) })
 }
 
 /// Reads a resource template definition. `None` when it has no URI template.
@@ -62,10 +57,7 @@ pub fn read_resource(json: &Json) -> Option<OfferedResource> {
 pub fn read_template(json: &Json) -> Option<OfferedTemplate> {
     let definition = json.members().ok()?;
     let template = definition.get("uriTemplate")?.to_text()?.into();
-    Some(OfferedTemplate {
-        template,
-        definition: Arc::new(definition),
-    })
+    Some(OfferedTemplate { template, definition: Arc::new(definition) })
 }
 
 /// Reads a prompt definition. `None` when it has no name.
@@ -73,10 +65,7 @@ pub fn read_template(json: &Json) -> Option<OfferedTemplate> {
 pub fn read_prompt(json: &Json) -> Option<OfferedPrompt> {
     let definition = json.members().ok()?;
     let name = definition.get("name")?.to_text()?.into();
-    Some(OfferedPrompt {
-        name,
-        definition: Arc::new(definition),
-    })
+    Some(OfferedPrompt { name, definition: Arc::new(definition) })
 }
 
 /// Writes a tool as clients see it.
@@ -90,10 +79,8 @@ pub fn tool(tool: &Tool) -> Json {
         definition.set("description", Json::string(description));
     }
     if let Some(hints) = &tool.overrides.annotations {
-        let mut annotations = definition
-            .get("annotations")
-            .and_then(|json| json.members().ok())
-            .unwrap_or_default();
+        let mut annotations =
+            definition.get("annotations").and_then(|json| json.members().ok()).unwrap_or_default();
         overlay(&mut annotations, hints);
         definition.set("annotations", annotations.to_json());
     }
@@ -152,10 +139,7 @@ mod tests {
         assert_eq!(offered.hints.read_only, Some(false));
         let mut advertised = Tool {
             name: "a".into(),
-            target: Target {
-                backend: "b".into(),
-                name: offered.name,
-            },
+            target: Target { backend: "b".into(), name: offered.name },
             description: None,
             hints: offered.hints,
             definition: offered.definition,
@@ -163,10 +147,7 @@ mod tests {
         };
         assert_eq!(tool(&advertised).as_str(), text);
         advertised.name = "b_a".into();
-        advertised.overrides.annotations = Some(ToolHints {
-            read_only: Some(true),
-            ..ToolHints::default()
-        });
+        advertised.overrides.annotations = Some(ToolHints { read_only: Some(true), ..ToolHints::default() });
         let expected = text
             .replace(r#""name":"a""#, r#""name":"b_a""#)
             .replace("\"readOnlyHint\":false", "\"readOnlyHint\":true");

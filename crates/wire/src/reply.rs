@@ -3,8 +3,9 @@
 use vmcp_domain::{Json, Members, Reply, Stage};
 
 fn content(text: &str) -> Members {
-    let block: Members =
-        [("type".to_owned(), Json::string("text")), ("text".to_owned(), Json::string(text))].into_iter().collect();
+    let block: Members = [("type".to_owned(), Json::string("text")), ("text".to_owned(), Json::string(text))]
+        .into_iter()
+        .collect();
     let content = Json::encode(&[block.to_json()]).unwrap_or_else(|_| Json::empty_object());
     [("content".to_owned(), content)].into_iter().collect()
 }

@@ -163,10 +163,7 @@ mod tests {
         let stream = "\u{feff}: hi\r\nevent: message\r\nid: 1\r\ndata: {\"a\":\r\ndata:1}\r\n\r\ndata\n\ndata: x\n\nid: 9\n\n";
         let whole = events(&[stream]);
         assert_eq!(whole.len(), 3);
-        assert_eq!(
-            (whole[0].data.as_str(), whole[0].id.as_deref()),
-            ("{\"a\":\n1}", Some("1"))
-        );
+        assert_eq!((whole[0].data.as_str(), whole[0].id.as_deref()), ("{\"a\":\n1}", Some("1")));
         for cut in (1..stream.len()).filter(|cut| stream.is_char_boundary(*cut)) {
             assert_eq!(events(&[&stream[..cut], &stream[cut..]]), whole, "cut at {cut}");
         }
@@ -176,19 +173,13 @@ mod tests {
     fn large_events_are_refused() {
         let (mut decoder, mut events) = (Decoder::new(10), Vec::new());
         decoder.push(b"data: 1234\n\ndata: 1", &mut events).unwrap();
-        assert_eq!(
-            decoder.push(b"2345678", &mut events),
-            Err(SseFault::EventTooLarge(10))
-        );
+        assert_eq!(decoder.push(b"2345678", &mut events), Err(SseFault::EventTooLarge(10)));
     }
 
     #[test]
     fn written_events_read_back() {
         let bytes = event(b"{\"a\":\n\"b\"}", Some("7"));
         let read = events(&[std::str::from_utf8(&bytes).unwrap()]);
-        assert_eq!(
-            (read[0].data.as_str(), read[0].id.as_deref()),
-            ("{\"a\":\n\"b\"}", Some("7"))
-        );
+        assert_eq!((read[0].data.as_str(), read[0].id.as_deref()), ("{\"a\":\n\"b\"}", Some("7")));
     }
 }

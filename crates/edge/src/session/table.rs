@@ -191,6 +191,13 @@ impl SessionTable {
         }
     }
 
+    /// Gives up every question that waits for an answer: no client can answer any more.
+    pub(crate) fn give_up_questions(&self) {
+        for session in self.read().values() {
+            session.questions.close_all();
+        }
+    }
+
     /// Ends every session.
     pub(crate) fn clear(&self) {
         let all: Vec<_> = self.write().drain().map(|(_, session)| session).collect();

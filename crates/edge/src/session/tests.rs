@@ -1,1 +1,109 @@
+use std::sync::Arc;
+use std::time::Duration;
 
+use vmcp_domain::{Identity, Json, Members};
+use vmcp_wire::server::Refusal;
+
+use super::*;
+
+fn known(issuer: &str, subject: &str) -> Caller {
+    Caller::Known(Arc::new(Identity {
+        issuer: issuer.to_owned(),
+        subject: subject.to_owned(),
+        claims: [("at".to_owned(), Json::string("now"))].into_iter().collect::<Members>(),
+    }))
+}
+
+fn client(caller: Caller) -> Client {
+    Client { caller, version: ProtocolVersion::V2025_11_25, capabilities: ClientCapabilities::default() }
+}
+
+fn open(table: &SessionTable, caller: Caller) -> Result<String, Refusal> {
+    let session = table.open(client(caller), ListCounts::default())?;
+    Ok(session.name())
+}
+
+fn is_open(table: &SessionTable, name: &str) -> bool {
+    table.find(name.as_bytes(), &Caller::Anonymous).is_ok()
+}
+
+#[tokio::test]
+async fn a_session_that_somebody_else_uses_is_ended() {
+    let thieves = [known("local", "you"), known("elsewhere", "me"), Caller::Anonymous];
+    for thief in thieves {
+        let table = SessionTable::new(10, Duration::from_secs(60));
+        let name = open(&table, known("local", "me")).unwrap();
+        assert!(table.find(name.as_bytes(), &known("local", "me")).is_ok());
+        let stolen = table.find(name.as_bytes(), &thief);
+        assert_eq!(stolen.unwrap_err(), Refusal::SessionUnknown);
+        let owner = table.find(name.as_bytes(), &known("local", "me"));
+        assert_eq!(owner.unwrap_err(), Refusal::SessionUnknown);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_end_when_idle_and_not_before() {
+    let table = SessionTable::new(10, Duration::from_secs(60));
+    let [idle, used, held] = [0; 3].map(|_| open(&table, Caller::Anonymous).unwrap());
+    let visit = table.find(held.as_bytes(), &Caller::Anonymous).unwrap();
+    tokio::time::advance(Duration::from_secs(40)).await;
+    assert!(is_open(&table, &used));
+    tokio::time::advance(Duration::from_secs(40)).await;
+    table.sweep();
+    assert!(!is_open(&table, &idle));
+    assert!(is_open(&table, &used));
+    tokio::time::advance(Duration::from_secs(1000)).await;
+    table.sweep();
+    assert!(is_open(&table, &held));
+    drop(visit);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    // Without a sweep as well.
+    assert!(!is_open(&table, &held));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_table_makes_room_among_the_idle_only() {
+    let table = SessionTable::new(2, Duration::from_secs(3600));
+    let first = open(&table, Caller::Anonymous).unwrap();
+    tokio::time::advance(Duration::from_secs(10)).await;
+    let second = open(&table, Caller::Anonymous).unwrap();
+    assert_eq!(open(&table, Caller::Anonymous), Err(Refusal::SessionsFull));
+    tokio::time::advance(Duration::from_secs(55)).await;
+    let third = open(&table, Caller::Anonymous).unwrap();
+    assert!(!is_open(&table, &first));
+    assert!(is_open(&table, &second) && is_open(&table, &third));
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_without_a_connection_wait_a_while_and_are_few() {
+    let table = SessionTable::new(2, Duration::from_secs(3600));
+    let session = table.open(client(Caller::Anonymous), ListCounts::default()).unwrap();
+    let spools: Vec<_> = (0..10)
+        .map(|_| {
+            let spool = session.new_stream();
+            session.keep(&spool, None);
+            spool.push("x".into());
+            spool
+        })
+        .collect();
+    for spool in &spools {
+        session.leave(spool);
+    }
+    let event = |spool: &Spool| format!("{}-0", spool.number);
+    let found = spools.iter().filter(|spool| session.resume(&event(spool)).is_some());
+    assert_eq!(found.count(), LEFT_STREAMS_MAX);
+    let last = spools.last().unwrap();
+    session.leave(last);
+    tokio::time::advance(Duration::from_secs(61)).await;
+    table.sweep();
+    assert!(session.resume(&event(last)).is_none());
+    for broken in ["", "1", "-", "x-y", "99999999999999999999-1"] {
+        assert!(session.resume(broken).is_none(), "{broken}");
+    }
+}
+
+#[test]
+fn an_idle_session_is_a_few_hundred_bytes() {
+    let size = size_of::<Session>() + size_of::<Flights>() + size_of::<ClientCapabilities>();
+    assert!(size <= 512, "{size}");
+}

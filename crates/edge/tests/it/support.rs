@@ -12,7 +12,7 @@ use vmcp_domain::Identity;
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
 use vmcp_edge::{AdminPages, HttpEdge, Page};
 
-pub(crate) use self::client::{Answer, Client, Events, call, initialize, meta, request};
+pub(crate) use self::client::{Client, call, initialize, meta, request};
 pub(crate) use self::fake::{Fake, Heard};
 
 /// No wait of a test lasts longer.
@@ -20,10 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn policy() -> EdgePolicy {
     EdgePolicy {
-        server: ServerInfo {
-            name: "vmcp".to_owned(),
-            version: "1".to_owned(),
-        },
+        server: ServerInfo { name: "vmcp".to_owned(), version: "1".to_owned() },
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         path: "/mcp".to_owned(),
         incoming: IncomingAuth::Local(Arc::new(Identity {
@@ -34,6 +31,7 @@ pub(crate) fn policy() -> EdgePolicy {
         allowed_origins: Vec::new(),
         allowed_hosts: Vec::new(),
         passthrough_headers: vec!["x-passed".to_owned()],
+        limit_answer: vmcp_wire::fault::LimitAnswer::DEFAULT,
         limits: EdgeLimits {
             page_items_max: 3,
             shutdown_grace: Duration::from_secs(10),
@@ -78,17 +76,10 @@ pub(crate) fn start_with(policy: EdgePolicy) -> Running {
     let client = Client::new(edge.local_addr());
     let shutdown = CancellationToken::new();
     let served = tokio::spawn(edge.serve(shutdown.clone()));
-    Running {
-        client,
-        fake,
-        shutdown,
-        served,
-    }
+    Running { client, fake, shutdown, served }
 }
 
 /// Waits, but not for ever.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .expect("waited too long")
+    tokio::time::timeout(PATIENCE, future).await.expect("waited too long")
 }

@@ -9,18 +9,13 @@ use super::answer::Introduction;
 /// A question that the particular client cannot answer is answered with an error.
 #[must_use]
 pub fn session_capabilities() -> Members {
-    let modes: Members = [
-        ("form".to_owned(), Json::empty_object()),
-        ("url".to_owned(), Json::empty_object()),
-    ]
-    .into_iter()
-    .collect();
+    let modes: Members =
+        [("form".to_owned(), Json::empty_object()), ("url".to_owned(), Json::empty_object())]
+            .into_iter()
+            .collect();
     [
         (QuestionKind::Roots.capability().to_owned(), Json::empty_object()),
-        (
-            QuestionKind::Sampling.capability().to_owned(),
-            Json::empty_object(),
-        ),
+        (QuestionKind::Sampling.capability().to_owned(), Json::empty_object()),
         (QuestionKind::Elicitation.capability().to_owned(), modes.to_json()),
     ]
     .into_iter()
@@ -36,13 +31,9 @@ pub fn relayable(declared: &Members, client: ProtocolVersion) -> Members {
     let mut kept = declared.clone();
     if client.has_sessions() {
         kept.retain(|key, _| {
-            [
-                QuestionKind::Roots,
-                QuestionKind::Sampling,
-                QuestionKind::Elicitation,
-            ]
-            .iter()
-            .any(|kind| kind.capability() == key)
+            [QuestionKind::Roots, QuestionKind::Sampling, QuestionKind::Elicitation]
+                .iter()
+                .any(|kind| kind.capability() == key)
         });
     } else if let Some(Ok(mut extensions)) = kept.get("extensions").map(Json::members) {
         extensions.take("io.modelcontextprotocol/tasks");
@@ -87,15 +78,13 @@ impl Introduction {
     /// True when the backend says that it tells when one of its lists changes.
     #[must_use]
     pub fn tells_list_changes(&self) -> bool {
-        [Offer::Tools, Offer::Resources, Offer::Prompts]
-            .iter()
-            .any(|offer| {
-                self.capabilities
-                    .get(offer.member())
-                    .and_then(|declared| declared.members().ok())
-                    .and_then(|declared| declared.get("listChanged").cloned())
-                    .is_some_and(|flag| flag.as_str() == "true")
-            })
+        [Offer::Tools, Offer::Resources, Offer::Prompts].iter().any(|offer| {
+            self.capabilities
+                .get(offer.member())
+                .and_then(|declared| declared.members().ok())
+                .and_then(|declared| declared.get("listChanged").cloned())
+                .is_some_and(|flag| flag.as_str() == "true")
+        })
     }
 
     /// The introduction of a backend that has not said what it offers: everything may be asked for.
@@ -104,11 +93,7 @@ impl Introduction {
         let capabilities = [Offer::Tools, Offer::Resources, Offer::Prompts]
             .iter()
             .map(|offer| (offer.member().to_owned(), Json::empty_object()));
-        Self {
-            version,
-            capabilities: capabilities.collect(),
-            instructions: None,
-        }
+        Self { version, capabilities: capabilities.collect(), instructions: None }
     }
 }
 
@@ -126,15 +111,11 @@ mod tests {
             r#"{"roots":{"listChanged":true},"tasks":{},"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{},"a/b":{}}}"#,
         );
         assert_eq!(
-            relayable(&declared, ProtocolVersion::V2025_11_25)
-                .to_json()
-                .as_str(),
+            relayable(&declared, ProtocolVersion::V2025_11_25).to_json().as_str(),
             r#"{"roots":{"listChanged":true},"elicitation":{}}"#
         );
         assert_eq!(
-            relayable(&declared, ProtocolVersion::V2026_07_28)
-                .to_json()
-                .as_str(),
+            relayable(&declared, ProtocolVersion::V2026_07_28).to_json().as_str(),
             r#"{"roots":{"listChanged":true},"tasks":{},"elicitation":{},"extensions":{"a/b":{}}}"#
         );
     }

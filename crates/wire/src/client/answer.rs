@@ -37,9 +37,7 @@ pub struct Introduction {
 /// # Errors
 /// When it is malformed or names a revision that is not known.
 pub fn read_initialize(result: &Json) -> Result<Introduction, AnswerFault> {
-    let members = result
-        .members()
-        .map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
+    let members = result.members().map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
     let date = members.get("protocolVersion").and_then(Json::to_text);
     let date = date.ok_or(AnswerFault::Malformed("`protocolVersion` is missing"))?;
     let version = ProtocolVersion::parse(&date).filter(|version| version.has_sessions());
@@ -51,17 +49,10 @@ pub fn read_initialize(result: &Json) -> Result<Introduction, AnswerFault> {
 /// # Errors
 /// When it is malformed or does not offer 2026-07-28.
 pub fn read_discover(result: &Json) -> Result<Introduction, AnswerFault> {
-    let members = result
-        .members()
-        .map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
-    let versions = members
-        .get("supportedVersions")
-        .and_then(|json| json.decode::<Vec<String>>().ok());
+    let members = result.members().map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
+    let versions = members.get("supportedVersions").and_then(|json| json.decode::<Vec<String>>().ok());
     let versions = versions.ok_or(AnswerFault::Malformed("`supportedVersions` is missing"))?;
-    if !versions
-        .iter()
-        .any(|date| date == ProtocolVersion::V2026_07_28.as_str())
-    {
+    if !versions.iter().any(|date| date == ProtocolVersion::V2026_07_28.as_str()) {
         return Err(AnswerFault::NoCommonVersion(versions.join(", ")));
     }
     introduce(ProtocolVersion::V2026_07_28, &members)
@@ -74,33 +65,20 @@ fn introduce(version: ProtocolVersion, members: &Members) -> Result<Introduction
         capabilities: capabilities
             .map_err(|_| AnswerFault::Malformed("`capabilities` is not an object"))?
             .unwrap_or_default(),
-        instructions: members
-            .get("instructions")
-            .and_then(Json::to_text)
-            .filter(|text| !text.is_empty()),
+        instructions: members.get("instructions").and_then(Json::to_text).filter(|text| !text.is_empty()),
     })
 }
 
 /// True for an error that only a server of 2026-07-28 sends, whatever else it says.
 #[must_use]
 pub fn speaks_2026_07_28(error: &RpcError) -> bool {
-    matches!(
-        error.code,
-        code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION
-    )
+    matches!(error.code, code::HEADER_MISMATCH | code::MISSING_CAPABILITY | code::UNSUPPORTED_VERSION)
 }
 
 /// The revisions that an error names as supported, where it does (`UnsupportedProtocolVersionError`).
 #[must_use]
 pub fn supported_versions(error: &RpcError) -> Option<Vec<String>> {
-    error
-        .data
-        .as_ref()?
-        .members()
-        .ok()?
-        .get("supported")?
-        .decode()
-        .ok()
+    error.data.as_ref()?.members().ok()?.get("supported")?.decode().ok()
 }
 
 /// Reads one page of a list: the items under `member`, and the cursor of the next page.
@@ -108,15 +86,9 @@ pub fn supported_versions(error: &RpcError) -> Option<Vec<String>> {
 /// # Errors
 /// When the items are missing or not an array.
 pub fn read_page(result: &Json, member: &str) -> Result<(Vec<Json>, Option<String>), AnswerFault> {
-    let members = result
-        .members()
-        .map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
-    let items = members
-        .get(member)
-        .ok_or(AnswerFault::Malformed("the list is missing"))?;
-    let items = items
-        .elements()
-        .map_err(|_| AnswerFault::Malformed("the list is not an array"))?;
+    let members = result.members().map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
+    let items = members.get(member).ok_or(AnswerFault::Malformed("the list is missing"))?;
+    let items = items.elements().map_err(|_| AnswerFault::Malformed("the list is not an array"))?;
     Ok((items, members.get("nextCursor").and_then(Json::to_text)))
 }
 
@@ -125,40 +97,22 @@ pub fn read_page(result: &Json, member: &str) -> Result<(Vec<Json>, Option<Strin
 /// # Errors
 /// When it is not an object.
 pub fn read_reply(version: ProtocolVersion, result: &Json) -> Result<Reply, AnswerFault> {
-    let mut members = result
-        .members()
-        .map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
+    let mut members = result.members().map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
     let meta = meta::take(&mut members).unwrap_or_default();
     meta::put(&mut members, &meta.travelling);
     let failed = members.get("isError").is_some_and(|json| json.as_str() == "true");
     if version.has_sessions() {
-        return Ok(Reply {
-            members,
-            failed,
-            stage: Stage::Complete,
-            fresh_for: None,
-        });
+        return Ok(Reply { members, failed, stage: Stage::Complete, fresh_for: None });
     }
-    let stage = match members
-        .take("resultType")
-        .and_then(|json| json.to_text())
-        .as_deref()
-    {
+    let stage = match members.take("resultType").and_then(|json| json.to_text()).as_deref() {
         None | Some("complete") => Stage::Complete,
         Some("input_required") => Stage::InputRequired,
         Some(other) => Stage::Extension(other.to_owned()),
     };
-    let fresh_for = members
-        .take("ttlMs")
-        .and_then(|json| json.decode::<u64>().ok())
-        .map(Duration::from_millis);
+    let fresh_for =
+        members.take("ttlMs").and_then(|json| json.decode::<u64>().ok()).map(Duration::from_millis);
     members.take("cacheScope");
-    Ok(Reply {
-        members,
-        failed,
-        stage,
-        fresh_for,
-    })
+    Ok(Reply { members, failed, stage, fresh_for })
 }
 
 /// What a backend tells without being asked.
@@ -197,9 +151,7 @@ pub enum BackendNotice {
 /// Reads a notification of a backend.
 #[must_use]
 pub fn read_notice(name: &str, params: Option<&Json>) -> BackendNotice {
-    let mut members = params
-        .and_then(|params| params.members().ok())
-        .unwrap_or_default();
+    let mut members = params.and_then(|params| params.members().ok()).unwrap_or_default();
     match name {
         method::TOOLS_CHANGED => BackendNotice::ToolsChanged,
         method::RESOURCES_CHANGED => BackendNotice::ResourcesChanged,
@@ -207,17 +159,10 @@ pub fn read_notice(name: &str, params: Option<&Json>) -> BackendNotice {
         method::RESOURCE_UPDATED => members
             .get("uri")
             .and_then(Json::to_text)
-            .map_or(BackendNotice::Other, |uri| {
-                BackendNotice::ResourceUpdated(uri.into())
-            }),
+            .map_or(BackendNotice::Other, |uri| BackendNotice::ResourceUpdated(uri.into())),
         method::PROGRESS => {
-            let token = members
-                .take("progressToken")
-                .and_then(|json| json.as_str().parse().ok());
-            token.map_or(BackendNotice::Other, |token| BackendNotice::Progress {
-                token,
-                params: members,
-            })
+            let token = members.take("progressToken").and_then(|json| json.as_str().parse().ok());
+            token.map_or(BackendNotice::Other, |token| BackendNotice::Progress { token, params: members })
         }
         method::LISTEN_ACKNOWLEDGED => members
             .get(meta::META)
@@ -229,15 +174,8 @@ pub fn read_notice(name: &str, params: Option<&Json>) -> BackendNotice {
             .and_then(|id| id.as_str().parse().ok())
             .map_or(BackendNotice::Other, BackendNotice::ListeningEnded),
         method::LOG_MESSAGE => {
-            let level = members
-                .get("level")
-                .and_then(Json::to_text)
-                .as_deref()
-                .and_then(LogLevel::parse);
-            level.map_or(BackendNotice::Other, |level| BackendNotice::Log {
-                level,
-                params: members,
-            })
+            let level = members.get("level").and_then(Json::to_text).as_deref().and_then(LogLevel::parse);
+            level.map_or(BackendNotice::Other, |level| BackendNotice::Log { level, params: members })
         }
         _ => BackendNotice::Other,
     }
@@ -252,10 +190,7 @@ pub fn read_question(name: &str, params: Option<Json>) -> Option<Question> {
         method::ROOTS => QuestionKind::Roots,
         _ => return None,
     };
-    Some(Question {
-        kind,
-        params: params.unwrap_or_else(Json::empty_object),
-    })
+    Some(Question { kind, params: params.unwrap_or_else(Json::empty_object) })
 }
 
 /// The error that a backend's question is answered with when the client did not answer it.
@@ -264,10 +199,8 @@ pub fn answer_question(error: &AskError) -> RpcError {
     match error {
         AskError::Unsupported(_) => RpcError::new(code::METHOD_NOT_FOUND, error.to_string()),
         AskError::Unreachable => RpcError::new(code::INTERNAL_ERROR, error.to_string()),
-        AskError::Refused { code, message, data } => RpcError {
-            code: *code,
-            message: message.clone(),
-            data: data.clone(),
-        },
+        AskError::Refused { code, message, data } => {
+            RpcError { code: *code, message: message.clone(), data: data.clone() }
+        }
     }
 }

@@ -106,16 +106,10 @@ impl Walk {
         name: &Json,
         path: Option<&Vec<String>>,
     ) -> Result<(), MirrorFault> {
-        let path = path
-            .filter(|path| !path.is_empty())
-            .ok_or(MirrorFault::Unreachable)?;
-        let name = name
-            .to_text()
-            .filter(|name| is_token(name))
-            .ok_or(MirrorFault::Name)?;
+        let path = path.filter(|path| !path.is_empty()).ok_or(MirrorFault::Unreachable)?;
+        let name = name.to_text().filter(|name| is_token(name)).ok_or(MirrorFault::Name)?;
         let kinds = schema.get("type").map_or_else(Vec::new, |kind| {
-            kind.to_text()
-                .map_or_else(|| kind.decode().unwrap_or_default(), |kind| vec![kind])
+            kind.to_text().map_or_else(|| kind.decode().unwrap_or_default(), |kind| vec![kind])
         });
         let plain = |kind: &String| matches!(kind.as_str(), "string" | "integer" | "boolean" | "null");
         if kinds.is_empty() || !kinds.iter().all(plain) || kinds == ["null"] {
@@ -125,10 +119,7 @@ impl Walk {
         if !self.names.insert(header.clone()) {
             return Err(MirrorFault::Twice);
         }
-        self.found.push(Mirrored {
-            header,
-            path: path.clone(),
-        });
+        self.found.push(Mirrored { header, path: path.clone() });
         Ok(())
     }
 }
@@ -136,9 +127,7 @@ impl Walk {
 /// RFC 9110 §5.6.2.
 fn is_token(name: &str) -> bool {
     !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 impl Mirrored {
@@ -206,18 +195,9 @@ mod tests {
     #[test]
     fn rules_are_kept() {
         let property = |schema: &str| read(&format!(r#"{{"properties":{{"a":{schema}}}}}"#));
-        assert_eq!(
-            property(r#"{"type":"string","x-mcp-header":""}"#),
-            Err(MirrorFault::Name)
-        );
-        assert_eq!(
-            property(r#"{"type":"string","x-mcp-header":"a b"}"#),
-            Err(MirrorFault::Name)
-        );
-        assert_eq!(
-            property(r#"{"type":"number","x-mcp-header":"A"}"#),
-            Err(MirrorFault::Kind)
-        );
+        assert_eq!(property(r#"{"type":"string","x-mcp-header":""}"#), Err(MirrorFault::Name));
+        assert_eq!(property(r#"{"type":"string","x-mcp-header":"a b"}"#), Err(MirrorFault::Name));
+        assert_eq!(property(r#"{"type":"number","x-mcp-header":"A"}"#), Err(MirrorFault::Kind));
         assert_eq!(property(r#"{"x-mcp-header":"A"}"#), Err(MirrorFault::Kind));
         assert_eq!(
             property(r#"{"type":"array","items":{"type":"string","x-mcp-header":"A"}}"#),
@@ -227,10 +207,7 @@ mod tests {
             property(r#"{"anyOf":[{"type":"string","x-mcp-header":"A"}]}"#),
             Err(MirrorFault::Unreachable)
         );
-        assert_eq!(
-            read(r#"{"type":"string","x-mcp-header":"A"}"#),
-            Err(MirrorFault::Unreachable)
-        );
+        assert_eq!(read(r#"{"type":"string","x-mcp-header":"A"}"#), Err(MirrorFault::Unreachable));
         assert_eq!(
             read(
                 r#"{"properties":{"a":{"type":"string","x-mcp-header":"A"},"b":{"type":"string","x-mcp-header":"a"}}}"#

@@ -31,10 +31,7 @@ impl Dialect {
     /// The dialect of `version`, introducing the gateway by name and program version.
     #[must_use]
     pub fn new(version: ProtocolVersion, name: &str, program_version: &str) -> Self {
-        Self {
-            version,
-            info: meta::implementation(name, program_version),
-        }
+        Self { version, info: meta::implementation(name, program_version) }
     }
 
     /// The parameters of `initialize`; `capabilities` is what the gateway can relay to clients.
@@ -157,10 +154,8 @@ impl Dialect {
     }
 
     fn complete(&self, reference: [(&str, &str); 2], rest: Members, hop: &Hop) -> Json {
-        let reference: Members = reference
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), Json::string(value)))
-            .collect();
+        let reference: Members =
+            reference.into_iter().map(|(key, value)| (key.to_owned(), Json::string(value))).collect();
         let mut params = Members::new();
         params.set("ref", reference.to_json());
         for (key, value) in rest.iter() {
@@ -208,10 +203,7 @@ impl Dialect {
             }
         }
         if let Some(token) = hop.progress_token {
-            meta.set(
-                meta::PROGRESS_TOKEN,
-                Json::integer(i64::try_from(token).unwrap_or(i64::MAX)),
-            );
+            meta.set(meta::PROGRESS_TOKEN, Json::integer(i64::try_from(token).unwrap_or(i64::MAX)));
         }
         meta::put(&mut params, &meta);
         params.to_json()

@@ -21,24 +21,20 @@ pub struct InputRequired {
 pub fn read_input_required(reply: &Reply) -> Result<InputRequired, AnswerFault> {
     let requests = match reply.members.get("inputRequests") {
         None => Members::new(),
-        Some(requests) => requests
-            .members()
-            .map_err(|_| AnswerFault::Malformed("`inputRequests` is not an object"))?,
+        Some(requests) => {
+            requests.members().map_err(|_| AnswerFault::Malformed("`inputRequests` is not an object"))?
+        }
     };
     let mut questions = Vec::with_capacity(requests.len());
     for (key, request) in requests.iter() {
-        let request = request
-            .members()
-            .map_err(|_| AnswerFault::Malformed("an input request is not an object"))?;
+        let request =
+            request.members().map_err(|_| AnswerFault::Malformed("an input request is not an object"))?;
         let method = request.get("method").and_then(Json::to_text).unwrap_or_default();
         let question = read_question(&method, request.get("params").cloned())
             .ok_or(AnswerFault::Malformed("an input request has an unknown method"))?;
         questions.push((key.into_owned(), question));
     }
-    Ok(InputRequired {
-        questions,
-        request_state: reply.members.get("requestState").and_then(Json::to_text),
-    })
+    Ok(InputRequired { questions, request_state: reply.members.get("requestState").and_then(Json::to_text) })
 }
 
 /// What the retry carries.

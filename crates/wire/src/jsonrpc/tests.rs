@@ -18,10 +18,8 @@ fn reads_the_four_kinds() {
         read(r#"{"jsonrpc":"2.0","id":"a","result":{}}"#),
         Ok(Message::Response { outcome: Ok(_), .. })
     ));
-    let Ok(Message::Response {
-        id: None,
-        outcome: Err(error),
-    }) = read(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-1,"message":"m","data":[1]}}"#)
+    let Ok(Message::Response { id: None, outcome: Err(error) }) =
+        read(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-1,"message":"m","data":[1]}}"#)
     else {
         panic!("an error answer without an identifier is a response")
     };
@@ -31,14 +29,7 @@ fn reads_the_four_kinds() {
 #[test]
 fn payloads_are_slices_of_the_body() {
     let body = ByteString::from(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"a": 1.50}}"#);
-    let Ok(Message::Request {
-        params: Some(params),
-        method,
-        ..
-    }) = parse(&body)
-    else {
-        panic!()
-    };
+    let Ok(Message::Request { params: Some(params), method, .. }) = parse(&body) else { panic!() };
     assert_eq!(params.as_str(), r#"{"a": 1.50}"#);
     assert!(body.as_bytes().as_ptr_range().contains(&params.as_str().as_ptr()));
     assert!(body.as_bytes().as_ptr_range().contains(&method.as_ptr()));
@@ -60,10 +51,7 @@ fn refuses_what_is_no_message() {
         (r#"{"jsonrpc":"2.0","id":1,"method":5}"#, -32600),
         (r#"{"jsonrpc":"2.0","id":1,"method":"a","method":"b"}"#, -32600),
         (r#"{"jsonrpc":"2.0","id":1}"#, -32600),
-        (
-            r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1}}"#,
-            -32600,
-        ),
+        (r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1}}"#, -32600),
     ] {
         let fault = read(text).expect_err(text);
         assert_eq!(fault.code(), code, "{text}: {fault}");
@@ -78,10 +66,8 @@ fn depth_is_bounded_without_recursion() {
         "]".repeat(100_000)
     );
     assert_eq!(read(&deep).unwrap_err(), ParseFault::TooDeep);
-    let brackets_in_text = format!(
-        r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":{{"a":"{}\""}}}}"#,
-        "[".repeat(1000)
-    );
+    let brackets_in_text =
+        format!(r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":{{"a":"{}\""}}}}"#, "[".repeat(1000));
     assert!(read(&brackets_in_text).is_ok());
 }
 

@@ -83,9 +83,7 @@ pub fn cancelled(id: &Id) -> Vec<u8> {
 }
 
 fn tag(id: &Id) -> Members {
-    [(meta::SUBSCRIPTION_ID.to_owned(), id.as_json().clone())]
-        .into_iter()
-        .collect()
+    [(meta::SUBSCRIPTION_ID.to_owned(), id.as_json().clone())].into_iter().collect()
 }
 
 #[cfg(test)]

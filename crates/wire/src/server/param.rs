@@ -151,11 +151,7 @@ mod tests {
             ("{}", &[], true),
             (r#"{"region":null}"#, &[], true),
             (r#"{"region":"eu"}"#, &[("mcp-param-region", "eu")], true),
-            (
-                r#"{"region":"Hello, 世界"}"#,
-                &[("mcp-param-region", "=?base64?SGVsbG8sIOS4lueVjA==?=")],
-                true,
-            ),
+            (r#"{"region":"Hello, 世界"}"#, &[("mcp-param-region", "=?base64?SGVsbG8sIOS4lueVjA==?=")], true),
             (
                 r#"{"count":42,"deep":{"flag":true}}"#,
                 &[("mcp-param-count", "42.0"), ("mcp-param-flag", "true")],
@@ -163,11 +159,7 @@ mod tests {
             ),
             (r#"{"region":"eu"}"#, &[], false),
             (r#"{"region":"eu"}"#, &[("mcp-param-region", "us")], false),
-            (
-                r#"{"region":"eu"}"#,
-                &[("mcp-param-region", "=?base64?*?=")],
-                false,
-            ),
+            (r#"{"region":"eu"}"#, &[("mcp-param-region", "=?base64?*?=")], false),
             ("{}", &[("mcp-param-region", "eu")], false),
         ];
         for (arguments, headers, fits) in cases {

@@ -73,9 +73,7 @@ impl Face {
     /// A face with this name and version.
     #[must_use]
     pub fn new(name: &str, version: &str) -> Self {
-        Self {
-            info: meta::implementation(name, version),
-        }
+        Self { info: meta::implementation(name, version) }
     }
 
     /// Appends the result object of a reply.
@@ -155,10 +153,7 @@ impl Face {
     /// Appends the result of `server/discover`.
     pub fn write_discover(&self, out: &mut Vec<u8>, overview: &Overview) {
         let mut members = Members::new();
-        let versions: Vec<&str> = answered_versions()
-            .iter()
-            .map(|version| version.as_str())
-            .collect();
+        let versions: Vec<&str> = answered_versions().iter().map(|version| version.as_str()).collect();
         if let Ok(versions) = Json::encode(&versions) {
             members.set("supportedVersions", versions);
         }
@@ -173,9 +168,7 @@ impl Face {
     /// Appends the result that ends a `subscriptions/listen` stream in good order.
     pub fn write_listen_end(&self, out: &mut Vec<u8>, subscription: &Json) {
         let mut members = Members::new();
-        let hop = [(meta::SUBSCRIPTION_ID.to_owned(), subscription.clone())]
-            .into_iter()
-            .collect::<Members>();
+        let hop = [(meta::SUBSCRIPTION_ID.to_owned(), subscription.clone())].into_iter().collect::<Members>();
         meta::put(&mut members, &hop);
         self.finish(out, "complete", members);
     }
@@ -190,39 +183,26 @@ impl Face {
 
     /// Puts `serverInfo` into `_meta`, beside what travels there.
     fn sign(&self, members: &mut Members) {
-        let mut meta = members
-            .get(meta::META)
-            .and_then(|json| json.members().ok())
-            .unwrap_or_default();
+        let mut meta = members.get(meta::META).and_then(|json| json.members().ok()).unwrap_or_default();
         meta.set(meta::SERVER_INFO, self.info.clone());
         meta::put(members, &meta);
     }
 }
 
 fn put_cache_hints(members: &mut Members, fresh_for: Duration) {
-    members.set(
-        "ttlMs",
-        Json::integer(i64::try_from(fresh_for.as_millis()).unwrap_or(i64::MAX)),
-    );
+    members.set("ttlMs", Json::integer(i64::try_from(fresh_for.as_millis()).unwrap_or(i64::MAX)));
     // Whatever identity shapes must not be shared between callers, and any list may come to be shaped by it.
     members.set("cacheScope", Json::string("private"));
 }
 
 fn capabilities(overview: &Overview, sessions: bool) -> Members {
     let flag = |names: &[&str]| {
-        names
-            .iter()
-            .map(|name| ((*name).to_owned(), Json::boolean(true)))
-            .collect::<Members>()
-            .to_json()
+        names.iter().map(|name| ((*name).to_owned(), Json::boolean(true))).collect::<Members>().to_json()
     };
     let mut capabilities = Members::new();
     capabilities.set("tools", flag(&["listChanged"]));
-    let resources: &[&str] = if overview.subscriptions {
-        &["subscribe", "listChanged"]
-    } else {
-        &["listChanged"]
-    };
+    let resources: &[&str] =
+        if overview.subscriptions { &["subscribe", "listChanged"] } else { &["listChanged"] };
     capabilities.set("resources", flag(resources));
     capabilities.set("prompts", flag(&["listChanged"]));
     if overview.completions {

@@ -64,10 +64,8 @@ pub(crate) fn initialize(version: &str, capabilities: Value) -> Value {
     )
 }
 
-const PLAIN: [(&str, &str); 2] = [
-    ("content-type", "application/json"),
-    ("accept", "application/json, text/event-stream"),
-];
+const PLAIN: [(&str, &str); 2] =
+    [("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
@@ -83,7 +81,8 @@ impl Client {
         body: impl Into<Bytes>,
     ) -> http::Response<Incoming> {
         let stream = TcpStream::connect(self.address).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let mut request = Request::builder().method(method.clone()).uri(path);
         let host = self.address.to_string();
@@ -150,7 +149,7 @@ impl Client {
     }
 }
 
-fn borrowed(headers: &[(&'static str, String)]) -> Vec<(&'static str, &str)> {
+fn borrowed<'a>(headers: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
     headers.iter().map(|(name, value)| (*name, &**value)).collect()
 }
 
@@ -194,12 +193,7 @@ pub(crate) struct Event {
 impl Events {
     fn new(response: http::Response<Incoming>) -> Self {
         let (parts, body) = response.into_parts();
-        Self {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            body,
-            text: String::new(),
-        }
+        Self { status: parts.status.as_u16(), headers: parts.headers, body, text: String::new() }
     }
 
     /// The next block of the stream, comments included.

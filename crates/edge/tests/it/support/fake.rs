@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::{Semaphore, mpsc};
 use vmcp_domain::{
-    Answer, AskError, CallContext, CallTool, Change, ChangeListener, Complete, Directory, Error, Gateway, GetPrompt,
-    Json, LogLevel, Members, Overview, Prompt, PromptList, Question, QuestionKind, ReadResource, Reply, Resource,
-    ResourceList, ResourceTemplate, Target, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
+    Answer, AskError, CallContext, CallTool, Change, ChangeListener, Complete, Directory, Error, Gateway,
+    GetPrompt, Json, LogLevel, Members, Overview, Prompt, PromptList, Question, QuestionKind, ReadResource,
+    Reply, Resource, ResourceList, ResourceTemplate, Target, TemplateList, Tool, ToolHints, ToolList,
+    ToolOverride,
 };
 
 /// What the stack notices.
@@ -39,10 +40,7 @@ pub(crate) fn members(text: &str) -> Members {
 fn tool(name: &str, schema: &str) -> Tool {
     Tool {
         name: name.into(),
-        target: Target {
-            backend: "b".into(),
-            name: name.into(),
-        },
+        target: Target { backend: "b".into(), name: name.into() },
         description: None,
         hints: ToolHints::default(),
         definition: Arc::new(members(&format!(
@@ -65,9 +63,7 @@ impl Fake {
         let resource = |number: usize| Resource {
             uri: format!("file:///{number}").into(),
             backend: "b".into(),
-            definition: Arc::new(members(&format!(
-                r#"{{"uri":"file:///{number}","name":"{number}"}}"#
-            ))),
+            definition: Arc::new(members(&format!(r#"{{"uri":"file:///{number}","name":"{number}"}}"#))),
         };
         Arc::new(Self {
             tools: Mutex::new(Arc::new(tools)),
@@ -79,10 +75,7 @@ impl Fake {
             }]),
             prompts: Arc::new(vec![Prompt {
                 name: "hello".into(),
-                target: Target {
-                    backend: "b".into(),
-                    name: "hello".into(),
-                },
+                target: Target { backend: "b".into(), name: "hello".into() },
                 definition: Arc::new(members(r#"{"name":"hello"}"#)),
             }]),
             listeners: Mutex::default(),
@@ -124,15 +117,12 @@ impl Fake {
             "gate" => self.gate.acquire().await.unwrap().forget(),
             "progress" => {
                 for step in 0..3 {
-                    ctx.client
-                        .progress(members(&format!(r#"{{"progress":{step},"total":3}}"#)));
+                    ctx.client.progress(members(&format!(r#"{{"progress":{step},"total":3}}"#)));
                 }
             }
             "log" => {
-                ctx.client
-                    .log(LogLevel::Info, members(r#"{"level":"info","data":"quiet"}"#));
-                ctx.client
-                    .log(LogLevel::Error, members(r#"{"level":"error","data":"loud"}"#));
+                ctx.client.log(LogLevel::Info, members(r#"{"level":"info","data":"quiet"}"#));
+                ctx.client.log(LogLevel::Error, members(r#"{"level":"error","data":"loud"}"#));
             }
             "ask" => return Ok(ask(ctx).await),
             "panic" => panic!("as asked"),
@@ -149,10 +139,8 @@ impl Fake {
 }
 
 async fn ask(ctx: &CallContext) -> Reply {
-    let question = Question {
-        kind: QuestionKind::Elicitation,
-        params: Json::parse(r#"{"message":"sure?"}"#).unwrap(),
-    };
+    let question =
+        Question { kind: QuestionKind::Elicitation, params: Json::parse(r#"{"message":"sure?"}"#).unwrap() };
     let said = match ctx.client.ask(question).await {
         Ok(answer) => answer,
         Err(AskError::Unsupported(_)) => Json::string("unsupported"),
@@ -163,12 +151,7 @@ async fn ask(ctx: &CallContext) -> Reply {
 }
 
 fn failure(arguments: &Json) -> Error {
-    let kind = arguments
-        .members()
-        .unwrap()
-        .get("kind")
-        .and_then(Json::to_text)
-        .unwrap_or_default();
+    let kind = arguments.members().unwrap().get("kind").and_then(Json::to_text).unwrap_or_default();
     match &*kind {
         "denied" => Error::Denied,
         "unavailable" => Error::BackendUnavailable {
@@ -231,11 +214,7 @@ impl Gateway for Fake {
     }
 
     fn complete<'a>(&'a self, _ctx: &'a CallContext, _request: Complete) -> Answer<'a, Reply> {
-        Box::pin(async {
-            Ok(Reply::complete(members(
-                r#"{"completion":{"values":["a"],"total":1}}"#,
-            )))
-        })
+        Box::pin(async { Ok(Reply::complete(members(r#"{"completion":{"values":["a"],"total":1}}"#))) })
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) fn convert(
         allowed_origins: convert_origins(allowed_origins, findings),
         allowed_hosts: convert_hosts(allowed_hosts, findings),
         passthrough_headers: convert_passthrough(passthrough, findings),
+        limit_answer: vmcp_wire::fault::LimitAnswer::DEFAULT,
         limits,
         incoming: incoming?,
         listen: SocketAddr::new(address?, port),

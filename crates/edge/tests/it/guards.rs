@@ -1,0 +1,179 @@
+//! What is turned away before it is a request.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{PATIENCE, call, policy, request, soon, start, start_with};
+
+#[tokio::test]
+async fn foreign_hosts_and_origins_are_refused() {
+    let edge = start();
+    let ping = request(1, "ping", json!({}));
+    for headers in [[("host", "evil.example")], [("origin", "https://evil.example")]] {
+        let answer = edge.client.post(&headers, &ping).await;
+        assert_eq!(answer.status, 403, "{answer:?}");
+        assert_eq!(answer.code(), -32600);
+        assert!(answer.json().get("id").is_none());
+    }
+    let session = edge.client.session(json!({})).await;
+    let local = [("origin", "http://localhost:3000"), ("mcp-session-id", &*session)];
+    assert_eq!(edge.client.post(&local, &ping).await.status, 200);
+}
+
+#[tokio::test]
+async fn media_types_are_held_to() {
+    let edge = start();
+    let ping = request(1, "ping", json!({}));
+    for kind in ["", "text/plain", "application/jsonp"] {
+        assert_eq!(edge.client.post(&[("content-type", kind)], &ping).await.status, 415, "{kind}");
+    }
+    let answer = edge.client.post(&[("accept", "text/html")], &ping).await;
+    assert_eq!((answer.status, answer.code()), (406, -32600));
+    let session = edge.client.session(json!({})).await;
+    let lenient =
+        [("content-type", "Application/JSON; charset=utf-8"), ("accept", ""), ("mcp-session-id", &session)];
+    assert_eq!(edge.client.post(&lenient, &ping).await.status, 200);
+}
+
+#[tokio::test]
+async fn paths_and_methods() {
+    let edge = start();
+    let client = edge.client;
+    assert_eq!(client.send(Method::POST, "/other", &[], "{}").await.status, 404);
+    let answer = client.send(Method::PUT, "/mcp", &[], "{}").await;
+    assert_eq!((answer.status, answer.header("allow")), (405, "GET, POST, DELETE"));
+    let answer = client.send(Method::GET, "/health", &[], "").await;
+    assert_eq!((answer.status, &*answer.body), (200, "{\"status\":\"ok\"}"));
+    let answer = client.send(Method::HEAD, "/health", &[], "").await;
+    assert_eq!((answer.status, &*answer.body), (200, ""));
+    let answer = client.send(Method::POST, "/health", &[], "").await;
+    assert_eq!((answer.status, answer.header("allow")), (405, "GET, HEAD"));
+    let stateless = [("mcp-protocol-version", "2026-07-28"), ("accept", "text/event-stream")];
+    for method in [Method::GET, Method::DELETE] {
+        let answer = client.send(method, "/mcp", &stateless, "").await;
+        assert_eq!((answer.status, answer.header("allow")), (405, "POST"));
+    }
+}
+
+#[tokio::test]
+async fn get_needs_to_accept_events() {
+    let edge = start();
+    for accept in ["", "application/json"] {
+        let answer = edge.client.send(Method::GET, "/mcp", &[("accept", accept)], "").await;
+        assert_eq!((answer.status, answer.code()), (406, -32600));
+        assert_eq!(answer.json()["id"], "server-error");
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_message() {
+    let edge = start();
+    let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+    let deep = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"ping","params":{{"a":{deep}}}}}"#);
+    let cases: [(&[u8], i64); 6] = [
+        (b"{", -32700),
+        (b"\"\xff\"", -32700),
+        (b"[{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}]", -32600),
+        (b"{\"id\":1,\"method\":\"ping\"}", -32600),
+        (b"{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"ping\"}", -32600),
+        (deep.as_bytes(), -32600),
+    ];
+    for (body, code) in cases {
+        let answer = edge.client.send(Method::POST, "/mcp", &[], body.to_vec()).await;
+        assert_eq!((answer.status, answer.code()), (400, code), "{answer:?}");
+        assert!(answer.json().get("id").is_none());
+    }
+}
+
+#[tokio::test]
+async fn large_bodies_are_refused_declared_or_chunked() {
+    let mut policy = policy();
+    policy.limits.body_bytes_max = 100_000;
+    let edge = start_with(policy);
+    let large = call(1, "echo", json!({"text": "x".repeat(100_000)}));
+    let answer = edge.client.ask(&large).await;
+    assert_eq!((answer.status, answer.code()), (413, -32600));
+    let fits = call(1, "echo", json!({"text": "x".repeat(90_000)}));
+    assert_eq!(edge.client.ask(&fits).await.status, 200);
+
+    let mut stream = TcpStream::connect(edge.client.address).await.unwrap();
+    let head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let chunk = format!("{:x}\r\n{}\r\n", 60_000, "x".repeat(60_000));
+    stream.write_all(chunk.as_bytes()).await.unwrap();
+    stream.write_all(chunk.as_bytes()).await.unwrap();
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 413 "));
+}
+
+#[tokio::test]
+async fn slow_heads_and_bodies_are_given_up() {
+    let mut policy = policy();
+    policy.limits.head_timeout = Duration::from_millis(100);
+    policy.limits.body_timeout = Duration::from_millis(100);
+    let edge = start_with(policy);
+    for start in ["", "P", "POST /mcp HTTP/1.1\r\nhost: loc"] {
+        let mut stream = TcpStream::connect(edge.client.address).await.unwrap();
+        stream.write_all(start.as_bytes()).await.unwrap();
+        let mut rest = Vec::new();
+        let _ = soon(stream.read_to_end(&mut rest)).await;
+    }
+    let mut stream = TcpStream::connect(edge.client.address).await.unwrap();
+    let head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 408 "));
+}
+
+#[tokio::test]
+async fn large_heads_are_refused() {
+    let mut policy = policy();
+    policy.limits.head_bytes_max = 8 << 10;
+    let edge = start_with(policy);
+    let mut stream = TcpStream::connect(edge.client.address).await.unwrap();
+    let head = format!("POST /mcp HTTP/1.1\r\nhost: localhost\r\nx: {}", "x".repeat(64 << 10));
+    let _ = stream.write_all(head.as_bytes()).await;
+    let mut read = [0; 12];
+    // The refusal, or a reset because the rest was not read.
+    if tokio::time::timeout(PATIENCE, stream.read_exact(&mut read)).await.expect("an answer").is_ok() {
+        assert_eq!(&read, b"HTTP/1.1 431");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_ends_one_request_only() {
+    let edge = start();
+    let answer = edge.client.ask(&call(7, "panic", json!({}))).await;
+    assert_eq!((answer.status, answer.code()), (500, -32603));
+    assert_eq!(answer.json()["id"], 7);
+    assert_eq!(edge.client.ask(&call(8, "echo", json!({}))).await.status, 200);
+}
+
+#[tokio::test]
+async fn too_many_requests_are_told_to_come_back() {
+    let mut policy = policy();
+    policy.limits.request_count_max = 1;
+    let edge = start_with(policy);
+    let client = edge.client;
+    let held = tokio::spawn(async move { client.ask(&call(1, "gate", json!({}))).await });
+    edge.fake.heard().await;
+    let answer = edge.client.ask(&call("two", "echo", json!({}))).await;
+    assert_eq!((answer.status, answer.code()), (503, -32603));
+    assert_eq!((answer.header("retry-after"), &answer.json()["id"]), ("1", &json!("two")));
+    edge.fake.gate.add_permits(1);
+    assert_eq!(held.await.unwrap().status, 200);
+    assert_eq!(edge.client.ask(&call(3, "echo", json!({}))).await.status, 200);
+}
+
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    while !text.contains("\r\n\r\n") {
+        let mut buffer = [0; 1024];
+        let read = soon(stream.read(&mut buffer)).await.unwrap();
+        assert!(read > 0, "closed after {text:?}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    text
+}

@@ -1,0 +1,112 @@
+//! What a replica does by itself while the shared store is away: it enforces its share of every limit, from the last
+//! levels it has seen, and owes the store what it admits meanwhile.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use vmcp_domain::Tool;
+
+use crate::clock::Clock;
+use crate::memory::MemoryStore;
+use crate::plan::{Plan, Planner};
+use crate::policy::LimitPolicy;
+use crate::remote::{Ask, RemoteBucket, RemoteStore};
+use crate::table::UserKey;
+
+/// How many buckets a debt is remembered for. Beyond that the store is owed nothing more, which lets at most one
+/// burst of those buckets pass twice.
+const OWED_COUNT_MAX: usize = 100_000;
+/// How often the store is looked at while something is owed.
+const SETTLE_PAUSE: Duration = Duration::from_millis(100);
+
+/// One replica's share of every limit.
+pub(crate) struct Fallback {
+    /// How many replicas share the limits.
+    pub(crate) count: u32,
+    planner: Arc<Planner>,
+    pub(crate) store: MemoryStore,
+}
+
+impl Fallback {
+    /// The share of one of `count` replicas.
+    pub(crate) fn new(policy: &LimitPolicy, count: u32, clock: Arc<dyn Clock>) -> Self {
+        let planner = Arc::new(Planner::new(policy.share(count)));
+        Self { count, store: MemoryStore::new(planner.clone(), clock), planner }
+    }
+
+    /// The plan of a tool in shares.
+    pub(crate) fn plan(&self, tool: &Tool) -> Plan {
+        let mut plan = self.planner.plan(tool);
+        // Calls in flight are counted by the ordinary store, with or without the shared one.
+        plan.slots.clear();
+        plan
+    }
+
+    /// Takes over what the store said a call's buckets hold: this replica's share of it.
+    pub(crate) fn learn(&self, own: &Plan, ask: &Ask, user: Option<UserKey>, levels: &[i64]) {
+        let share = |((bucket, remote), level): ((&crate::plan::PlannedBucket, &RemoteBucket), &i64)| {
+            let whole = i128::from(*level) * i128::from(bucket.rate.unit());
+            let share = whole / (i128::from(remote.rate.unit()) * i128::from(self.count.max(1)));
+            i64::try_from(share).unwrap_or(i64::MAX)
+        };
+        let levels: Vec<i64> = own.buckets.iter().zip(&ask.buckets).zip(levels).map(share).collect();
+        self.store.set_levels(own, user, &levels);
+    }
+}
+
+/// What is owed to the store.
+pub(crate) struct Debts {
+    owed: Mutex<HashMap<Arc<str>, (RemoteBucket, u64)>>,
+    settling: AtomicBool,
+}
+
+impl Debts {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { owed: Mutex::default(), settling: AtomicBool::new(false) })
+    }
+
+    /// Notes that a call was admitted without the store.
+    pub(crate) fn owe(self: &Arc<Self>, ask: &Ask, pays: &[bool], store: &Arc<dyn RemoteStore>) {
+        {
+            let mut owed = self.owed.lock();
+            for (bucket, _) in ask.buckets.iter().zip(pays).filter(|(_, pays)| **pays) {
+                if let Some((_, tokens)) = owed.get_mut(&bucket.key) {
+                    *tokens += u64::from(bucket.cost);
+                } else if owed.len() < OWED_COUNT_MAX {
+                    owed.insert(bucket.key.clone(), (bucket.clone(), u64::from(bucket.cost)));
+                }
+            }
+        }
+        if !self.settling.swap(true, Ordering::AcqRel) {
+            tokio::spawn(settle(Arc::downgrade(self), Arc::downgrade(store)));
+        }
+    }
+}
+
+/// Writes debts back once the store answers again. Ends when nothing is owed, or with the limiter.
+async fn settle(debts: std::sync::Weak<Debts>, store: std::sync::Weak<dyn RemoteStore>) {
+    loop {
+        tokio::time::sleep(SETTLE_PAUSE).await;
+        let (Some(debts), Some(store)) = (debts.upgrade(), store.upgrade()) else { return };
+        if !store.is_available() {
+            continue;
+        }
+        let owed = std::mem::take(&mut *debts.owed.lock());
+        for (key, (bucket, tokens)) in owed {
+            if store.write_debt(&bucket, tokens).await.is_err() {
+                let mut owed = debts.owed.lock();
+                owed.entry(key).or_insert((bucket, 0)).1 += tokens;
+            }
+        }
+        if debts.owed.lock().is_empty() {
+            debts.settling.store(false, Ordering::Release);
+            // A debt noted between the look and the store is picked up here.
+            if debts.owed.lock().is_empty() || debts.settling.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The decorator: one real call, one charge, whoever composed it and whatever name led to it.
+
+use std::sync::Arc;
+
+use vmcp_domain::{Answer, CallContext, CallTool, Error, Gateway, Reply, SharedGateway, forward};
+
+use crate::limiter::Limiter;
+
+/// The layer that charges calls.
+pub struct RateLimited {
+    inner: SharedGateway,
+    limiter: Arc<Limiter>,
+}
+
+impl RateLimited {
+    /// Puts the layer around `inner`. State is the limiter's, so wrapping twice shares it.
+    #[must_use]
+    pub fn wrap(inner: SharedGateway, limiter: Arc<Limiter>) -> SharedGateway {
+        Arc::new(Self { inner, limiter })
+    }
+}
+
+/// True when the call certainly did not reach its backend, so that nothing is owed for it.
+fn never_happened(outcome: &Result<Reply, Error>) -> bool {
+    matches!(
+        outcome,
+        Err(Error::BackendUnavailable { .. } | Error::UnknownTool(_) | Error::Denied | Error::Overloaded)
+    )
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Gateway for RateLimited {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let tools = self.inner.list_tools(ctx).await?;
+            // A tool that does not exist is charged to nobody; the inside says that it does not exist.
+            let Some(bound) =
+                self.limiter.bound(&tools, &request.name).filter(|bound| !bound.plan.is_empty())
+            else {
+                return self.inner.call_tool(ctx, request).await;
+            };
+            let permit = self.limiter.admit(&bound, ctx).await?;
+            let outcome = self.inner.call_tool(ctx, request).await;
+            if never_happened(&outcome) {
+                permit.refund().await;
+            }
+            outcome
+        })
+    }
+
+    forward!(
+        list_tools,
+        list_resources,
+        list_resource_templates,
+        read_resource,
+        list_prompts,
+        get_prompt,
+        complete,
+    );
+}

@@ -1,0 +1,435 @@
+//! The limiter: which plan a call falls under, who the caller is to it, and what store decides.
+//! The decorator in `layer` asks it; nothing else spends.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ahash::RandomState;
+use arc_swap::ArcSwapOption;
+use vmcp_domain::{
+    CallContext, Caller, Error, Identity, LimitScope, RateLimit, Retry, Tool, ToolList, ToolName,
+};
+
+use crate::clock::Clock;
+use crate::decide::{BucketReading, Wait};
+use crate::fallback::{Debts, Fallback};
+use crate::memory::{Claim, MemoryStore, Receipt};
+use crate::observer::{DecisionEvent, Observer};
+use crate::plan::{Plan, Planner};
+use crate::policy::{Anonymous, Mode};
+use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, StoreFailure, ask, user_digest};
+use crate::table::UserKey;
+
+/// Decides about calls.
+pub struct Limiter {
+    planner: Arc<Planner>,
+    memory: MemoryStore,
+    clock: Arc<dyn Clock>,
+    sharing: Option<Sharing>,
+    debts: Arc<Debts>,
+    fallback: ArcSwapOption<Fallback>,
+    binding: ArcSwapOption<Binding>,
+    hashers: (RandomState, RandomState),
+    observer: Arc<dyn Observer>,
+}
+
+/// How buckets are shared with other replicas.
+pub struct Sharing {
+    /// The store.
+    pub store: Arc<dyn RemoteStore>,
+    /// What happens when it does not answer.
+    pub on_failure: OnStoreFailure,
+    /// How many replicas there are, where the operator says so; else the store is asked.
+    pub replica_count: Option<u32>,
+}
+
+/// The plans of one list of tools.
+struct Binding {
+    tools: Arc<ToolList>,
+    plans: HashMap<ToolName, Arc<Bound>>,
+}
+
+/// The plan of one tool.
+pub(crate) struct Bound {
+    tool: Tool,
+    pub(crate) plan: Plan,
+    /// The same without buckets: what stays in this process when buckets are shared.
+    slots: Plan,
+}
+
+/// What one bucket holds for one caller, for people to read.
+#[derive(Clone, Debug)]
+pub struct BucketView {
+    /// The rule as the configuration names it.
+    pub rule: String,
+    /// For whom it counts.
+    pub scope: LimitScope,
+    /// Tokens in so long a time.
+    pub allowance: (u64, Duration),
+    /// Tokens it holds when full.
+    pub capacity: u64,
+    /// Whole tokens it holds now.
+    pub level: u64,
+    /// What a call costs.
+    pub cost: u64,
+    /// How long it cannot pay for a call.
+    pub wait: Wait,
+    /// Whether it refuses or only counts.
+    pub mode: Mode,
+}
+
+/// Leave to make one call, paid for.
+pub(crate) struct Permit<'a> {
+    limiter: &'a Limiter,
+    local: Option<Receipt<'a>>,
+    shared: Option<(Ask, RemoteVerdict)>,
+}
+
+/// The caller as the stores tell callers apart.
+#[derive(Clone, Debug, Default)]
+struct User {
+    local: Option<UserKey>,
+    shared: Option<String>,
+}
+
+impl Limiter {
+    /// A limiter that keeps its buckets in this process, or shares them when `sharing` says how.
+    #[must_use]
+    pub fn new(
+        planner: Arc<Planner>,
+        clock: Arc<dyn Clock>,
+        sharing: Option<Sharing>,
+        observer: Arc<dyn Observer>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            memory: MemoryStore::new(planner.clone(), clock.clone()),
+            planner,
+            clock,
+            sharing,
+            debts: Debts::new(),
+            fallback: ArcSwapOption::empty(),
+            binding: ArcSwapOption::empty(),
+            hashers: (RandomState::new(), RandomState::new()),
+            observer,
+        })
+    }
+
+    /// The plan of the tool that `name` leads to; `None` when there is no such tool.
+    pub(crate) fn bound(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<Arc<Bound>> {
+        let binding = self.binding.load();
+        if let Some(binding) = binding.as_ref().filter(|binding| Arc::ptr_eq(&binding.tools, tools)) {
+            return binding.plans.get(name).cloned();
+        }
+        let plans = tools.iter().map(|tool| (tool.name.clone(), Arc::new(self.bind(tool)))).collect();
+        for idle in self.planner.unmatched(tools) {
+            tracing::warn!(
+                rule = idle,
+                hint = nearest(tools, idle).unwrap_or_default(),
+                "no tool fits this limit"
+            );
+        }
+        let binding = Arc::new(Binding { tools: tools.clone(), plans });
+        self.binding.store(Some(binding.clone()));
+        binding.plans.get(name).cloned()
+    }
+
+    fn bind(&self, tool: &Tool) -> Bound {
+        let plan = self.planner.plan(tool);
+        let slots = Plan { buckets: smallvec::SmallVec::new(), ..plan.clone() };
+        Bound { tool: tool.clone(), plan, slots }
+    }
+
+    /// Asks for one call and pays for it.
+    ///
+    /// # Errors
+    /// [`Error::RateLimited`] when a limit refuses, [`Error::Denied`] for an unidentified caller where limits are per
+    /// user, [`Error::LimitsUnavailable`] when the store does not answer and the policy is to refuse then.
+    pub(crate) async fn admit<'a>(
+        &'a self,
+        bound: &'a Bound,
+        ctx: &CallContext,
+    ) -> Result<Permit<'a>, Error> {
+        let begun = Instant::now();
+        let mut event = DecisionEvent {
+            tool: &bound.tool.name,
+            allowed: false,
+            scope: None,
+            would_refuse: 0,
+            fail_open: false,
+            took: Duration::ZERO,
+        };
+        let outcome = match self.user(bound, ctx) {
+            Err(error) => Err(error),
+            Ok(user) => match &self.sharing {
+                None => self.admit_here(&self.memory, bound, &bound.plan, user.local),
+                Some(sharing) => self.admit_shared(sharing, bound, user, &mut event).await,
+            },
+        };
+        event.took = begun.elapsed();
+        match &outcome {
+            Ok(permit) => {
+                event.allowed = true;
+                event.would_refuse += permit.local.as_ref().map_or(0, |receipt| receipt.bill().would_refuse);
+                event.would_refuse += permit.shared.as_ref().map_or(0, |(_, verdict)| unpaid(&verdict.pays));
+            }
+            Err(Error::RateLimited(refusal)) => event.scope = Some(refusal.scope),
+            Err(_) => {}
+        }
+        self.observer.decided(&event);
+        outcome
+    }
+
+    fn admit_here<'a>(
+        &'a self,
+        store: &'a MemoryStore,
+        bound: &Bound,
+        plan: &'a Plan,
+        user: Option<UserKey>,
+    ) -> Result<Permit<'a>, Error> {
+        match store.admit(plan, user) {
+            Claim::Admitted(receipt) => Ok(Permit { limiter: self, local: Some(receipt), shared: None }),
+            Claim::Refused(refused) => Err(refusal(bound, plan, refused.binding, refused.wait)),
+            Claim::Full => Err(Error::Overloaded),
+            Claim::Busy(place) => {
+                let slots = plan.slots.get(place);
+                Err(Error::RateLimited(Box::new(RateLimit {
+                    tool: bound.tool.name.clone(),
+                    rule: slots.map(|slots| slots.rule.to_string()).unwrap_or_default(),
+                    scope: slots.map_or(LimitScope::Server, |slots| slots.scope),
+                    retry: Retry::WhenReleased,
+                    allowance: None,
+                })))
+            }
+        }
+    }
+
+    async fn admit_shared<'a>(
+        &'a self,
+        sharing: &'a Sharing,
+        bound: &'a Bound,
+        user: User,
+        event: &mut DecisionEvent<'_>,
+    ) -> Result<Permit<'a>, Error> {
+        // A place among the calls in flight first: it is given back by dropping the permit, without a round trip.
+        let mut permit = self.admit_here(&self.memory, bound, &bound.slots, user.local)?;
+        if bound.plan.buckets.is_empty() {
+            return Ok(permit);
+        }
+        let ask = ask(&bound.plan, user.shared.as_deref());
+        match sharing.store.admit(&ask).await {
+            Ok(verdict) => {
+                self.learn(sharing, bound, &ask, user.local, &verdict);
+                if !verdict.admitted {
+                    return Err(shared_refusal(bound, &verdict));
+                }
+                permit.shared = Some((ask, verdict));
+                Ok(permit)
+            }
+            Err(failure) => {
+                self.without_store(sharing, bound, (&ask, user.local), failure, event)?;
+                Ok(permit)
+            }
+        }
+    }
+
+    /// Decides as the failure policy says.
+    fn without_store(
+        &self,
+        sharing: &Sharing,
+        bound: &Bound,
+        (ask, user): (&Ask, Option<UserKey>),
+        failure: StoreFailure,
+        event: &mut DecisionEvent<'_>,
+    ) -> Result<(), Error> {
+        self.observer.store_failed(failure);
+        match sharing.on_failure {
+            OnStoreFailure::Allow => {
+                event.fail_open = true;
+                Ok(())
+            }
+            OnStoreFailure::Deny => Err(Error::LimitsUnavailable),
+            OnStoreFailure::Local => {
+                let fallback = self.fallback(sharing);
+                let plan = fallback.plan(&bound.tool);
+                match fallback.store.admit(&plan, user) {
+                    Claim::Admitted(receipt) => {
+                        self.debts.owe(ask, &receipt.bill().pays, &sharing.store);
+                        Ok(())
+                    }
+                    // A call that is dearer than a share can pass again when the store is back.
+                    Claim::Refused(refused) => Err(match refused.wait {
+                        Wait::Never => refusal(bound, &plan, refused.binding, Wait::UntilReleased),
+                        wait @ (Wait::None | Wait::Micros(_) | Wait::UntilReleased) => {
+                            refusal(bound, &plan, refused.binding, wait)
+                        }
+                    }),
+                    Claim::Full | Claim::Busy(_) => Err(Error::Overloaded),
+                }
+            }
+        }
+    }
+
+    fn fallback(&self, sharing: &Sharing) -> Arc<Fallback> {
+        let count = sharing.replica_count.or_else(|| sharing.store.replica_count()).unwrap_or(1).max(1);
+        if let Some(fallback) = self.fallback.load_full().filter(|fallback| fallback.count == count) {
+            return fallback;
+        }
+        let fallback = Arc::new(Fallback::new(self.planner.policy(), count, self.clock.clone()));
+        self.fallback.store(Some(fallback.clone()));
+        fallback
+    }
+
+    fn learn(
+        &self,
+        sharing: &Sharing,
+        bound: &Bound,
+        ask: &Ask,
+        user: Option<UserKey>,
+        verdict: &RemoteVerdict,
+    ) {
+        if sharing.on_failure == OnStoreFailure::Local {
+            let fallback = self.fallback(sharing);
+            fallback.learn(&fallback.plan(&bound.tool), ask, user, &verdict.levels);
+        }
+    }
+
+    /// Who the caller is to the limits; refuses a caller without identity where the policy says so.
+    fn user(&self, bound: &Bound, ctx: &CallContext) -> Result<User, Error> {
+        if !bound.plan.needs_user {
+            return Ok(User::default());
+        }
+        let identity = match (&ctx.caller, self.planner.policy().anonymous) {
+            (Caller::Known(identity), _) => return Ok(self.name(identity)),
+            (Caller::Anonymous, Anonymous::Refuse) => return Err(Error::Denied),
+            (Caller::Anonymous, Anonymous::Shared) => "",
+            (Caller::Anonymous, Anonymous::Address) => match ctx.peer {
+                None => return Err(Error::Denied),
+                Some(address) => return Ok(self.name(&unnamed(&address.to_string()))),
+            },
+        };
+        Ok(self.name(&unnamed(identity)))
+    }
+
+    fn name(&self, identity: &Identity) -> User {
+        let parts = (&identity.issuer, &identity.subject);
+        let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
+        let shared = self.sharing.as_ref().map(|_| user_digest(identity));
+        User { local: Some(UserKey::new(u128::from(high) << 64 | u128::from(low))), shared }
+    }
+
+    /// What every bucket of a tool holds for a caller. Spends nothing.
+    ///
+    /// # Errors
+    /// As [`Error::UnknownTool`] when there is no such tool, or when the store does not answer.
+    pub async fn peek(
+        &self,
+        tools: &Arc<ToolList>,
+        name: &ToolName,
+        ctx: &CallContext,
+    ) -> Result<Vec<BucketView>, Error> {
+        let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let user = self.user(&bound, ctx)?;
+        let readings = match &self.sharing {
+            None => self.memory.peek(&bound.plan, user.local),
+            Some(sharing) => {
+                let ask = ask(&bound.plan, user.shared.as_deref());
+                let levels = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
+                let reading = |(bucket, level): (&crate::plan::PlannedBucket, i64)| BucketReading {
+                    rate: bucket.rate,
+                    level,
+                    cost: bucket.rate.units(u64::from(bucket.cost.get())),
+                    mode: bucket.mode,
+                };
+                bound.plan.buckets.iter().zip(levels).map(reading).collect()
+            }
+        };
+        let view = |(bucket, reading): (&crate::plan::PlannedBucket, BucketReading)| BucketView {
+            rule: bucket.rule.to_string(),
+            scope: bucket.scope,
+            allowance: bucket.rate.asked(),
+            capacity: bucket.rate.burst(),
+            level: bucket.rate.tokens(reading.level),
+            cost: u64::from(bucket.cost.get()),
+            wait: reading.wait(),
+            mode: bucket.mode,
+        };
+        Ok(bound.plan.buckets.iter().zip(readings).map(view).collect())
+    }
+
+    /// Whether the shared store answers; `None` without one.
+    #[must_use]
+    pub fn store_available(&self) -> Option<bool> {
+        self.sharing.as_ref().map(|sharing| sharing.store.is_available())
+    }
+
+    /// How many users are told apart in this process.
+    #[must_use]
+    pub fn user_count(&self) -> usize {
+        self.memory.user_count()
+    }
+}
+
+/// A user made of something that is no identity; no issuer is empty, so it never meets a real one.
+fn unnamed(subject: &str) -> Identity {
+    Identity { issuer: String::new(), subject: subject.to_owned(), claims: vmcp_domain::Members::new() }
+}
+
+fn unpaid(pays: &[bool]) -> usize {
+    pays.iter().filter(|pays| !**pays).count()
+}
+
+fn refusal(bound: &Bound, plan: &Plan, place: usize, wait: Wait) -> Error {
+    let bucket = plan.buckets.get(place);
+    Error::RateLimited(Box::new(RateLimit {
+        tool: bound.tool.name.clone(),
+        rule: bucket.map(|bucket| bucket.rule.to_string()).unwrap_or_default(),
+        scope: bucket.map_or(LimitScope::Server, |bucket| bucket.scope),
+        retry: match wait {
+            Wait::None => Retry::After(Duration::ZERO),
+            Wait::Micros(micros) => Retry::After(Duration::from_micros(micros)),
+            Wait::UntilReleased => Retry::WhenReleased,
+            Wait::Never => Retry::Never,
+        },
+        allowance: bucket.map(|bucket| bucket.rate.asked()),
+    }))
+}
+
+/// The refusal of a shared store: the longest wait over all buckets that refuse.
+fn shared_refusal(bound: &Bound, verdict: &RemoteVerdict) -> Error {
+    let waits = bound.plan.buckets.iter().zip(&verdict.levels).enumerate().map(|(place, (bucket, level))| {
+        let cost = bucket.rate.units(u64::from(bucket.cost.get()));
+        let reading = BucketReading { rate: bucket.rate, level: *level, cost, mode: bucket.mode };
+        (place, if bucket.mode == Mode::Enforce { reading.wait() } else { Wait::None })
+    });
+    let waits: Vec<(usize, Wait)> = waits.collect();
+    let (place, wait) = waits.into_iter().rev().max_by_key(|(_, wait)| *wait).unwrap_or((0, Wait::Never));
+    refusal(bound, &bound.plan, place, wait)
+}
+
+fn nearest<'a>(tools: &'a ToolList, rule: &str) -> Option<&'a str> {
+    let common = |name: &str| name.bytes().zip(rule.bytes()).take_while(|(a, b)| a == b).count();
+    tools
+        .iter()
+        .map(|tool| tool.name.as_str())
+        .max_by_key(|name| common(name))
+        .filter(|name| common(name) > 0)
+}
+
+impl Permit<'_> {
+    /// Gives back what was paid: the call never reached its backend.
+    pub(crate) async fn refund(self) {
+        if let Some(receipt) = self.local {
+            receipt.refund();
+        }
+        if let (Some((ask, verdict)), Some(sharing)) = (&self.shared, &self.limiter.sharing)
+            && let Err(failure) = sharing.store.refund(ask, &verdict.pays).await
+        {
+            // The tokens stay spent: an outage never hands out budget.
+            self.limiter.observer.store_failed(failure);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

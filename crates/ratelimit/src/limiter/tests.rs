@@ -1,0 +1,303 @@
+use std::num::NonZeroU32;
+
+use parking_lot::Mutex;
+use vmcp_domain::{BoxFuture, Members, Origin, SharedGateway};
+use vmcp_testkit::{FakeGateway, conformance, tool};
+
+use super::*;
+use crate::clock::{ManualClock, Micros};
+use crate::layer::RateLimited;
+use crate::observer::NoObserver;
+use crate::pattern::Pattern;
+use crate::policy::{Concurrency, LimitPolicy, Limits, MemoryBounds, Quota, ToolRule};
+use crate::rate::Rate;
+use crate::remote::RemoteBucket;
+
+fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
+    let rate = Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap();
+    Some(Quota { windows: vec![rate], mode: Mode::Enforce })
+}
+
+fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPolicy {
+    LimitPolicy { server, tools, anonymous, memory: MemoryBounds::default() }
+}
+
+fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
+    let limits = Limits { shared, per_user, concurrency: Concurrency::default() };
+    ToolRule { name: Pattern::new(name), group: false, limits, cost: NonZeroU32::MIN }
+}
+
+fn known(issuer: &str, subject: &str) -> CallContext {
+    let identity = Identity { issuer: issuer.into(), subject: subject.into(), claims: Members::new() };
+    CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+}
+
+struct Bench {
+    clock: Arc<ManualClock>,
+    inner: Arc<FakeGateway>,
+    gateway: SharedGateway,
+    limiter: Arc<Limiter>,
+}
+
+fn bench(policy: LimitPolicy, sharing: Option<Sharing>) -> Bench {
+    let clock = Arc::new(ManualClock::default());
+    clock.set(Micros(1_000_000));
+    let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock.clone(), sharing, Arc::new(NoObserver));
+    let inner = FakeGateway::new(vec![
+        tool("a", "search", "a_search"),
+        tool("b", "search", "b_search"),
+        tool("b", "hang", "hang"),
+    ]);
+    Bench { clock, gateway: RateLimited::wrap(inner.clone(), limiter.clone()), inner, limiter }
+}
+
+async fn call(bench: &Bench, name: &str, ctx: &CallContext) -> Result<(), Error> {
+    bench.gateway.call_tool(ctx, conformance::call(name)).await.map(|_| ())
+}
+
+fn refused(outcome: Result<(), Error>) -> RateLimit {
+    match outcome {
+        Err(Error::RateLimited(refusal)) => *refusal,
+        other => panic!("not a refusal by a limit: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn keeps_the_rules_of_the_seam() {
+    let limits = policy(Limits { shared: quota(1000, 1), ..Limits::default() }, vec![], Anonymous::Refuse);
+    let limiter = Limiter::new(
+        Arc::new(Planner::new(limits)),
+        Arc::new(ManualClock::default()),
+        None,
+        Arc::new(NoObserver),
+    );
+    conformance::check_decorator(&[], |inner| RateLimited::wrap(inner, limiter.clone())).await;
+}
+
+#[tokio::test]
+async fn the_tool_that_really_runs_is_charged() {
+    let bench =
+        bench(policy(Limits::default(), vec![rule("a_search", quota(1, 60), None)], Anonymous::Refuse), None);
+    let ctx = known("i", "s");
+    call(&bench, "a_search", &ctx).await.unwrap();
+    let refusal = refused(call(&bench, "a_search", &ctx).await);
+    assert_eq!(refusal.rule, "tools[a_search].shared");
+    assert_eq!((refusal.scope, refusal.retry), (LimitScope::Tool, Retry::After(Duration::from_secs(60))));
+    call(&bench, "b_search", &ctx).await.unwrap();
+    assert_eq!(bench.inner.asked().len(), 2, "a refused call reaches nothing");
+    // The same tool under another name, after a change of the catalogue: the same bucket.
+    bench.inner.set_tools(vec![tool("a", "search", "a_search_v2"), tool("a", "search", "a_search")]);
+    refused(call(&bench, "a_search", &ctx).await);
+    bench.clock.advance(60_000_000);
+    call(&bench, "a_search", &ctx).await.unwrap();
+}
+
+#[tokio::test]
+async fn users_are_issuer_and_subject() {
+    let server = Limits { per_user: quota(1, 60), ..Limits::default() };
+    let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
+    call(&bench, "a_search", &known("i", "s")).await.unwrap();
+    refused(call(&bench, "b_search", &known("i", "s")).await);
+    call(&bench, "a_search", &known("j", "s")).await.unwrap();
+    call(&bench, "a_search", &known("i", "t")).await.unwrap();
+    call(&bench, "a_search", &known("is", "")).await.unwrap();
+    call(&bench, "a_search", &known("", "is")).await.unwrap();
+}
+
+#[tokio::test]
+async fn callers_without_identity_have_a_named_outcome() {
+    let server = Limits { per_user: quota(1, 60), ..Limits::default() };
+    let nobody = CallContext::bare(Caller::Anonymous, Origin::Client);
+    let from = |address: &str| CallContext { peer: Some(address.parse().unwrap()), ..nobody.clone() };
+    let refuse = bench(policy(server.clone(), vec![], Anonymous::Refuse), None);
+    assert!(matches!(call(&refuse, "a_search", &nobody).await, Err(Error::Denied)));
+    let shared = bench(policy(server.clone(), vec![], Anonymous::Shared), None);
+    call(&shared, "a_search", &from("127.0.0.1")).await.unwrap();
+    refused(call(&shared, "a_search", &from("127.0.0.2")).await);
+    let address = bench(policy(server, vec![], Anonymous::Address), None);
+    call(&address, "a_search", &from("127.0.0.1")).await.unwrap();
+    call(&address, "a_search", &from("127.0.0.2")).await.unwrap();
+    refused(call(&address, "a_search", &from("127.0.0.1")).await);
+    assert!(matches!(call(&address, "a_search", &nobody).await, Err(Error::Denied)));
+}
+
+#[tokio::test]
+async fn what_never_happened_costs_nothing() {
+    let server = Limits { shared: quota(1, 60), ..Limits::default() };
+    let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
+    let ctx = known("i", "s");
+    assert!(matches!(call(&bench, "absent", &ctx).await, Err(Error::UnknownTool(_))));
+    // Listed, but gone by the time it is called.
+    let tools = bench.gateway.list_tools(&ctx).await.unwrap();
+    let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
+    let permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
+    permit.refund().await;
+    call(&bench, "a_search", &ctx).await.unwrap();
+    refused(call(&bench, "a_search", &ctx).await);
+}
+
+#[tokio::test]
+async fn a_dropped_call_leaves_the_calls_in_flight() {
+    let concurrency = Concurrency { shared: NonZeroU32::new(1), per_user: None, mode: Mode::Enforce };
+    let bench = bench(policy(Limits { concurrency, ..Limits::default() }, vec![], Anonymous::Refuse), None);
+    let begun = bench.inner.moved.notified();
+    let gateway = bench.gateway.clone();
+    let hanging =
+        tokio::spawn(async move { gateway.call_tool(&known("i", "s"), conformance::call("hang")).await });
+    begun.await;
+    let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
+    assert_eq!(refusal.retry, Retry::WhenReleased);
+    let dropped = bench.inner.moved.notified();
+    hanging.abort();
+    dropped.await;
+    let _ = hanging.await;
+    call(&bench, "a_search", &known("i", "s")).await.unwrap();
+}
+
+#[tokio::test]
+async fn peeking_spends_nothing_and_names_what_binds() {
+    let server = Limits { shared: quota(10, 10), per_user: quota(1, 60), ..Limits::default() };
+    let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
+    let ctx = known("i", "s");
+    call(&bench, "a_search", &ctx).await.unwrap();
+    let tools = bench.gateway.list_tools(&ctx).await.unwrap();
+    for _ in 0..3 {
+        let views = bench.limiter.peek(&tools, &"a_search".into(), &ctx).await.unwrap();
+        let lines: Vec<String> = views
+            .iter()
+            .map(|view| format!("{} {}/{} {:?}", view.rule, view.level, view.capacity, view.wait))
+            .collect();
+        assert_eq!(lines, ["shared 9/10 None", "perUser 0/1 Micros(60000000)"]);
+    }
+}
+
+/// A shared store that a test breaks and mends: one bucket map, one clock.
+struct FakeStore {
+    clock: Arc<ManualClock>,
+    levels: Mutex<HashMap<Arc<str>, crate::rate::Level>>,
+    broken: Mutex<Option<StoreFailure>>,
+}
+
+impl FakeStore {
+    fn new(clock: Arc<ManualClock>) -> Arc<Self> {
+        Arc::new(Self { clock, levels: Mutex::default(), broken: Mutex::default() })
+    }
+
+    fn level(&self, bucket: &RemoteBucket) -> i64 {
+        let now = self.clock.now();
+        let level = self.levels.lock().get(&bucket.key).copied();
+        level.map_or(bucket.rate.capacity(), |level| bucket.rate.level_at(level, now))
+    }
+
+    fn add(&self, bucket: &RemoteBucket, units: i64) {
+        let level = crate::rate::Level { units: self.level(bucket) + units, at: self.clock.now() };
+        self.levels.lock().insert(bucket.key.clone(), level);
+    }
+
+    fn answer<T>(&self, value: impl FnOnce() -> T) -> Result<T, StoreFailure> {
+        match *self.broken.lock() {
+            Some(failure) => Err(failure),
+            None => Ok(value()),
+        }
+    }
+}
+
+impl RemoteStore for FakeStore {
+    fn admit<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>> {
+        Box::pin(async move {
+            self.answer(|| {
+                let cost = |bucket: &RemoteBucket| bucket.rate.units(u64::from(bucket.cost));
+                let pays = ask.buckets.iter().map(|bucket| self.level(bucket) >= cost(bucket)).collect();
+                let admitted = ask.buckets.iter().all(|bucket| self.level(bucket) >= cost(bucket));
+                for bucket in ask.buckets.iter().filter(|_| admitted) {
+                    self.add(bucket, -cost(bucket));
+                }
+                RemoteVerdict {
+                    admitted,
+                    levels: ask.buckets.iter().map(|bucket| self.level(bucket)).collect(),
+                    pays,
+                }
+            })
+        })
+    }
+
+    fn refund<'a>(&'a self, ask: &'a Ask, _pays: &'a [bool]) -> BoxFuture<'a, Result<(), StoreFailure>> {
+        Box::pin(async move {
+            self.answer(|| {
+                for bucket in &ask.buckets {
+                    self.add(bucket, bucket.rate.units(u64::from(bucket.cost)));
+                }
+            })
+        })
+    }
+
+    fn peek<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<smallvec::SmallVec<[i64; 4]>, StoreFailure>> {
+        Box::pin(async move { self.answer(|| ask.buckets.iter().map(|bucket| self.level(bucket)).collect()) })
+    }
+
+    fn write_debt<'a>(
+        &'a self,
+        bucket: &'a RemoteBucket,
+        tokens: u64,
+    ) -> BoxFuture<'a, Result<(), StoreFailure>> {
+        Box::pin(async move { self.answer(|| self.add(bucket, -bucket.rate.units(tokens))) })
+    }
+
+    fn replica_count(&self) -> Option<u32> {
+        Some(2)
+    }
+
+    fn is_available(&self) -> bool {
+        self.broken.lock().is_none()
+    }
+}
+
+fn shared_bench(on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>) {
+    let server = Limits { shared: quota(10, 10_000), ..Limits::default() };
+    let clock = Arc::new(ManualClock::default());
+    let store = FakeStore::new(clock.clone());
+    let sharing = Sharing { store: store.clone(), on_failure, replica_count: None };
+    let mut bench = bench(policy(server, vec![], Anonymous::Refuse), Some(sharing));
+    bench.clock = clock;
+    (bench, store)
+}
+
+async fn admitted(bench: &Bench, attempts: usize) -> usize {
+    let mut count = 0;
+    for _ in 0..attempts {
+        count += usize::from(call(bench, "a_search", &known("i", "s")).await.is_ok());
+    }
+    count
+}
+
+#[tokio::test]
+async fn a_shared_refusal_says_when_to_come_back() {
+    let (bench, _store) = shared_bench(OnStoreFailure::Deny);
+    assert_eq!(admitted(&bench, 20).await, 10);
+    let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
+    assert_eq!(refusal.retry, Retry::After(Duration::from_secs(1000)));
+}
+
+#[tokio::test]
+async fn each_failure_policy_does_what_it_says() {
+    let (allow, store) = shared_bench(OnStoreFailure::Allow);
+    *store.broken.lock() = Some(StoreFailure::Timeout);
+    assert_eq!(admitted(&allow, 50).await, 50);
+    let (deny, store) = shared_bench(OnStoreFailure::Deny);
+    *store.broken.lock() = Some(StoreFailure::Timeout);
+    assert!(matches!(call(&deny, "a_search", &known("i", "s")).await, Err(Error::LimitsUnavailable)));
+    let (local, store) = shared_bench(OnStoreFailure::Local);
+    *store.broken.lock() = Some(StoreFailure::Timeout);
+    assert_eq!(admitted(&local, 50).await, 5, "one of two replicas holds half");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_starts_from_the_last_level_and_is_written_back() {
+    let (bench, store) = shared_bench(OnStoreFailure::Local);
+    assert_eq!(admitted(&bench, 6).await, 6);
+    *store.broken.lock() = Some(StoreFailure::Unconnected);
+    assert_eq!(admitted(&bench, 50).await, 2, "four were left, half of them are this replica's");
+    *store.broken.lock() = None;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(admitted(&bench, 50).await, 2, "what was admitted meanwhile is owed");
+}

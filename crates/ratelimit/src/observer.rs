@@ -1,0 +1,42 @@
+//! What the limiter tells about its decisions, for metrics and logs. No user is ever named.
+
+use std::time::Duration;
+
+use vmcp_domain::{LimitScope, ToolName};
+
+use crate::remote::StoreFailure;
+
+/// One decision.
+#[derive(Clone, Debug)]
+pub struct DecisionEvent<'a> {
+    /// The tool that was to be called.
+    pub tool: &'a ToolName,
+    /// Whether the call may go on.
+    pub allowed: bool,
+    /// For whom the refusing rule counts; `None` for an allowed call.
+    pub scope: Option<LimitScope>,
+    /// How many rules in shadow mode would have refused.
+    pub would_refuse: usize,
+    /// The call was let through because the store did not answer.
+    pub fail_open: bool,
+    /// How long the decision took.
+    pub took: Duration,
+}
+
+/// Hears of decisions. Called on the call's own path, so it must not block.
+pub trait Observer: Send + Sync {
+    /// A decision was made.
+    fn decided(&self, event: &DecisionEvent<'_>);
+    /// The shared store did not answer.
+    fn store_failed(&self, failure: StoreFailure);
+}
+
+/// Hears nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {
+    fn decided(&self, _event: &DecisionEvent<'_>) {}
+
+    fn store_failed(&self, _failure: StoreFailure) {}
+}
