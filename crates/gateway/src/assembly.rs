@@ -8,10 +8,12 @@ use vmcp_backends::{Backends, GatewayIdentity};
 use vmcp_domain::{Backend, Directory, SharedGateway};
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_federation::Federation;
+use vmcp_ratelimit::{Limiter, Planner, SystemClock};
 
-use crate::config::Settings;
+use crate::config::{LimitSettings, Settings};
+use crate::metrics::Metrics;
 use crate::stack;
-use crate::status::StatusPages;
+use crate::status::{Sources, StatusPages};
 
 /// How long backends get to end by themselves.
 const BACKEND_GRACE: Duration = Duration::from_secs(5);
@@ -22,6 +24,9 @@ pub(crate) struct Assembly {
     pub(crate) gateway: SharedGateway,
     /// The innermost part, for reports.
     pub(crate) federation: Federation,
+    /// What counts calls, if anything limits them.
+    pub(crate) limiter: Option<Arc<Limiter>>,
+    metrics: Arc<Metrics>,
     /// The settings of the client edge.
     pub(crate) edge: EdgePolicy,
     name: String,
@@ -32,15 +37,17 @@ pub(crate) struct Assembly {
 impl Assembly {
     /// Starts connecting to every backend and builds the stack over them.
     pub(crate) fn start(settings: Settings) -> Self {
-        let Settings { name, group, aggregation, backends, edge, health, log_level: _, warnings: _ } =
+        let Settings { name, group, aggregation, backends, edge, health, limits, log_level: _, warnings: _ } =
             settings;
         let identity =
             GatewayIdentity { name: edge.server.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() };
         let backends = Backends::start(backends, &identity);
         let members: Vec<Arc<dyn Backend>> = backends.all().cloned().collect();
         let federation = Federation::start(aggregation.clone(), health, members);
-        let gateway = stack::build(federation.clone(), aggregation);
-        Self { gateway, federation, edge, name, group, backends }
+        let metrics = Metrics::new(&name);
+        let limiter = limits.map(|limits| limiter(limits, &metrics));
+        let gateway = stack::build(federation.clone(), aggregation, limiter.clone(), metrics.clone());
+        Self { gateway, federation, limiter, metrics, edge, name, group, backends }
     }
 
     /// What the edges need to introduce the gateway.
@@ -50,11 +57,24 @@ impl Assembly {
 
     /// The pages for operators.
     pub(crate) fn pages(&self) -> Arc<StatusPages> {
-        StatusPages::new(self.name.clone(), self.group.clone(), self.federation.clone())
+        StatusPages::new(Sources {
+            name: self.name.clone(),
+            group: self.group.clone(),
+            federation: self.federation.clone(),
+            limiter: self.limiter.clone(),
+            metrics: self.metrics.clone(),
+        })
     }
 
     /// Ends every backend's connection and process.
     pub(crate) async fn stop(self) {
         self.backends.shutdown(BACKEND_GRACE).await;
     }
+}
+
+/// The limiter of these settings.
+fn limiter(settings: LimitSettings, metrics: &Arc<Metrics>) -> Arc<Limiter> {
+    let LimitSettings { policy, redis: _, on_failure: _ } = settings;
+    let planner = Arc::new(Planner::new(policy));
+    Limiter::new(planner, Arc::new(SystemClock::start()), None, metrics.clone())
 }

@@ -16,7 +16,7 @@ pub(crate) fn overrides(source: &Source) -> Overrides {
 
 /// Loads the configuration; warnings go to standard error.
 pub(crate) fn load(source: &Source, mut overrides: Overrides) -> anyhow::Result<Settings> {
-    overrides.user = crate::environment("USER").or_else(|| crate::environment("LOGNAME"));
+    overrides.user = Some(user());
     let (path, loaded) = match (&source.config, &source.mcp_json) {
         (Some(path), _) => (path, load_file(path, &crate::environment, &overrides)),
         (None, Some(path)) => (path, load_mcp_json(path, &crate::environment, &overrides)),
@@ -28,6 +28,13 @@ pub(crate) fn load(source: &Source, mut overrides: Overrides) -> anyhow::Result<
         eprintln!("{}", Report::line(&file, warning, "warning: "));
     }
     Ok(settings)
+}
+
+/// The operating-system user who runs the gateway; services are often started without the usual variables.
+fn user() -> String {
+    crate::environment("USER")
+        .or_else(|| crate::environment("LOGNAME"))
+        .unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()))
 }
 
 /// The log level of a command whose output is its answer: only trouble, unless asked for more.

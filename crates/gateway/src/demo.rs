@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 use vmcp_backends::policy::{BackendPolicy, HttpPolicy, StdioPolicy, Timeouts, Transport};
 use vmcp_edge::HttpEdge;
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
-use vmcp_federation::policy::AggregationPolicy;
+use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
 
 use crate::assembly::Assembly;
 use crate::cli::Listen;
 use crate::commands::serve::on_signal;
-use crate::config::{HealthPolicy, LogLevel, Settings};
+use crate::config::{LogLevel, Settings};
 
 /// The port the demo listens on when nothing else is said and it is free.
 const PORT: u16 = 4483;
@@ -88,8 +88,12 @@ async fn bind(assembly: &Assembly, may_move: bool) -> anyhow::Result<HttpEdge> {
 }
 
 fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
-    let address =
-        listen.host.as_deref().unwrap_or("127.0.0.1").parse::<std::net::IpAddr>().context("--host must be an IP address")?;
+    let address = listen
+        .host
+        .as_deref()
+        .unwrap_or("127.0.0.1")
+        .parse::<std::net::IpAddr>()
+        .context("--host must be an IP address")?;
     let mut edge = edge_policy("vmcp-demo", (address, listen.port.unwrap_or(PORT)).into());
     if let Some(idle) = listen.session_ttl.filter(|idle| *idle > Duration::ZERO) {
         edge.limits.session_idle_max = idle;
@@ -115,6 +119,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         backends: vec![backend("notes", notes), backend("glossary", glossary)],
         edge,
         health: HealthPolicy::DEFAULT,
+        limits: None,
         log_level: LogLevel::Warn,
         warnings: Vec::new(),
     })

@@ -7,6 +7,7 @@ mod commands;
 mod config;
 mod demo;
 mod logs;
+mod metrics;
 mod observe;
 mod stack;
 mod status;

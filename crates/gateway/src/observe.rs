@@ -9,29 +9,33 @@ use vmcp_domain::{
     forward,
 };
 
+use crate::metrics::Metrics;
+
 /// The layer that logs.
 pub(crate) struct Observed {
     inner: SharedGateway,
+    metrics: Arc<Metrics>,
 }
 
 impl Observed {
     /// Puts the layer around `inner`.
-    pub(crate) fn wrap(inner: SharedGateway) -> SharedGateway {
-        Arc::new(Self { inner })
+    pub(crate) fn wrap(inner: SharedGateway, metrics: Arc<Metrics>) -> SharedGateway {
+        Arc::new(Self { inner, metrics })
     }
 }
 
 /// Logs one request when it ends, or when it is dropped before.
-struct Record {
+struct Record<'a> {
+    metrics: &'a Metrics,
     verb: &'static str,
     name: String,
     begun: Instant,
     ended: bool,
 }
 
-impl Record {
-    fn begin(verb: &'static str, name: &str) -> Self {
-        Self { verb, name: name.to_owned(), begun: Instant::now(), ended: false }
+impl<'a> Record<'a> {
+    fn begin(metrics: &'a Metrics, verb: &'static str, name: &str) -> Self {
+        Self { metrics, verb, name: name.to_owned(), begun: Instant::now(), ended: false }
     }
 
     fn end(mut self, outcome: &Result<Reply, Error>) {
@@ -48,12 +52,13 @@ impl Record {
     }
 
     fn log(&self, outcome: &'static str) {
+        self.metrics.request(self.verb, outcome, self.begun.elapsed());
         let took_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         tracing::debug!(verb = self.verb, name = %self.name, outcome, took_us, "request");
     }
 }
 
-impl Drop for Record {
+impl Drop for Record<'_> {
     fn drop(&mut self) {
         if !self.ended {
             self.log("cancelled");
@@ -65,7 +70,7 @@ impl Drop for Record {
 impl Gateway for Observed {
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
         Box::pin(async move {
-            let record = Record::begin("tools/call", request.name.as_str());
+            let record = Record::begin(&self.metrics, "tools/call", request.name.as_str());
             let outcome = self.inner.call_tool(ctx, request).await;
             record.end(&outcome);
             outcome
@@ -74,7 +79,7 @@ impl Gateway for Observed {
 
     fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
         Box::pin(async move {
-            let record = Record::begin("resources/read", "");
+            let record = Record::begin(&self.metrics, "resources/read", "");
             let outcome = self.inner.read_resource(ctx, request).await;
             record.end(&outcome);
             outcome
@@ -83,7 +88,7 @@ impl Gateway for Observed {
 
     fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
         Box::pin(async move {
-            let record = Record::begin("prompts/get", request.name.as_str());
+            let record = Record::begin(&self.metrics, "prompts/get", request.name.as_str());
             let outcome = self.inner.get_prompt(ctx, request).await;
             record.end(&outcome);
             outcome
@@ -92,7 +97,7 @@ impl Gateway for Observed {
 
     fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
         Box::pin(async move {
-            let record = Record::begin("completion/complete", "");
+            let record = Record::begin(&self.metrics, "completion/complete", "");
             let outcome = self.inner.complete(ctx, request).await;
             record.end(&outcome);
             outcome
@@ -108,6 +113,9 @@ mod tests {
 
     #[tokio::test]
     async fn keeps_the_rules_of_the_seam() {
-        vmcp_testkit::conformance::check_decorator(&[], Observed::wrap).await;
+        vmcp_testkit::conformance::check_decorator(&[], |inner| {
+            Observed::wrap(inner, crate::metrics::Metrics::new("test"))
+        })
+        .await;
     }
 }

@@ -1,7 +1,7 @@
 //! How every error is answered: one table per protocol version. The printed table is kept in
 //! `crates/wire/tests/error_table.txt` and is the wire contract.
 
-use vmcp_domain::{Error, Json, Members, ProtocolVersion, RateLimit, RelayedError};
+use vmcp_domain::{Error, Json, Members, ProtocolVersion, RateLimit, RelayedError, ResourceUri};
 
 use crate::code;
 use crate::jsonrpc::RpcError;
@@ -81,6 +81,9 @@ pub fn answer_with(error: &Error, version: ProtocolVersion, verb: Verb, limit: L
 
 fn limited(refusal: &RateLimit, version: ProtocolVersion, verb: Verb, limit: LimitAnswer) -> Answer {
     let text = refusal.to_string();
+    // One code serves both eras; where the newer one forbids it, the reference's takes its place.
+    let forbidden = !version.has_sessions() && code::is_forbidden_in_2026_07_28(limit.code);
+    let code = if forbidden { code::RATE_LIMITED } else { limit.code };
     let mut data = Members::new();
     if let (Some(seconds), Some(exact)) = (refusal.retry_after_seconds(), refusal.retry_after()) {
         data.set("retryAfterSeconds", Json::integer(i64::try_from(seconds).unwrap_or(i64::MAX)));
@@ -97,13 +100,13 @@ fn limited(refusal: &RateLimit, version: ProtocolVersion, verb: Verb, limit: Lim
     if as_result {
         let mut members = crate::reply::failure(&text).members;
         let mut structured = Members::new();
-        structured.set("code", Json::integer(limit.code));
+        structured.set("code", Json::integer(code));
         structured.set("message", Json::string(&text));
         structured.set("data", data.to_json());
         members.set("structuredContent", structured.to_json());
         return Answer { status: 200, headers: Vec::new(), body: Body::ToolResult(members) };
     }
-    let mut answer = with_data(rpc(200, limit.code, text), data.to_json());
+    let mut answer = with_data(rpc(200, code, text), data.to_json());
     if limit.shape == LimitShape::Http429 {
         answer.status = 429;
         answer.headers = limit_headers(refusal);
@@ -139,10 +142,7 @@ fn session_era(error: &Error, verb: Verb) -> Answer {
         Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::InvalidRequest(_) => {
             rpc(200, code::INVALID_PARAMS, text)
         }
-        Error::UnknownResource(uri) => {
-            let data = [("uri".to_owned(), Json::string(uri.as_str()))].into_iter().collect::<Members>();
-            with_data(rpc(200, code::RESOURCE_NOT_FOUND, text), data.to_json())
-        }
+        Error::UnknownResource(uri) => with_data(rpc(200, code::RESOURCE_NOT_FOUND, text), uri_data(uri)),
         Error::BackendRefused { error, .. } => relayed(error, error.code),
         // A model can act on a result; a JSON-RPC error often never reaches it.
         Error::MissingCapability(_)
@@ -170,10 +170,10 @@ fn v2026_07_28(error: &Error) -> Answer {
         Error::RateLimited(refusal) => {
             limited(refusal, ProtocolVersion::V2026_07_28, Verb::Other, LimitAnswer::DEFAULT)
         }
-        Error::UnknownTool(_)
-        | Error::UnknownResource(_)
-        | Error::UnknownPrompt(_)
-        | Error::InvalidRequest(_) => rpc(400, code::INVALID_PARAMS, text),
+        Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::InvalidRequest(_) => {
+            rpc(400, code::INVALID_PARAMS, text)
+        }
+        Error::UnknownResource(uri) => with_data(rpc(400, code::INVALID_PARAMS, text), uri_data(uri)),
         Error::MissingCapability(kind) => {
             let needed =
                 [(kind.capability().to_owned(), Json::empty_object())].into_iter().collect::<Members>();
@@ -202,6 +202,10 @@ fn v2026_07_28(error: &Error) -> Answer {
         | Error::LimitsUnavailable
         | Error::Internal(_) => rpc(200, code::INTERNAL_ERROR, text),
     }
+}
+
+fn uri_data(uri: &ResourceUri) -> Json {
+    [("uri".to_owned(), Json::string(uri.as_str()))].into_iter().collect::<Members>().to_json()
 }
 
 fn rpc(status: u16, code: i64, message: String) -> Answer {

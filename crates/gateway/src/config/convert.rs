@@ -5,6 +5,7 @@ mod aggregation;
 mod backend;
 mod edge;
 mod health;
+mod limits;
 mod outgoing;
 mod unbuilt;
 
@@ -93,7 +94,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         optimizer: _,
         code_mode: _,
         session_storage,
-        rate_limiting: _,
+        rate_limiting,
         passthrough_headers,
     } = file;
     if name.trim().is_empty() {
@@ -102,8 +103,8 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     if !metadata.is_empty() {
         findings.warn("metadata", "has no effect");
     }
-    if let Some(storage) = session_storage {
-        storage_warnings(storage, findings);
+    if let Some(storage) = session_storage.clone() {
+        storage_warnings(storage, rate_limiting.is_some(), findings);
     }
     if backends.is_empty() {
         no_backends(group_ref.as_deref(), findings);
@@ -126,7 +127,14 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         overrides,
         findings,
     );
-    let (aggregation, edge) = (aggregation?, edge?);
+    let limits = rate_limiting.map(|file| {
+        limits::convert(file, session_storage.as_ref(), edge.as_ref().map(|edge| &edge.incoming), findings)
+    });
+    let (aggregation, mut edge) = (aggregation?, edge?);
+    let limits = limits.map(|(limits, answer)| {
+        edge.limit_answer = answer;
+        limits
+    });
     findings.problems.is_empty().then(|| Settings {
         name,
         group: group_ref,
@@ -134,6 +142,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         backends,
         edge,
         health,
+        limits,
         log_level: convert_log_level(log_level, overrides),
         warnings: Vec::new(),
     })
@@ -156,10 +165,17 @@ fn no_backends(group: Option<&str>, findings: &mut Findings<'_>) {
     }
 }
 
-fn storage_warnings(storage: SessionStorage, findings: &mut Findings<'_>) {
+fn storage_warnings(storage: SessionStorage, limited: bool, findings: &mut Findings<'_>) {
     let SessionStorage { provider, address, db, key_prefix } = storage;
     // Sessions in Redis are refused as a whole by the table of unbuilt features.
     if provider == StorageProvider::Redis {
+        if limited {
+            let text = "serves the limits only: sessions are kept in this process, so clients of the session era need an affinity to one replica";
+            findings.warn("sessionStorage.provider", text);
+        }
+        if key_prefix.is_some() {
+            findings.warn("sessionStorage.keyPrefix", "has no effect on limits");
+        }
         return;
     }
     for (key, set) in

@@ -3,6 +3,7 @@
 //! what the values mean together is `convert`'s to say.
 
 mod feature;
+mod limits;
 mod outgoing;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use super::duration::GoDuration;
 pub(crate) use feature::*;
+pub(crate) use limits::*;
 pub(crate) use outgoing::*;
 
 /// The configuration of a virtual MCP server: one endpoint in front of many MCP servers.

@@ -1,11 +1,14 @@
 //! The validated settings of one gateway, made of the policies of the crates below. What can be built here
 //! can be served.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use vmcp_backends::policy::BackendPolicy;
+use vmcp_backends::policy::{BackendPolicy, Secret};
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
+use vmcp_ratelimit::OnStoreFailure;
+use vmcp_ratelimit::policy::LimitPolicy;
 
 use super::report::Problem;
 
@@ -24,10 +27,66 @@ pub(crate) struct Settings {
     pub(crate) edge: EdgePolicy,
     /// Health checks and the circuit breaker.
     pub(crate) health: HealthPolicy,
+    /// How often tools may be called; `None` without limits.
+    pub(crate) limits: Option<LimitSettings>,
     /// How much is logged.
     pub(crate) log_level: LogLevel,
     /// What in the config has no effect, in the order of the file.
     pub(crate) warnings: Vec<Problem>,
+}
+
+/// How often tools may be called, and where that is counted.
+#[derive(Clone, Debug)]
+pub(crate) struct LimitSettings {
+    /// The limits.
+    pub(crate) policy: LimitPolicy,
+    /// The server that replicas share; `None` counts in this process.
+    pub(crate) redis: Option<RedisSettings>,
+    /// What happens while that server does not answer.
+    pub(crate) on_failure: OnStoreFailure,
+}
+
+/// How the shared store is reached.
+#[derive(Clone, Debug)]
+pub(crate) struct RedisSettings {
+    /// Where it is.
+    pub(crate) target: RedisTarget,
+    /// The user of an access control list.
+    pub(crate) username: Option<String>,
+    /// The password.
+    pub(crate) password: Option<Secret>,
+    /// A PEM file of authorities trusted in place of the system's.
+    pub(crate) ca_bundle: Option<PathBuf>,
+    /// What every key begins with.
+    pub(crate) key_prefix: String,
+    /// The Kubernetes namespace, or `local`: part of every key.
+    pub(crate) namespace: String,
+    /// How long one decision may take.
+    pub(crate) deadline: Duration,
+    /// How many replicas there are, where the operator says so.
+    pub(crate) replica_count: Option<u32>,
+}
+
+/// Where the shared store is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RedisTarget {
+    /// One server.
+    Single {
+        /// Its URL.
+        url: String,
+    },
+    /// A cluster.
+    Cluster {
+        /// Nodes to begin with.
+        urls: Vec<String>,
+    },
+    /// A master that sentinels name.
+    Sentinel {
+        /// The sentinels.
+        urls: Vec<String>,
+        /// The master's name.
+        master: String,
+    },
 }
 
 /// How much is logged.

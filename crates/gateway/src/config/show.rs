@@ -1,6 +1,8 @@
 //! `vmcp config show`: what the settings come to, with secrets left out. Written from [`Settings`], not from
 //! the file, so that defaults and flags show too.
 
+mod limits;
+
 use std::time::Duration;
 
 use http::Uri;
@@ -42,7 +44,8 @@ pub(crate) fn effective_json(settings: &Settings) -> String {
 }
 
 fn effective(settings: &Settings) -> Value {
-    let Settings { name, group, aggregation, backends, edge, health, log_level, warnings: _ } = settings;
+    let Settings { name, group, aggregation, backends, edge, health, limits: quotas, log_level, warnings: _ } =
+        settings;
     let off = UNBUILT.iter().map(|row| (row.path.to_owned(), Value::from("not in this build")));
     json!({
         "name": name,
@@ -50,7 +53,8 @@ fn effective(settings: &Settings) -> Value {
         "listen": listen(edge),
         "incomingAuth": incoming(&edge.incoming),
         "passthroughHeaders": edge.passthrough_headers,
-        "limits": limits(edge),
+        "limits": bounds(edge),
+        "rateLimiting": limits::show(quotas.as_ref(), edge),
         "backends": backends.iter().map(backend).collect::<Value>(),
         "aggregation": aggregate(aggregation),
         "health": watch(health),
@@ -76,7 +80,7 @@ fn incoming(auth: &IncomingAuth) -> Value {
     }
 }
 
-fn limits(edge: &EdgePolicy) -> Value {
+fn bounds(edge: &EdgePolicy) -> Value {
     let limits = &edge.limits;
     json!({
         "bodyBytesMax": limits.body_bytes_max,

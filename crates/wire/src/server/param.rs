@@ -145,9 +145,12 @@ mod tests {
         assert!(param_headers(&Json::parse(r#"{"type":"object"}"#).unwrap()).is_empty());
     }
 
+    /// Arguments, headers, and whether they agree.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], bool);
+
     #[test]
     fn headers_are_held_against_arguments() {
-        let cases: [(&str, &[(&str, &str)], bool); 9] = [
+        let cases: [Case<'_>; 9] = [
             ("{}", &[], true),
             (r#"{"region":null}"#, &[], true),
             (r#"{"region":"eu"}"#, &[("mcp-param-region", "eu")], true),

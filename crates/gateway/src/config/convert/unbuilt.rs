@@ -73,15 +73,11 @@ pub(in crate::config) const UNBUILT: &[Unbuilt] = &[
         feature: "sessions in Redis",
         asked_for: |file| {
             let storage = file.session_storage.as_ref();
-            storage.is_some_and(|storage| storage.provider == StorageProvider::Redis)
+            // With limits the section also says where they are kept, which this build has.
+            file.rate_limiting.is_none()
+                && storage.is_some_and(|storage| storage.provider == StorageProvider::Redis)
         },
         remedy: "use `memory` and one replica",
-    },
-    Unbuilt {
-        path: "rateLimiting",
-        feature: "rate limits",
-        asked_for: |file| file.rate_limiting.is_some(),
-        remedy: REMOVE,
     },
 ];
 

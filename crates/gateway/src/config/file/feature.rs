@@ -198,41 +198,6 @@ pub(crate) enum StorageProvider {
     Redis,
 }
 
-/// How often tools may be called.
-#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct RateLimiting {
-    /// One bucket for all callers together.
-    pub(crate) shared: Option<RateLimitBucket>,
-    /// One bucket for each caller.
-    pub(crate) per_user: Option<RateLimitBucket>,
-    /// Buckets of single tools.
-    #[serde(default)]
-    pub(crate) tools: Vec<ToolRateLimit>,
-}
-
-/// A token bucket.
-#[derive(Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct RateLimitBucket {
-    /// How many calls it holds when full, at least 1.
-    pub(crate) max_tokens: u32,
-    /// How long an empty bucket takes to fill, as `1m0s` or `{duration: 1m0s}`.
-    pub(crate) refill_period: GoDuration,
-}
-
-/// The buckets of one tool.
-#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct ToolRateLimit {
-    /// The tool's advertised name.
-    pub(crate) name: String,
-    /// One bucket for all callers together.
-    pub(crate) shared: Option<RateLimitBucket>,
-    /// One bucket for each caller.
-    pub(crate) per_user: Option<RateLimitBucket>,
-}
-
 /// Traces and metrics.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -7,8 +7,10 @@ use vmcp_domain::BackendId;
 use vmcp_edge::policy::{EdgeLimits, IncomingAuth};
 use vmcp_federation::policy::{ConflictPolicy, PrefixFormat, Visibility};
 
-use super::{load, load_with, overrides, seconds};
-use crate::config::{HealthPolicy, LogLevel, Overrides, effective_yaml};
+use super::{load, load_with, seconds};
+use vmcp_federation::policy::HealthPolicy;
+
+use crate::config::{LogLevel, Overrides, effective_yaml};
 
 /// A config in the reference's own words, small: everything required there and nothing else.
 const REFERENCE: &str = "
@@ -96,13 +98,12 @@ fn both_spellings_of_durations() {
         let settings = load(&format!("name: a\nbackends: [{{name: b, command: c, timeout: {spelling}}}]"));
         assert_eq!(settings.backends[0].timeouts.call, seconds(60), "{spelling}");
     }
-    // The section is known in both spellings, even though the feature is not built.
     for spelling in ["1m0s", "{duration: 1m0s}"] {
-        let text =
-            format!("{REFERENCE}rateLimiting: {{shared: {{maxTokens: 5, refillPeriod: {spelling}}}}}\n");
-        let report = load_with(&text, &overrides()).unwrap_err();
-        let paths: Vec<&str> = report.problems.iter().map(|problem| problem.path.as_str()).collect();
-        assert_eq!(paths, ["rateLimiting"], "{spelling}");
+        let settings = load(&format!(
+            "{REFERENCE}rateLimiting: {{shared: {{maxTokens: 5, refillPeriod: {spelling}}}}}\n"
+        ));
+        let quota = settings.limits.unwrap().policy.server.shared.unwrap();
+        assert_eq!(quota.windows[0].asked(), (5, seconds(60)), "{spelling}");
     }
 }
 

@@ -20,6 +20,72 @@ backends:
 ",
     ),
     (
+        "limits that limit nothing, or cannot be kept",
+        "
+name: a
+incomingAuth: {type: local}
+backends: [{name: b, command: c}]
+rateLimiting:
+  shared: {maxTokens: 0, refillPeriod: 1m}
+  perUser: {maxTokens: 5, refillPeriod: 0s}
+  concurrency: {shared: 0}
+  code: -32050
+  tools:
+    - {name: nothing}
+    - {name: '', shared: {maxTokens: 1, refillPeriod: 1s}}
+    - {name: twice, shared: {maxTokens: 1, refillPeriod: 1s}}
+    - {name: twice, shared: {maxTokens: 99999999999, refillPeriod: 1s}}
+    - {name: half, shared: {maxTokens: 1}}
+    - {name: other-half, perUser: {refillPeriod: 1m}}
+    - {name: empty, perUser: {}, group: true}
+    - {name: dear, cost: 9, shared: {maxTokens: 5, refillPeriod: 1m}}
+    - {name: free, cost: 0, shared: {maxTokens: 5, refillPeriod: 1m}}
+    - {name: odd, shared: {maxTokens: 999983, refillPeriod: 8760h}}
+    - {name: fine-grained, shared: {maxTokens: 1, refillPeriod: 1500ns}}
+    - {name: windows, shared: {windows: [{maxTokens: 0, refillPeriod: 1s}]}}
+",
+    ),
+    (
+        "limits per user without users",
+        "{name: a, backends: [{name: b, command: c}], rateLimiting: {perUser: {maxTokens: 5, refillPeriod: 1m}}}",
+    ),
+    (
+        "an empty section of limits",
+        "{name: a, backends: [{name: b, command: c}], rateLimiting: {}}",
+    ),
+    (
+        "limits in Redis without a Redis",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting: {shared: {maxTokens: 5, refillPeriod: 1m}, store: redis}
+",
+    ),
+    (
+        "limits in too many kinds of Redis",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  shared: {maxTokens: 5, refillPeriod: 1m}
+  redis: {url: 'redis://h', cluster: ['redis://i'], passwordEnv: NOT_SET, passwordFile: /f, replicas: 0}
+",
+    ),
+    (
+        "sentinels without a master, and a password that is nowhere",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  shared: {maxTokens: 5, refillPeriod: 1m}
+  redis: {sentinels: ['redis://h'], passwordEnv: NOT_SET}
+",
+    ),
+    (
+        "sessions in Redis",
+        "{name: a, backends: [{name: b, command: c}], sessionStorage: {provider: redis, address: 'h:6379'}}",
+    ),
+    (
         "URLs",
         "
 name: a

@@ -1,0 +1,372 @@
+//! `rateLimiting`: from the file to the limiter's policy. What cannot be enforced exactly is refused here.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use vmcp_backends::policy::Secret;
+use vmcp_edge::policy::IncomingAuth;
+use vmcp_ratelimit::policy::{
+    Anonymous, Concurrency, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota, ToolRule,
+};
+use vmcp_ratelimit::{DECISION_DEADLINE, OnStoreFailure, Pattern, Rate, RateError};
+use vmcp_wire::fault::{LimitAnswer, LimitShape};
+
+use super::Findings;
+use crate::config::duration::format;
+use crate::config::file::{
+    AnonymousUser, ConcurrencyLimit, LimitAnswerShape, LimitMemory, LimitMode, LimitRedis, LimitStore,
+    RateLimitBucket, RateLimitWindow, RateLimiting, SessionStorage, StorageProvider, StoreFailurePolicy,
+    ToolRateLimit, UserOverflow,
+};
+use crate::config::report::{Problem, item};
+use crate::config::settings::{LimitSettings, RedisSettings, RedisTarget};
+
+const PATH: &str = "rateLimiting";
+/// The variable the reference takes the password from.
+const PASSWORD_ENV: &str = "THV_SESSION_REDIS_PASSWORD";
+/// The reference's key prefix.
+const KEY_PREFIX: &str = "thv:rl:";
+
+/// Makes the limiter's settings, and the form of its answers.
+pub(super) fn convert(
+    file: RateLimiting,
+    session: Option<&SessionStorage>,
+    incoming: Option<&IncomingAuth>,
+    findings: &mut Findings<'_>,
+) -> (LimitSettings, LimitAnswer) {
+    let RateLimiting {
+        shared,
+        per_user,
+        tools,
+        concurrency,
+        mode,
+        anonymous,
+        store,
+        memory,
+        redis,
+        on_store_failure,
+        answer,
+        code,
+    } = file;
+    let mode = mode.unwrap_or(LimitMode::Enforce);
+    if shared.is_none() && per_user.is_none() && tools.is_empty() && concurrency.is_none() {
+        findings.problem(PATH, "limits nothing").hint =
+            Some("write `shared`, `perUser`, `tools` or `concurrency`, or remove the section".to_owned());
+    }
+    let server = Limits {
+        shared: quota(shared, &format!("{PATH}.shared"), mode, findings),
+        per_user: quota(per_user, &format!("{PATH}.perUser"), mode, findings),
+        concurrency: slots(concurrency, &format!("{PATH}.concurrency"), mode, findings),
+    };
+    let policy = LimitPolicy {
+        server,
+        tools: rules(tools, mode, findings),
+        anonymous: match anonymous {
+            Some(AnonymousUser::Shared) => Anonymous::Shared,
+            Some(AnonymousUser::Address) => Anonymous::Address,
+            Some(AnonymousUser::Refuse) | None => Anonymous::Refuse,
+        },
+        memory: bounds(memory.unwrap_or_default(), findings),
+    };
+    if policy.has_per_user() && anonymous.is_none() && matches!(incoming, Some(IncomingAuth::Anonymous)) {
+        findings.problem(format!("{PATH}.perUser"), "limits each user, but no caller has an identity").hint = Some(
+            "say with `rateLimiting.anonymous` whether all callers are one user (`shared`), each address is one \
+             (`address`) or they are refused (`refuse`)"
+                .to_owned(),
+        );
+    }
+    let redis = match choose(store, session, redis.as_ref()) {
+        LimitStore::Memory => {
+            if on_store_failure.is_some() {
+                findings.warn(format!("{PATH}.onStoreFailure"), "has no effect with the memory store");
+            }
+            if redis.is_some() {
+                findings.warn(format!("{PATH}.redis"), "has no effect with `store: memory`");
+            }
+            None
+        }
+        LimitStore::Redis => Some(shared_store(redis.unwrap_or_default(), session, findings)),
+    };
+    let on_failure = match on_store_failure {
+        Some(StoreFailurePolicy::Local) | None => OnStoreFailure::Local,
+        Some(StoreFailurePolicy::Allow) => OnStoreFailure::Allow,
+        Some(StoreFailurePolicy::Deny) => OnStoreFailure::Deny,
+    };
+    (LimitSettings { policy, redis, on_failure }, answers(answer, code, findings))
+}
+
+/// Redis when it is asked for, or when sessions are kept there, as in the reference.
+fn choose(
+    store: Option<LimitStore>,
+    session: Option<&SessionStorage>,
+    redis: Option<&LimitRedis>,
+) -> LimitStore {
+    let sessions = session.is_some_and(|session| session.provider == StorageProvider::Redis);
+    match store {
+        Some(store) => store,
+        None if sessions || redis.is_some() => LimitStore::Redis,
+        None => LimitStore::Memory,
+    }
+}
+
+fn rules(tools: Vec<ToolRateLimit>, mode: LimitMode, findings: &mut Findings<'_>) -> Vec<ToolRule> {
+    let mut names = std::collections::HashSet::new();
+    let mut rules = Vec::new();
+    for (index, tool) in tools.into_iter().enumerate() {
+        let path = item(&format!("{PATH}.tools"), index);
+        let ToolRateLimit { name, group, shared, per_user, cost, concurrency, mode: own } = tool;
+        let mode = own.unwrap_or(mode);
+        if name.trim().is_empty() {
+            findings.problem(format!("{path}.name"), "must not be empty");
+        }
+        if !names.insert(name.clone()) {
+            findings.problem(format!("{path}.name"), format!("`{name}` has a rule already")).hint =
+                Some("put both limits into one rule".to_owned());
+        }
+        if shared.is_none() && per_user.is_none() && concurrency.is_none() {
+            findings.problem(&path, "limits nothing").hint =
+                Some("write `shared`, `perUser` or `concurrency`".to_owned());
+        }
+        if group == Some(true) && !name.contains('*') {
+            findings.warn(format!("{path}.group"), "has no effect on a rule for one tool");
+        }
+        let cost = match cost {
+            Some(0) => {
+                findings.problem(format!("{path}.cost"), "must be at least 1");
+                NonZeroU32::MIN
+            }
+            cost => cost.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN),
+        };
+        let rule = ToolRule {
+            limits: Limits {
+                shared: quota(shared, &format!("{path}.shared"), mode, findings),
+                per_user: quota(per_user, &format!("{path}.perUser"), mode, findings),
+                concurrency: slots(concurrency, &format!("{path}.concurrency"), mode, findings),
+            },
+            name: Pattern::new(name),
+            group: group == Some(true),
+            cost,
+        };
+        check_cost(&rule, &path, findings);
+        rules.push(rule);
+    }
+    rules
+}
+
+/// A price that a rule's own bucket can never pay would refuse every call.
+fn check_cost(rule: &ToolRule, path: &str, findings: &mut Findings<'_>) {
+    let windows =
+        [&rule.limits.shared, &rule.limits.per_user].into_iter().flatten().flat_map(|quota| &quota.windows);
+    let smallest = windows.map(Rate::burst).min().unwrap_or(u64::MAX);
+    if u64::from(rule.cost.get()) > smallest {
+        let message =
+            format!("one call costs {} but the bucket holds {smallest}, so no call could pass", rule.cost);
+        findings.problem(format!("{path}.cost"), message);
+    }
+}
+
+fn quota(
+    bucket: Option<RateLimitBucket>,
+    path: &str,
+    inherited: LimitMode,
+    findings: &mut Findings<'_>,
+) -> Option<Quota> {
+    let RateLimitBucket { max_tokens, refill_period, windows, mode } = bucket?;
+    let mut rates = Vec::new();
+    match (max_tokens, refill_period) {
+        (Some(max_tokens), Some(refill_period)) => {
+            rates.extend(rate(RateLimitWindow { max_tokens, refill_period }, path, findings));
+        }
+        (Some(_), None) => {
+            findings.problem(format!("{path}.refillPeriod"), "is required with `maxTokens`");
+        }
+        (None, Some(_)) => {
+            findings.problem(format!("{path}.maxTokens"), "is required with `refillPeriod`");
+        }
+        (None, None) if windows.is_empty() => {
+            findings.problem(path, "needs `maxTokens` and `refillPeriod`");
+        }
+        (None, None) => {}
+    }
+    for (index, window) in windows.into_iter().enumerate() {
+        rates.extend(rate(window, &item(&format!("{path}.windows"), index), findings));
+    }
+    let mode = match mode.unwrap_or(inherited) {
+        LimitMode::Enforce => Mode::Enforce,
+        LimitMode::Shadow => Mode::Shadow,
+        LimitMode::Off => return None,
+    };
+    (!rates.is_empty()).then_some(Quota { windows: rates, mode })
+}
+
+fn rate(window: RateLimitWindow, path: &str, findings: &mut Findings<'_>) -> Option<Rate> {
+    let RateLimitWindow { max_tokens, refill_period } = window;
+    match Rate::new(max_tokens, refill_period.0, max_tokens) {
+        Ok(rate) => Some(rate),
+        Err(error) => {
+            let key = match error {
+                RateError::NoTokens | RateError::TooManyTokens | RateError::Inexact => "maxTokens",
+                RateError::NoPeriod | RateError::TooFine => "refillPeriod",
+            };
+            let text = match error {
+                RateError::Inexact => format!("{max_tokens} tokens in {}: {error}", format(refill_period.0)),
+                RateError::NoTokens | RateError::TooManyTokens | RateError::NoPeriod | RateError::TooFine => {
+                    error.to_string()
+                }
+            };
+            findings.problem(format!("{path}.{key}"), text);
+            None
+        }
+    }
+}
+
+fn slots(
+    file: Option<ConcurrencyLimit>,
+    path: &str,
+    mode: LimitMode,
+    findings: &mut Findings<'_>,
+) -> Concurrency {
+    let Some(ConcurrencyLimit { shared, per_user }) = file else { return Concurrency::default() };
+    if shared.is_none() && per_user.is_none() {
+        findings.problem(path, "needs `shared` or `perUser`");
+    }
+    let mut count = |count: Option<u32>, key: &str| {
+        if count == Some(0) {
+            findings.problem(format!("{path}.{key}"), "must be at least 1; leave it out for no bound");
+        }
+        count.and_then(NonZeroU32::new)
+    };
+    let (shared, per_user) = (count(shared, "shared"), count(per_user, "perUser"));
+    match mode {
+        LimitMode::Enforce => Concurrency { shared, per_user, mode: Mode::Enforce },
+        LimitMode::Shadow => Concurrency { shared, per_user, mode: Mode::Shadow },
+        LimitMode::Off => Concurrency::default(),
+    }
+}
+
+fn bounds(file: LimitMemory, findings: &mut Findings<'_>) -> MemoryBounds {
+    let LimitMemory { max_users, overflow } = file;
+    if max_users == Some(0) {
+        findings.problem(format!("{PATH}.memory.maxUsers"), "must be at least 1");
+    }
+    let default = MemoryBounds::default();
+    MemoryBounds {
+        user_count_max: max_users
+            .and_then(|count| usize::try_from(count).ok())
+            .unwrap_or(default.user_count_max),
+        overflow: match overflow {
+            Some(UserOverflow::Share) | None => Overflow::Share,
+            Some(UserOverflow::Refuse) => Overflow::Refuse,
+        },
+    }
+}
+
+fn answers(shape: Option<LimitAnswerShape>, code: Option<i64>, findings: &mut Findings<'_>) -> LimitAnswer {
+    let code = code.unwrap_or(vmcp_wire::code::RATE_LIMITED);
+    if code == vmcp_wire::code::RATE_LIMITED_SEED {
+        findings.warn(
+            format!("{PATH}.code"),
+            "is sent in the session era only; 2026-07-28 forbids it, and 429 is sent there",
+        );
+    } else if vmcp_wire::code::is_forbidden_in_2026_07_28(code) {
+        let message = format!("{code} is kept by the specification of 2026-07-28 for itself");
+        findings.add(Problem::new(format!("{PATH}.code"), message).hint("leave it out for 429"));
+    }
+    let shape = match shape {
+        Some(LimitAnswerShape::Auto) | None => LimitShape::Auto,
+        Some(LimitAnswerShape::ToolError) => LimitShape::ToolError,
+        Some(LimitAnswerShape::JsonRpcError) => LimitShape::JsonRpcError,
+        Some(LimitAnswerShape::Http429) => LimitShape::Http429,
+    };
+    LimitAnswer { shape, code }
+}
+
+fn shared_store(
+    file: LimitRedis,
+    session: Option<&SessionStorage>,
+    findings: &mut Findings<'_>,
+) -> RedisSettings {
+    let path = format!("{PATH}.redis");
+    let LimitRedis {
+        url,
+        cluster,
+        sentinels,
+        master,
+        username,
+        password_env,
+        password_file,
+        ca_bundle_path,
+        key_prefix,
+        deadline,
+        replicas,
+    } = file;
+    let session = session.filter(|session| session.provider == StorageProvider::Redis);
+    let (address, db) =
+        (session.and_then(|session| session.address.clone()), session.and_then(|session| session.db));
+    let target = match (url, cluster.is_empty(), sentinels.is_empty(), address) {
+        (Some(url), true, true, _) => RedisTarget::Single { url },
+        (None, false, true, _) => RedisTarget::Cluster { urls: cluster },
+        (None, true, false, _) => {
+            if master.is_none() {
+                findings.problem(format!("{path}.master"), "is required with `sentinels`");
+            }
+            RedisTarget::Sentinel { urls: sentinels, master: master.unwrap_or_default() }
+        }
+        (None, true, true, Some(address)) => {
+            RedisTarget::Single { url: format!("redis://{address}/{}", db.unwrap_or(0)) }
+        }
+        (None, true, true, None) => {
+            findings.problem(&path, "there is no Redis to keep the limits in").hint = Some(
+                "write `rateLimiting.redis.url` or `sessionStorage.address`, or use `store: memory`"
+                    .to_owned(),
+            );
+            RedisTarget::Single { url: String::new() }
+        }
+        _ => {
+            findings.problem(&path, "needs exactly one of `url`, `cluster` and `sentinels`");
+            RedisTarget::Single { url: String::new() }
+        }
+    };
+    if replicas == Some(0) {
+        findings.problem(format!("{path}.replicas"), "must be at least 1");
+    }
+    RedisSettings {
+        target,
+        username,
+        password: password(password_env, password_file, findings),
+        ca_bundle: ca_bundle_path.map(PathBuf::from),
+        key_prefix: key_prefix.unwrap_or_else(|| KEY_PREFIX.to_owned()),
+        namespace: (findings.env)("VMCP_NAMESPACE").unwrap_or_else(|| "local".to_owned()),
+        deadline: deadline
+            .and_then(|deadline| findings.positive(&format!("{path}.deadline"), deadline))
+            .unwrap_or(DECISION_DEADLINE)
+            .max(Duration::from_millis(1)),
+        replica_count: replicas,
+    }
+}
+
+fn password(env: Option<String>, file: Option<String>, findings: &mut Findings<'_>) -> Option<Secret> {
+    let path = format!("{PATH}.redis");
+    match (env, file) {
+        (Some(_), Some(_)) => {
+            findings.problem(format!("{path}.passwordFile"), "cannot be used together with `passwordEnv`");
+            None
+        }
+        (Some(name), None) => {
+            let value = (findings.env)(&name);
+            if value.is_none() {
+                findings.problem(format!("{path}.passwordEnv"), format!("the variable `{name}` is not set"));
+            }
+            value.map(Secret::new)
+        }
+        (None, Some(file)) => match std::fs::read_to_string(&file) {
+            Ok(text) => Some(Secret::new(text.trim_end_matches(['\r', '\n']))),
+            Err(error) => {
+                findings.problem(format!("{path}.passwordFile"), format!("cannot be read: {error}"));
+                None
+            }
+        },
+        (None, None) => (findings.env)(PASSWORD_ENV).map(Secret::new),
+    }
+}

@@ -1,0 +1,201 @@
+//! `rateLimiting`: how often tools may be called, by whom, and what happens then. The reference's keys mean what they
+//! mean there; the others are ours and may be left out.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::GoDuration;
+
+/// How often tools may be called.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RateLimiting {
+    /// One bucket for all callers together.
+    pub(crate) shared: Option<RateLimitBucket>,
+    /// One bucket for each caller.
+    pub(crate) per_user: Option<RateLimitBucket>,
+    /// Buckets of single tools.
+    #[serde(default)]
+    pub(crate) tools: Vec<ToolRateLimit>,
+    /// How many calls may be in flight.
+    pub(crate) concurrency: Option<ConcurrencyLimit>,
+    /// What every rule that does not say otherwise does when it would refuse. Left out: enforce.
+    pub(crate) mode: Option<LimitMode>,
+    /// What limits per user do with callers that have no identity. Left out: an error, if there are any.
+    pub(crate) anonymous: Option<AnonymousUser>,
+    /// Where buckets are kept. Left out: redis if sessionStorage is, else memory.
+    pub(crate) store: Option<LimitStore>,
+    /// The bounds of the memory store.
+    pub(crate) memory: Option<LimitMemory>,
+    /// The Redis or Valkey server. Left out: the one of sessionStorage.
+    pub(crate) redis: Option<LimitRedis>,
+    /// What happens while Redis does not answer. Left out: local.
+    pub(crate) on_store_failure: Option<StoreFailurePolicy>,
+    /// How a limited call is answered. Left out: auto.
+    pub(crate) answer: Option<LimitAnswerShape>,
+    /// The code of that answer. Left out: 429.
+    pub(crate) code: Option<i64>,
+}
+
+/// A token bucket, or several that must all have room.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RateLimitBucket {
+    /// How many calls it holds when full, at least 1.
+    pub(crate) max_tokens: Option<u64>,
+    /// How long an empty bucket takes to fill, as `1m0s` or `{duration: 1m0s}`.
+    pub(crate) refill_period: Option<GoDuration>,
+    /// Further windows, as 10 a second and 500 a day.
+    #[serde(default)]
+    pub(crate) windows: Vec<RateLimitWindow>,
+    /// What it does when it would refuse. Left out: the rule's mode.
+    pub(crate) mode: Option<LimitMode>,
+}
+
+/// One window of a bucket.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RateLimitWindow {
+    /// How many calls it holds when full, at least 1.
+    pub(crate) max_tokens: u64,
+    /// How long it takes to fill.
+    pub(crate) refill_period: GoDuration,
+}
+
+/// The buckets of one tool, or of all that fit a pattern.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ToolRateLimit {
+    /// The tool's advertised name; `*` stands for any run of characters.
+    pub(crate) name: String,
+    /// One bucket for all tools that fit, in place of one for each.
+    pub(crate) group: Option<bool>,
+    /// One bucket for all callers together.
+    pub(crate) shared: Option<RateLimitBucket>,
+    /// One bucket for each caller.
+    pub(crate) per_user: Option<RateLimitBucket>,
+    /// How many tokens one call costs in every bucket. Left out: 1.
+    pub(crate) cost: Option<u32>,
+    /// How many calls may be in flight.
+    pub(crate) concurrency: Option<ConcurrencyLimit>,
+    /// What the rule does when it would refuse. Left out: the mode of all rules.
+    pub(crate) mode: Option<LimitMode>,
+}
+
+/// How many calls may be in flight.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ConcurrencyLimit {
+    /// For all callers together.
+    pub(crate) shared: Option<u32>,
+    /// For each caller.
+    pub(crate) per_user: Option<u32>,
+}
+
+/// What a rule does when it would refuse.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LimitMode {
+    /// It refuses.
+    Enforce,
+    /// It counts and logs, and lets the call pass.
+    Shadow,
+    /// Nothing.
+    Off,
+}
+
+/// What limits per user do with callers that have no identity.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum AnonymousUser {
+    /// All of them are one user.
+    Shared,
+    /// Each network address is a user.
+    Address,
+    /// They are refused.
+    Refuse,
+}
+
+/// Where buckets are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LimitStore {
+    Memory,
+    Redis,
+}
+
+/// The bounds of the memory store.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct LimitMemory {
+    /// How many users are told apart at once. Left out: 1000000.
+    pub(crate) max_users: Option<u64>,
+    /// What happens to users beyond that. Left out: share.
+    pub(crate) overflow: Option<UserOverflow>,
+}
+
+/// What happens to users beyond the bound.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UserOverflow {
+    /// They share one bucket.
+    Share,
+    /// They are refused.
+    Refuse,
+}
+
+/// A Redis or Valkey server, cluster or sentinel group.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct LimitRedis {
+    /// The server, as `redis://host:6379/0`; `rediss://` for TLS.
+    pub(crate) url: Option<String>,
+    /// Nodes of a cluster to begin with.
+    #[serde(default)]
+    pub(crate) cluster: Vec<String>,
+    /// Sentinels to ask for the master.
+    #[serde(default)]
+    pub(crate) sentinels: Vec<String>,
+    /// The master's name, with `sentinels`.
+    pub(crate) master: Option<String>,
+    /// The user of an access control list.
+    pub(crate) username: Option<String>,
+    /// The variable that holds the password. Left out: THV_SESSION_REDIS_PASSWORD, if it is set.
+    pub(crate) password_env: Option<String>,
+    /// The file that holds the password.
+    pub(crate) password_file: Option<String>,
+    /// A PEM file of authorities trusted in place of the system's.
+    pub(crate) ca_bundle_path: Option<String>,
+    /// What every key begins with. Left out: thv:rl:
+    pub(crate) key_prefix: Option<String>,
+    /// How long one decision may take. Left out: 50ms.
+    pub(crate) deadline: Option<GoDuration>,
+    /// How many replicas share the limits. Left out: they count each other.
+    pub(crate) replicas: Option<u32>,
+}
+
+/// What happens while the shared store does not answer.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum StoreFailurePolicy {
+    /// Each replica enforces its share of every limit by itself.
+    Local,
+    /// Calls pass.
+    Allow,
+    /// Calls are refused.
+    Deny,
+}
+
+/// How a limited call is answered.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum LimitAnswerShape {
+    /// As the reference: a failed tool result in the session era, a JSON-RPC error in 2026-07-28.
+    Auto,
+    /// A failed tool result.
+    ToolError,
+    /// A JSON-RPC error.
+    JsonRpcError,
+    /// HTTP 429 with `Retry-After`.
+    Http429,
+}

@@ -1,0 +1,122 @@
+//! The effective rate limits, secrets left out.
+
+use serde_json::{Value, json};
+use vmcp_edge::policy::EdgePolicy;
+use vmcp_ratelimit::policy::{Anonymous, Concurrency, LimitPolicy, Limits, Mode, Overflow, Quota, ToolRule};
+use vmcp_ratelimit::{OnStoreFailure, Rate};
+use vmcp_wire::fault::LimitShape;
+
+use crate::config::duration::format;
+use crate::config::settings::{LimitSettings, RedisSettings, RedisTarget};
+
+/// The section, or `null` without limits.
+pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value {
+    let Some(LimitSettings { policy, redis, on_failure }) = settings else { return Value::Null };
+    let LimitPolicy { server, tools, anonymous, memory } = policy;
+    json!({
+        "server": limits(server),
+        "tools": tools.iter().map(rule).collect::<Value>(),
+        "anonymous": match anonymous {
+            Anonymous::Shared => "shared",
+            Anonymous::Address => "address",
+            Anonymous::Refuse => "refuse",
+        },
+        "store": if redis.is_some() { "redis" } else { "memory" },
+        "memory": json!({
+            "maxUsers": memory.user_count_max,
+            "overflow": match memory.overflow {
+                Overflow::Share => "share",
+                Overflow::Refuse => "refuse",
+            },
+        }),
+        "redis": redis.as_ref().map(store),
+        "onStoreFailure": redis.as_ref().map(|_| match on_failure {
+            OnStoreFailure::Local => "local",
+            OnStoreFailure::Allow => "allow",
+            OnStoreFailure::Deny => "deny",
+        }),
+        "answer": match edge.limit_answer.shape {
+            LimitShape::Auto => "auto",
+            LimitShape::ToolError => "toolError",
+            LimitShape::JsonRpcError => "jsonRpcError",
+            LimitShape::Http429 => "http429",
+        },
+        "code": edge.limit_answer.code,
+    })
+}
+
+fn rule(rule: &ToolRule) -> Value {
+    let ToolRule { name, group, limits: own, cost } = rule;
+    let mut shown = limits(own);
+    shown["name"] = name.as_str().into();
+    shown["group"] = (*group).into();
+    shown["cost"] = cost.get().into();
+    shown
+}
+
+fn limits(limits: &Limits) -> Value {
+    let Limits { shared, per_user, concurrency } = limits;
+    let Concurrency { shared: all, per_user: each, mode: how } = concurrency;
+    let mut shown = json!({"shared": shared.as_ref().map(quota), "perUser": per_user.as_ref().map(quota)});
+    if all.is_some() || each.is_some() {
+        shown["concurrency"] = json!({
+            "shared": all.map(std::num::NonZeroU32::get),
+            "perUser": each.map(std::num::NonZeroU32::get),
+            "mode": mode(*how),
+        });
+    }
+    shown
+}
+
+fn quota(quota: &Quota) -> Value {
+    json!({"windows": quota.windows.iter().map(window).collect::<Value>(), "mode": mode(quota.mode)})
+}
+
+fn window(rate: &Rate) -> Value {
+    let (tokens, period) = rate.asked();
+    json!({"maxTokens": tokens, "refillPeriod": format(period)})
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Enforce => "enforce",
+        Mode::Shadow => "shadow",
+    }
+}
+
+fn store(redis: &RedisSettings) -> Value {
+    let RedisSettings {
+        target,
+        username,
+        password,
+        ca_bundle,
+        key_prefix,
+        namespace,
+        deadline,
+        replica_count,
+    } = redis;
+    json!({
+        "target": match target {
+            RedisTarget::Single { url } => json!({"url": bare(url)}),
+            RedisTarget::Cluster { urls } => json!({"cluster": urls.iter().map(|url| bare(url)).collect::<Vec<_>>()}),
+            RedisTarget::Sentinel { urls, master } => {
+                json!({"sentinels": urls.iter().map(|url| bare(url)).collect::<Vec<_>>(), "master": master})
+            }
+        },
+        "username": username,
+        "password": password.as_ref().map(|_| "[redacted]"),
+        "caBundlePath": ca_bundle.as_ref().map(|path| path.to_string_lossy().into_owned()),
+        "keyPrefix": key_prefix,
+        "namespace": namespace,
+        "deadline": format(*deadline),
+        "replicas": replica_count,
+    })
+}
+
+/// A URL without user and password.
+fn bare(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://[redacted]@{rest}"),
+        _ => url.to_owned(),
+    }
+}

@@ -1,0 +1,151 @@
+//! Counters for `/metrics`, the reference's names where it has them. No label holds a user, a URI or anything else
+//! that a client can make up without bound.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use vmcp_ratelimit::{DecisionEvent, Observer, StoreFailure};
+
+/// Upper bounds of duration buckets, in seconds: from one table look-up to a slow tool.
+const SECONDS: [f64; 12] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
+/// The same for decisions, which take microseconds in memory.
+const DECISION_SECONDS: [f64; 10] = [1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 1.0];
+
+/// Every counter of the process.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<VerbLabels, Histogram>,
+    decisions: Family<DecisionLabels, Counter>,
+    would_deny: Counter,
+    fail_open: Counter,
+    store_errors: Family<StoreLabels, Counter>,
+    latency: Histogram,
+    server: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct VerbLabels {
+    method: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DecisionLabels {
+    server: String,
+    decision: &'static str,
+    scope: &'static str,
+    operation_type: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StoreLabels {
+    error_type: &'static str,
+}
+
+impl Metrics {
+    /// Counters at zero.
+    pub(crate) fn new(server: &str) -> Arc<Self> {
+        let mut registry = Registry::default();
+        let metrics = Self {
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            decisions: Family::default(),
+            would_deny: Counter::default(),
+            fail_open: Counter::default(),
+            store_errors: Family::default(),
+            latency: Histogram::new(DECISION_SECONDS),
+            registry: Registry::default(),
+            server: server.to_owned(),
+        };
+        registry.register("vmcp_requests", "Requests that went through the stack", metrics.requests.clone());
+        registry.register_with_unit(
+            "vmcp_request_duration",
+            "How long requests took",
+            Unit::Seconds,
+            metrics.durations.clone(),
+        );
+        registry.register(
+            "toolhive_rate_limit_decisions",
+            "Decisions of the rate limiter",
+            metrics.decisions.clone(),
+        );
+        registry.register(
+            "vmcp_rate_limit_would_deny",
+            "Rules in shadow mode that would have refused a call",
+            metrics.would_deny.clone(),
+        );
+        registry.register(
+            "toolhive_rate_limit_fail_open",
+            "Calls let through because the shared store did not answer",
+            metrics.fail_open.clone(),
+        );
+        registry.register(
+            "toolhive_rate_limit_redis_errors",
+            "Decisions that the shared store did not answer",
+            metrics.store_errors.clone(),
+        );
+        registry.register_with_unit(
+            "toolhive_rate_limit_check_latency",
+            "How long decisions took",
+            Unit::Seconds,
+            metrics.latency.clone(),
+        );
+        Arc::new(Self { registry, ..metrics })
+    }
+
+    /// Counts one request.
+    pub(crate) fn request(&self, method: &'static str, outcome: &'static str, took: Duration) {
+        self.requests.get_or_create(&RequestLabels { method, outcome }).inc();
+        self.durations.get_or_create(&VerbLabels { method }).observe(took.as_secs_f64());
+    }
+
+    /// The page.
+    pub(crate) fn page(&self) -> String {
+        let mut page = String::new();
+        // Writing into a string does not fail.
+        let _ = text::encode(&mut page, &self.registry);
+        page
+    }
+}
+
+impl Observer for Metrics {
+    fn decided(&self, event: &DecisionEvent<'_>) {
+        let labels = DecisionLabels {
+            server: self.server.clone(),
+            decision: if event.allowed { "allowed" } else { "rejected" },
+            scope: event.scope.map_or("", vmcp_domain::LimitScope::as_str),
+            operation_type: "tool_call",
+        };
+        self.decisions.get_or_create(&labels).inc();
+        self.latency.observe(event.took.as_secs_f64());
+        let span = tracing::Span::current();
+        span.record("rate_limit.decision", labels.decision);
+        span.record("rate_limit.rejected_by", labels.scope);
+        span.record("rate_limit.fail_open", event.fail_open);
+        if event.fail_open {
+            self.fail_open.inc();
+        }
+        if event.would_refuse > 0 {
+            self.would_deny.inc_by(event.would_refuse as u64);
+            tracing::info!(tool = %event.tool, rules = event.would_refuse, "a rule in shadow mode would have refused");
+        }
+        if !event.allowed {
+            tracing::info!(tool = %event.tool, scope = labels.scope, "call limited");
+        }
+    }
+
+    fn store_failed(&self, failure: StoreFailure) {
+        self.store_errors.get_or_create(&StoreLabels { error_type: failure.label() }).inc();
+    }
+}

@@ -1,0 +1,120 @@
+//! Prints every error through every protocol version and verb into a checked-in table.
+//! Refresh it with `UPDATE_EXPECT=1` and read the change: it is a change of the contract.
+
+use std::time::Duration;
+
+use expect_test::expect_file;
+use vmcp_domain::{Cause, Error, LimitScope, ProtocolVersion, QuestionKind, RateLimit, RelayedError, Retry};
+use vmcp_wire::fault::{Answer, Body, LimitAnswer, LimitShape, Verb, answer_with};
+use vmcp_wire::jsonrpc;
+
+fn limit(scope: LimitScope, retry: Retry) -> Error {
+    Error::RateLimited(Box::new(RateLimit {
+        tool: "search".into(),
+        rule: "tools[search].perUser".to_owned(),
+        scope,
+        retry,
+        allowance: Some((10, Duration::from_secs(60))),
+    }))
+}
+
+/// Every variant. A new one has to be added, or the match below does not compile.
+fn errors() -> Vec<Error> {
+    let cause = || Cause::new("connect to 10.0.0.1:80 refused");
+    let relayed = |code| Error::BackendRefused {
+        backend: "files".into(),
+        error: RelayedError { code, message: "what the backend said".to_owned(), data: None },
+    };
+    let all = vec![
+        Error::Denied,
+        limit(LimitScope::UserTool, Retry::After(Duration::from_micros(5_000_001))),
+        limit(LimitScope::Server, Retry::WhenReleased),
+        limit(LimitScope::Tool, Retry::Never),
+        Error::LimitsUnavailable,
+        Error::UnknownTool("search".into()),
+        Error::UnknownResource("file:///x".into()),
+        Error::UnknownPrompt("review".into()),
+        Error::InvalidRequest("`cursor` must be a string".to_owned()),
+        Error::MissingCapability(QuestionKind::Elicitation),
+        Error::BackendUnavailable { backend: "files".into(), cause: cause() },
+        Error::BackendFailed { backend: "files".into(), cause: cause() },
+        relayed(-32602),
+        relayed(-32002),
+        relayed(-32021),
+        relayed(-32029),
+        relayed(7),
+        Error::DeadlineExceeded,
+        Error::Cancelled,
+        Error::Overloaded,
+        Error::Internal(cause()),
+    ];
+    for error in &all {
+        match error {
+            Error::Denied
+            | Error::RateLimited(_)
+            | Error::LimitsUnavailable
+            | Error::UnknownTool(_)
+            | Error::UnknownResource(_)
+            | Error::UnknownPrompt(_)
+            | Error::InvalidRequest(_)
+            | Error::MissingCapability(_)
+            | Error::BackendUnavailable { .. }
+            | Error::BackendFailed { .. }
+            | Error::BackendRefused { .. }
+            | Error::DeadlineExceeded
+            | Error::Cancelled
+            | Error::Overloaded
+            | Error::Internal(_) => {}
+        }
+    }
+    all
+}
+
+fn line(answer: &Answer) -> String {
+    let body = match &answer.body {
+        Body::Error(error) => {
+            let text = String::from_utf8(jsonrpc::error(None, error)).unwrap();
+            let object =
+                text.strip_prefix(r#"{"jsonrpc":"2.0","error":"#).and_then(|rest| rest.strip_suffix('}'));
+            format!("error {}", object.unwrap())
+        }
+        Body::ToolResult(members) => format!("result {}", members.to_json().as_str()),
+    };
+    let headers: Vec<String> =
+        answer.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let headers = if headers.is_empty() { String::new() } else { format!(" [{}]", headers.join("] [")) };
+    format!("{}{headers} {body}", answer.status)
+}
+
+#[test]
+fn every_error_has_its_answer() {
+    let mut table = String::new();
+    for error in errors() {
+        let code = match &error {
+            Error::BackendRefused { error, .. } => format!(" (backend's code {})", error.code),
+            _ => String::new(),
+        };
+        table += &format!("{}{code}\n", error.class());
+        for (label, version) in
+            [("session", ProtocolVersion::V2025_11_25), ("2026-07-28", ProtocolVersion::V2026_07_28)]
+        {
+            for (verb_label, verb) in [("tools/call", Verb::CallTool), ("other", Verb::Other)] {
+                let answer = answer_with(&error, version, verb, LimitAnswer::DEFAULT);
+                let text = line(&answer);
+                assert!(!text.contains("10.0.0.1"), "a private cause reached the client: {text}");
+                table += &format!("  {label:<10} {verb_label:<10} {text}\n");
+            }
+        }
+    }
+    table += "\nlimited tools/call by answer shape, code -32029\n";
+    for shape in [LimitShape::Auto, LimitShape::ToolError, LimitShape::JsonRpcError, LimitShape::Http429] {
+        for (label, version) in
+            [("session", ProtocolVersion::V2025_11_25), ("2026-07-28", ProtocolVersion::V2026_07_28)]
+        {
+            let error = limit(LimitScope::UserTool, Retry::After(Duration::from_micros(5_000_001)));
+            let answer = answer_with(&error, version, Verb::CallTool, LimitAnswer { shape, code: -32029 });
+            table += &format!("  {:<12} {label:<10} {}\n", format!("{shape:?}"), line(&answer));
+        }
+    }
+    expect_file!["error_table.txt"].assert_eq(&table);
+}

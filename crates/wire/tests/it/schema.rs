@@ -1,0 +1,125 @@
+//! Our messages against the JSON Schemas of the specification, and its own example messages through our readers.
+//! The schemas stand beside the project, not in it.
+
+use std::path::{Path, PathBuf};
+
+use bytestring::ByteString;
+use jsonschema::Validator;
+use serde_json::{Value, json};
+use vmcp_domain::{Json, Overview, ProtocolVersion, Reply};
+use vmcp_wire::jsonrpc::{self, Message};
+use vmcp_wire::server::{Face, ListKind, ResultKind, read_request};
+
+fn folder() -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/spec");
+    assert!(path.is_dir(), "the specification's schemas belong beside the project, in shared/spec");
+    path
+}
+
+/// Validates against one definition of a revision's schema.
+fn validator(revision: &str, definition: &str) -> Validator {
+    let text = std::fs::read_to_string(folder().join(revision).join("schema.json")).unwrap();
+    let mut schema: Value = serde_json::from_str(&text).unwrap();
+    let definitions = if schema.get("$defs").is_some() { "$defs" } else { "definitions" };
+    assert!(schema[definitions].get(definition).is_some(), "{revision} has no {definition}");
+    schema["$ref"] = format!("#/{definitions}/{definition}").into();
+    jsonschema::validator_for(&schema).unwrap()
+}
+
+fn check(revision: &str, definition: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut out = Vec::new();
+    write(&mut out);
+    let value: Value = serde_json::from_slice(&out).unwrap();
+    let errors: Vec<String> = validator(revision, definition)
+        .iter_errors(&value)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{definition} of {revision}: {value:#}\n{errors:#?}");
+}
+
+#[test]
+fn results_are_valid_in_both_eras() {
+    let face = Face::new("vmcp", "1");
+    let overview = Overview {
+        instructions: Some("use it".to_owned()),
+        completions: true,
+        logging: true,
+        subscriptions: true,
+    };
+    let tool = Json::parse(r#"{"name":"t","inputSchema":{"type":"object"}}"#).unwrap();
+    let reply = |text: &str| Reply::complete(Json::parse(text.to_owned()).unwrap().members().unwrap());
+    let called = reply(r#"{"content":[{"type":"text","text":"x"}],"_meta":{"com.example/k":1}}"#);
+    let read = reply(r#"{"contents":[{"uri":"a://b","text":"x"}]}"#);
+    let prompt = reply(r#"{"messages":[]}"#);
+    let complete = reply(r#"{"completion":{"values":[]}}"#);
+    for (revision, version) in
+        [("2025-11-25", ProtocolVersion::V2025_11_25), ("2026-07-28", ProtocolVersion::V2026_07_28)]
+    {
+        check(revision, "CallToolResult", |out| face.write_reply(out, version, ResultKind::Plain, &called));
+        check(revision, "ReadResourceResult", |out| {
+            face.write_reply(out, version, ResultKind::Cacheable, &read)
+        });
+        check(revision, "GetPromptResult", |out| face.write_reply(out, version, ResultKind::Plain, &prompt));
+        check(revision, "CompleteResult", |out| face.write_reply(out, version, ResultKind::Plain, &complete));
+        for (kind, definition) in [
+            (ListKind::Tools, "ListToolsResult"),
+            (ListKind::Resources, "ListResourcesResult"),
+            (ListKind::Templates, "ListResourceTemplatesResult"),
+            (ListKind::Prompts, "ListPromptsResult"),
+        ] {
+            let items = if kind == ListKind::Tools { vec![tool.clone()] } else { Vec::new() };
+            check(revision, definition, |out| face.write_page(out, version, kind, &items, Some("c")));
+        }
+    }
+    check("2025-11-25", "InitializeResult", |out| {
+        face.write_initialize(out, ProtocolVersion::V2025_11_25, &overview);
+    });
+    check("2026-07-28", "DiscoverResult", |out| face.write_discover(out, &overview));
+}
+
+#[test]
+fn errors_are_valid_answers() {
+    let mut error = jsonrpc::RpcError::new(-32602, "no");
+    error.data = Some(Json::parse("{}").unwrap());
+    let id = jsonrpc::Id::number(1);
+    check("2026-07-28", "JSONRPCErrorResponse", |out| out.extend(jsonrpc::error(Some(&id), &error)));
+    check("2026-07-28", "JSONRPCErrorResponse", |out| out.extend(jsonrpc::error(None, &error)));
+    check("2025-11-25", "JSONRPCErrorResponse", |out| out.extend(jsonrpc::error(Some(&id), &error)));
+}
+
+/// The specification's example requests are understood, and read back as they were.
+#[test]
+fn example_requests_are_understood() {
+    let examples = folder().join("2026-07-28/examples");
+    let mut count = 0;
+    for kind in [
+        "CallToolRequest",
+        "ReadResourceRequest",
+        "GetPromptRequest",
+        "CompleteRequest",
+        "DiscoverRequest",
+        "ListToolsRequest",
+        "ListResourcesRequest",
+        "ListPromptsRequest",
+        "ListResourceTemplatesRequest",
+    ] {
+        for entry in std::fs::read_dir(examples.join(kind)).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let text = ByteString::from(std::fs::read_to_string(&path).unwrap());
+            let Ok(Message::Request { method, params, .. }) = jsonrpc::parse(&text) else {
+                panic!("{} is no request", path.display())
+            };
+            let read = read_request(ProtocolVersion::V2026_07_28, &method, params.as_ref());
+            assert!(read.is_ok(), "{}: {:?}", path.display(), read.err());
+            count += 1;
+        }
+    }
+    assert!(count >= 7, "only {count} examples found");
+}
+
+#[test]
+fn requests_without_their_metadata_are_refused() {
+    let params = Json::encode(&json!({"name": "t"})).unwrap();
+    assert!(read_request(ProtocolVersion::V2026_07_28, "tools/call", Some(&params)).is_err());
+    assert!(read_request(ProtocolVersion::V2025_11_25, "tools/call", Some(&params)).is_ok());
+}
