@@ -1,8 +1,10 @@
 //! What all requests share: the settings, the stack behind the seam, the bounds, and what is going on.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use http::request::Parts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +23,10 @@ use crate::session::SessionTable;
 
 /// How many streams of changes may be open at once, over all clients.
 pub(crate) const STREAM_COUNT_MAX: usize = 10_000;
+
+/// The address a request came from, as an extension of the request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// The edge's own state, one per listener.
 pub(crate) struct Edge {
@@ -99,7 +105,7 @@ impl Edge {
         caller: Caller,
         protocol: ProtocolVersion,
         head: RequestHead,
-        headers: Option<&HeaderMap>,
+        parts: Option<&Parts>,
         client: Arc<dyn ClientPort>,
     ) -> CallContext {
         CallContext {
@@ -107,8 +113,8 @@ impl Edge {
             protocol,
             deadline: None,
             meta: head.travelling,
-            peer: None,
-            passthrough_headers: self.passthrough(headers),
+            peer: parts.and_then(|parts| parts.extensions.get::<Peer>()).map(|Peer(address)| *address),
+            passthrough_headers: self.passthrough(parts.map(|parts| &parts.headers)),
             client,
             origin: Origin::Client,
         }

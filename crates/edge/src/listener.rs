@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -17,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use vmcp_domain::{Directory, SharedGateway};
 
 use crate::admin::AdminPages;
-use crate::edge::{Edge, STREAM_COUNT_MAX};
+use crate::edge::{Edge, Peer, STREAM_COUNT_MAX};
 use crate::patience::Patience;
 use crate::policy::EdgePolicy;
 use crate::site::{self, Site};
@@ -129,7 +131,7 @@ impl Server {
     async fn accept(&self, listener: &TcpListener) {
         while let Ok(room) = Arc::clone(&self.room).acquire_owned().await {
             match listener.accept().await {
-                Ok((stream, _)) => self.connect(stream, room),
+                Ok((stream, peer)) => self.connect(stream, Peer(peer.ip().to_canonical()), room),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -138,7 +140,7 @@ impl Server {
         }
     }
 
-    fn connect(&self, stream: TcpStream, room: OwnedSemaphorePermit) {
+    fn connect(&self, stream: TcpStream, peer: Peer, room: OwnedSemaphorePermit) {
         // Without this an event waits for the client to acknowledge the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
@@ -149,7 +151,10 @@ impl Server {
         let kill = site.edge.kill.clone();
         let watcher = self.graceful.watcher();
         self.connections.spawn(async move {
-            let service = service_fn(move |request| site::serve(Arc::clone(&site), request));
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(peer);
+                site::serve(Arc::clone(&site), request)
+            });
             let connection = watcher.watch(http.serve_connection(stream, service).into_owned());
             tokio::select! {
                 served = connection => if let Err(error) = served {

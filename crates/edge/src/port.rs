@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -18,8 +19,8 @@ use crate::spool::Spool;
 pub(crate) enum Outlet {
     /// Into one HTTP response.
     Stream(Arc<Spool>),
-    /// Into the one channel of a process.
-    Channel(mpsc::Sender<Bytes>),
+    /// Into the one channel of a process, until the request is answered.
+    Channel(mpsc::Sender<Bytes>, Arc<AtomicBool>),
 }
 
 impl Outlet {
@@ -29,7 +30,8 @@ impl Outlet {
             Self::Stream(spool) => {
                 spool.offer(message);
             }
-            Self::Channel(channel) => {
+            Self::Channel(_, answered) if answered.load(Ordering::Acquire) => {}
+            Self::Channel(channel, _) => {
                 // A full channel is a slow client; what may be lost is.
                 let _ = channel.try_send(message);
             }
@@ -40,7 +42,8 @@ impl Outlet {
     pub(crate) async fn push(&self, message: Bytes) -> bool {
         match self {
             Self::Stream(spool) => spool.push(message),
-            Self::Channel(channel) => channel.send(message).await.is_ok(),
+            Self::Channel(_, answered) if answered.load(Ordering::Acquire) => false,
+            Self::Channel(channel, _) => channel.send(message).await.is_ok(),
         }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) async fn serve(
     };
     let spool = Arc::new(Spool::once());
     let port = port(&head, &spool, accepts);
-    let ctx = edge.context(edge.caller(), VERSION, head, Some(&parts.headers), Arc::new(port));
+    let ctx = edge.context(edge.caller(), VERSION, head, Some(&parts), Arc::new(port));
     let task = Task { edge: Arc::clone(edge), ctx, session: None, id, request, params: Some(parts.headers) };
     let call = Box::pin(async move {
         let answer = dispatch::answer(task).await;

@@ -5,6 +5,7 @@ mod lines;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -101,6 +102,9 @@ async fn write<W: AsyncWrite + Unpin>(mut stdout: W, mut messages: mpsc::Receive
     }
 }
 
+/// An answer that takes no work.
+type Early = Box<Answer>;
+
 /// Where the client's messages arrive.
 struct Desk {
     edge: Arc<Edge>,
@@ -146,7 +150,7 @@ impl Desk {
             Err(fault) => self.send(Answer::refusal(&Refusal::Parse(fault), None)).await,
             Ok(Message::Request { id, method, params }) => {
                 if let Err(answer) = self.request(&id, &method, params.as_ref()) {
-                    self.send(answer).await;
+                    self.send(*answer).await;
                 }
             }
             Ok(Message::Notification { method, params }) => {
@@ -163,7 +167,7 @@ impl Desk {
     }
 
     /// Sets a request going; what can be answered at once is returned as the error.
-    fn request(&mut self, id: &Id, name: &str, params: Option<&Json>) -> Result<(), Answer> {
+    fn request(&mut self, id: &Id, name: &str, params: Option<&Json>) -> Result<(), Early> {
         let era = speaks(None, name, params);
         if era == Speaks::Stateless {
             let version = ProtocolVersion::V2026_07_28;
@@ -175,12 +179,12 @@ impl Desk {
             return self.work(id, version, request, head);
         }
         if name == method::INITIALIZE {
-            return Err(self.initialize(id, params));
+            return Err(Box::new(self.initialize(id, params)));
         }
         let version = match &self.session {
             Some(session) => session.version,
             None if name == method::PING => ProtocolVersion::NEWEST_WITH_SESSIONS,
-            None => return Err(Answer::refusal(&Refusal::NotInitialized, Some(id))),
+            None => return Err(Box::new(Answer::refusal(&Refusal::NotInitialized, Some(id)))),
         };
         let (request, head) = read(id, version, name, params)?;
         self.work(id, version, request, head)
@@ -213,8 +217,8 @@ impl Desk {
         version: ProtocolVersion,
         request: ClientRequest,
         head: RequestHead,
-    ) -> Result<(), Answer> {
-        let refuse = |refusal| Answer::refusal(&refusal, Some(id));
+    ) -> Result<(), Early> {
+        let refuse = |refusal| Box::new(Answer::refusal(&refusal, Some(id)));
         let permit = self.edge.admit().map_err(refuse)?;
         let session = self.session.clone().filter(|_| version.has_sessions());
         let (logs, capabilities) = match &session {
@@ -224,11 +228,12 @@ impl Desk {
                 (Logs::Request(head.log_level), Arc::new(ClientCapabilities { declared }))
             }
         };
+        let answered = Arc::new(AtomicBool::new(false));
         let port = Port {
             progress_token: head.progress_token.clone(),
             logs,
             capabilities,
-            outlet: Some(Outlet::Channel(self.out.clone())),
+            outlet: Some(Outlet::Channel(self.out.clone(), Arc::clone(&answered))),
             session: session.clone(),
         };
         let ctx = self.edge.context(self.edge.caller(), version, head, None, Arc::new(port));
@@ -236,14 +241,15 @@ impl Desk {
         let (registration, landing) = self.flights.enter(id.clone());
         self.fly(registration, landing, async move {
             let answer = Box::pin(dispatch::answer(task)).await;
+            answered.store(true, Ordering::Release);
             drop(permit);
             Some(answer.message.into_bytes())
         });
         Ok(())
     }
 
-    fn listen(&self, id: &Id, listening: Listening) -> Result<(), Answer> {
-        let refuse = |refusal| Answer::refusal(&refusal, Some(id));
+    fn listen(&self, id: &Id, listening: Listening) -> Result<(), Early> {
+        let refuse = |refusal| Box::new(Answer::refusal(&refusal, Some(id)));
         let permit = self.edge.admit_stream().map_err(refuse)?;
         let (registration, landing) = self.flights.enter(id.clone());
         let (out, stopping, id) = (self.out.clone(), self.edge.stopping.clone(), id.clone());
@@ -287,8 +293,8 @@ fn read(
     version: ProtocolVersion,
     name: &str,
     params: Option<&Json>,
-) -> Result<(ClientRequest, RequestHead), Answer> {
-    read_request(version, name, params).map_err(|fault| faulty(id, version, &fault))
+) -> Result<(ClientRequest, RequestHead), Early> {
+    read_request(version, name, params).map_err(|fault| Box::new(faulty(id, version, &fault)))
 }
 
 fn faulty(id: &Id, version: ProtocolVersion, fault: &RequestFault) -> Answer {

@@ -122,8 +122,7 @@ pub(crate) async fn request(
         outlet: accepts.events.then(|| Outlet::Stream(Arc::clone(&spool))),
         session: Some(Arc::clone(&session)),
     };
-    let ctx =
-        edge.context(session.caller.clone(), session.version, head, Some(&parts.headers), Arc::new(port));
+    let ctx = edge.context(session.caller.clone(), session.version, head, Some(&parts), Arc::new(port));
     let (registration, landing) = session.flights.enter(id.clone());
     let task =
         Task { edge: Arc::clone(edge), ctx, session: Some(Arc::clone(&session)), id, request, params: None };

@@ -1,5 +1,12 @@
 //! The client edge over real sockets and real pipes, in front of a scripted stack.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's own steps fail by panicking, those outside #[test] functions too"
+)]
+
 mod cancel;
 mod changes;
 mod guards;

@@ -1,7 +1,5 @@
 //! The session era: handshake, sessions, questions.
 
-use std::time::Duration;
-
 use http::Method;
 use serde_json::json;
 
@@ -55,29 +53,6 @@ async fn the_life_of_a_session() {
     assert_eq!(client.post(&named, &ping).await.status, 404);
     assert_eq!(client.send(Method::DELETE, "/mcp", &named, "").await.status, 404);
     assert_eq!(client.send(Method::DELETE, "/mcp", &[], "").await.status, 400);
-}
-
-#[tokio::test]
-async fn idle_sessions_end_and_used_ones_stay() {
-    let mut policy = policy();
-    policy.limits.session_idle_max = Duration::from_millis(300);
-    let edge = start_with(policy);
-    let idle = edge.client.session(json!({})).await;
-    let used = edge.client.session(json!({})).await;
-    let mut stream = edge.client.get(&[("mcp-session-id", &used)]).await;
-    let ping = request(1, "ping", json!({}));
-    // The end of the idle one is waited for through its effect alone.
-    loop {
-        let later = edge.client.session(json!({})).await;
-        tokio::time::timeout(Duration::from_millis(400), stream.next())
-            .await
-            .expect_err("nothing is said on the stream");
-        if edge.client.post(&[("mcp-session-id", &idle)], &ping).await.status == 404 {
-            assert_eq!(edge.client.post(&[("mcp-session-id", &later)], &ping).await.status, 404);
-            break;
-        }
-    }
-    assert_eq!(edge.client.post(&[("mcp-session-id", &used)], &ping).await.status, 200);
 }
 
 #[tokio::test]

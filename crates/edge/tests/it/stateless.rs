@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 use crate::support::{call, meta, request, start};
 
+/// Headers, and the status and code they are answered with.
+type Case<'a> = (&'a [(&'a str, &'a str)], u16, i64);
+
 #[tokio::test]
 async fn headers_have_to_repeat_the_body() {
     let edge = start();
@@ -13,7 +16,7 @@ async fn headers_have_to_repeat_the_body() {
     let method = ("mcp-method", "tools/call");
     let name = ("mcp-name", "echo");
     let encoded = ("mcp-name", "=?base64?ZWNobw==?=");
-    let cases: [(&[(&str, &str)], u16, i64); 13] = [
+    let cases: [Case<'_>; 13] = [
         (&[version, method, name], 200, 0),
         (&[version, method, encoded], 200, 0),
         (&[version, method], 400, -32020),
@@ -139,6 +142,8 @@ async fn errors_are_answered_as_the_table_says() {
         assert_eq!((answer.status, answer.code()), (status, code), "{message}");
         assert!(!answer.body.contains("10.0.0.1"), "{answer:?}");
     }
+    let gone = edge.client.ask(&request(1, "resources/read", json!({"uri": "file:///none"}))).await;
+    assert_eq!(gone.json()["error"]["data"]["uri"], "file:///none");
 }
 
 #[tokio::test]
@@ -175,6 +180,7 @@ async fn payloads_and_context_travel_untouched() {
     assert_eq!(last.meta.to_json().as_str(), r#"{"traceparent":"00-x","mine/k":1.0}"#);
     assert_eq!(*last.passthrough_headers, [("x-passed".to_owned(), "yes".to_owned())]);
     assert_eq!(last.caller.identity().unwrap().subject, "me");
+    assert!(last.peer.unwrap().is_loopback());
 }
 
 #[tokio::test]
