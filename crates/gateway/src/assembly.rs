@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vmcp_backends::{Backends, GatewayIdentity};
-use vmcp_domain::{Backend, Directory, SharedGateway};
+use vmcp_domain::{Backend, CallContext, Caller, Directory, Gateway, Origin, SharedGateway};
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_federation::Federation;
-use vmcp_ratelimit::{Limiter, Planner, SystemClock};
+use vmcp_ratelimit::{Limiter, Planner, Sharing, SystemClock};
+use vmcp_ratelimit_redis::RedisStore;
 
 use crate::config::{LimitSettings, Settings};
 use crate::metrics::Metrics;
@@ -46,6 +47,9 @@ impl Assembly {
         let federation = Federation::start(aggregation.clone(), health, members);
         let metrics = Metrics::new(&name);
         let limiter = limits.map(|limits| limiter(limits, &metrics));
+        if let Some(limiter) = limiter.clone() {
+            tokio::spawn(prepare(federation.clone(), limiter));
+        }
         let gateway = stack::build(federation.clone(), aggregation, limiter.clone(), metrics.clone());
         Self { gateway, federation, limiter, metrics, edge, name, group, backends }
     }
@@ -63,6 +67,7 @@ impl Assembly {
             federation: self.federation.clone(),
             limiter: self.limiter.clone(),
             metrics: self.metrics.clone(),
+            local: self.edge.listen.ip().is_loopback(),
         })
     }
 
@@ -72,9 +77,25 @@ impl Assembly {
     }
 }
 
+/// Binds the limits to the tools as soon as these are known, which also warns of rules that fit none.
+async fn prepare(federation: Federation, limiter: Arc<Limiter>) {
+    let ctx = CallContext::bare(Caller::Anonymous, Origin::Gateway);
+    if let Ok(tools) = federation.list_tools(&ctx).await {
+        let _ = limiter.prepare(&tools);
+    }
+}
+
 /// The limiter of these settings.
 fn limiter(settings: LimitSettings, metrics: &Arc<Metrics>) -> Arc<Limiter> {
-    let LimitSettings { policy, redis: _, on_failure: _ } = settings;
+    let LimitSettings { policy, redis, on_failure } = settings;
     let planner = Arc::new(Planner::new(policy));
-    Limiter::new(planner, Arc::new(SystemClock::start()), None, metrics.clone())
+    let sharing = redis.and_then(|redis| {
+        let replica_count = redis.replica_count;
+        redis.policy.map(|policy| Sharing {
+            store: Arc::new(RedisStore::start(policy)),
+            on_failure,
+            replica_count,
+        })
+    });
+    Limiter::new(planner, Arc::new(SystemClock::start()), sharing, metrics.clone())
 }

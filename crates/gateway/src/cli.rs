@@ -89,6 +89,11 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show which limits a tool falls under, and what is left of them.
+    Limits {
+        #[command(subcommand)]
+        command: LimitsCommand,
+    },
     /// Show what is configured, or what can be.
     Config {
         #[command(subcommand)]
@@ -106,6 +111,34 @@ pub(crate) enum Command {
     DemoServer {
         /// Which one.
         name: String,
+    },
+}
+
+/// Commands about limits.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LimitsCommand {
+    /// Say which rules fit a tool, or every tool, and what they allow.
+    Explain {
+        /// The tool, by the name clients see; every tool if left out.
+        tool: Option<String>,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Show what every bucket of a tool holds for a user. Spends nothing.
+    Check {
+        /// The tool, by the name clients see.
+        tool: String,
+        /// The user, as the issuer names it.
+        #[arg(long)]
+        user: Option<String>,
+        /// Who vouches for the user.
+        #[arg(long, default_value = "local", requires = "user")]
+        issuer: String,
+        #[command(flatten)]
+        source: Source,
+        /// Ask the gateway that runs here, for limits that are kept in its memory.
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
     },
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod call;
 pub(crate) mod init;
+pub(crate) mod limits;
 pub(crate) mod serve;
 pub(crate) mod tools;
 pub(crate) mod validate;

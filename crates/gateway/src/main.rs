@@ -70,6 +70,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             logs::start(commands::quiet(&settings, &source), format);
             on_runtime(commands::call::run(settings, tool, arguments, json))
         }
+        Command::Limits { command } => {
+            logs::start(config::LogLevel::Error, format);
+            on_runtime(commands::limits::run(command))
+        }
         Command::Demo { listen, once } => {
             logs::start(config::LogLevel::Warn, format);
             on_runtime(demo::run(listen, once))

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use vmcp_domain::BackendState;
+use vmcp_domain::{BackendState, CallContext, Caller, Identity, Members, Origin};
 use vmcp_edge::{AdminPages, Page};
 use vmcp_federation::{BackendReport, Federation};
-use vmcp_ratelimit::Limiter;
+use vmcp_ratelimit::policy::Mode;
+use vmcp_ratelimit::{BucketView, Limiter, Wait};
 
 use crate::metrics::Metrics;
 
@@ -31,6 +32,8 @@ pub(crate) struct Sources {
     pub(crate) limiter: Option<Arc<Limiter>>,
     /// The counters.
     pub(crate) metrics: Arc<Metrics>,
+    /// Only this machine can reach the pages.
+    pub(crate) local: bool,
 }
 
 impl StatusPages {
@@ -45,8 +48,31 @@ impl StatusPages {
         Arc::new(Self { sources, ready })
     }
 
+    /// What a tool's buckets hold for one caller: `/limits/TOOL`, or `/limits/TOOL/ISSUER/USER`, percent-encoded.
+    /// Served to this machine only, since it tells of single users.
+    fn limits(&self, rest: &str) -> Option<Page> {
+        let limiter = self.sources.limiter.as_ref().filter(|_| self.sources.local)?;
+        let mut parts = rest.split('/').map(decode);
+        let tool = parts.next()??;
+        let caller = match (parts.next(), parts.next()) {
+            (None, _) => Caller::Anonymous,
+            (Some(issuer), Some(subject)) => Caller::Known(Arc::new(Identity {
+                issuer: issuer?,
+                subject: subject?,
+                claims: Members::new(),
+            })),
+            (Some(_), None) => return None,
+        };
+        Some(match limiter.peek_here(&tool.as_str().into(), &CallContext::bare(caller, Origin::Operator)) {
+            Some(views) => {
+                page(200, &json!({"tool": tool, "buckets": views.iter().map(bucket).collect::<Vec<_>>()}))
+            }
+            None => page(404, &json!({"error": "no such tool, or its limits are not kept in this process"})),
+        })
+    }
+
     fn status(&self) -> Value {
-        let Sources { name, group, federation, limiter, metrics: _ } = &self.sources;
+        let Sources { name, group, federation, limiter, metrics: _, local: _ } = &self.sources;
         let reports = federation.reports();
         let healthy = reports.iter().all(|report| report.status.state == BackendState::Ready);
         let findings: Vec<String> = federation.findings().iter().map(ToString::to_string).collect();
@@ -66,6 +92,45 @@ impl StatusPages {
             })),
         })
     }
+}
+
+/// One bucket, as `vmcp limits check` reads it back.
+pub(crate) fn bucket(view: &BucketView) -> Value {
+    let BucketView { rule, scope, allowance, capacity, level, cost, wait, mode } = view;
+    json!({
+        "rule": rule,
+        "scope": scope.as_str(),
+        "tokens": allowance.0,
+        "periodMs": u64::try_from(allowance.1.as_millis()).unwrap_or(u64::MAX),
+        "capacity": capacity,
+        "level": level,
+        "cost": cost,
+        "waitMs": match wait {
+            Wait::None => Some(0),
+            Wait::Micros(micros) => Some(micros.div_ceil(1000)),
+            Wait::UntilReleased | Wait::Never => None,
+        },
+        "mode": match mode {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
+        },
+    })
+}
+
+/// One percent-decoded part of a path.
+fn decode(part: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(part.len());
+    let mut bytes = part.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let (high, low) =
+                (char::from(bytes.next()?).to_digit(16)?, char::from(bytes.next()?).to_digit(16)?);
+            out.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
 }
 
 fn backend(report: &BackendReport) -> Value {
@@ -105,7 +170,7 @@ impl AdminPages for StatusPages {
                 content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 body: Bytes::from(self.sources.metrics.page()),
             }),
-            _ => None,
+            _ => path.strip_prefix("/limits/").and_then(|rest| self.limits(rest)),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The limiter: which plan a call falls under, who the caller is to it, and what store decides.
 //! The decorator in `layer` asks it; nothing else spends.
 
+mod look;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +22,8 @@ use crate::plan::{Plan, Planner};
 use crate::policy::{Anonymous, Mode};
 use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, StoreFailure, ask, user_digest};
 use crate::table::UserKey;
+
+pub use look::BucketView;
 
 /// Decides about calls.
 pub struct Limiter {
@@ -56,27 +60,6 @@ pub(crate) struct Bound {
     pub(crate) plan: Plan,
     /// The same without buckets: what stays in this process when buckets are shared.
     slots: Plan,
-}
-
-/// What one bucket holds for one caller, for people to read.
-#[derive(Clone, Debug)]
-pub struct BucketView {
-    /// The rule as the configuration names it.
-    pub rule: String,
-    /// For whom it counts.
-    pub scope: LimitScope,
-    /// Tokens in so long a time.
-    pub allowance: (u64, Duration),
-    /// Tokens it holds when full.
-    pub capacity: u64,
-    /// Whole tokens it holds now.
-    pub level: u64,
-    /// What a call costs.
-    pub cost: u64,
-    /// How long it cannot pay for a call.
-    pub wait: Wait,
-    /// Whether it refuses or only counts.
-    pub mode: Mode,
 }
 
 /// Leave to make one call, paid for.
@@ -316,45 +299,6 @@ impl Limiter {
         let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
         let shared = self.sharing.as_ref().map(|_| user_digest(identity));
         User { local: Some(UserKey::new(u128::from(high) << 64 | u128::from(low))), shared }
-    }
-
-    /// What every bucket of a tool holds for a caller. Spends nothing.
-    ///
-    /// # Errors
-    /// As [`Error::UnknownTool`] when there is no such tool, or when the store does not answer.
-    pub async fn peek(
-        &self,
-        tools: &Arc<ToolList>,
-        name: &ToolName,
-        ctx: &CallContext,
-    ) -> Result<Vec<BucketView>, Error> {
-        let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
-        let user = self.user(&bound, ctx)?;
-        let readings = match &self.sharing {
-            None => self.memory.peek(&bound.plan, user.local),
-            Some(sharing) => {
-                let ask = ask(&bound.plan, user.shared.as_deref());
-                let levels = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
-                let reading = |(bucket, level): (&crate::plan::PlannedBucket, i64)| BucketReading {
-                    rate: bucket.rate,
-                    level,
-                    cost: bucket.rate.units(u64::from(bucket.cost.get())),
-                    mode: bucket.mode,
-                };
-                bound.plan.buckets.iter().zip(levels).map(reading).collect()
-            }
-        };
-        let view = |(bucket, reading): (&crate::plan::PlannedBucket, BucketReading)| BucketView {
-            rule: bucket.rule.to_string(),
-            scope: bucket.scope,
-            allowance: bucket.rate.asked(),
-            capacity: bucket.rate.burst(),
-            level: bucket.rate.tokens(reading.level),
-            cost: u64::from(bucket.cost.get()),
-            wait: reading.wait(),
-            mode: bucket.mode,
-        };
-        Ok(bound.plan.buckets.iter().zip(readings).map(view).collect())
     }
 
     /// Whether the shared store answers; `None` without one.

@@ -9,6 +9,7 @@ mod limits;
 mod outgoing;
 mod unbuilt;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::expand::Env;
@@ -97,15 +98,8 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         rate_limiting,
         passthrough_headers,
     } = file;
-    if name.trim().is_empty() {
-        findings.problem("name", "must not be empty");
-    }
-    if !metadata.is_empty() {
-        findings.warn("metadata", "has no effect");
-    }
-    if let Some(storage) = session_storage.clone() {
-        storage_warnings(storage, rate_limiting.is_some(), findings);
-    }
+    let storage = session_storage.as_ref().map(|storage| (storage, rate_limiting.is_some()));
+    check_whole(&name, &metadata, storage, findings);
     if backends.is_empty() {
         no_backends(group_ref.as_deref(), findings);
     }
@@ -128,13 +122,17 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         findings,
     );
     let limits = rate_limiting.map(|file| {
-        limits::convert(file, session_storage.as_ref(), edge.as_ref().map(|edge| &edge.incoming), findings)
+        limits::convert(
+            file,
+            &name,
+            session_storage.as_ref(),
+            edge.as_ref().map(|edge| &edge.incoming),
+            findings,
+        )
     });
     let (aggregation, mut edge) = (aggregation?, edge?);
-    let limits = limits.map(|(limits, answer)| {
-        edge.limit_answer = answer;
-        limits
-    });
+    let (limits, answer) = limits.unzip();
+    edge.limit_answer = answer.unwrap_or(edge.limit_answer);
     findings.problems.is_empty().then(|| Settings {
         name,
         group: group_ref,
@@ -146,6 +144,24 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         log_level: convert_log_level(log_level, overrides),
         warnings: Vec::new(),
     })
+}
+
+/// What concerns the file as a whole.
+fn check_whole(
+    name: &str,
+    metadata: &BTreeMap<String, String>,
+    storage: Option<(&SessionStorage, bool)>,
+    findings: &mut Findings<'_>,
+) {
+    if name.trim().is_empty() {
+        findings.problem("name", "must not be empty");
+    }
+    if !metadata.is_empty() {
+        findings.warn("metadata", "has no effect");
+    }
+    if let Some((storage, limited)) = storage {
+        storage_warnings(storage.clone(), limited, findings);
+    }
 }
 
 fn no_backends(group: Option<&str>, findings: &mut Findings<'_>) {

@@ -9,6 +9,7 @@ use vmcp_edge::policy::EdgePolicy;
 use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
 use vmcp_ratelimit::OnStoreFailure;
 use vmcp_ratelimit::policy::LimitPolicy;
+use vmcp_ratelimit_redis::RedisPolicy;
 
 use super::report::Problem;
 
@@ -65,6 +66,8 @@ pub(crate) struct RedisSettings {
     pub(crate) deadline: Duration,
     /// How many replicas there are, where the operator says so.
     pub(crate) replica_count: Option<u32>,
+    /// All of that as the store takes it; `None` only while problems are being collected.
+    pub(crate) policy: Option<RedisPolicy>,
 }
 
 /// Where the shared store is.

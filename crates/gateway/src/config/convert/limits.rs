@@ -1,15 +1,14 @@
 //! `rateLimiting`: from the file to the limiter's policy. What cannot be enforced exactly is refused here.
 
-use std::num::NonZeroU32;
-use std::path::PathBuf;
-use std::time::Duration;
+mod redis;
 
-use vmcp_backends::policy::Secret;
+use std::num::NonZeroU32;
+
 use vmcp_edge::policy::IncomingAuth;
 use vmcp_ratelimit::policy::{
     Anonymous, Concurrency, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota, ToolRule,
 };
-use vmcp_ratelimit::{DECISION_DEADLINE, OnStoreFailure, Pattern, Rate, RateError};
+use vmcp_ratelimit::{OnStoreFailure, Pattern, Rate, RateError};
 use vmcp_wire::fault::{LimitAnswer, LimitShape};
 
 use super::Findings;
@@ -20,17 +19,14 @@ use crate::config::file::{
     ToolRateLimit, UserOverflow,
 };
 use crate::config::report::{Problem, item};
-use crate::config::settings::{LimitSettings, RedisSettings, RedisTarget};
+use crate::config::settings::LimitSettings;
 
 const PATH: &str = "rateLimiting";
-/// The variable the reference takes the password from.
-const PASSWORD_ENV: &str = "THV_SESSION_REDIS_PASSWORD";
-/// The reference's key prefix.
-const KEY_PREFIX: &str = "thv:rl:";
 
 /// Makes the limiter's settings, and the form of its answers.
 pub(super) fn convert(
     file: RateLimiting,
+    server_name: &str,
     session: Option<&SessionStorage>,
     incoming: Option<&IncomingAuth>,
     findings: &mut Findings<'_>,
@@ -44,7 +40,7 @@ pub(super) fn convert(
         anonymous,
         store,
         memory,
-        redis,
+        redis: redis_file,
         on_store_failure,
         answer,
         code,
@@ -76,17 +72,19 @@ pub(super) fn convert(
                 .to_owned(),
         );
     }
-    let redis = match choose(store, session, redis.as_ref()) {
+    let redis = match choose(store, session, redis_file.as_ref()) {
         LimitStore::Memory => {
             if on_store_failure.is_some() {
                 findings.warn(format!("{PATH}.onStoreFailure"), "has no effect with the memory store");
             }
-            if redis.is_some() {
+            if redis_file.is_some() {
                 findings.warn(format!("{PATH}.redis"), "has no effect with `store: memory`");
             }
             None
         }
-        LimitStore::Redis => Some(shared_store(redis.unwrap_or_default(), session, findings)),
+        LimitStore::Redis => {
+            Some(redis::shared_store(redis_file.unwrap_or_default(), session, server_name, findings))
+        }
     };
     let on_failure = match on_store_failure {
         Some(StoreFailurePolicy::Local) | None => OnStoreFailure::Local,
@@ -280,93 +278,4 @@ fn answers(shape: Option<LimitAnswerShape>, code: Option<i64>, findings: &mut Fi
         Some(LimitAnswerShape::Http429) => LimitShape::Http429,
     };
     LimitAnswer { shape, code }
-}
-
-fn shared_store(
-    file: LimitRedis,
-    session: Option<&SessionStorage>,
-    findings: &mut Findings<'_>,
-) -> RedisSettings {
-    let path = format!("{PATH}.redis");
-    let LimitRedis {
-        url,
-        cluster,
-        sentinels,
-        master,
-        username,
-        password_env,
-        password_file,
-        ca_bundle_path,
-        key_prefix,
-        deadline,
-        replicas,
-    } = file;
-    let session = session.filter(|session| session.provider == StorageProvider::Redis);
-    let (address, db) =
-        (session.and_then(|session| session.address.clone()), session.and_then(|session| session.db));
-    let target = match (url, cluster.is_empty(), sentinels.is_empty(), address) {
-        (Some(url), true, true, _) => RedisTarget::Single { url },
-        (None, false, true, _) => RedisTarget::Cluster { urls: cluster },
-        (None, true, false, _) => {
-            if master.is_none() {
-                findings.problem(format!("{path}.master"), "is required with `sentinels`");
-            }
-            RedisTarget::Sentinel { urls: sentinels, master: master.unwrap_or_default() }
-        }
-        (None, true, true, Some(address)) => {
-            RedisTarget::Single { url: format!("redis://{address}/{}", db.unwrap_or(0)) }
-        }
-        (None, true, true, None) => {
-            findings.problem(&path, "there is no Redis to keep the limits in").hint = Some(
-                "write `rateLimiting.redis.url` or `sessionStorage.address`, or use `store: memory`"
-                    .to_owned(),
-            );
-            RedisTarget::Single { url: String::new() }
-        }
-        _ => {
-            findings.problem(&path, "needs exactly one of `url`, `cluster` and `sentinels`");
-            RedisTarget::Single { url: String::new() }
-        }
-    };
-    if replicas == Some(0) {
-        findings.problem(format!("{path}.replicas"), "must be at least 1");
-    }
-    RedisSettings {
-        target,
-        username,
-        password: password(password_env, password_file, findings),
-        ca_bundle: ca_bundle_path.map(PathBuf::from),
-        key_prefix: key_prefix.unwrap_or_else(|| KEY_PREFIX.to_owned()),
-        namespace: (findings.env)("VMCP_NAMESPACE").unwrap_or_else(|| "local".to_owned()),
-        deadline: deadline
-            .and_then(|deadline| findings.positive(&format!("{path}.deadline"), deadline))
-            .unwrap_or(DECISION_DEADLINE)
-            .max(Duration::from_millis(1)),
-        replica_count: replicas,
-    }
-}
-
-fn password(env: Option<String>, file: Option<String>, findings: &mut Findings<'_>) -> Option<Secret> {
-    let path = format!("{PATH}.redis");
-    match (env, file) {
-        (Some(_), Some(_)) => {
-            findings.problem(format!("{path}.passwordFile"), "cannot be used together with `passwordEnv`");
-            None
-        }
-        (Some(name), None) => {
-            let value = (findings.env)(&name);
-            if value.is_none() {
-                findings.problem(format!("{path}.passwordEnv"), format!("the variable `{name}` is not set"));
-            }
-            value.map(Secret::new)
-        }
-        (None, Some(file)) => match std::fs::read_to_string(&file) {
-            Ok(text) => Some(Secret::new(text.trim_end_matches(['\r', '\n']))),
-            Err(error) => {
-                findings.problem(format!("{path}.passwordFile"), format!("cannot be read: {error}"));
-                None
-            }
-        },
-        (None, None) => (findings.env)(PASSWORD_ENV).map(Secret::new),
-    }
 }

@@ -94,6 +94,7 @@ fn store(redis: &RedisSettings) -> Value {
         namespace,
         deadline,
         replica_count,
+        policy: _,
     } = redis;
     json!({
         "target": match target {

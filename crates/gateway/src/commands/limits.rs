@@ -1,0 +1,189 @@
+//! `vmcp limits`: which rules a tool falls under, and what is left of them. Neither command spends anything.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use vmcp_domain::{CallContext, Caller, Error, Gateway, Identity, Members, Origin, ToolList};
+use vmcp_ratelimit::Limiter;
+
+use crate::assembly::Assembly;
+use crate::cli::{LimitsCommand, Source};
+use crate::status::bucket;
+
+/// How long a bucket may take to be seen over the network.
+const STORE_WAIT: Duration = Duration::from_secs(3);
+
+/// Runs one of the commands.
+pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        LimitsCommand::Explain { tool, source } => explain(tool.as_deref(), &source).await,
+        LimitsCommand::Check { tool, user: None, url: Some(url), issuer: _, source: _ } => {
+            check_running(&url, &[&tool]).await
+        }
+        LimitsCommand::Check { tool, user: Some(user), url: Some(url), issuer, source: _ } => {
+            check_running(&url, &[&tool, &issuer, &user]).await
+        }
+        LimitsCommand::Check { tool, user, issuer, source, url: None } => {
+            check_store(&tool, user.map(|user| (issuer, user)), &source).await
+        }
+    }
+}
+
+/// Connects to the backends and returns the tools with the limiter.
+async fn open(source: &Source, shared: bool) -> anyhow::Result<(Assembly, Arc<Limiter>, Arc<ToolList>)> {
+    let mut settings = super::load(source, super::overrides(source))?;
+    let Some(limits) = settings.limits.as_mut() else {
+        anyhow::bail!("nothing is limited: the configuration has no `rateLimiting`");
+    };
+    if !shared {
+        limits.redis = None;
+    }
+    let assembly = Assembly::start(settings);
+    let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
+    let tools = assembly.federation.list_tools(&ctx).await?;
+    let limiter = assembly.limiter.clone().context("the limiter was not built")?;
+    Ok((assembly, limiter, tools))
+}
+
+async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode> {
+    let (assembly, limiter, tools) = open(source, false).await?;
+    // Any identity will do: what a rule allows does not depend on who asks.
+    let ctx = context(Some(("example".to_owned(), "anyone".to_owned())));
+    let mut out = String::new();
+    let mut known = false;
+    for one in tools.iter().filter(|one| tool.is_none_or(|name| one.name.as_str() == name)) {
+        known = true;
+        out += &format!("{} ({}/{})\n", one.name, one.target.backend, one.target.name);
+        let views = limiter.peek(&tools, &one.name, &ctx).await?;
+        let slots = limiter.slots(&tools, &one.name);
+        if views.is_empty() && slots.is_empty() {
+            out += "  not limited\n";
+        }
+        for view in views {
+            let line = bucket(&view);
+            let cost = if view.cost == 1 { String::new() } else { format!(", {} for one call", view.cost) };
+            let shadow = if line["mode"] == "shadow" { ", counted only" } else { "" };
+            let allowance =
+                format!("{} in {:?} {}", view.allowance.0, view.allowance.1, whom(&line["scope"]));
+            out += &format!("  {:<32} {allowance}{cost}{shadow}\n", view.rule);
+        }
+        for (rule, scope, count) in slots {
+            out += &format!("  {rule:<32} {count} at once {}\n", whom(&Value::from(scope.as_str())));
+        }
+    }
+    for rule in limiter.prepare(&tools) {
+        out += &format!("no tool fits the rule `{rule}`\n");
+    }
+    assembly.stop().await;
+    std::io::stdout().write_all(out.as_bytes())?;
+    match tool {
+        Some(name) if !known => {
+            anyhow::bail!("{}; `vmcp tools` lists them all", Error::UnknownTool(name.into()))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn whom(scope: &Value) -> &'static str {
+    match scope.as_str() {
+        Some("server" | "tool") => "for everybody together",
+        _ => "for each user",
+    }
+}
+
+async fn check_store(
+    tool: &str,
+    user: Option<(String, String)>,
+    source: &Source,
+) -> anyhow::Result<ExitCode> {
+    let (assembly, limiter, tools) = open(source, true).await?;
+    if limiter.store_available().is_none() {
+        assembly.stop().await;
+        anyhow::bail!("these limits are kept in the memory of the gateway that runs; name it with --url");
+    }
+    let ctx = context(user);
+    let views = async {
+        loop {
+            match limiter.peek(&tools, &tool.into(), &ctx).await {
+                // The connection is still being made.
+                Err(Error::LimitsUnavailable) => tokio::time::sleep(Duration::from_millis(50)).await,
+                outcome => return outcome,
+            }
+        }
+    };
+    let views = tokio::time::timeout(STORE_WAIT, views).await;
+    assembly.stop().await;
+    let views = views.context("the store does not answer")??;
+    print(&views.iter().map(bucket).collect::<Vec<_>>())
+}
+
+/// Asks a gateway on this machine for what it keeps in memory.
+async fn check_running(url: &str, parts: &[&str]) -> anyhow::Result<ExitCode> {
+    let path: String = parts.iter().map(|part| format!("/{}", encode(part))).collect();
+    let base: http::Uri =
+        url.parse().context("--url must be the gateway's address, as http://127.0.0.1:4483")?;
+    let authority = base.authority().context("--url has no host")?;
+    let uri: http::Uri = format!("http://{authority}/limits{path}").parse()?;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let response = client.get(uri).await.with_context(|| format!("no gateway answers at {url}"))?;
+    let found = response.status().is_success();
+    let body = response.into_body().collect().await?.to_bytes();
+    let answer: Value = serde_json::from_slice(&body).context("that is no gateway with limits")?;
+    match answer["buckets"].as_array().filter(|_| found) {
+        Some(buckets) => print(buckets),
+        None => anyhow::bail!("{}", answer["error"].as_str().unwrap_or("the gateway has no answer")),
+    }
+}
+
+fn encode(part: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    part.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+fn print(buckets: &[Value]) -> anyhow::Result<ExitCode> {
+    let mut out = String::new();
+    let longest = buckets
+        .iter()
+        .filter(|bucket| bucket["mode"] == "enforce")
+        .max_by_key(|bucket| bucket["waitMs"].as_u64());
+    for bucket in buckets {
+        let wait = match bucket["waitMs"].as_u64() {
+            Some(0) => "can pay now".to_owned(),
+            Some(millis) => format!("can pay in {:?}", Duration::from_millis(millis)),
+            None => "can never pay".to_owned(),
+        };
+        let binds = longest.is_some_and(|longest| longest == bucket && bucket["waitMs"] != 0);
+        out += &format!(
+            "{:<32} {:>6} of {:<6} {wait}{}\n",
+            bucket["rule"].as_str().unwrap_or_default(),
+            bucket["level"],
+            bucket["capacity"],
+            if binds { "  <- binds" } else { "" }
+        );
+    }
+    if buckets.is_empty() {
+        out += "not limited\n";
+    }
+    std::io::stdout().write_all(out.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn context(user: Option<(String, String)>) -> CallContext {
+    let caller = match user {
+        None => Caller::Anonymous,
+        Some((issuer, subject)) => {
+            Caller::Known(Arc::new(Identity { issuer, subject, claims: Members::new() }))
+        }
+    };
+    CallContext::bare(caller, Origin::Operator)
+}

@@ -1,0 +1,102 @@
+//! Looking without spending: which rules a tool falls under, and what its buckets hold.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmcp_domain::{CallContext, Error, LimitScope, ToolList, ToolName};
+
+use super::Limiter;
+use crate::decide::{BucketReading, Wait};
+use crate::plan::{Plan, PlannedBucket};
+use crate::policy::Mode;
+use crate::remote::ask;
+
+/// What one bucket holds for one caller, for people to read.
+#[derive(Clone, Debug)]
+pub struct BucketView {
+    /// The rule as the configuration names it.
+    pub rule: String,
+    /// For whom it counts.
+    pub scope: LimitScope,
+    /// Tokens in so long a time.
+    pub allowance: (u64, Duration),
+    /// Tokens it holds when full.
+    pub capacity: u64,
+    /// Whole tokens it holds now.
+    pub level: u64,
+    /// What a call costs.
+    pub cost: u64,
+    /// How long it cannot pay for a call.
+    pub wait: Wait,
+    /// Whether it refuses or only counts.
+    pub mode: Mode,
+}
+
+impl Limiter {
+    /// What every bucket of a tool holds for a caller. Spends nothing.
+    ///
+    /// # Errors
+    /// As [`Error::UnknownTool`] when there is no such tool, or when the store does not answer.
+    pub async fn peek(
+        &self,
+        tools: &Arc<ToolList>,
+        name: &ToolName,
+        ctx: &CallContext,
+    ) -> Result<Vec<BucketView>, Error> {
+        let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let user = self.user(&bound, ctx)?;
+        let Some(sharing) = &self.sharing else {
+            return Ok(views(&bound.plan, self.memory.peek(&bound.plan, user.local)));
+        };
+        let ask = ask(&bound.plan, user.shared.as_deref());
+        let levels = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
+        let reading = |(bucket, level): (&PlannedBucket, i64)| BucketReading {
+            rate: bucket.rate,
+            level,
+            cost: bucket.rate.units(u64::from(bucket.cost.get())),
+            mode: bucket.mode,
+        };
+        let readings = bound.plan.buckets.iter().zip(levels).map(reading).collect();
+        Ok(views(&bound.plan, readings))
+    }
+
+    /// The same for buckets that are kept in this process, of the tools the limiter has last seen. `None` when the
+    /// tool is not among them, its caller is nobody to the limits, or the buckets are shared.
+    #[must_use]
+    pub fn peek_here(&self, name: &ToolName, ctx: &CallContext) -> Option<Vec<BucketView>> {
+        let bound = self.binding.load().as_ref()?.plans.get(name).cloned()?;
+        let user = self.user(&bound, ctx).ok()?;
+        self.sharing.is_none().then(|| views(&bound.plan, self.memory.peek(&bound.plan, user.local)))
+    }
+
+    /// The bounds on calls in flight that a tool falls under: the rule, for whom it counts, and how many.
+    #[must_use]
+    pub fn slots(&self, tools: &Arc<ToolList>, name: &ToolName) -> Vec<(String, LimitScope, u32)> {
+        let Some(bound) = self.bound(tools, name) else { return Vec::new() };
+        let slots = bound.plan.slots.iter();
+        slots.map(|slots| (slots.rule.to_string(), slots.scope, slots.count_max.get())).collect()
+    }
+
+    /// Prepares for a list of tools, so that the first call need not, and returns the rules that fit none of them.
+    #[must_use]
+    pub fn prepare(&self, tools: &Arc<ToolList>) -> Vec<String> {
+        if let Some(first) = tools.first() {
+            let _ = self.bound(tools, &first.name);
+        }
+        self.planner.unmatched(tools).into_iter().map(str::to_owned).collect()
+    }
+}
+
+fn views(plan: &Plan, readings: Vec<BucketReading>) -> Vec<BucketView> {
+    let view = |(bucket, reading): (&PlannedBucket, BucketReading)| BucketView {
+        rule: bucket.rule.to_string(),
+        scope: bucket.scope,
+        allowance: bucket.rate.asked(),
+        capacity: bucket.rate.burst(),
+        level: bucket.rate.tokens(reading.level),
+        cost: u64::from(bucket.cost.get()),
+        wait: reading.wait(),
+        mode: bucket.mode,
+    };
+    plan.buckets.iter().zip(readings).map(view).collect()
+}
