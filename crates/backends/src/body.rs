@@ -16,10 +16,14 @@ use crate::policy::RESPONSE_BYTES_MAX;
 /// How much of an error page is read to find a message in it.
 pub(crate) const ERROR_BYTES_MAX: usize = 64 << 10;
 
+/// The most that is set aside for a body because of its announced length.
+const RESERVED_MAX: usize = 1 << 20;
+
 /// Reads a whole body. A body of one piece is not copied.
 pub(crate) async fn whole(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Failure> {
     let too_large = || Failure::broken(Class::TooLarge, "the answer is larger than allowed");
-    if body.size_hint().lower() > bytes_max as u64 {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > bytes_max {
         return Err(too_large());
     }
     let mut first = Bytes::new();
@@ -35,6 +39,10 @@ pub(crate) async fn whole(mut body: Incoming, bytes_max: usize) -> Result<Bytes,
         if first.is_empty() && rest.is_empty() {
             first = data;
         } else {
+            if rest.is_empty() {
+                // The announced length saves growing, within reason: it is only announced.
+                rest.reserve(announced.min(RESERVED_MAX));
+            }
             rest.extend_from_slice(&std::mem::take(&mut first));
             rest.extend_from_slice(&data);
         }

@@ -19,9 +19,10 @@ use crate::body::{Events, event_message};
 use crate::connection::Connection;
 use crate::ears::Ears;
 use crate::endpoint::Endpoint;
-use crate::failure::Failure;
+use crate::failure::{Class, Failure};
 use crate::flights::Purpose;
 use crate::http::{Carries, carries};
+use crate::life::Loss;
 use crate::link::Request;
 use crate::question::{self, QUESTIONS_MAX};
 
@@ -47,14 +48,22 @@ pub(crate) enum Listening {
 /// Keeps the GET stream of the session era open until the connection ends.
 pub(crate) async fn keep_stream(connection: Arc<Connection>, endpoint: Arc<Endpoint>) {
     let mut backoff = Backoff::streaming();
-    let mut last_id = None;
+    let (mut last_id, mut stood) = (None, false);
     loop {
         let opened = Instant::now();
         match endpoint.get(last_id.as_deref()).await {
             Ok((response, _)) if response.status().is_success() && carries(&response) == Carries::Events => {
+                stood = true;
                 let mut events = Events::new(response.into_body(), true);
                 overhear(&connection, &endpoint, &mut events).await;
                 last_id = events.last_id;
+            }
+            // A stream that stood before is refused because its session is gone.
+            Ok((response, _))
+                if stood && matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) =>
+            {
+                connection.link.life().lose(Loss::Forgotten(Class::Status));
+                return;
             }
             // 405 is how the stream is declined; others say the same in their own way.
             Ok((response, _)) if !transient(response.status()) => return,

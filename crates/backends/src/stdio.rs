@@ -263,3 +263,6 @@ impl Garbage {
         !self.understood && self.lines >= GARBAGE_MAX
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! events that ends in the answer. Sources: 2026-07-28, Streamable HTTP; 2025-11-25, Transports.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,9 +25,9 @@ use vmcp_wire::{header, method, sse};
 use crate::body::{self, Events, event_message};
 use crate::endpoint::{ASIDE_WAIT, Endpoint};
 use crate::failure::{Class, Failure};
-use crate::flights::{Flights, Ticket};
+use crate::flights::{Flights, Purpose, Ticket};
 use crate::http::{Carries, HttpClient, carries, put};
-use crate::life::Lifeline;
+use crate::life::{Lifeline, Loss};
 use crate::link::{Link, Request};
 use crate::policy::RESPONSE_BYTES_MAX;
 use crate::question::{self, QUESTIONS_MAX};
@@ -54,7 +55,8 @@ pub(crate) struct Streamable {
     version: Option<ProtocolVersion>,
     session: Option<HeaderValue>,
     flights: Arc<Flights>,
-    life: Lifeline,
+    life: Arc<Lifeline>,
+    doubted: Arc<AtomicBool>,
     asides: Asides,
 }
 
@@ -71,7 +73,8 @@ impl Streamable {
             version,
             session,
             flights: Arc::clone(&base.flights),
-            life: Lifeline::default(),
+            life: Arc::default(),
+            doubted: Arc::default(),
             asides: Asides {
                 tasks: base.tasks.clone(),
                 runtime: Handle::current(),
@@ -155,7 +158,32 @@ impl Streamable {
         }
         .await;
         cancel.id = None;
+        if matches!(outcome, Err(Failure::Broken(Class::Exited, _))) {
+            self.doubt();
+        }
         outcome
+    }
+
+    /// Finds out in the background whether the backend is still there, after it hung up on somebody.
+    fn doubt(&self) {
+        if self.doubted.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (endpoint, life, doubted) =
+            (Arc::clone(&self.endpoint), Arc::clone(&self.life), Arc::clone(&self.doubted));
+        let (flights, in_session) = (Arc::clone(&self.flights), self.in_session());
+        self.asides.spawn(async move {
+            if let Ok(ticket) = flights.enter(Purpose::Upkeep) {
+                let ping = jsonrpc::request(&Id::number(ticket.id()), method::PING, &Json::empty_object());
+                // Any answer is a sign of life, a refusal too: 2026-07-28 has no ping.
+                match endpoint.post_aside(ping).await {
+                    Err(Failure::NotSent(class, _)) => life.lose(Loss::Failed(class)),
+                    Ok(StatusCode::NOT_FOUND) if in_session => life.lose(Loss::Forgotten(Class::Status)),
+                    Ok(_) | Err(_) => {}
+                }
+            }
+            doubted.store(false, Ordering::Relaxed);
+        });
     }
 
     /// Follows the stream of one request to its answer.

@@ -72,9 +72,12 @@ async fn shake_hands(
     let answered = post(base, &link, initialize(identity)).await?;
     let introduction = read_initialize(&answered.outcome?).map_err(|fault| unusable(&fault))?;
     let link = Streamable::new(base, answered.uri, Some(introduction.version), answered.session);
-    let status = link.notify(method::INITIALIZED).await?;
-    if !status.is_success() {
-        tracing::debug!(%status, "the backend did not take the end of the handshake");
+    match link.notify(method::INITIALIZED).await {
+        Err(failure @ Failure::NotSent(..)) => return Err(failure),
+        Ok(status) if status.is_success() => {}
+        outcome => {
+            tracing::debug!(?outcome, "the backend did not take the end of the handshake as it should")
+        }
     }
     Ok((link, introduction))
 }

@@ -1,0 +1,300 @@
+//! The stdio transport over in-memory streams, the test playing the backend line by line.
+
+use std::sync::Mutex;
+
+use tokio::io::{AsyncBufReadExt, BufReader, DuplexStream, Lines as ReadLines, ReadHalf, WriteHalf, split};
+use vmcp_domain::{
+    AskError, ClientCapabilities, ClientPort, Json, LogLevel, Members, ProtocolVersion, Question,
+};
+use vmcp_wire::method;
+
+use super::*;
+use crate::GatewayIdentity;
+use crate::flights::{Purpose, Ticket};
+use crate::link::{Link, Request};
+use crate::probe;
+
+struct Peer {
+    lines: ReadLines<BufReader<ReadHalf<DuplexStream>>>,
+    writer: WriteHalf<DuplexStream>,
+}
+
+impl Peer {
+    /// The identifier and the method of the next message.
+    async fn hear(&mut self) -> (String, String) {
+        let line = self.lines.next_line().await.unwrap().unwrap();
+        let members = Json::parse(line).unwrap().members().unwrap();
+        let text = |name: &str| members.get(name).map_or("", Json::as_str).to_owned();
+        (text("id"), text("method").replace('"', ""))
+    }
+
+    async fn hear_line(&mut self) -> String {
+        self.lines.next_line().await.unwrap().unwrap()
+    }
+
+    async fn say(&mut self, line: &str) {
+        self.writer.write_all(line.as_bytes()).await.unwrap();
+        self.writer.write_all(b"\n").await.unwrap();
+    }
+
+    async fn answer(&mut self, id: &str, result: &str) {
+        self.say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)).await;
+    }
+
+    async fn refuse(&mut self, id: &str, code: i64) {
+        let error = format!(r#"{{"code":{code},"message":"m"}}"#);
+        self.say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#)).await;
+    }
+}
+
+fn pair() -> (Arc<Duplex>, Peer, Wiring) {
+    let (ours, theirs) = tokio::io::duplex(64 << 10);
+    let (reader, writer) = split(ours);
+    let ears = Arc::new(Ears::new("b".into()));
+    let wiring = Wiring::new(&ears, &TaskTracker::new(), Duration::from_secs(30));
+    let link = open(reader, writer, &wiring);
+    let (reader, writer) = split(theirs);
+    let peer = Peer { lines: BufReader::new(reader).lines(), writer };
+    (link, peer, wiring)
+}
+
+fn call(arguments: &str) -> Request {
+    Request::upkeep(method::TOOLS_CALL, Json::parse(arguments.to_owned()).unwrap())
+}
+
+fn enter(link: &Duplex) -> Ticket {
+    link.flights().enter(Purpose::Upkeep).unwrap()
+}
+
+#[derive(Debug, Default)]
+struct Client(ClientCapabilities, Mutex<Vec<String>>);
+
+impl Client {
+    fn heard(&self) -> String {
+        self.1.lock().unwrap().join("; ")
+    }
+}
+
+impl ClientPort for Client {
+    fn wants_progress(&self) -> bool {
+        true
+    }
+
+    fn progress(&self, params: Members) {
+        self.1.lock().unwrap().push(params.to_json().as_str().to_owned());
+    }
+
+    fn log_level(&self) -> Option<LogLevel> {
+        Some(LogLevel::Info)
+    }
+
+    fn log(&self, level: LogLevel, _params: Members) {
+        self.1.lock().unwrap().push(level.as_str().to_owned());
+    }
+
+    fn capabilities(&self) -> &ClientCapabilities {
+        &self.0
+    }
+
+    fn ask(&self, _question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
+        self.1.lock().unwrap().push("asked".to_owned());
+        Box::pin(std::future::ready(Ok(Json::boolean(true))))
+    }
+}
+
+#[tokio::test]
+async fn answers_find_their_requests_in_any_order() {
+    let (link, mut peer, _wiring) = pair();
+    let tickets: Vec<Ticket> = (0..50).map(|_| enter(&link)).collect();
+    let asking = tickets.iter().map(|ticket| link.exchange(ticket, call("{}")));
+    let asking = futures_util::future::join_all(asking);
+    let answering = async {
+        let mut ids = Vec::new();
+        for _ in 0..50 {
+            ids.push(peer.hear().await.0);
+        }
+        for id in ids.iter().rev() {
+            peer.answer(id, id).await;
+        }
+    };
+    let (answers, ()) = tokio::join!(asking, answering);
+    for (ticket, answer) in tickets.iter().zip(answers) {
+        assert_eq!(answer.unwrap().as_str(), ticket.id().to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_request_is_cancelled_and_its_late_answer_ignored() {
+    let (link, mut peer, _wiring) = pair();
+    let ticket = enter(&link);
+    let mut asking = link.exchange(&ticket, call("{}"));
+    let heard = tokio::select! {
+        _ = &mut asking => panic!("answered"),
+        heard = peer.hear() => heard,
+    };
+    drop(asking);
+    drop(ticket);
+    let cancelled = peer.hear_line().await;
+    assert!(cancelled.contains("notifications/cancelled"), "{cancelled}");
+    assert!(cancelled.contains(&format!(r#""requestId":{}"#, heard.0)), "{cancelled}");
+    peer.answer(&heard.0, "\"late\"").await;
+    let next = enter(&link);
+    let (answer, ()) = tokio::join!(link.exchange(&next, call("{}")), async {
+        let (id, _) = peer.hear().await;
+        assert_ne!(id, heard.0);
+        peer.answer(&id, "\"own\"").await;
+    });
+    assert_eq!(answer.unwrap().as_str(), "\"own\"");
+}
+
+#[tokio::test]
+async fn the_end_of_the_stream_ends_every_request() {
+    let (link, mut peer, wiring) = pair();
+    let ticket = enter(&link);
+    let (outcome, ()) = tokio::join!(link.exchange(&ticket, call("{}")), async {
+        peer.hear().await;
+        drop(peer);
+    });
+    assert!(matches!(outcome, Err(Failure::Broken(Class::Exited, _))));
+    assert_eq!(wiring.life.loss(), Some(Loss::Failed(Class::Exited)));
+    let ticket = enter(&link);
+    let outcome = link.exchange(&ticket, call("{}")).await;
+    assert!(matches!(outcome, Err(Failure::NotSent(Class::Exited, _))));
+}
+
+#[tokio::test]
+async fn garbage_is_borne_after_a_message_and_not_for_ever_before() {
+    let (link, mut peer, wiring) = pair();
+    let ticket = enter(&link);
+    let (outcome, ()) = tokio::join!(link.exchange(&ticket, call("{}")), async {
+        let (id, _) = peer.hear().await;
+        peer.say("starting…").await;
+        peer.answer(&id, "{}").await;
+    });
+    outcome.unwrap();
+    for _ in 0..2 * GARBAGE_MAX {
+        peer.say("[1,").await;
+    }
+    assert_eq!(wiring.life.loss(), None);
+
+    let (_link, mut peer, wiring) = pair();
+    for _ in 0..GARBAGE_MAX {
+        peer.say("{\"level\":\"info\"}").await;
+    }
+    assert_eq!(wiring.life.lost().await, Loss::Failed(Class::Protocol));
+}
+
+#[tokio::test]
+async fn what_is_said_meanwhile_reaches_the_calls_under_way() {
+    let (link, mut peer, _wiring) = pair();
+    let clients: [Arc<Client>; 2] = Default::default();
+    let port = |client: &Arc<Client>| Purpose::Call(Arc::<Client>::clone(client));
+    let first = link.flights().enter(port(&clients[0])).unwrap();
+    let mut one = link.exchange(&first, call("{}"));
+    tokio::select! {
+        _ = &mut one => panic!("answered"),
+        _ = peer.hear() => {}
+    }
+    let question = r#"{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}"#;
+    peer.say(question).await;
+    assert_eq!(peer.hear_line().await, r#"{"jsonrpc":"2.0","id":"q","result":true}"#);
+
+    // With two calls under way nothing tells whose question it is.
+    let second = link.flights().enter(port(&clients[1])).unwrap();
+    peer.say(question).await;
+    assert!(peer.hear_line().await.contains(r#""error":{"code":-32603"#));
+    peer.say(r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#).await;
+    assert_eq!(peer.hear_line().await, r#"{"jsonrpc":"2.0","id":7,"result":{}}"#);
+
+    let progress = format!(r#"{{"progressToken":{},"progress":0.50}}"#, second.id());
+    peer.say(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{progress}}}"#)).await;
+    for level in ["debug", "error"] {
+        let params = format!(r#"{{"level":"{level}","data":1}}"#);
+        peer.say(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{params}}}"#)).await;
+    }
+    peer.answer(&first.id().to_string(), "1").await;
+    one.await.unwrap();
+    assert_eq!(clients[0].heard(), "asked; error");
+    assert_eq!(clients[1].heard(), r#"{"progress":0.50}; error"#);
+}
+
+fn identity() -> GatewayIdentity {
+    GatewayIdentity { name: "vmcp".to_owned(), version: "1".to_owned() }
+}
+
+const DISCOVERED: &str = r#"{"supportedVersions":["2026-07-28"],"capabilities":{}}"#;
+const INITIALIZED: &str = r#"{"protocolVersion":"2025-11-25","capabilities":{}}"#;
+const CONNECT_WAIT: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn the_probe_decides_when_it_is_answered() {
+    let (link, mut peer, wiring) = pair();
+    let identity = identity();
+    let begin = probe::duplex::begin(&link, &identity, &wiring.alive, CONNECT_WAIT);
+    let (found, ()) = tokio::join!(begin, async {
+        let (id, method) = peer.hear().await;
+        assert_eq!(method, "server/discover");
+        peer.answer(&id, DISCOVERED).await;
+    });
+    assert_eq!(found.unwrap().version, ProtocolVersion::V2026_07_28);
+    // Backends of that revision send no requests, and get no answers.
+    peer.say(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).await;
+    let ticket = enter(&link);
+    let mut asking = link.exchange(&ticket, call("{}"));
+    tokio::select! {
+        _ = &mut asking => panic!("answered"),
+        (_, method) = peer.hear() => assert_eq!(method, "tools/call"),
+    }
+}
+
+#[tokio::test]
+async fn any_other_error_leads_to_the_handshake() {
+    let (link, mut peer, wiring) = pair();
+    let identity = identity();
+    let begin = probe::duplex::begin(&link, &identity, &wiring.alive, CONNECT_WAIT);
+    let (found, ()) = tokio::join!(begin, async {
+        let (id, _) = peer.hear().await;
+        peer.refuse(&id, -32602).await;
+        let (id, method) = peer.hear().await;
+        assert_eq!(method, "initialize");
+        peer.answer(&id, INITIALIZED).await;
+        assert_eq!(peer.hear().await.1, "notifications/initialized");
+    });
+    assert_eq!(found.unwrap().version, ProtocolVersion::V2025_11_25);
+}
+
+/// A backend that begins to read late finds both messages, and answers them by `discover` and `initialize`.
+async fn late(discover: Option<&str>, initialize: Option<&str>) -> Result<ProtocolVersion, Failure> {
+    let (link, mut peer, wiring) = pair();
+    let identity = identity();
+    let begin = probe::duplex::begin(&link, &identity, &wiring.alive, CONNECT_WAIT);
+    let answering = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        for answer in [discover, initialize] {
+            let (id, _) = peer.hear().await;
+            match answer {
+                Some("") => {}
+                Some(answer) => peer.answer(&id, answer).await,
+                None => peer.refuse(&id, -32601).await,
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        found = begin => found.map(|introduction| introduction.version),
+        () = answering => Err(Failure::Overloaded),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_backend_is_understood_whatever_it_speaks() {
+    let session = late(None, Some(INITIALIZED)).await;
+    assert_eq!(session.unwrap(), ProtocolVersion::V2025_11_25);
+    let both = late(Some(DISCOVERED), Some(INITIALIZED)).await;
+    assert_eq!(both.unwrap(), ProtocolVersion::V2025_11_25);
+    let stateless = late(Some(DISCOVERED), None).await;
+    assert_eq!(stateless.unwrap(), ProtocolVersion::V2026_07_28);
+    let half = late(Some(DISCOVERED), Some("")).await;
+    assert_eq!(half.unwrap(), ProtocolVersion::V2026_07_28);
+    assert!(matches!(late(None, None).await, Err(Failure::Refused(_))));
+}

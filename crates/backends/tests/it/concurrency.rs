@@ -1,0 +1,63 @@
+//! Many calls at a time: every answer reaches its own call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmcp_backends::policy::{BackendPolicy, Transport};
+use vmcp_backends::{Backends, GatewayIdentity};
+use vmcp_domain::{Continuation, Json, Members};
+
+use crate::web::{self, Hit};
+use crate::{TIMEOUTS, context, http, structured};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_calls_over_fifty_backends() {
+    let mut servers = Vec::new();
+    let mut policies = Vec::new();
+    for number in 0..50 {
+        let server = web::serve(move |hit: Hit| async move {
+            if hit.method() == "tools/call" {
+                // Later calls overtake earlier ones.
+                let n = hit.body["params"]["arguments"]["n"].as_u64().unwrap();
+                tokio::time::sleep(Duration::from_millis((n * 7) % 23)).await;
+                if n.is_multiple_of(2) {
+                    let (events, reply) = web::events();
+                    events.send(web::event(&web::answer(&hit, &web::echoed(&hit)))).unwrap();
+                    return reply;
+                }
+            }
+            if number % 2 == 0 { web::session(&hit) } else { web::stateless(&hit) }
+        })
+        .await;
+        policies.push(BackendPolicy {
+            id: format!("b{number}").into(),
+            transport: Transport::StreamableHttp(http(&server.url())),
+            timeouts: TIMEOUTS,
+            headers: Vec::new(),
+        });
+        servers.push(server);
+    }
+    let identity = GatewayIdentity { name: "vmcp".to_owned(), version: "1".to_owned() };
+    let backends = Arc::new(Backends::start(policies, &identity));
+    let calls = (0..1000_usize).map(|n| {
+        let backends = Arc::clone(&backends);
+        tokio::spawn(async move {
+            let backend = backends.get(&format!("b{}", n % 50).into()).unwrap();
+            let arguments = format!("{{\"n\":{n}}}");
+            let reply = backend
+                .call_tool(
+                    &context(),
+                    "echo".into(),
+                    Some(Json::parse(arguments.clone()).unwrap()),
+                    Continuation::default(),
+                    Members::new(),
+                )
+                .await;
+            assert_eq!(structured(&reply), arguments);
+        })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap();
+    }
+    backends.shutdown(Duration::from_secs(2)).await;
+}

@@ -1,0 +1,274 @@
+//! Backends that break: silence, garbage, too much, elsewhere, gone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use vmcp_backends::policy::{Timeouts, Transport};
+use vmcp_domain::{BackendEvent, BackendState};
+
+use crate::web::{self, Hit, Reply};
+use crate::{Rig, cause, context, http, policy, structured};
+
+/// A server whose calls are answered by `reply`.
+async fn calling(reply: impl Fn(&Hit) -> Reply + Send + Sync + Clone + 'static) -> (web::Web, Rig) {
+    let server = web::serve(move |hit: Hit| {
+        let reply = reply.clone();
+        async move { if hit.method() == "tools/call" { reply(&hit) } else { web::session(&hit) } }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    (server, rig)
+}
+
+#[tokio::test]
+async fn silence_ends_with_the_time_allowed() {
+    let server = web::serve(|hit| async move {
+        if hit.method() == "tools/call" {
+            std::future::pending::<()>().await;
+        }
+        web::session(&hit)
+    })
+    .await;
+    let timeouts = Timeouts { connect: Duration::from_secs(8), call: Duration::from_millis(300) };
+    let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
+    rig.until(BackendState::Ready).await;
+    let start = Instant::now();
+    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    assert_eq!(error.class(), "deadline_exceeded");
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    server.until(|hit| hit.method() == "notifications/cancelled").await;
+
+    // The context's deadline is the shorter bound.
+    let mut ctx = context();
+    ctx.deadline = Some(Instant::now() + Duration::from_millis(50));
+    let start = Instant::now();
+    assert_eq!(rig.call(&ctx, "echo", "{}").await.unwrap_err().class(), "deadline_exceeded");
+    assert!(start.elapsed() < Duration::from_millis(250));
+}
+
+#[tokio::test]
+async fn garbage_is_a_failure() {
+    let replies: [fn(&Hit) -> Reply; 6] = [
+        |_| web::bytes(200, "application/json", "not json"),
+        |_| web::bytes(200, "application/json", &b"\xff\xfe"[..]),
+        |_| web::bytes(200, "application/json", r#"{"jsonrpc":"2.0","id":424242,"result":{}}"#),
+        |hit| web::json(200, &serde_json::json!({"jsonrpc": "2.0", "id": hit.body["id"], "result": []})),
+        |_| web::bytes(200, "text/event-stream", "data: {]\n\n"),
+        |_| web::empty(202),
+    ];
+    for (index, reply) in replies.into_iter().enumerate() {
+        let (_server, rig) = calling(reply).await;
+        let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+        assert_eq!(error.class(), "backend_failed", "{index}");
+        assert_eq!(rig.backend.status().state, BackendState::Ready, "{index}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_without_the_answer_is_a_failure() {
+    let (_server, rig) = calling(|_| web::bytes(200, "text/event-stream", ": nothing\n\n")).await;
+    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    assert_eq!(error.class(), "backend_failed");
+}
+
+#[tokio::test]
+async fn statuses_have_their_meaning() {
+    for (status, class, says) in [
+        (401, "backend_unavailable", "auth"),
+        (403, "backend_unavailable", "auth"),
+        (429, "backend_unavailable", "status"),
+        (500, "backend_failed", "status"),
+        (502, "backend_failed", "status"),
+    ] {
+        let (_server, rig) = calling(move |_| web::bytes(status, "text/html", "<html>secret</html>")).await;
+        let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+        assert_eq!(error.class(), class, "{status}");
+        assert!(error.cause().unwrap().for_log().starts_with(says), "{status}");
+        assert!(!error.to_string().contains("secret") && !error.to_string().contains("127.0.0.1"));
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_backend_passes_unchanged() {
+    let (_server, rig) = calling(|hit| {
+        let id = hit.body["id"].clone();
+        web::json(
+            200,
+            &serde_json::json!({"jsonrpc": "2.0", "id": id,
+                                "error": {"code": -32029, "message": "slow down", "data": {"s": 1.0}}}),
+        )
+    })
+    .await;
+    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    let vmcp_domain::Error::BackendRefused { error, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!((error.code, &*error.message), (-32029, "slow down"));
+    assert_eq!(error.data.unwrap().as_str(), r#"{"s":1.0}"#);
+}
+
+#[tokio::test]
+async fn an_answer_that_says_it_is_too_large_is_not_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 64 << 10];
+                let read = stream.read(&mut buffer).await.unwrap();
+                let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                let body = if text.contains("server/discover") {
+                    r#"{"jsonrpc":"2.0","id":1,"result":{"supportedVersions":["2026-07-28"],"capabilities":{}}}"#
+                } else {
+                    "{"
+                };
+                let length = if body == "{" { 200 << 20 } else { body.len() };
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                let _ = stream.read(&mut buffer).await;
+            });
+        }
+    });
+    let rig = Rig::http(&url);
+    assert!(cause(rig.call(&context(), "echo", "{}").await).starts_with("too-large"));
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_cut() {
+    let server = web::serve(|hit| async move {
+        if hit.method() != "tools/call" {
+            return web::session(&hit);
+        }
+        let (events, reply) = web::events();
+        let piece = ": ".to_owned() + &"x".repeat(4 << 20);
+        for _ in 0..30 {
+            events.send(piece.clone()).unwrap();
+        }
+        // The stream stands open, so that only its length can end it.
+        tokio::spawn(async move { events.closed().await });
+        reply
+    })
+    .await;
+    let timeouts = Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(120) };
+    let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
+    assert!(cause(rig.call(&context(), "echo", "{}").await).starts_with("too-large"));
+}
+
+#[tokio::test]
+async fn redirects_stay_on_the_origin() {
+    let elsewhere = web::serve(|hit| async move { web::session(&hit) }).await;
+    let away = elsewhere.url();
+    let target = Arc::new(std::sync::Mutex::new("/mcp/".to_owned()));
+    let location = Arc::clone(&target);
+    let server = web::serve(move |hit: Hit| {
+        let location = location.lock().unwrap().clone();
+        async move {
+            if hit.path == "/mcp" {
+                let mut reply = web::empty(307);
+                reply.headers_mut().insert("location", location.parse().unwrap());
+                return reply;
+            }
+            web::session(&hit)
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    let reply = rig.call(&context(), "echo", r#"{"n":1}"#).await;
+    assert_eq!(structured(&reply), r#"{"n":1}"#);
+    // Once connected, the address that answered is asked directly.
+    let calls = server.with_method("tools/call");
+    assert_eq!((calls.len(), &*calls[0].path), (1, "/mcp/"));
+
+    for location in [away, "/mcp".to_owned()] {
+        location.clone_into(&mut target.lock().unwrap());
+        let rig = Rig::http(&server.url());
+        rig.until(BackendState::Unavailable).await;
+        assert_eq!(rig.backend.status().last_error, Some("redirect"));
+    }
+    assert!(elsewhere.hits.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_backend_that_goes_away_comes_back() {
+    let server = web::serve(|hit| async move { web::session(&hit) }).await;
+    let (address, url) = (server.address, server.url());
+    let rig = Rig::http(&url);
+    rig.call(&context(), "echo", "{}").await.unwrap();
+    drop(server);
+    let lost = crate::eventually(|| (rig.ear.count(&BackendEvent::Lost) > 0).then_some(()));
+    tokio::pin!(lost);
+    loop {
+        let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+        assert!(matches!(error.class(), "backend_unavailable" | "backend_failed"));
+        tokio::select! {
+            () = &mut lost => break,
+            () = tokio::time::sleep(Duration::from_millis(5)) => {}
+        }
+    }
+    let start = Instant::now();
+    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    assert_eq!(error.class(), "backend_unavailable");
+    assert!(start.elapsed() < Duration::from_millis(200), "answered at once");
+    let _server = web::serve_at(address, |hit| async move { web::session(&hit) }).await;
+    rig.ear.until(&BackendEvent::Connected, 2).await;
+    rig.call(&context(), "echo", "{}").await.unwrap();
+    assert_eq!(rig.backend.status().reconnect_count, 1);
+}
+
+#[tokio::test]
+async fn a_request_that_may_have_happened_is_not_sent_again() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&tries);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let tries = Arc::clone(&counted);
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 64 << 10];
+                loop {
+                    let read = stream.read(&mut buffer).await.unwrap();
+                    let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                    if text.contains("tools/call") {
+                        tries.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if read == 0 || !text.contains("server/discover") {
+                        return;
+                    }
+                    let body = r#"{"jsonrpc":"2.0","id":1,"result":{"supportedVersions":["2026-07-28"],"capabilities":{}}}"#;
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                        body.len()
+                    );
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    let rig = Rig::http(&url);
+    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    assert_eq!(error.class(), "backend_failed");
+    assert_eq!(tries.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn unusable_authorities_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty.pem");
+    std::fs::write(&empty, Bytes::new()).unwrap();
+    for bundle in [folder.path().join("missing.pem"), empty] {
+        let mut http = http("https://127.0.0.1:1/mcp");
+        http.ca_bundle = Some(bundle);
+        let rig = Rig::start(policy(Transport::StreamableHttp(http), crate::TIMEOUTS));
+        rig.until(BackendState::Unavailable).await;
+        assert_eq!(rig.backend.status().last_error, Some("settings"));
+    }
+}

@@ -1,0 +1,130 @@
+//! Inventories: all pages, and what a backend may get wrong about them.
+
+use serde_json::{Value, json};
+
+use crate::Rig;
+use crate::web::{self, Hit, Reply};
+
+/// A server whose list of tools is answered by `page`, given the cursor.
+async fn listing(page: impl Fn(Option<&str>) -> Value + Send + Sync + Clone + 'static) -> (web::Web, Rig) {
+    let server = web::serve(move |hit: Hit| {
+        let page = page.clone();
+        async move {
+            if hit.method() == "tools/list" {
+                return web::result(&hit, &page(hit.body["params"]["cursor"].as_str()));
+            }
+            web::session(&hit)
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    (server, rig)
+}
+
+fn tools(names: &[&str], next: Value) -> Value {
+    let tools: Vec<Value> = names.iter().map(|name| json!({"name": name, "x": 1})).collect();
+    let mut page = json!({"tools": tools});
+    if next != json!("none") {
+        page["nextCursor"] = next;
+    }
+    page
+}
+
+async fn names(rig: &Rig) -> String {
+    let inventory = rig.backend.inventory().await.unwrap();
+    let names: Vec<&str> = inventory.tools.iter().map(|tool| tool.name.as_str()).collect();
+    names.join(" ")
+}
+
+#[tokio::test]
+async fn all_pages_are_taken_in_order() {
+    let (_server, rig) = listing(|cursor| match cursor {
+        None => tools(&["a", "b"], json!("1")),
+        Some("1") => tools(&["c"], json!("2")),
+        Some(_) => tools(&["d"], Value::Null),
+    })
+    .await;
+    assert_eq!(names(&rig).await, "a b c d");
+}
+
+#[tokio::test]
+async fn an_empty_cursor_is_a_cursor_unless_it_leads_back() {
+    let (_server, rig) = listing(|cursor| match cursor {
+        None => tools(&["a"], json!("")),
+        Some(_) => tools(&["b"], json!("none")),
+    })
+    .await;
+    assert_eq!(names(&rig).await, "a b");
+    let (server, rig) = listing(|cursor| match cursor {
+        None | Some("") => tools(&["a"], json!("1")),
+        Some(_) => tools(&["b"], json!("")),
+    })
+    .await;
+    assert_eq!(names(&rig).await, "a b");
+    assert_eq!(server.with_method("tools/list").len(), 3);
+}
+
+#[tokio::test]
+async fn a_circle_of_pages_ends() {
+    let (server, rig) = listing(|cursor| match cursor {
+        None => tools(&["a"], json!("1")),
+        Some("1") => tools(&["b"], json!("2")),
+        Some(_) => tools(&["c"], json!("1")),
+    })
+    .await;
+    assert_eq!(names(&rig).await, "a b c");
+    assert_eq!(server.with_method("tools/list").len(), 3);
+}
+
+#[tokio::test]
+async fn an_endless_list_ends() {
+    let (server, rig) = listing(|cursor| {
+        let next = cursor.map_or(1, |cursor| cursor.parse::<u32>().unwrap() + 1);
+        tools(&["a"], json!(next.to_string()))
+    })
+    .await;
+    assert_eq!(rig.backend.inventory().await.unwrap().tools.len(), 1000);
+    assert_eq!(server.with_method("tools/list").len(), 1000);
+}
+
+#[tokio::test]
+async fn items_that_cannot_be_read_are_left_out() {
+    let (_server, rig) =
+        listing(|_| json!({"tools": [1, {"name": "a"}, {"nom": "b"}, null, {"name": "c"}]})).await;
+    assert_eq!(names(&rig).await, "a c");
+}
+
+#[tokio::test]
+async fn a_flood_is_taken() {
+    let (_server, rig) = listing(|_| {
+        let names: Vec<String> = (0..10_000).map(|n| format!("tool-{n}")).collect();
+        tools(&names.iter().map(String::as_str).collect::<Vec<_>>(), json!("none"))
+    })
+    .await;
+    let inventory = rig.backend.inventory().await.unwrap();
+    assert_eq!(inventory.tools.len(), 10_000);
+    assert_eq!(inventory.tools[9_999].name.as_str(), "tool-9999");
+}
+
+#[tokio::test]
+async fn only_what_is_declared_is_asked_for_and_a_missing_list_is_empty() {
+    let opening = |hit: &Hit| -> Reply {
+        web::result(
+            hit,
+            &json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "resources": {}}}),
+        )
+    };
+    let server = web::serve(move |hit| async move {
+        match hit.method() {
+            "initialize" => opening(&hit),
+            "resources/list" => web::result(&hit, &json!({"resources": [{"uri": "file:///a", "name": "a"}]})),
+            "resources/templates/list" => web::error(200, &hit.body["id"], -32601, "Method not found"),
+            _ => web::session(&hit),
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    let inventory = rig.backend.inventory().await.unwrap();
+    assert_eq!((inventory.tools.len(), inventory.resources.len(), inventory.templates.len()), (1, 1, 0));
+    assert!(server.with_method("prompts/list").is_empty());
+}

@@ -1,0 +1,192 @@
+//! The transports against scripted servers: in-process HTTP servers and small shell scripts. Nothing needs to be
+//! installed, and nothing waits for longer than it takes.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod concurrency;
+mod faults;
+mod lists;
+mod probing;
+mod questions;
+mod session;
+mod sse;
+mod standing;
+mod stateless;
+mod stdio;
+mod web;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use vmcp_backends::policy::{BackendPolicy, HttpPolicy, Timeouts, Transport};
+use vmcp_backends::{Backends, GatewayIdentity};
+use vmcp_domain::{
+    AskError, Backend, BackendEvent, BackendId, BackendListener, BackendState, BoxFuture, CallContext,
+    Caller, ClientCapabilities, ClientPort, Continuation, Error, Json, LogLevel, Members, Origin,
+    ProtocolVersion, Question, Reply,
+};
+
+pub(crate) const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(8) };
+
+/// Waits until there is something to be seen, at most for some seconds.
+pub(crate) async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < Duration::from_secs(15), "it never happened");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// One running backend with ears.
+pub(crate) struct Rig {
+    pub(crate) backends: Backends,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) ear: Arc<Ear>,
+}
+
+impl Rig {
+    pub(crate) fn start(policy: BackendPolicy) -> Self {
+        let identity = GatewayIdentity { name: "vmcp".to_owned(), version: "1.2.3".to_owned() };
+        let backends = Backends::start(vec![policy], &identity);
+        let backend = Arc::clone(backends.all().next().unwrap());
+        let ear = Arc::new(Ear::default());
+        let listener: Arc<dyn BackendListener> = Arc::<Ear>::clone(&ear);
+        backend.listen(Arc::downgrade(&listener));
+        Self { backends, backend, ear }
+    }
+
+    pub(crate) fn http(url: &str) -> Self {
+        Self::start(policy(Transport::StreamableHttp(http(url)), TIMEOUTS))
+    }
+
+    pub(crate) async fn until(&self, state: BackendState) {
+        eventually(|| (self.backend.status().state == state).then_some(())).await;
+    }
+
+    pub(crate) fn protocol(&self) -> &'static str {
+        self.backend.status().protocol.map_or("none", ProtocolVersion::as_str)
+    }
+
+    /// Calls a tool with arguments given as JSON text.
+    pub(crate) async fn call(&self, ctx: &CallContext, tool: &str, arguments: &str) -> Result<Reply, Error> {
+        let arguments = Json::parse(arguments.to_owned()).unwrap();
+        self.backend
+            .call_tool(ctx, tool.into(), Some(arguments), Continuation::default(), Members::new())
+            .await
+    }
+
+    pub(crate) async fn stop(&self) {
+        self.backends.shutdown(Duration::from_secs(2)).await;
+    }
+}
+
+pub(crate) fn policy(transport: Transport, timeouts: Timeouts) -> BackendPolicy {
+    BackendPolicy { id: "b".into(), transport, timeouts, headers: Vec::new() }
+}
+
+pub(crate) fn http(url: &str) -> HttpPolicy {
+    HttpPolicy { url: url.parse().unwrap(), ca_bundle: None }
+}
+
+/// A context of a session client with nothing to say.
+pub(crate) fn context() -> CallContext {
+    let mut ctx = CallContext::bare(Caller::Anonymous, Origin::Client);
+    ctx.protocol = ProtocolVersion::V2025_11_25;
+    ctx
+}
+
+/// What the reply's structured content says.
+pub(crate) fn structured(reply: &Result<Reply, Error>) -> String {
+    let reply = reply.as_ref().unwrap();
+    reply.members.get("structuredContent").unwrap().as_str().to_owned()
+}
+
+/// What an error says privately.
+pub(crate) fn cause(reply: Result<Reply, Error>) -> String {
+    reply.unwrap_err().cause().unwrap().for_log().to_owned()
+}
+
+/// Remembers events.
+#[derive(Default)]
+pub(crate) struct Ear(Mutex<Vec<BackendEvent>>);
+
+impl Ear {
+    pub(crate) fn count(&self, event: &BackendEvent) -> usize {
+        self.0.lock().unwrap().iter().filter(|heard| *heard == event).count()
+    }
+
+    pub(crate) async fn until(&self, event: &BackendEvent, times: usize) {
+        eventually(|| (self.count(event) >= times).then_some(())).await;
+    }
+}
+
+impl BackendListener for Ear {
+    fn heard(&self, _backend: &BackendId, event: BackendEvent) {
+        self.0.lock().unwrap().push(event);
+    }
+}
+
+/// A client that remembers what it hears and answers every question with its kind.
+#[derive(Debug, Default)]
+pub(crate) struct Client {
+    capabilities: ClientCapabilities,
+    level: Option<LogLevel>,
+    pub(crate) heard: Mutex<Vec<String>>,
+}
+
+impl Client {
+    pub(crate) fn new(level: Option<LogLevel>, capabilities: &str) -> Arc<Self> {
+        let declared = Json::parse(capabilities.to_owned()).unwrap().members().unwrap();
+        Arc::new(Self { capabilities: ClientCapabilities { declared }, level, heard: Mutex::default() })
+    }
+
+    pub(crate) fn context(self: &Arc<Self>) -> CallContext {
+        let mut ctx = context();
+        ctx.client = Arc::<Self>::clone(self);
+        ctx
+    }
+
+    pub(crate) fn heard(&self) -> String {
+        self.heard.lock().unwrap().join("; ")
+    }
+
+    fn note(&self, what: String) {
+        self.heard.lock().unwrap().push(what);
+    }
+}
+
+impl ClientPort for Client {
+    fn wants_progress(&self) -> bool {
+        true
+    }
+
+    fn progress(&self, params: Members) {
+        self.note(format!("progress {}", params.to_json().as_str()));
+    }
+
+    fn log_level(&self) -> Option<LogLevel> {
+        self.level
+    }
+
+    fn log(&self, level: LogLevel, params: Members) {
+        self.note(format!("{} {}", level.as_str(), params.to_json().as_str()));
+    }
+
+    fn capabilities(&self) -> &ClientCapabilities {
+        &self.capabilities
+    }
+
+    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
+        self.note(format!("asked {}", question.params.as_str()));
+        let answer = if self.capabilities.allows(question.kind) {
+            Ok(Json::string(question.kind.capability()))
+        } else {
+            Err(AskError::Unsupported(question.kind))
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}

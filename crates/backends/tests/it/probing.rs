@@ -1,0 +1,151 @@
+//! Which revision is found out, and what decides nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vmcp_backends::policy::{Timeouts, Transport};
+use vmcp_domain::BackendState;
+
+use crate::web::{self, Hit, Reply};
+use crate::{Rig, context, http, policy};
+
+async fn found(discover: impl Fn(&Hit) -> Reply + Send + Sync + 'static) -> (Rig, web::Web) {
+    let discover = Arc::new(discover);
+    let server = web::serve(move |hit| {
+        let discover = Arc::clone(&discover);
+        async move { if hit.method() == "server/discover" { discover(&hit) } else { web::session(&hit) } }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    rig.until(BackendState::Ready).await;
+    (rig, server)
+}
+
+#[tokio::test]
+async fn a_discover_result_decides() {
+    let server = web::serve(|hit| async move { web::stateless(&hit) }).await;
+    let rig = Rig::http(&server.url());
+    let inventory = rig.backend.inventory().await.unwrap();
+    assert_eq!(rig.protocol(), "2026-07-28");
+    assert_eq!(inventory.instructions.as_deref(), Some("be kind"));
+    assert_eq!(inventory.tools.len(), 1);
+    let hit = &server.with_method("server/discover")[0];
+    assert_eq!(hit.header("mcp-protocol-version"), Some("2026-07-28"));
+    assert_eq!(hit.header("mcp-method"), Some("server/discover"));
+    assert_eq!(hit.header("user-agent"), Some("vmcp/1.2.3"));
+    assert!(server.with_method("initialize").is_empty());
+}
+
+#[tokio::test]
+async fn a_discover_result_without_the_revision_leads_to_the_handshake() {
+    let (rig, server) =
+        found(|hit| web::result(hit, &json!({"supportedVersions": ["2027-01-01"], "capabilities": {}})))
+            .await;
+    assert_eq!(rig.protocol(), "2025-11-25");
+    let opening = &server.with_method("initialize")[0];
+    assert_eq!(opening.header("mcp-protocol-version"), None);
+    assert_eq!(
+        opening.body["params"]["capabilities"],
+        json!({"roots": {}, "sampling": {}, "elicitation": {"form": {}, "url": {}}})
+    );
+    server.until(|hit| hit.method() == "notifications/initialized").await;
+}
+
+#[tokio::test]
+async fn an_error_of_the_revision_decides_by_what_it_supports() {
+    let refused = |supported: Value| {
+        move |hit: &Hit| {
+            web::json(
+                400,
+                &json!({"jsonrpc": "2.0", "id": hit.body["id"],
+                        "error": {"code": -32022, "message": "m", "data": {"supported": supported}}}),
+            )
+        }
+    };
+    let (rig, _server) = found(refused(json!(["2026-07-28"]))).await;
+    assert_eq!(rig.protocol(), "2026-07-28");
+    let (rig, _server) = found(refused(json!(["2025-11-25"]))).await;
+    assert_eq!(rig.protocol(), "2025-11-25");
+}
+
+#[tokio::test]
+async fn other_errors_lead_to_the_handshake() {
+    for status in [200, 400, 404, 405, 500] {
+        let (rig, _server) = found(move |hit| web::error(status, &hit.body["id"], -32601, "m")).await;
+        assert_eq!(rig.protocol(), "2025-11-25", "{status}");
+        let (rig, _server) = found(move |_| web::empty(status)).await;
+        assert_eq!(rig.protocol(), "2025-11-25", "empty {status}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_and_outages_decide_nothing() {
+    for (status, class) in [(401, "auth"), (503, "status")] {
+        let tries = AtomicUsize::new(0);
+        let server = web::serve(move |hit| {
+            let first = tries.fetch_add(1, Ordering::Relaxed) == 0;
+            async move { if first { web::empty(status) } else { web::stateless(&hit) } }
+        })
+        .await;
+        let rig = Rig::http(&server.url());
+        rig.until(BackendState::Ready).await;
+        assert_eq!(rig.protocol(), "2026-07-28");
+        assert_eq!(rig.backend.status().last_error, Some(class));
+        assert_eq!(rig.backend.status().reconnect_count, 0);
+        assert!(server.with_method("initialize").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_the_probe_waiting_is_shaken_hands_with() {
+    let server = web::serve(|hit| async move {
+        if hit.method() == "server/discover" {
+            std::future::pending::<()>().await;
+        }
+        web::session(&hit)
+    })
+    .await;
+    let timeouts = Timeouts { connect: Duration::from_millis(600), call: Duration::from_secs(8) };
+    let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
+    // The call is made while the first connection is under way, and waits for it.
+    assert!(rig.call(&context(), "echo", "{}").await.is_ok());
+    assert_eq!(rig.protocol(), "2025-11-25");
+}
+
+#[tokio::test]
+async fn an_older_revision_is_spoken_as_answered() {
+    let server = web::serve(|hit| async move {
+        if hit.method() == "initialize" {
+            return web::result(
+                &hit,
+                &json!({"protocolVersion": "2025-03-26", "capabilities": {"tools": {}}}),
+            );
+        }
+        web::session(&hit)
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    assert!(rig.call(&context(), "echo", "{}").await.is_ok());
+    assert_eq!(rig.protocol(), "2025-03-26");
+    let call = &server.with_method("tools/call")[0];
+    assert_eq!(call.header("mcp-protocol-version"), None);
+    assert_eq!(call.header("mcp-session-id"), None);
+}
+
+#[tokio::test]
+async fn an_unknown_revision_is_no_connection() {
+    let server = web::serve(|hit| async move {
+        if hit.method() == "initialize" {
+            return web::result(&hit, &json!({"protocolVersion": "1999-01-01", "capabilities": {}}));
+        }
+        web::session(&hit)
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    rig.until(BackendState::Unavailable).await;
+    assert_eq!(rig.backend.status().last_error, Some("protocol"));
+    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    assert_eq!(error.class(), "backend_unavailable");
+}

@@ -1,0 +1,191 @@
+//! What a backend tells unasked: the GET stream of the session era, `subscriptions/listen` of 2026-07-28.
+
+use std::sync::{Arc, Mutex};
+
+use http::Method;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedSender;
+use vmcp_domain::BackendEvent;
+
+use crate::web::{self, Hit};
+use crate::{Client, Rig, context};
+
+fn notice(method: &str, params: &Value) -> String {
+    web::event(&json!({"jsonrpc": "2.0", "method": method, "params": params}))
+}
+
+#[tokio::test]
+async fn the_stream_of_a_session_is_heard() {
+    let stream: Arc<Mutex<Option<UnboundedSender<String>>>> = Arc::default();
+    let opened = Arc::clone(&stream);
+    let server = web::serve(move |hit: Hit| {
+        let opened = Arc::clone(&opened);
+        async move {
+            if hit.verb == Method::GET {
+                let (events, reply) = web::events();
+                *opened.lock().unwrap() = Some(events);
+                return reply;
+            }
+            if hit.method() == "tools/call" {
+                // Asked outside the call's own stream; there is only one call it can be about.
+                let events = opened.lock().unwrap().clone().unwrap();
+                let question = json!({"jsonrpc": "2.0", "id": 1, "method": "roots/list"});
+                events.send(web::event(&question)).unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            web::session(&hit)
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    let events = crate::eventually(|| stream.lock().unwrap().clone()).await;
+    events.send(notice("notifications/tools/list_changed", &json!({}))).unwrap();
+    events.send(notice("notifications/resources/updated", &json!({"uri": "x:y"}))).unwrap();
+    rig.ear.until(&BackendEvent::ToolsChanged, 1).await;
+    rig.ear.until(&BackendEvent::ResourceUpdated("x:y".into()), 1).await;
+    let ping = json!({"jsonrpc": "2.0", "id": "p", "method": "ping"});
+    events.send(web::event(&ping)).unwrap();
+    server.until(|hit| hit.body["id"] == "p" && hit.body["result"] == json!({})).await;
+
+    let client = Client::new(None, r#"{"roots":{}}"#);
+    rig.call(&client.context(), "echo", "{}").await.unwrap();
+    assert_eq!(client.heard(), "asked {}");
+    server.until(|hit| hit.body["id"] == 1 && hit.body["result"] == "roots").await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_is_noticed_by_its_stream() {
+    let streams: Arc<Mutex<Vec<UnboundedSender<String>>>> = Arc::default();
+    let opened = Arc::clone(&streams);
+    let server = web::serve(move |hit: Hit| {
+        let opened = Arc::clone(&opened);
+        async move {
+            if hit.verb != Method::GET {
+                return web::session(&hit);
+            }
+            let mut streams = opened.lock().unwrap();
+            // Refused the second time, offered to the session after.
+            if streams.len() == 1 {
+                streams.push(web::events().0);
+                return web::empty(404);
+            }
+            let (events, reply) = web::events();
+            streams.push(events);
+            reply
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    let stream = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;
+    rig.until(vmcp_domain::BackendState::Ready).await;
+    stream.send("data: {]\n\n".to_owned()).unwrap();
+    rig.ear.until(&BackendEvent::Connected, 2).await;
+    assert_eq!(server.with_method("initialize").len(), 2);
+    assert_eq!(rig.ear.count(&BackendEvent::Lost), 0);
+}
+
+#[tokio::test]
+async fn subscriptions_of_a_session_are_renewed() {
+    let server = web::serve(|hit| async move { web::session(&hit) }).await;
+    let (address, url) = (server.address, server.url());
+    let rig = Rig::http(&url);
+    rig.backend.subscribe("x:y".into()).await.unwrap();
+    assert_eq!(server.with_method("resources/subscribe")[0].body["params"]["uri"], "x:y");
+    drop(server);
+    // Nothing stands open here, so that the next call finds out.
+    rig.call(&context(), "echo", "{}").await.unwrap_err();
+    rig.ear.until(&BackendEvent::Lost, 1).await;
+    let server = web::serve_at(address, |hit| async move { web::session(&hit) }).await;
+    let again = server.until(|hit| hit.method() == "resources/subscribe").await;
+    assert_eq!(again.body["params"]["uri"], "x:y");
+}
+
+/// The streams opened so far: with which request, and where to speak.
+type Opened = Arc<Mutex<Vec<(Hit, UnboundedSender<String>)>>>;
+
+/// A server of 2026-07-28 with a stream that can be spoken on.
+async fn telling(declares: Value) -> (web::Web, Opened) {
+    let streams = Opened::default();
+    let opened = Arc::clone(&streams);
+    let server = web::serve(move |hit: Hit| {
+        let (opened, declares) = (Arc::clone(&opened), declares.clone());
+        async move {
+            match hit.method() {
+                "server/discover" => {
+                    web::result(&hit, &json!({"supportedVersions": ["2026-07-28"], "capabilities": declares}))
+                }
+                "subscriptions/listen" => {
+                    let (events, reply) = web::events();
+                    let acknowledged = json!({"notifications": hit.body["params"]["notifications"],
+                        "_meta": {"io.modelcontextprotocol/subscriptionId": hit.body["id"]}});
+                    let text = notice("notifications/subscriptions/acknowledged", &acknowledged);
+                    events.send(text).unwrap();
+                    opened.lock().unwrap().push((hit, events));
+                    reply
+                }
+                _ => web::stateless(&hit),
+            }
+        }
+    })
+    .await;
+    (server, streams)
+}
+
+#[tokio::test]
+async fn listening_is_opened_where_changes_are_told() {
+    let (_server, streams) = telling(json!({"tools": {"listChanged": true}})).await;
+    let rig = Rig::http(&_server.url());
+    let (hit, events) = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;
+    assert_eq!(hit.header("mcp-method"), Some("subscriptions/listen"));
+    assert_eq!(hit.body["params"]["notifications"]["toolsListChanged"], true);
+    events.send(notice("notifications/tools/list_changed", &json!({}))).unwrap();
+    rig.ear.until(&BackendEvent::ToolsChanged, 1).await;
+
+    // The stream breaks; once it is open again, whatever changed meanwhile is told.
+    drop(events);
+    streams.lock().unwrap().clear();
+    let (_, _events) = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;
+    rig.ear.until(&BackendEvent::ToolsChanged, 2).await;
+    rig.call(&context(), "echo", "{}").await.unwrap();
+}
+
+#[tokio::test]
+async fn listening_covers_the_resources_wanted() {
+    let (server, streams) = telling(json!({"resources": {"subscribe": true}})).await;
+    let rig = Rig::http(&server.url());
+    rig.backend.inventory().await.unwrap();
+    assert!(streams.lock().unwrap().is_empty(), "nothing to listen to yet");
+    rig.backend.subscribe("x:1".into()).await.unwrap();
+    rig.backend.subscribe("x:2".into()).await.unwrap();
+    rig.backend.subscribe("x:2".into()).await.unwrap();
+    let wanted = |at: usize| streams.lock().unwrap()[at].0.body["params"]["notifications"].clone();
+    assert_eq!(wanted(0)["resourceSubscriptions"], json!(["x:1"]));
+    assert_eq!(wanted(1)["resourceSubscriptions"], json!(["x:1", "x:2"]));
+    let events = streams.lock().unwrap()[1].1.clone();
+    events.send(notice("notifications/resources/updated", &json!({"uri": "x:2"}))).unwrap();
+    rig.ear.until(&BackendEvent::ResourceUpdated("x:2".into()), 1).await;
+    rig.backend.unsubscribe("x:1".into()).await.unwrap();
+    assert_eq!(wanted(2)["resourceSubscriptions"], json!(["x:2"]));
+    rig.backend.unsubscribe("x:2".into()).await.unwrap();
+    crate::eventually(|| streams.lock().unwrap().iter().all(|(_, stream)| stream.is_closed()).then_some(()))
+        .await;
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_listen_is_fine() {
+    let server = web::serve(|hit| async move {
+        match hit.method() {
+            "server/discover" => web::result(
+                &hit,
+                &json!({"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {"listChanged": true}}}),
+            ),
+            _ => web::stateless(&hit),
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    rig.call(&context(), "echo", "{}").await.unwrap();
+    server.until(|hit| hit.method() == "subscriptions/listen").await;
+    let error = rig.backend.subscribe("x:1".into()).await.unwrap_err();
+    assert_eq!(error.class(), "backend_failed");
+}

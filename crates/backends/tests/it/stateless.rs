@@ -1,0 +1,234 @@
+//! Streamable HTTP of 2026-07-28: everything in the request, nothing kept.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+use vmcp_backends::policy::{Secret, Transport};
+use vmcp_domain::{Continuation, LogLevel, Members, ProtocolVersion, Stage};
+
+use crate::web;
+use crate::{Client, Rig, TIMEOUTS, context, http, policy, structured};
+
+#[tokio::test]
+async fn requests_carry_everything() {
+    let server = web::serve(|hit| async move { web::stateless(&hit) }).await;
+    let mut policy = policy(Transport::StreamableHttp(http(&server.url())), TIMEOUTS);
+    policy.headers = vec![("authorization".to_owned(), Secret::new("Bearer own"))];
+    let rig = Rig::start(policy);
+    let client = Client::new(Some(LogLevel::Info), r#"{"elicitation":{},"tasks":{}}"#);
+    let mut ctx = client.context();
+    ctx.meta = vmcp_domain::Json::parse(r#"{"traceparent":"t"}"#).unwrap().members().unwrap();
+    ctx.passthrough_headers = Arc::from([
+        ("authorization".to_owned(), "Bearer the-client's".to_owned()),
+        ("x-tenant".to_owned(), "blue".to_owned()),
+        ("mcp-method".to_owned(), "forged".to_owned()),
+    ]);
+    rig.call(&ctx, "é", r#"{"n":1}"#).await.unwrap();
+    let call = &server.with_method("tools/call")[0];
+    assert_eq!(call.header("mcp-protocol-version"), Some("2026-07-28"));
+    assert_eq!(call.header("mcp-method"), Some("tools/call"));
+    assert_eq!(call.header("mcp-name"), Some("=?base64?w6k=?="));
+    assert_eq!(call.header("mcp-session-id"), None);
+    assert_eq!(call.header("authorization"), Some("Bearer own"));
+    assert_eq!(call.header("x-tenant"), Some("blue"));
+    assert_eq!(
+        call.body["params"]["_meta"],
+        json!({
+            "traceparent": "t",
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "vmcp", "version": "1.2.3"},
+            "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}},
+            "io.modelcontextprotocol/logLevel": "info",
+            "progressToken": call.body["id"],
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_call_closes_its_response() {
+    struct Flag(Arc<AtomicUsize>);
+    impl Drop for Flag {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    for answers_with_stream in [false, true] {
+        let closed = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&closed);
+        let server = web::serve(move |hit| {
+            let seen = Arc::clone(&seen);
+            async move {
+                if hit.method() == "tools/call" {
+                    if answers_with_stream {
+                        let (events, reply) = web::events();
+                        tokio::spawn(async move {
+                            events.closed().await;
+                            seen.fetch_add(1, Ordering::Relaxed);
+                        });
+                        return reply;
+                    }
+                    let _flag = Flag(seen);
+                    std::future::pending::<()>().await;
+                }
+                web::stateless(&hit)
+            }
+        })
+        .await;
+        let rig = Rig::http(&server.url());
+        let ctx = context();
+        {
+            let call = rig.call(&ctx, "echo", "{}");
+            tokio::pin!(call);
+            tokio::select! {
+                _ = &mut call => panic!("answered"),
+                _ = server.until(|hit| hit.method() == "tools/call") => {}
+            }
+        }
+        crate::eventually(|| (closed.load(Ordering::Relaxed) == 1).then_some(())).await;
+        assert!(server.with_method("notifications/cancelled").is_empty());
+    }
+}
+
+/// A server that wants to know something before it answers.
+async fn curious() -> web::Web {
+    web::serve(|hit| async move {
+        if hit.method() != "tools/call" {
+            return web::stateless(&hit);
+        }
+        let params = &hit.body["params"];
+        if params["inputResponses"]["who"] == json!("elicitation")
+            && params["requestState"] == json!("round-1")
+        {
+            return web::result(
+                &hit,
+                &json!({"resultType": "complete", "content": [], "structuredContent": "done"}),
+            );
+        }
+        web::result(
+            &hit,
+            &json!({"resultType": "input_required", "requestState": "round-1",
+                    "inputRequests": {"who": {"method": "elicitation/create", "params": {"message": "m"}}}}),
+        )
+    })
+    .await
+}
+
+#[tokio::test]
+async fn rounds_are_driven_for_a_session_client() {
+    let server = curious().await;
+    let rig = Rig::http(&server.url());
+    let client = Client::new(None, r#"{"elicitation":{}}"#);
+    let reply = rig.call(&client.context(), "echo", "{}").await;
+    assert_eq!(structured(&reply), "\"done\"");
+    assert_eq!(client.heard(), r#"asked {"message":"m"}"#);
+    let calls = server.with_method("tools/call");
+    assert_ne!(calls[0].body["id"], calls[1].body["id"]);
+
+    let mute = Client::new(None, "{}");
+    let error = rig.call(&mute.context(), "echo", "{}").await.unwrap_err();
+    assert_eq!(error.class(), "missing_capability");
+}
+
+#[tokio::test]
+async fn rounds_are_bounded() {
+    let server = web::serve(|hit| async move {
+        if hit.method() != "tools/call" {
+            return web::stateless(&hit);
+        }
+        web::result(&hit, &json!({"resultType": "input_required", "requestState": "again"}))
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    assert_eq!(error.class(), "backend_failed");
+    assert_eq!(server.with_method("tools/call").len(), 10);
+}
+
+#[tokio::test]
+async fn rounds_are_left_to_a_client_of_the_same_revision() {
+    let server = curious().await;
+    let rig = Rig::http(&server.url());
+    let client = Client::new(None, r#"{"elicitation":{}}"#);
+    let mut ctx = client.context();
+    ctx.protocol = ProtocolVersion::V2026_07_28;
+    let reply = rig.call(&ctx, "echo", "{}").await.unwrap();
+    assert_eq!(reply.stage, Stage::InputRequired);
+    assert_eq!(reply.members.get("requestState").unwrap().as_str(), "\"round-1\"");
+    let continuation = Continuation {
+        input_responses: Some(vmcp_domain::Json::parse(r#"{"who":"elicitation"}"#).unwrap()),
+        request_state: Some("round-1".to_owned()),
+    };
+    let reply = rig.backend.call_tool(&ctx, "echo".into(), None, continuation, Members::new()).await;
+    assert_eq!(structured(&reply), "\"done\"");
+    assert_eq!(client.heard(), "");
+}
+
+#[tokio::test]
+async fn arguments_are_repeated_as_headers() {
+    let lists = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&lists);
+    let server = web::serve(move |hit| {
+        let lists = Arc::clone(&counted);
+        async move {
+            match hit.method() {
+                "tools/list" => {
+                    // The first list names another header than the one that is wanted later.
+                    let name = if lists.fetch_add(1, Ordering::Relaxed) == 0 { "Old" } else { "Region" };
+                    let schema = json!({"type": "object",
+                        "properties": {"region": {"type": "string", "x-mcp-header": name}}});
+                    let broken = json!({"type": "object",
+                        "properties": {"x": {"type": "number", "x-mcp-header": "X"}}});
+                    web::result(
+                        &hit,
+                        &json!({"tools": [{"name": "query", "inputSchema": schema},
+                                                        {"name": "broken", "inputSchema": broken}]}),
+                    )
+                }
+                "tools/call" if hit.header("mcp-param-region").is_none() => {
+                    web::error(400, &hit.body["id"], -32020, "Header mismatch")
+                }
+                _ => web::stateless(&hit),
+            }
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    let inventory = rig.backend.inventory().await.unwrap();
+    let names: Vec<&str> = inventory.tools.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!(names, ["query"]);
+    rig.call(&context(), "query", r#"{"region":"us-west1"}"#).await.unwrap();
+    let calls = server.with_method("tools/call");
+    assert_eq!(calls[0].header("mcp-param-old"), Some("us-west1"));
+    assert_eq!(calls[1].header("mcp-param-region"), Some("us-west1"));
+    assert_eq!(lists.load(Ordering::Relaxed), 2);
+
+    // What the headers cannot mend is answered as it came.
+    let error = rig.call(&context(), "query", "{}").await.unwrap_err();
+    assert_eq!(error.class(), "backend_refused");
+}
+
+#[tokio::test]
+async fn a_backend_that_changes_its_revision_is_found_out_anew() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let server = web::serve(move |hit| {
+        let calls = Arc::clone(&calls);
+        async move {
+            if hit.method() == "tools/call" && hit.header("mcp-method").is_some() {
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+            if calls.load(Ordering::Relaxed) == 0 {
+                web::stateless(&hit)
+            } else if hit.header("mcp-method").is_some() {
+                web::error(400, &serde_json::Value::Null, -32000, "Bad Request: Server not initialized")
+            } else {
+                web::session(&hit)
+            }
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    let reply = rig.call(&context(), "echo", r#"{"n":1}"#).await;
+    assert_eq!(structured(&reply), r#"{"n":1}"#);
+    assert_eq!(rig.protocol(), "2025-11-25");
+}

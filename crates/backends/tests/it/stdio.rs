@@ -1,0 +1,141 @@
+//! Processes: started, restarted, heard, and ended with everything they started.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use vmcp_backends::policy::{Secret, StdioPolicy, Timeouts, Transport};
+use vmcp_domain::{BackendEvent, BackendState};
+
+use crate::{Rig, TIMEOUTS, context, policy, structured};
+
+/// A server of the session era in the shell. `$line` is the message, `$id` its identifier; `cases` come first.
+fn script(cases: &str) -> String {
+    format!(
+        r#"
+while IFS= read -r line; do
+  id=${{line#*\"id\":}}; id=${{id%%,*}}
+  case "$line" in
+    {cases}
+    *'"server/discover"'*) echo "{{\"jsonrpc\":\"2.0\",\"id\":$id,\"error\":{{\"code\":-32601,\"message\":\"m\"}}}}" ;;
+    *'"initialize"'*) echo "{{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{{\"protocolVersion\":\"2025-06-18\",\"capabilities\":{{\"tools\":{{}}}}}}}}" ;;
+    *'"crash"'*) exit 3 ;;
+    *'"tools/call"'*) echo "{{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{{\"content\":[],\"structuredContent\":\"$SECRET\"}}}}" ;;
+  esac
+done
+"#
+    )
+}
+
+fn shell(script: &str) -> StdioPolicy {
+    StdioPolicy {
+        command: "/bin/sh".to_owned(),
+        args: vec!["-c".to_owned(), script.to_owned()],
+        env: BTreeMap::from([("SECRET".to_owned(), Secret::new("s3cret"))]),
+        cwd: None,
+    }
+}
+
+fn start(script: &str) -> Rig {
+    Rig::start(policy(Transport::Stdio(shell(script)), TIMEOUTS))
+}
+
+#[tokio::test]
+async fn a_process_that_crashes_comes_back() {
+    let rig = start(&script(""));
+    let reply = rig.call(&context(), "echo", "{}").await;
+    assert_eq!(structured(&reply), "\"s3cret\"");
+    assert_eq!(rig.protocol(), "2025-06-18");
+    let error = rig.call(&context(), "crash", "{}").await.unwrap_err();
+    assert_eq!(error.class(), "backend_failed");
+    rig.ear.until(&BackendEvent::Lost, 1).await;
+    rig.ear.until(&BackendEvent::Connected, 2).await;
+    rig.call(&context(), "echo", "{}").await.unwrap();
+    let status = rig.backend.status();
+    assert_eq!((status.last_error, status.reconnect_count), (Some("exited"), 1));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_told() {
+    let mut stdio = shell("");
+    stdio.command = "/nonexistent/program".to_owned();
+    let rig = Rig::start(policy(Transport::Stdio(stdio), TIMEOUTS));
+    let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+    assert_eq!(error.class(), "backend_unavailable");
+    assert!(!error.to_string().contains("nonexistent"));
+    assert_eq!(rig.backend.status().last_error, Some("spawn"));
+}
+
+#[tokio::test]
+async fn a_process_that_ends_when_probed_is_started_without() {
+    let rig = start(&script("*server/discover*) exit 1 ;;"));
+    assert!(rig.call(&context(), "echo", "{}").await.is_ok());
+    assert_eq!(rig.ear.count(&BackendEvent::Lost), 0);
+}
+
+#[tokio::test]
+async fn a_process_that_ignores_the_probe_is_shaken_hands_with() {
+    let timeouts = Timeouts { connect: Duration::from_secs(2), call: Duration::from_secs(8) };
+    let ignores = script("*server/discover*) ;;");
+    let rig = Rig::start(policy(Transport::Stdio(shell(&ignores)), timeouts));
+    assert!(rig.call(&context(), "echo", "{}").await.is_ok());
+}
+
+#[tokio::test]
+async fn noise_on_standard_output_is_skipped() {
+    let noisy = format!("echo Listening on nothing; echo '{{\"pretty\":'; echo; {}", script(""));
+    let rig = start(&noisy);
+    assert!(rig.call(&context(), "echo", "{}").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_process_that_only_makes_noise_is_given_up() {
+    let rig = start("while true; do echo noise; done");
+    rig.until(BackendState::Unavailable).await;
+    assert_eq!(rig.backend.status().last_error, Some("protocol"));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn everything_a_process_started_ends_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let pids = folder.path().join("pids");
+    let stubborn = format!(
+        "trap '' TERM; (trap '' TERM; while true; do sleep 1; done) & echo $! $$ > {}; {}; while true; do sleep 1; done",
+        pids.display(),
+        script("")
+    );
+    let rig = start(&stubborn);
+    rig.call(&context(), "echo", "{}").await.unwrap();
+    let started = std::fs::read_to_string(&pids).unwrap();
+    let alive = |pid: &str| Path::new("/proc").join(pid).exists();
+    assert_eq!(started.split_whitespace().filter(|pid| alive(pid)).count(), 2);
+    let start = Instant::now();
+    rig.backends.shutdown(Duration::from_millis(200)).await;
+    assert!(start.elapsed() < Duration::from_secs(5));
+    // Reaping what is not our child is up to the system.
+    crate::eventually(|| (!started.split_whitespace().any(alive)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_process_that_does_not_read_holds_nobody_else_up() {
+    let timeouts = Timeouts { connect: Duration::from_secs(8), call: Duration::from_millis(400) };
+    let deaf = script("*'\"deaf\"'*) while true; do sleep 1; done ;;");
+    let rig = Rig::start(policy(Transport::Stdio(shell(&deaf)), timeouts));
+    rig.until(BackendState::Ready).await;
+    let ctx = context();
+    let large = format!("{{\"x\":\"{}\"}}", "x".repeat(1 << 20));
+    rig.call(&ctx, "deaf", "{}").await.unwrap_err();
+    let calls = (0..100).map(|_| rig.call(&ctx, "echo", &large));
+    let start = Instant::now();
+    for reply in futures_util::future::join_all(calls).await {
+        let class = reply.unwrap_err().class();
+        assert!(matches!(class, "deadline_exceeded" | "backend_failed"), "{class}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(4));
+    // It is given up and started again.
+    rig.ear.until(&BackendEvent::Connected, 2).await;
+    rig.call(&ctx, "echo", "{}").await.unwrap();
+    rig.stop().await;
+}
