@@ -1,2 +1,61 @@
-//! placeholder
-fn main() {}
+//! The project's chores, in Rust, so that a person and CI run the same ones: `cargo xtask ci`.
+
+mod ci;
+mod conformance;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's chores.
+#[derive(Parser)]
+#[command(name = "xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Everything that must pass: format, clippy, tidy, tests, docs, conformance.
+    Ci,
+    /// The rules of ARCHITECTURE.md that a program can check.
+    Tidy,
+    /// Runs the official conformance suite through the gateway and writes docs/conformance.md.
+    Conformance {
+        /// Writes nothing; fails if docs/conformance.md would change.
+        #[arg(long)]
+        check: bool,
+    },
+    /// What the suite starts in its client scenarios; not for people.
+    #[command(hide = true)]
+    ConformanceClient {
+        /// The server of the scenario.
+        url: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
+        Chore::Ci => ci::run(),
+        Chore::Tidy => tidy::run(),
+        Chore::Conformance { check } => conformance::run(check),
+        Chore::ConformanceClient { url } => conformance::client::run(&url),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the tree, wherever the chore is started.
+fn root() -> PathBuf {
+    let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    root.pop();
+    root
+}

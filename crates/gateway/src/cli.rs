@@ -161,13 +161,7 @@ pub(crate) enum ConfigCommand {
 #[derive(Args, Debug)]
 pub(crate) struct Source {
     /// The configuration file (YAML).
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        required_unless_present = "mcp_json",
-        conflicts_with = "mcp_json"
-    )]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "mcp_json")]
     pub(crate) config: Option<PathBuf>,
     /// The `mcpServers` JSON file of a desktop client, in place of a configuration file.
     #[arg(long, value_name = "FILE")]

@@ -6,6 +6,7 @@ mod builtin;
 mod tour;
 
 use std::io::Write;
+use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +17,13 @@ use vmcp_backends::policy::{BackendPolicy, HttpPolicy, StdioPolicy, Timeouts, Tr
 use vmcp_edge::HttpEdge;
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
 use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
+use vmcp_ratelimit::policy::{Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule};
+use vmcp_ratelimit::{OnStoreFailure, Pattern, Rate};
 
 use crate::assembly::Assembly;
 use crate::cli::Listen;
 use crate::commands::serve::on_signal;
-use crate::config::{LogLevel, Settings};
+use crate::config::{LimitSettings, LogLevel, Settings};
 
 /// The port the demo listens on when nothing else is said and it is free.
 const PORT: u16 = 4483;
@@ -119,10 +122,29 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         backends: vec![backend("notes", notes), backend("glossary", glossary)],
         edge,
         health: HealthPolicy::DEFAULT,
-        limits: None,
+        limits: Some(limits()?),
         log_level: LogLevel::Warn,
         warnings: Vec::new(),
     })
+}
+
+/// Two calls of `define` a minute, for everybody together: enough to be met by the tour.
+fn limits() -> anyhow::Result<LimitSettings> {
+    let rate = Rate::new(2, Duration::from_secs(60), 2)?;
+    let shared = Some(Quota { windows: vec![rate], mode: Mode::Enforce });
+    let rule = ToolRule {
+        name: Pattern::new("define"),
+        group: false,
+        limits: Limits { shared, ..Limits::default() },
+        cost: NonZeroU32::MIN,
+    };
+    let policy = LimitPolicy {
+        server: Limits::default(),
+        tools: vec![rule],
+        anonymous: Anonymous::Refuse,
+        memory: MemoryBounds::default(),
+    };
+    Ok(LimitSettings { policy, redis: None, on_failure: OnStoreFailure::default() })
 }
 
 fn edge_policy(name: &str, listen: std::net::SocketAddr) -> EdgePolicy {

@@ -52,6 +52,35 @@ pub(crate) async fn run(out: &mut impl Write, endpoint: &str, assembly: &Assembl
         let text = result["content"][0]["text"].as_str().context("the result has no text")?;
         writeln!(out, "   {tool} {arguments}\n      -> {text}")?;
     }
+    limited(out, endpoint).await
+}
+
+/// Calls a limited tool until the limit answers.
+async fn limited(out: &mut impl Write, endpoint: &str) -> anyhow::Result<()> {
+    writeln!(out, "\n4. A limit: `define` may be called twice a minute")?;
+    for word in ["tool", "sampling"] {
+        let params = json!({"name": "define", "arguments": {"word": word}});
+        let answer = exchange(endpoint, "tools/call", Some("define"), params).await?;
+        match answer.get("result") {
+            Some(result) => {
+                writeln!(
+                    out,
+                    "   define {word}\n      -> {}",
+                    result["content"][0]["text"].as_str().unwrap_or_default()
+                )?;
+            }
+            None => {
+                let error = &answer["error"];
+                writeln!(
+                    out,
+                    "   define {word}\n      -> {} {}",
+                    error["code"],
+                    error["message"].as_str().unwrap_or_default()
+                )?;
+                writeln!(out, "         {}", error["data"])?;
+            }
+        }
+    }
     Ok(())
 }
 
@@ -69,8 +98,22 @@ pub(crate) fn print_clients(out: &mut impl Write, endpoint: &str) -> anyhow::Res
     Ok(())
 }
 
+/// One request that has to succeed.
+async fn ask(endpoint: &str, method: &str, name: Option<&str>, params: Value) -> anyhow::Result<Value> {
+    let answer = exchange(endpoint, method, name, params).await?;
+    match answer.get("result") {
+        Some(result) => Ok(result.clone()),
+        None => bail!("the endpoint answered {}", answer["error"]),
+    }
+}
+
 /// One request of protocol version 2026-07-28, as any HTTP client can make it.
-async fn ask(endpoint: &str, method: &str, name: Option<&str>, mut params: Value) -> anyhow::Result<Value> {
+async fn exchange(
+    endpoint: &str,
+    method: &str,
+    name: Option<&str>,
+    mut params: Value,
+) -> anyhow::Result<Value> {
     params["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientInfo": {"name": "vmcp-demo-tour", "version": env!("CARGO_PKG_VERSION")},
@@ -88,9 +131,5 @@ async fn ask(endpoint: &str, method: &str, name: Option<&str>, mut params: Value
     let client = Client::builder(TokioExecutor::new()).build_http();
     let response = client.request(request.body(Full::new(Bytes::from(body)))?).await?;
     let bytes = response.into_body().collect().await?.to_bytes();
-    let answer: Value = serde_json::from_slice(&bytes).context("the endpoint did not answer with JSON")?;
-    match answer.get("result") {
-        Some(result) => Ok(result.clone()),
-        None => bail!("the endpoint answered {}", answer["error"]),
-    }
+    serde_json::from_slice(&bytes).context("the endpoint did not answer with JSON")
 }

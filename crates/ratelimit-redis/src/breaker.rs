@@ -1,0 +1,51 @@
+//! When the store is given time: after a few failures in a row nobody asks it but the keeper, until it answers again.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// So many failures in a row, and the store rests.
+const FAILURES_MAX: u32 = 3;
+
+/// Counts failures in a row.
+#[derive(Debug, Default)]
+pub(crate) struct Breaker {
+    failures: AtomicU32,
+}
+
+impl Breaker {
+    /// True while the store is given time.
+    pub(crate) fn is_open(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) >= FAILURES_MAX
+    }
+
+    /// Notes a failure. True when it is the one that opens the breaker.
+    pub(crate) fn failed(&self) -> bool {
+        let count = |failures: u32| Some(failures.saturating_add(1));
+        let before = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count);
+        before.unwrap_or(u32::MAX).saturating_add(1) == FAILURES_MAX
+    }
+
+    /// Notes an answer, which closes the breaker.
+    pub(crate) fn answered(&self) {
+        if self.failures.load(Ordering::Relaxed) != 0 {
+            self.failures.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opens_at_the_third_failure_in_a_row_and_closes_at_an_answer() {
+        let breaker = Breaker::default();
+        assert!(!breaker.failed() && !breaker.failed());
+        breaker.answered();
+        assert!(!breaker.failed() && !breaker.failed() && !breaker.is_open());
+        assert!(breaker.failed());
+        assert!(breaker.is_open());
+        assert!(!breaker.failed(), "it opens once");
+        breaker.answered();
+        assert!(!breaker.is_open());
+    }
+}

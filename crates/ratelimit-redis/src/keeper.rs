@@ -1,0 +1,135 @@
+//! The background task that keeps the connection: connects with growing pauses, says every two seconds that this
+//! replica lives, and asks five times a second while the store rests. It ends when the store is dropped.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use redis::Value;
+use tokio::time::{sleep, timeout};
+use vmcp_ratelimit::StoreFailure;
+
+use crate::inspect;
+use crate::link::{CONNECT_MAX, Fault, Link};
+use crate::server::{LinkState, Server};
+
+/// How often a resting store is asked.
+const PROBE_PAUSE: Duration = Duration::from_millis(200);
+/// The first and the longest pause between attempts to connect: a store that is back is found within a second.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(300));
+/// After so many unanswered heartbeats in a row a new connection is tried: the old one may lead nowhere.
+const SILENT_MAX: u32 = 3;
+/// A replica is counted for so many heartbeats after its last.
+const BEATS_KEPT: u32 = 5;
+
+/// Keeps the connection until it is aborted.
+pub(crate) async fn keep(server: Arc<Server>) {
+    let replica = replica_name();
+    let mut pause = PAUSES.0;
+    let mut inspected = false;
+    for generation in 1.. {
+        match connect(&server, generation, &replica).await {
+            Ok(link) => {
+                server.set_state(LinkState::Up(link.clone()));
+                tracing::info!("the shared rate limit store answers");
+                pause = PAUSES.0;
+                if !inspected {
+                    inspected = warn_of_server(&server, &link).await;
+                }
+                stay(&server, &link, &replica).await;
+                server.set_state(LinkState::Connecting);
+                tracing::warn!("the connection to the shared rate limit store is lost");
+            }
+            Err(failure) => {
+                if generation == 1 {
+                    tracing::warn!(
+                        failure = failure.label(),
+                        "the shared rate limit store cannot be reached"
+                    );
+                }
+                server.set_state(LinkState::Down(failure));
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+/// A connection over which a write has just worked.
+async fn connect(server: &Server, generation: u64, replica: &str) -> Result<Link, StoreFailure> {
+    // Cluster and sentinels are asked one after the other, each within the bound of one attempt.
+    let opened = timeout(4 * CONNECT_MAX, Box::pin(Link::open(&server.policy, generation))).await;
+    let link = match opened {
+        Ok(Ok(link)) => link,
+        Ok(Err(error)) => {
+            tracing::debug!(kind = error.category(), code = error.code(), "connecting failed");
+            return Err(Fault::of(&error).failure);
+        }
+        Err(_) => return Err(StoreFailure::Timeout),
+    };
+    beat(server, &link, replica).await?;
+    Ok(link)
+}
+
+/// Says that this replica lives, and learns how many do.
+async fn beat(server: &Server, link: &Link, replica: &str) -> Result<(), StoreFailure> {
+    let silence = server.policy.heartbeat() * BEATS_KEPT;
+    let call = server.scripts.beat(replica, silence.as_millis().max(1));
+    let answer = timeout(server.policy.deadline(), server.request(link, &call)).await;
+    let outcome = answer.unwrap_or(Err(StoreFailure::Timeout));
+    server.note(outcome.as_ref().err());
+    if let Value::Int(count) = outcome? {
+        server.replica_count.store(u32::try_from(count).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Watches over a connection until it is of no use.
+async fn stay(server: &Server, link: &Link, replica: &str) {
+    let mut silent = 0;
+    let mut failed = false;
+    while !server.is_broken(link) {
+        let pause = server.policy.heartbeat();
+        let pause = if failed || server.breaker.is_open() { PROBE_PAUSE.min(pause) } else { pause };
+        tokio::select! {
+            () = sleep(pause) => {}
+            // The breaker has opened or the link has broken: either changes what is done next.
+            () = server.wake.notified() => continue,
+        }
+        match beat(server, link, replica).await {
+            Ok(()) => {
+                if failed {
+                    tracing::info!("the shared rate limit store answers again");
+                }
+                (silent, failed) = (0, false);
+            }
+            Err(failure) => {
+                failed = true;
+                silent = if failure == StoreFailure::Refused { 0 } else { silent + 1 };
+                if silent >= SILENT_MAX {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Warns of settings that would give out fresh budgets. True when the server has answered.
+async fn warn_of_server(server: &Server, link: &Link) -> bool {
+    let answer = timeout(CONNECT_MAX, server.request(link, &server.scripts.inspect())).await;
+    let Ok(Ok(Value::BulkString(text))) = answer else { return false };
+    for warning in inspect::warnings(&String::from_utf8_lossy(&text)) {
+        tracing::warn!("{warning}");
+    }
+    true
+}
+
+/// A name nobody else has.
+fn replica_name() -> String {
+    let mut bytes = [0_u8; 16];
+    // Without randomness two replicas may count as one; then a share is too large, which is bounded.
+    if getrandom::fill(&mut bytes).is_err() {
+        return std::process::id().to_string();
+    }
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,162 @@
+//! The connection to the server, cluster or master of the sentinels, and what its errors mean. Retries inside the
+//! client library are kept short or off: a decision has its own deadline.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ErrorKind, RedisError, ServerErrorKind, TlsMode,
+};
+use redis::{RedisResult, Value};
+use vmcp_ratelimit::StoreFailure;
+
+use crate::policy::{RedisPolicy, Target, tcp_settings};
+
+/// How long one attempt to connect may take: five round trips with TLS and a login.
+pub(crate) const CONNECT_MAX: Duration = Duration::from_millis(500);
+/// Requests that may wait inside the client library for the socket to take them.
+const PIPELINE_MAX: usize = 1024;
+
+#[derive(Clone)]
+enum Wire {
+    Direct(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// One connection, shared by everybody.
+#[derive(Clone)]
+pub(crate) struct Link {
+    /// Which attempt made it.
+    pub(crate) generation: u64,
+    wire: Wire,
+}
+
+/// What an error of the client library means for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) failure: StoreFailure,
+    /// Whether the link is of no use any more.
+    pub(crate) broken: bool,
+}
+
+impl Link {
+    /// Connects as the policy says.
+    pub(crate) async fn open(policy: &RedisPolicy, generation: u64) -> RedisResult<Self> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_MAX))
+            // Every caller has a shorter one of its own.
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(PIPELINE_MAX);
+        let wire = match policy.target() {
+            Target::Single { .. } => {
+                let client = single(policy)?;
+                Wire::Direct(client.get_multiplexed_async_connection_with_config(&config).await?)
+            }
+            Target::Cluster { .. } => Wire::Cluster(Box::pin(cluster(policy)).await?),
+            Target::Sentinel { master, .. } => {
+                let mut client = sentinel(policy, master)?;
+                Wire::Direct(Box::pin(client.get_async_connection_with_config(&config)).await?)
+            }
+        };
+        Ok(Self { generation, wire })
+    }
+
+    /// Sends one command. Dropping the future forgets the answer, not the command.
+    pub(crate) async fn request(&self, command: &Cmd) -> RedisResult<Value> {
+        match &self.wire {
+            Wire::Direct(connection) => command.query_async(&mut connection.clone()).await,
+            Wire::Cluster(connection) => command.query_async(&mut connection.clone()).await,
+        }
+    }
+
+    /// What an error of this link means.
+    pub(crate) fn judge(&self, error: &RedisError) -> Fault {
+        let fault = Fault::of(error);
+        match self.wire {
+            Wire::Direct(_) => fault,
+            // A cluster's connection mends itself, server by server; only the keeper gives it up.
+            Wire::Cluster(_) => Fault { broken: false, ..fault },
+        }
+    }
+}
+
+impl Fault {
+    /// What an error means. The server's text is never passed on: it may quote keys.
+    pub(crate) fn of(error: &RedisError) -> Self {
+        if error.is_timeout() {
+            return Self { failure: StoreFailure::Timeout, broken: false };
+        }
+        let kind = error.kind();
+        let lost = matches!(kind, ErrorKind::Io | ErrorKind::Parse | ErrorKind::ClusterConnectionNotFound);
+        let failure = if lost { StoreFailure::Unconnected } else { StoreFailure::Refused };
+        // A server that has become a replica stays one: a new connection may lead to the new master.
+        Self { failure, broken: lost || kind == ErrorKind::Server(ServerErrorKind::ReadOnly) }
+    }
+}
+
+/// The server forgot the script.
+pub(crate) fn is_unknown_script(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+fn single(policy: &RedisPolicy) -> RedisResult<Client> {
+    let info = policy.servers().into_iter().next();
+    let info = info.ok_or_else(|| RedisError::from((ErrorKind::InvalidClientConfig, "no server")))?;
+    match policy.tls() {
+        Some(tls) => Client::build_with_tls(info, tls.clone()),
+        None => Client::open(info),
+    }
+}
+
+async fn cluster(policy: &RedisPolicy) -> RedisResult<ClusterConnection> {
+    let mut builder = ClusterClientBuilder::new(policy.servers())
+        .retries(3)
+        .min_retry_wait(5)
+        .max_retry_wait(50)
+        .connection_timeout(CONNECT_MAX)
+        .response_timeout(policy.deadline())
+        .tcp_settings(tcp_settings());
+    if let Some(tls) = policy.tls() {
+        builder = builder.certs(tls.clone());
+    }
+    builder.build()?.get_async_connection().await
+}
+
+fn sentinel(policy: &RedisPolicy, master: &str) -> RedisResult<redis::sentinel::SentinelClient> {
+    let urls = match policy.target() {
+        Target::Sentinel { urls, .. } => urls.as_slice(),
+        Target::Single { .. } | Target::Cluster { .. } => &[],
+    };
+    let addresses: Vec<ConnectionAddr> = urls.iter().map(|url| url.0.addr().clone()).collect();
+    let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
+        .set_client_to_redis_tcp_settings(tcp_settings());
+    if policy.is_tls() {
+        builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+    }
+    if let Some(tls) = policy.tls() {
+        builder = builder
+            .set_client_to_redis_certificates(tls.clone())
+            .set_client_to_sentinel_certificates(tls.clone());
+    }
+    let own = policy.identify(redis::RedisConnectionInfo::default());
+    builder = builder.set_client_to_redis_db(own.db());
+    if let Some(username) = own.username() {
+        builder = builder.set_client_to_redis_username(username);
+    }
+    if let Some(password) = own.password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    // The sentinels have users of their own, which their URLs carry.
+    if let Some(sentinel) = urls.first().map(|url| url.0.redis_settings()) {
+        if let Some(username) = sentinel.username() {
+            builder = builder.set_client_to_sentinel_username(username);
+        }
+        if let Some(password) = sentinel.password() {
+            builder = builder.set_client_to_sentinel_password(password);
+        }
+    }
+    builder.build()
+}

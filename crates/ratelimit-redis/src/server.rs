@@ -1,0 +1,130 @@
+//! Asking the server: one deadline over everything, the breaker, and what each answer says about the link.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use redis::Value;
+use tokio::sync::{Notify, watch};
+use vmcp_ratelimit::StoreFailure;
+
+use crate::breaker::Breaker;
+use crate::link::{Link, is_unknown_script};
+use crate::policy::RedisPolicy;
+use crate::script::{Call, Scripts};
+
+/// How things stand with the connection.
+#[derive(Clone)]
+pub(crate) enum LinkState {
+    /// An attempt is under way that has not failed yet.
+    Connecting,
+    /// The server takes writes.
+    Up(Link),
+    /// The last attempt failed.
+    Down(StoreFailure),
+}
+
+/// The server as everybody shares it.
+pub(crate) struct Server {
+    pub(crate) policy: RedisPolicy,
+    pub(crate) scripts: Scripts,
+    pub(crate) breaker: Breaker,
+    /// How many replicas live; zero while that is not known.
+    pub(crate) replica_count: AtomicU32,
+    /// Wakes the keeper.
+    pub(crate) wake: Notify,
+    state: watch::Sender<LinkState>,
+    /// The newest link that is of no use any more.
+    broken: AtomicU64,
+}
+
+impl Server {
+    pub(crate) fn new(policy: RedisPolicy) -> Self {
+        Self {
+            scripts: Scripts::new(policy.key_head()),
+            policy,
+            breaker: Breaker::default(),
+            replica_count: AtomicU32::new(0),
+            wake: Notify::new(),
+            state: watch::Sender::new(LinkState::Connecting),
+            broken: AtomicU64::new(0),
+        }
+    }
+
+    /// True while the server answers.
+    pub(crate) fn is_available(&self) -> bool {
+        !self.breaker.is_open() && matches!(*self.state.borrow(), LinkState::Up(_))
+    }
+
+    pub(crate) fn set_state(&self, state: LinkState) {
+        self.state.send_replace(state);
+    }
+
+    /// True when this link, or a newer one, was found to be of no use.
+    pub(crate) fn is_broken(&self, link: &Link) -> bool {
+        self.broken.load(Ordering::Acquire) >= link.generation
+    }
+
+    /// Makes one call within the deadline. While the store rests, answers at once.
+    pub(crate) async fn ask(&self, call: &Call<'_>) -> Result<Value, StoreFailure> {
+        if self.breaker.is_open() {
+            return Err(StoreFailure::Resting);
+        }
+        let link = async { self.request(&self.link().await?, call).await };
+        let outcome = tokio::time::timeout(self.policy.deadline(), link).await;
+        let outcome = outcome.unwrap_or(Err(StoreFailure::Timeout));
+        self.note(outcome.as_ref().err());
+        outcome
+    }
+
+    /// Notes how an exchange ended.
+    pub(crate) fn note(&self, failure: Option<&StoreFailure>) {
+        match failure {
+            None => self.breaker.answered(),
+            Some(failure) => {
+                if self.breaker.failed() {
+                    tracing::warn!(failure = failure.label(), "the shared rate limit store is given time");
+                    self.wake.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Sends a call over a link. A script the server forgot is brought along by the second attempt; nothing else is
+    /// tried twice, since a call whose answer is lost may have been carried out.
+    pub(crate) async fn request(&self, link: &Link, call: &Call<'_>) -> Result<Value, StoreFailure> {
+        let outcome = match link.request(&call.by_digest()).await {
+            Err(error) if is_unknown_script(&error) => link.request(&call.by_text()).await,
+            outcome => outcome,
+        };
+        outcome.map_err(|error| {
+            let fault = link.judge(&error);
+            // The server's own text may quote keys; its first word does not.
+            tracing::debug!(
+                kind = error.category(),
+                code = error.code(),
+                "the shared rate limit store failed"
+            );
+            if fault.broken && self.broken.fetch_max(link.generation, Ordering::AcqRel) < link.generation {
+                self.wake.notify_one();
+            }
+            fault.failure
+        })
+    }
+
+    /// The link, which is waited for while the first attempt is under way.
+    async fn link(&self) -> Result<Link, StoreFailure> {
+        let now = self.state.borrow().clone();
+        let settled = match now {
+            LinkState::Connecting => {
+                let mut states = self.state.subscribe();
+                let settled = states.wait_for(|state| !matches!(state, LinkState::Connecting)).await;
+                settled.map_or(LinkState::Down(StoreFailure::Unconnected), |state| state.clone())
+            }
+            LinkState::Up(_) | LinkState::Down(_) => now,
+        };
+        match settled {
+            LinkState::Up(link) => Ok(link),
+            LinkState::Down(failure) => Err(failure),
+            LinkState::Connecting => Err(StoreFailure::Unconnected),
+        }
+    }
+}

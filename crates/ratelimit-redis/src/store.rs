@@ -1,0 +1,217 @@
+//! The store itself: decisions, alone or together, and everything else a replica asks of the server.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use smallvec::SmallVec;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use vmcp_domain::BoxFuture;
+use vmcp_ratelimit::{Ask, Clock as _, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure, SystemClock};
+
+use crate::flights::{Answer, Flights, Seat};
+use crate::keeper;
+use crate::policy::RedisPolicy;
+use crate::refusals::Refusals;
+use crate::script::Grant;
+use crate::server::Server;
+
+/// A store over Redis or Valkey. Dropping it ends its background tasks.
+pub struct RedisStore {
+    shared: Arc<Shared>,
+    keeper: JoinHandle<()>,
+}
+
+struct Shared {
+    server: Arc<Server>,
+    flights: Flights,
+    refusals: Refusals,
+    /// Only measures how much time has passed here.
+    clock: SystemClock,
+    runtime: Handle,
+}
+
+impl std::fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("target", self.shared.server.policy.target())
+            .finish_non_exhaustive()
+    }
+}
+
+impl RedisStore {
+    /// Starts a store and returns at once, whether the server answers or not: connecting is the background's.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with timers and sockets.
+    #[must_use]
+    pub fn start(policy: RedisPolicy) -> Self {
+        if policy.is_tls() && rustls::crypto::CryptoProvider::get_default().is_none() {
+            // The client library takes the process's own; somebody else may have been faster, which is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let server = Arc::new(Server::new(policy));
+        let runtime = Handle::current();
+        let keeper = runtime.spawn(keeper::keep(server.clone()));
+        let clock = SystemClock::start();
+        let shared = Shared { server, flights: Flights::new(), refusals: Refusals::new(), clock, runtime };
+        Self { shared: Arc::new(shared), keeper }
+    }
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+impl Shared {
+    async fn admit(self: &Arc<Self>, ask: &Ask) -> Answer {
+        if ask.buckets.is_empty() {
+            return Ok(RemoteVerdict { admitted: true, levels: SmallVec::new(), pays: SmallVec::new() });
+        }
+        if self.server.breaker.is_open() {
+            return Err(StoreFailure::Resting);
+        }
+        if let Some(refusal) = self.refusals.find(ask, self.clock.now()) {
+            return Ok(refusal);
+        }
+        match self.flights.board(ask) {
+            Seat::Lead => {
+                let lead = Lead { shared: self, ask };
+                let grant = self.decide(ask, 1).await;
+                drop(lead);
+                grant.map(|grant| grant.verdict(ask, 0))
+            }
+            Seat::Follow(answer) => {
+                let answer = tokio::time::timeout(self.server.policy.deadline(), answer).await;
+                answer.map_or(Err(StoreFailure::Timeout), |told| told.unwrap_or(Err(StoreFailure::Timeout)))
+            }
+            Seat::Full => Err(StoreFailure::Timeout),
+        }
+    }
+
+    /// One decision of the server for up to `want` calls.
+    async fn decide(&self, ask: &Ask, want: u16) -> Result<Grant, StoreFailure> {
+        let sent = self.refusals.sent(self.clock.now());
+        let answer = self.server.ask(&self.server.scripts.admit(ask, want, None)).await?;
+        let grant = Grant::read(&answer, ask.buckets.len()).ok_or(StoreFailure::Refused)?;
+        self.refusals.remember(ask, &grant, sent, self.clock.now());
+        Ok(grant)
+    }
+
+    /// Answers everybody who waits for a question, until nobody does.
+    async fn drive(self: Arc<Self>, ask: Ask) {
+        let mut pilot = Pilot { shared: &self, ask: &ask, done: false };
+        while let Some(waiters) = self.flights.next(&ask) {
+            if let Some(refusal) = self.refusals.find(&ask, self.clock.now()) {
+                waiters.into_iter().for_each(|waiter| drop(waiter.send(Ok(refusal.clone()))));
+                continue;
+            }
+            let want = u16::try_from(waiters.len()).unwrap_or(u16::MAX);
+            match self.decide(&ask, want).await {
+                Err(failure) => waiters.into_iter().for_each(|waiter| drop(waiter.send(Err(failure)))),
+                Ok(grant) => {
+                    let mut place = 0;
+                    for waiter in waiters {
+                        // Whoever has given up takes nobody's place.
+                        place += u32::from(waiter.send(Ok(grant.verdict(&ask, place))).is_ok());
+                    }
+                    if place < grant.granted {
+                        // Tokens that cannot be given back are lost, which is the safe side.
+                        let _ = self.give_back(&ask, &grant.unused(place)).await;
+                    }
+                }
+            }
+        }
+        pilot.done = true;
+    }
+
+    async fn give_back(&self, ask: &Ask, counts: &[u32]) -> Result<(), StoreFailure> {
+        let paid =
+            || ask.buckets.iter().zip(counts).filter(|(_, count)| **count > 0).map(|(bucket, _)| bucket);
+        if paid().next().is_none() {
+            return Ok(());
+        }
+        self.refusals.forget(paid());
+        let outcome = self.server.ask(&self.server.scripts.refund(ask, counts, None)).await;
+        self.refusals.forget(paid());
+        outcome.map(drop)
+    }
+}
+
+/// A caller who asks for itself. However that ends, those who wait meanwhile get a driver.
+struct Lead<'a> {
+    shared: &'a Arc<Shared>,
+    ask: &'a Ask,
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        if self.shared.flights.land(self.ask) {
+            self.shared.runtime.spawn(self.shared.clone().drive(self.ask.clone()));
+        }
+    }
+}
+
+/// A driver. If it is ended early, nobody waits for it.
+struct Pilot<'a> {
+    shared: &'a Shared,
+    ask: &'a Ask,
+    done: bool,
+}
+
+impl Drop for Pilot<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.shared.flights.abandon(self.ask);
+        }
+    }
+}
+
+impl RemoteStore for RedisStore {
+    fn admit<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>> {
+        Box::pin(self.shared.admit(ask))
+    }
+
+    fn refund<'a>(&'a self, ask: &'a Ask, pays: &'a [bool]) -> BoxFuture<'a, Result<(), StoreFailure>> {
+        Box::pin(async move {
+            let counts: SmallVec<[u32; 4]> = pays.iter().map(|pays| u32::from(*pays)).collect();
+            self.shared.give_back(ask, &counts).await
+        })
+    }
+
+    fn peek<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<SmallVec<[i64; 4]>, StoreFailure>> {
+        Box::pin(async move {
+            if ask.buckets.is_empty() {
+                return Ok(SmallVec::new());
+            }
+            let server = &self.shared.server;
+            let answer = server.ask(&server.scripts.admit(ask, 0, None)).await?;
+            let grant = Grant::read(&answer, ask.buckets.len()).ok_or(StoreFailure::Refused)?;
+            Ok(grant.levels)
+        })
+    }
+
+    fn write_debt<'a>(
+        &'a self,
+        bucket: &'a RemoteBucket,
+        tokens: u64,
+    ) -> BoxFuture<'a, Result<(), StoreFailure>> {
+        Box::pin(async move {
+            let server = &self.shared.server;
+            self.shared.refusals.forget([bucket]);
+            let outcome = server.ask(&server.scripts.debt(bucket, tokens, None)).await;
+            self.shared.refusals.forget([bucket]);
+            outcome.map(drop)
+        })
+    }
+
+    fn replica_count(&self) -> Option<u32> {
+        Some(self.shared.server.replica_count.load(Ordering::Relaxed)).filter(|count| *count > 0)
+    }
+
+    fn is_available(&self) -> bool {
+        self.shared.server.is_available()
+    }
+}

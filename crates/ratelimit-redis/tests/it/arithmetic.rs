@@ -1,0 +1,259 @@
+//! The scripts compute what `vmcp-ratelimit` computes: random buckets, prices and times, also backward and far jumps,
+//! verdict by verdict and level by level.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use redis::aio::MultiplexedConnection;
+use smallvec::SmallVec;
+use vmcp_ratelimit::policy::Mode;
+use vmcp_ratelimit::{Ask, Level, Micros, Rate, RemoteBucket, RemoteVerdict};
+use vmcp_ratelimit_redis::script::{Grant, Scripts};
+
+use crate::server::{Kind, Server};
+
+crate::on_both!(engine_and_model_agree, the_largest_debts_are_exact);
+
+/// The model: one level for each key, moved by the arithmetic of `vmcp-ratelimit` and nothing else.
+#[derive(Default)]
+struct Model {
+    levels: HashMap<Arc<str>, Level>,
+}
+
+impl Model {
+    fn level(&self, bucket: &RemoteBucket, now: Micros) -> i64 {
+        let level = self.levels.get(&bucket.key);
+        level.map_or(bucket.rate.capacity(), |level| bucket.rate.level_at(*level, now))
+    }
+
+    fn change(&mut self, bucket: &RemoteBucket, units: i64, now: Micros) {
+        let capacity = bucket.rate.capacity();
+        let level = self.level(bucket, now).saturating_add(units).clamp(-capacity, capacity);
+        let before = self.levels.get(&bucket.key).copied().unwrap_or(Level::full(&bucket.rate, now));
+        self.levels.insert(bucket.key.clone(), before.moved(level, now));
+    }
+
+    fn cost(bucket: &RemoteBucket) -> i64 {
+        bucket.rate.units(u64::from(bucket.cost))
+    }
+
+    fn admit(&mut self, ask: &Ask, now: Micros) -> RemoteVerdict {
+        let fits = |bucket: &RemoteBucket| self.level(bucket, now) >= Self::cost(bucket);
+        let mut pays: SmallVec<[bool; 4]> = ask.buckets.iter().map(fits).collect();
+        let short = ask.buckets.iter().zip(&pays).any(|(bucket, pays)| bucket.mode == Mode::Enforce && !pays);
+        for (bucket, pays) in ask.buckets.iter().zip(&mut pays) {
+            *pays &= !short;
+            if *pays && bucket.cost > 0 {
+                self.change(bucket, -Self::cost(bucket), now);
+            }
+        }
+        let levels = ask.buckets.iter().map(|bucket| self.level(bucket, now)).collect();
+        RemoteVerdict { admitted: !short, levels, pays }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Forward(u64),
+    Backward(u64),
+    /// To the moment the first bucket could pay, and so many microseconds after or before.
+    ToWait(i64),
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Admit(u16),
+    /// Gives back what the last admitted call paid.
+    Refund,
+    Debt(u64),
+}
+
+/// Any number from 1 to 2^bits, with all magnitudes as likely.
+fn magnitude(bits: u32) -> impl Strategy<Value = u64> {
+    (0..=bits, any::<u64>()).prop_map(|(bits, noise)| 1 + noise % (1 << bits))
+}
+
+fn rate() -> impl Strategy<Value = Rate> {
+    let any = (magnitude(30), magnitude(48), magnitude(20))
+        .prop_filter_map("countable", |(tokens, micros, burst)| {
+            Rate::new(tokens, Duration::from_micros(micros), burst).ok()
+        });
+    let largest = prop_oneof![Just(1), Just(7), Just(1_000_000_007), magnitude(30)].prop_filter_map(
+        "countable",
+        |tokens| {
+            // The factors of 2^53 - 1: the largest capacity of all, in which every bit counts.
+            Rate::new(tokens, Duration::from_micros(69_431 * 20_394_401), 6361).ok()
+        },
+    );
+    prop_oneof![3 => any, 1 => largest]
+}
+
+fn bucket() -> impl Strategy<Value = (Rate, u32, Mode)> {
+    let cost = prop_oneof![4 => 1_u32..3, 1 => Just(0), 2 => 1_u32..200, 1 => any::<u32>(), 1 => Just(6361)];
+    let mode = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::Shadow)];
+    (rate(), cost, mode)
+}
+
+fn step() -> impl Strategy<Value = (Move, Act)> {
+    let time = prop_oneof![
+        2 => Just(Move::Forward(0)),
+        3 => magnitude(40).prop_map(Move::Forward),
+        2 => magnitude(53).prop_map(Move::Forward),
+        2 => magnitude(40).prop_map(Move::Backward),
+        4 => (-1_i64..=1).prop_map(Move::ToWait),
+    ];
+    let act = prop_oneof![
+        8 => Just(Act::Admit(1)),
+        4 => (2_u16..20).prop_map(Act::Admit),
+        1 => Just(Act::Admit(0)),
+        1 => Just(Act::Refund),
+        2 => magnitude(34).prop_map(Act::Debt),
+    ];
+    (time, act)
+}
+
+type Trace = (Vec<(Rate, u32, Mode)>, Vec<(Move, Act)>);
+
+fn traces() -> impl Strategy<Value = Trace> {
+    (prop::collection::vec(bucket(), 1..6), prop::collection::vec(step(), 1..60))
+}
+
+struct Player {
+    connection: MultiplexedConnection,
+    scripts: Scripts,
+}
+
+impl Player {
+    async fn play(&mut self, (buckets, steps): &Trace) -> Result<(), TestCaseError> {
+        let place = |(place, (rate, cost, mode)): (usize, &(Rate, u32, Mode))| RemoteBucket {
+            key: format!("shared:{place}").into(),
+            rate: *rate,
+            cost: *cost,
+            mode: *mode,
+        };
+        let ask = Ask { buckets: buckets.iter().enumerate().map(place).collect() };
+        let (mut model, mut last) = (Model::default(), None);
+        let mut now: u64 = 1 << 50;
+        redis::cmd("FLUSHALL").query_async::<()>(&mut self.connection).await.unwrap();
+        for (time, act) in steps {
+            let first = &ask.buckets[0];
+            now = match *time {
+                Move::Forward(by) => now.saturating_add(by),
+                Move::Backward(by) => now.saturating_sub(by),
+                Move::ToWait(off) => {
+                    let wait = first.rate.wait(model.level(first, Micros(now)), Model::cost(first));
+                    now.saturating_add(wait).saturating_add_signed(off)
+                }
+            }
+            .clamp(1, (1 << 53) - 1);
+            let at = Micros(now);
+            match *act {
+                Act::Admit(want) => last = self.admit(&ask, want, at, &mut model).await?.or(last),
+                Act::Refund => {
+                    let pays: Vec<bool> = last.take().unwrap_or_default();
+                    let counts: Vec<u32> = pays.iter().map(|pays| u32::from(*pays)).collect();
+                    self.call(&self.scripts.refund(&ask, &counts, Some(at)).by_text(), pays.contains(&true))
+                        .await;
+                    for (bucket, _) in ask.buckets.iter().zip(&pays).filter(|(_, pays)| **pays) {
+                        if model.levels.contains_key(&bucket.key) {
+                            model.change(bucket, Model::cost(bucket), at);
+                        }
+                    }
+                }
+                Act::Debt(tokens) => {
+                    self.call(&self.scripts.debt(first, tokens, Some(at)).by_text(), true).await;
+                    model.change(first, -first.rate.units(tokens), at);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn call(&self, command: &redis::Cmd, really: bool) {
+        if really {
+            command.query_async::<i64>(&mut self.connection.clone()).await.unwrap();
+        }
+    }
+
+    /// One decision for `want` calls is as many decisions one after the other.
+    async fn admit(
+        &mut self,
+        ask: &Ask,
+        want: u16,
+        at: Micros,
+        model: &mut Model,
+    ) -> Result<Option<Vec<bool>>, TestCaseError> {
+        let command = self.scripts.admit(ask, want, Some(at)).by_text();
+        let value = command.query_async(&mut self.connection).await.unwrap();
+        let grant = Grant::read(&value, ask.buckets.len()).expect("an answer that can be read");
+        prop_assert_eq!(grant.now, at);
+        if want == 0 {
+            let levels: Vec<i64> = ask.buckets.iter().map(|bucket| model.level(bucket, at)).collect();
+            prop_assert_eq!(grant.levels.as_slice(), levels.as_slice());
+        }
+        let mut paid = None;
+        for place in 0..u32::from(want) {
+            let (ours, theirs) = (grant.verdict(ask, place), model.admit(ask, at));
+            prop_assert_eq!(&ours, &theirs, "call {} of {} at {:?} of {:?}", place, want, at, ask);
+            if theirs.admitted {
+                paid = Some(theirs.pays.to_vec());
+            }
+        }
+        Ok(paid)
+    }
+}
+
+async fn engine_and_model_agree(kind: Kind) {
+    let server = Server::start(kind).await;
+    let mut player =
+        Player { connection: server.connection().await, scripts: Scripts::new("t:{a:b}:2:".to_owned()) };
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::block_in_place(|| {
+        let config = Config { cases: 250, failure_persistence: None, ..Config::default() };
+        let played = TestRunner::new(config).run(&traces(), |trace| {
+            // The runner has its closure by shared reference; a clone of the connection is the same one.
+            let mut player =
+                Player { connection: player.connection.clone(), scripts: player.scripts.clone() };
+            runtime.block_on(player.play(&trace))
+        });
+        played.unwrap();
+    });
+    // Refused a microsecond before the wait is over, admitted when it is.
+    for (tokens, secs, burst) in [(1, 2_592_000, 1), (7, 3, 20), (1_000_000, 1, 5), (3, 1000, 3)] {
+        let rate = Rate::new(tokens, Duration::from_secs(secs), burst).unwrap();
+        let ask = crate::server::ask(&[(&format!("edge:{tokens}"), rate)]);
+        let start = Micros(1 << 50);
+        let mut model = Model::default();
+        for _ in 0..=burst {
+            player.admit(&ask, 1, start, &mut model).await.unwrap();
+        }
+        let wait = rate.wait(model.level(&ask.buckets[0], start), rate.units(1));
+        assert!(player.admit(&ask, 1, start.plus(wait - 1), &mut model).await.unwrap().is_none());
+        assert!(player.admit(&ask, 1, start.plus(wait), &mut model).await.unwrap().is_some());
+    }
+}
+
+/// Where a sum on the way would not fit into a double although what comes out does.
+async fn the_largest_debts_are_exact(kind: Kind) {
+    let server = Server::start(kind).await;
+    let mut player =
+        Player { connection: server.connection().await, scripts: Scripts::new("t:{a:b}:2:".to_owned()) };
+    let start = Micros(1);
+    for (place, tokens) in [7, 11, 1_000_003, 1_000_000_007].into_iter().enumerate() {
+        let rate = Rate::new(tokens, Duration::from_micros(69_431 * 20_394_401), 6361).unwrap();
+        for debt in [6362, 9001, 12_721, 12_722] {
+            let ask = crate::server::ask(&[(&format!("debt:{place}:{debt}"), rate)]);
+            let mut model = Model::default();
+            player.call(&player.scripts.debt(&ask.buckets[0], debt, Some(start)).by_text(), true).await;
+            model.change(&ask.buckets[0], -rate.units(debt), start);
+            let full = rate.wait(model.level(&ask.buckets[0], start), rate.capacity());
+            for off in -5..=5 {
+                let at = start.plus(full.saturating_add_signed(off));
+                player.admit(&ask, 0, at, &mut model).await.unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Single decisions: all or nothing, refusals that write nothing, keys, expiry, and what the reference left behind.
+
+use std::time::Duration;
+
+use vmcp_ratelimit::policy::Mode;
+use vmcp_ratelimit::{Ask, Micros, Rate, RemoteStore as _};
+use vmcp_ratelimit_redis::script::Scripts;
+
+use crate::server::{Kind, Server, admit, ask, bucket, eventually, fixed, tokens};
+
+crate::on_both!(
+    spends_from_all_or_none,
+    a_refusal_writes_nothing,
+    shadow_never_refuses_and_pays_only_what_it_has,
+    buckets_disappear_when_full,
+    buckets_of_a_clock_that_went_back_are_kept,
+    the_reference_left_nothing_that_hurts,
+    keys_carry_prefix_tag_and_version,
+    a_price_above_the_bucket_is_refused,
+    waits_are_never_too_short,
+);
+
+/// Everything the server holds, with the time it is kept.
+async fn contents(server: &Server) -> Vec<(String, Vec<u8>, i64)> {
+    let mut contents = Vec::new();
+    let mut keys: Vec<String> = server.say("KEYS *").await;
+    keys.sort();
+    for key in keys.into_iter().filter(|key| !key.ends_with(":replicas")) {
+        let value = server.run(redis::cmd("DUMP").arg(&key)).await;
+        let until = server.run(redis::cmd("PEXPIRETIME").arg(&key)).await;
+        contents.push((key, value, until));
+    }
+    contents
+}
+
+async fn spends_from_all_or_none(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let both = ask(&[("shared:0", fixed(5)), ("user:0:ann", fixed(2))]);
+    for left in [[4, 1], [3, 0]] {
+        let verdict = admit(&store, &both).await;
+        assert!(verdict.admitted);
+        assert_eq!(verdict.pays.as_slice(), [true, true]);
+        assert_eq!(tokens(&both, &verdict.levels), left);
+    }
+    for _ in 0..3 {
+        let verdict = admit(&store, &both).await;
+        assert!(!verdict.admitted);
+        assert_eq!(verdict.pays.as_slice(), [false, false]);
+        assert_eq!(tokens(&both, &verdict.levels), [3, 0]);
+    }
+    let other = ask(&[("shared:0", fixed(5)), ("user:0:ben", fixed(2))]);
+    assert_eq!(tokens(&other, &store.peek(&other).await.unwrap()), [3, 2]);
+    assert!(admit(&store, &other).await.admitted);
+}
+
+async fn a_refusal_writes_nothing(kind: Kind) {
+    let server = Server::start(kind).await;
+    let ann = ask(&[("shared:0", fixed(5)), ("user:0:ann", fixed(1))]);
+    let first = server.patient().await;
+    assert!(admit(&first, &ann).await.admitted);
+    let before = contents(&server).await;
+    assert_eq!(before.len(), 2);
+    let sets = server.calls("set").await;
+    // Each store asks the server at least once: what another has learned it does not know.
+    for _ in 0..3 {
+        let store = server.patient().await;
+        let asked = server.calls("evalsha").await;
+        assert!(!admit(&store, &ann).await.admitted);
+        assert!(server.calls("evalsha").await > asked);
+        store.peek(&ann).await.unwrap();
+        assert_eq!(contents(&server).await, before);
+    }
+    assert_eq!(server.calls("set").await, sets);
+}
+
+async fn shadow_never_refuses_and_pays_only_what_it_has(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let mixed = Ask {
+        buckets: [
+            bucket("shared:0", fixed(4), 1, Mode::Enforce),
+            bucket("shared:1", fixed(3), 2, Mode::Shadow),
+        ]
+        .into_iter()
+        .collect(),
+    };
+    let expected =
+        [(true, [true, true], [3, 1]), (true, [true, false], [2, 1]), (true, [true, false], [1, 1])];
+    for (admitted, pays, left) in expected {
+        let verdict = admit(&store, &mixed).await;
+        assert_eq!((verdict.admitted, verdict.pays.as_slice()), (admitted, pays.as_slice()));
+        assert_eq!(tokens(&mixed, &verdict.levels), left);
+    }
+}
+
+async fn buckets_disappear_when_full(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let quick = ask(&[("shared:0", Rate::new(10, Duration::from_secs(1), 10).unwrap())]);
+    let verdict = admit(&store, &quick).await;
+    assert!(verdict.admitted);
+    let key = "thv:rl:{ns:srv}:2:shared:0";
+    let left: i64 = server.run(redis::cmd("PTTL").arg(key)).await;
+    assert!(left <= 1101, "100 ms to be full, and a second: {left}");
+    eventually("the bucket is gone", async || !server.run::<bool>(redis::cmd("EXISTS").arg(key)).await).await;
+    assert_eq!(tokens(&quick, &store.peek(&quick).await.unwrap()), [10]);
+}
+
+async fn buckets_of_a_clock_that_went_back_are_kept(kind: Kind) {
+    let server = Server::start(kind).await;
+    let scripts = Scripts::new("{x}:".to_owned());
+    let quick = ask(&[("shared:0", Rate::new(10, Duration::from_secs(1), 10).unwrap())]);
+    let hour = 3_600_000_000;
+    for at in [2 * hour, hour] {
+        server.run::<redis::Value>(&scripts.admit(&quick, 1, Some(Micros(at))).by_text()).await;
+    }
+    // A test's own time is kept an hour longer than needed, which here is another hour.
+    let left: u64 = server.run(redis::cmd("PTTL").arg("{x}:shared:0")).await;
+    assert!(left > 7_200_000 - 60_000, "{left}");
+}
+
+async fn the_reference_left_nothing_that_hurts(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let places = ["shared", "shared:tool:x", "user:ann", "user-tool:x:ann"];
+    let hash = |key: String| {
+        let mut command = redis::cmd("HSET");
+        command.arg(key).arg("tokens").arg("0.25").arg("last_refill").arg("1800000000000000");
+        command
+    };
+    for place in places {
+        server.run::<i64>(&hash(format!("thv:rl:{{ns:srv}}:{place}"))).await;
+        let same = ask(&[(place, fixed(2))]);
+        let verdict = admit(&store, &same).await;
+        assert!(verdict.admitted, "{place}");
+        assert_eq!(tokens(&same, &verdict.levels), [1]);
+    }
+    // Even a hash where a bucket belongs is a bucket that nobody has spent from.
+    server.run::<i64>(&hash("thv:rl:{ns:srv}:2:shared:9".to_owned())).await;
+    let taken = ask(&[("shared:9", fixed(2))]);
+    assert!(admit(&store, &taken).await.admitted);
+    assert_eq!(tokens(&taken, &store.peek(&taken).await.unwrap()), [1]);
+}
+
+async fn keys_carry_prefix_tag_and_version(kind: Kind) {
+    let server = Server::start(kind).await;
+    let policy = server.policy().with_key_prefix("mine:").unwrap();
+    let policy = policy.with_deadline(Duration::from_secs(10)).unwrap();
+    let store = vmcp_ratelimit_redis::RedisStore::start(policy);
+    admit(&store, &ask(&[("shared:0", fixed(2)), ("user:0:0a1b", fixed(2))])).await;
+    let mut keys: Vec<String> = server.say("KEYS *").await;
+    keys.sort();
+    assert_eq!(keys, ["mine:{ns:srv}:2:replicas", "mine:{ns:srv}:2:shared:0", "mine:{ns:srv}:2:user:0:0a1b"]);
+}
+
+async fn a_price_above_the_bucket_is_refused(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let dear = Ask { buckets: std::iter::once(bucket("shared:0", fixed(3), 4, Mode::Enforce)).collect() };
+    let verdict = admit(&store, &dear).await;
+    assert!(!verdict.admitted);
+    assert_eq!(verdict.levels.as_slice(), [fixed(3).capacity()]);
+}
+
+/// Refusals come from the server and from what is remembered; after the wait that either gives, the call passes.
+async fn waits_are_never_too_short(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let rate = Rate::new(20, Duration::from_secs(1), 1).unwrap();
+    let one = ask(&[("shared:0", rate)]);
+    assert!(admit(&store, &one).await.admitted);
+    for _ in 0..10 {
+        let verdict = admit(&store, &one).await;
+        if verdict.admitted {
+            // The machine was busy for longer than a token takes.
+            continue;
+        }
+        let wait = rate.wait(verdict.levels[0], rate.units(1));
+        assert!(wait > 0 && wait <= 50_000, "{wait}");
+        tokio::time::sleep(Duration::from_micros(wait)).await;
+        assert!(admit(&store, &one).await.admitted);
+    }
+}

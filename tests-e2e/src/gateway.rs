@@ -1,0 +1,144 @@
+//! The real `vmcp` in front of some backends, ready to be called.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context as _;
+
+use crate::process::{Process, binary};
+use crate::{http, wait};
+
+/// One backend of a generated config file.
+pub struct Backend {
+    /// Its name, which is also its prefix.
+    pub name: String,
+    kind: Kind,
+    more: String,
+}
+
+enum Kind {
+    Url { transport: &'static str, url: String },
+    Process { command: String, args: Vec<String>, env: Vec<(String, String)> },
+}
+
+impl Backend {
+    /// A backend over streamable HTTP.
+    pub fn http(name: impl Into<String>, url: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            kind: Kind::Url { transport: "streamable-http", url: url.into() },
+            more: String::new(),
+        }
+    }
+
+    /// A backend over the HTTP+SSE of 2024-11-05.
+    pub fn sse(name: impl Into<String>, url: impl Into<String>) -> Self {
+        Self { name: name.into(), kind: Kind::Url { transport: "sse", url: url.into() }, more: String::new() }
+    }
+
+    /// A backend that the gateway starts itself, with the program and arguments of `command`.
+    pub fn stdio(name: impl Into<String>, command: &Command) -> Self {
+        let text = |word: &std::ffi::OsStr| word.to_string_lossy().into_owned();
+        let env = command.get_envs().filter_map(|(key, value)| Some((text(key), text(value?))));
+        let kind = Kind::Process {
+            command: text(command.get_program()),
+            args: command.get_args().map(text).collect(),
+            env: env.collect(),
+        };
+        Self { name: name.into(), kind, more: String::new() }
+    }
+
+    /// The same with further settings, as they stand in a config file: `timeout: 2s`.
+    #[must_use]
+    pub fn with(mut self, settings: &str) -> Self {
+        self.more.push_str(&format!(", {settings}"));
+        self
+    }
+
+    fn yaml(&self) -> String {
+        // Strings are written as JSON, which YAML contains.
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let name = quoted(&self.name);
+        match &self.kind {
+            Kind::Url { transport, url } => {
+                format!("  - {{name: {name}, transport: {transport}, url: {}{}}}\n", quoted(url), self.more)
+            }
+            Kind::Process { command, args, env } => {
+                let args: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
+                let env: Vec<String> =
+                    env.iter().map(|(key, value)| format!("{key}: {}", quoted(value))).collect();
+                format!(
+                    "  - {{name: {name}, transport: stdio, command: {}, args: [{}], env: {{{}}}{}}}\n",
+                    quoted(command),
+                    args.join(", "),
+                    env.join(", "),
+                    self.more
+                )
+            }
+        }
+    }
+}
+
+/// How names of several backends are kept apart.
+#[derive(Clone, Copy)]
+pub enum Names {
+    /// Every name gets its backend's name in front.
+    Prefixed,
+    /// As the backends spell them, as long as they do not collide.
+    AsTheyAre,
+}
+
+/// The config file of a gateway in front of `backends`; `extra` is appended as it is.
+#[must_use]
+pub fn config(names: Names, backends: &[Backend], extra: &str) -> String {
+    let resolution = match names {
+        Names::Prefixed => "prefix",
+        Names::AsTheyAre => "auto",
+    };
+    let mut text = format!(
+        "name: e2e\nincomingAuth: {{type: anonymous}}\noutgoingAuth: {{source: inline}}\n\
+         aggregation: {{conflictResolution: {resolution}}}\nbackends:\n"
+    );
+    for backend in backends {
+        // Writing to a string cannot fail.
+        write!(text, "{}", backend.yaml()).ok();
+    }
+    text.push_str(extra);
+    text
+}
+
+/// A running gateway.
+pub struct Gateway {
+    /// The process, for what it says and to kill it.
+    pub process: Process,
+    /// Its endpoint.
+    pub url: String,
+    // Kept so that the config file stays while the process may read it.
+    _folder: tempfile::TempDir,
+}
+
+impl Gateway {
+    /// Starts `vmcp serve` with this config and waits until it is ready.
+    pub fn start(config: &str) -> anyhow::Result<Self> {
+        Self::start_binary(&binary("vmcp")?, config)
+    }
+
+    /// As [`Gateway::start`], with a certain binary.
+    pub fn start_binary(vmcp: &Path, config: &str) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("vmcp.yaml");
+        std::fs::write(&file, config)?;
+        let mut command = Command::new(vmcp);
+        command.arg("serve").arg("--config").arg(&file).args(["--port", "0"]);
+        let mut process = Process::start(&mut command)?;
+        let url = process.wait_for_url_not_in(config)?;
+        let ready = url.replace("/mcp", "/readyz");
+        let answered = wait::until("the gateway is ready", || {
+            http::get(&ready, &[]).ok().filter(|response| response.status == 200)
+        });
+        answered
+            .with_context(|| format!("{ready} with this config:\n{config}\nit said:\n{}", process.said()))?;
+        Ok(Self { process, url, _folder: folder })
+    }
+}

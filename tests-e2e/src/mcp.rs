@@ -1,0 +1,153 @@
+//! A small MCP client of our own, both eras, over HTTP and stdio. It does as little as the protocol
+//! allows, so that what it receives is what was sent.
+
+mod http_client;
+mod stdio_client;
+
+pub use http_client::HttpClient;
+pub use stdio_client::StdioClient;
+
+use anyhow::Context as _;
+use serde_json::{Map, Value, json};
+
+/// The two ways of speaking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Era {
+    /// 2025-11-25: `initialize`, sessions.
+    Session,
+    /// 2026-07-28: everything in the request.
+    Stateless,
+}
+
+impl Era {
+    /// Both, for loops.
+    pub const ALL: [Self; 2] = [Self::Session, Self::Stateless];
+
+    /// Its newest protocol version.
+    #[must_use]
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::Session => "2025-11-25",
+            Self::Stateless => "2026-07-28",
+        }
+    }
+}
+
+/// Anything that takes requests and gives results.
+pub trait Client {
+    /// Sends a request and waits for its whole answer: a message with `result` or `error`.
+    fn ask(&mut self, method: &str, params: Value) -> anyhow::Result<Answer>;
+
+    /// The result of a request; an error of the protocol is an error.
+    fn request(&mut self, method: &str, params: Value) -> anyhow::Result<Value> {
+        let answer = self.ask(method, params)?;
+        let mut message: Value = serde_json::from_str(&answer.text)?;
+        let result = message.get_mut("result").map(Value::take);
+        result.with_context(|| format!("{method} was refused: {}", answer.text))
+    }
+
+    /// Every tool, page by page.
+    fn list_tools(&mut self) -> anyhow::Result<Vec<Value>> {
+        let mut tools = Vec::new();
+        let mut params = json!({});
+        loop {
+            let mut page = self.request("tools/list", params)?;
+            if let Some(Value::Array(more)) = page.get_mut("tools").map(Value::take) {
+                tools.extend(more);
+            }
+            match page.get("nextCursor") {
+                Some(cursor) => params = json!({"cursor": cursor}),
+                None => return Ok(tools),
+            }
+        }
+    }
+
+    /// Calls a tool.
+    fn call(&mut self, tool: &str, arguments: Value) -> anyhow::Result<Value> {
+        self.request("tools/call", json!({"name": tool, "arguments": arguments}))
+    }
+}
+
+/// An answer as it came in.
+pub struct Answer {
+    /// The HTTP status; 200 where there is none.
+    pub status: u16,
+    /// The message, byte for byte.
+    pub text: String,
+}
+
+/// Adds what a request of the stateless era carries; leaves others alone.
+fn dress(era: Era, offers: &Value, mut params: Value) -> Value {
+    if era == Era::Session {
+        return params;
+    }
+    let own = json!({
+        "io.modelcontextprotocol/protocolVersion": era.version(),
+        "io.modelcontextprotocol/clientInfo": {"name": "vmcp-e2e", "version": "1.0.0"},
+        "io.modelcontextprotocol/clientCapabilities": offers,
+    });
+    if let Some(params) = params.as_object_mut() {
+        let meta = params.entry("_meta").or_insert_with(|| json!({}));
+        if let (Some(meta), Value::Object(own)) = (meta.as_object_mut(), own) {
+            meta.extend(own);
+        }
+    }
+    params
+}
+
+fn opening(offers: &Value) -> Value {
+    json!({
+        "protocolVersion": Era::Session.version(),
+        "capabilities": offers,
+        "clientInfo": {"name": "vmcp-e2e", "version": "1.0.0"},
+    })
+}
+
+/// Fills in a form with its own defaults, as a person who presses Enter would.
+#[must_use]
+pub fn defaults_of(form: &Value) -> Value {
+    let fields = form["requestedSchema"]["properties"].as_object();
+    let filled = fields.into_iter().flatten().filter_map(|(name, field)| {
+        let default = field.get("default").cloned();
+        Some((name.clone(), default.or_else(|| (field["type"] == "boolean").then_some(json!(true)))?))
+    });
+    json!({"action": "accept", "content": filled.collect::<Map<_, _>>()})
+}
+
+/// Takes away what belongs to one hop and not to the answer: who answered, how long it may be
+/// kept, and what kind of result it is.
+#[must_use]
+pub fn without_hop_fields(mut result: Value) -> Value {
+    if let Some(fields) = result.as_object_mut() {
+        for name in ["resultType", "ttlMs", "cacheScope"] {
+            fields.remove(name);
+        }
+        if let Some(Value::Object(mut meta)) = fields.remove("_meta") {
+            meta.retain(|key, _| !key.starts_with("io.modelcontextprotocol/"));
+            if !meta.is_empty() {
+                fields.insert("_meta".to_owned(), Value::Object(meta));
+            }
+        }
+    }
+    result
+}
+
+/// All text blocks of a tool result.
+#[must_use]
+pub fn text_of(result: &Value) -> String {
+    let blocks = result.get("content").and_then(Value::as_array);
+    let texts = blocks.into_iter().flatten().filter_map(|block| block.get("text").and_then(Value::as_str));
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+/// The names of a list of tools.
+#[must_use]
+pub fn names(tools: &[Value]) -> Vec<String> {
+    let name = |tool: &Value| tool.get("name").and_then(Value::as_str).map(str::to_owned);
+    tools.iter().filter_map(name).collect()
+}
+
+/// An object of one member.
+fn member(name: &str, value: Value) -> Value {
+    Value::Object(Map::from_iter([(name.to_owned(), value)]))
+}

@@ -1,0 +1,136 @@
+//! Streamable HTTP of both eras.
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::{Value, json};
+
+use super::{Answer, Client, Era, defaults_of, dress, opening};
+use crate::http::{self, Messages};
+
+/// A client of one endpoint.
+#[derive(Clone)]
+pub struct HttpClient {
+    url: String,
+    era: Era,
+    offers: Value,
+    session: Option<String>,
+    last_id: u64,
+}
+
+impl HttpClient {
+    /// Opens a session, if the era has sessions. The client offers nothing.
+    pub fn open(url: &str, era: Era) -> anyhow::Result<Self> {
+        Self::open_offering(url, era, json!({}))
+    }
+
+    /// As [`HttpClient::open`], with capabilities. A client that offers elicitation answers every
+    /// form with its defaults.
+    pub fn open_offering(url: &str, era: Era, offers: Value) -> anyhow::Result<Self> {
+        let mut client = Self { url: url.to_owned(), era, offers, session: None, last_id: 0 };
+        if era == Era::Session {
+            client.request("initialize", opening(&client.offers.clone()))?;
+            ensure!(client.session.is_some(), "{url} gave no session");
+            client.notify("notifications/initialized", json!({}))?;
+        }
+        Ok(client)
+    }
+
+    /// Sends a notification.
+    pub fn notify(&mut self, method: &str, params: Value) -> anyhow::Result<()> {
+        let message = json!({"jsonrpc": "2.0", "method": method, "params": params});
+        let response = self.post(method, &Value::Null, &message)?.response()?;
+        ensure!(response.status == 202, "{method} was answered with {}", response.status);
+        Ok(())
+    }
+
+    /// Sends a request and waits for nothing; dropping what is returned hangs up.
+    pub fn begin(&mut self, method: &str, params: Value) -> anyhow::Result<http::Pending> {
+        self.last_id += 1;
+        let params = dress(self.era, &self.offers, params);
+        let message = json!({"jsonrpc": "2.0", "id": self.last_id, "method": method, "params": params});
+        self.post(method, &params, &message)
+    }
+
+    /// Sends a request and gives the stream of what comes back, for callers that listen.
+    pub fn start(&mut self, method: &str, params: Value) -> anyhow::Result<Messages> {
+        let response = self.begin(method, params)?.response()?;
+        if let Some(session) = response.header("mcp-session-id") {
+            self.session = Some(session.to_owned());
+        }
+        response.messages()
+    }
+
+    /// The id of the last request.
+    #[must_use]
+    pub fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// Another client of the same session, with ids of its own.
+    #[must_use]
+    pub fn sibling(&self, number: u64) -> Self {
+        Self { last_id: number * 1_000_000, ..self.clone() }
+    }
+
+    /// Opens the stream of notifications of a session.
+    pub fn listen(&self) -> anyhow::Result<Messages> {
+        let session = self.session.as_deref().context("there is no session to listen to")?;
+        let headers = [
+            ("accept", "text/event-stream"),
+            ("mcp-session-id", session),
+            ("mcp-protocol-version", self.era.version()),
+        ];
+        let response = http::get(&self.url, &headers)?;
+        ensure!(response.status == 200, "the stream was answered with {}", response.status);
+        response.messages()
+    }
+
+    /// Answers a request of the server.
+    fn serve(&self, id: &Value, asked: &Value, params: &Value) -> anyhow::Result<()> {
+        let answer = if asked == "elicitation/create" && self.offers.get("elicitation").is_some() {
+            json!({"jsonrpc": "2.0", "id": id, "result": defaults_of(params)})
+        } else {
+            json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "not offered"}})
+        };
+        let response = self.post("", &Value::Null, &answer)?.response()?;
+        ensure!(response.status == 202, "an answer was answered with {}", response.status);
+        Ok(())
+    }
+
+    fn post(&self, method: &str, params: &Value, message: &Value) -> anyhow::Result<http::Pending> {
+        let mut headers =
+            vec![("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
+        if method != "initialize" {
+            headers.push(("mcp-protocol-version", self.era.version()));
+        }
+        if let Some(session) = &self.session {
+            headers.push(("mcp-session-id", session));
+        }
+        let named = match method {
+            "tools/call" | "prompts/get" => params.get("name"),
+            "resources/read" => params.get("uri"),
+            _ => None,
+        };
+        if self.era == Era::Stateless {
+            headers.push(("mcp-method", method));
+            headers.extend(named.and_then(Value::as_str).map(|name| ("mcp-name", name)));
+        }
+        http::begin("POST", &self.url, &headers, message.to_string().as_bytes())
+    }
+}
+
+impl Client for HttpClient {
+    fn ask(&mut self, method: &str, params: Value) -> anyhow::Result<Answer> {
+        let mut messages = self.start(method, params)?;
+        while let Some(text) = messages.next_message()? {
+            let message: Value = serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?;
+            if let (Some(id), Some(asked)) = (message.get("id"), message.get("method")) {
+                self.serve(id, asked, &message["params"])?;
+                continue;
+            }
+            if message.get("id") == Some(&json!(self.last_id)) && message.get("method").is_none() {
+                return Ok(Answer { status: messages.status, text });
+            }
+        }
+        bail!("{method} was answered with {} and no answer", messages.status)
+    }
+}

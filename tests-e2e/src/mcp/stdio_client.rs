@@ -1,0 +1,82 @@
+//! One message per line, to a child process.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{ChildStdin, Command};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
+
+use super::{Answer, Client, Era, dress, member, opening};
+use crate::process::Process;
+use crate::wait::PATIENCE;
+
+/// A client of a server that it has started itself.
+pub struct StdioClient {
+    process: Process,
+    input: ChildStdin,
+    lines: Receiver<String>,
+    era: Era,
+    last_id: u64,
+}
+
+impl StdioClient {
+    /// Starts the server and opens the connection, if the era opens connections.
+    pub fn start(command: &mut Command, era: Era) -> anyhow::Result<Self> {
+        let mut process = Process::start_piped(command)?;
+        let input = process.child().stdin.take().context("stdin is piped")?;
+        let output = process.child().stdout.take().context("stdout is piped")?;
+        let (lines, incoming) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                if lines.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut client = Self { process, input, lines: incoming, era, last_id: 0 };
+        if era == Era::Session {
+            client.request("initialize", opening(&json!({})))?;
+            client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}))?;
+        }
+        Ok(client)
+    }
+
+    fn send(&mut self, message: &Value) -> anyhow::Result<()> {
+        writeln!(self.input, "{message}")?;
+        Ok(self.input.flush()?)
+    }
+
+    /// Refuses a request of the server: this client offers nothing.
+    fn refuse(&mut self, id: &Value) -> anyhow::Result<()> {
+        let mut refusal = member("id", id.clone());
+        refusal["jsonrpc"] = json!("2.0");
+        refusal["error"] = json!({"code": -32601, "message": "not offered"});
+        self.send(&refusal)
+    }
+}
+
+impl Client for StdioClient {
+    fn ask(&mut self, method: &str, params: Value) -> anyhow::Result<Answer> {
+        self.last_id += 1;
+        let id = json!(self.last_id);
+        let params = dress(self.era, &json!({}), params);
+        self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))?;
+        loop {
+            let text = match self.lines.recv_timeout(PATIENCE) {
+                Ok(text) => text,
+                Err(RecvTimeoutError::Timeout) => bail!("{method}: no answer. {}", self.process.said()),
+                Err(RecvTimeoutError::Disconnected) => bail!("{method}: it is gone. {}", self.process.said()),
+            };
+            // Some servers print before they speak.
+            let Ok(message) = serde_json::from_str::<Value>(&text) else {
+                continue;
+            };
+            match (message.get("method"), message.get("id")) {
+                (Some(_), Some(asked)) => self.refuse(asked)?,
+                (None, Some(answered)) if *answered == id => return Ok(Answer { status: 200, text }),
+                _ => {}
+            }
+        }
+    }
+}

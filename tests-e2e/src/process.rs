@@ -1,0 +1,183 @@
+//! Child processes that end with the test, however it ends: each leads its own process group, and
+//! the group is killed when the handle is dropped, panics included.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use anyhow::{Context as _, ensure};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::wait;
+
+/// A running child, with everything it says collected.
+pub struct Process {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+    name: String,
+}
+
+impl Process {
+    /// Starts `command` with no input.
+    pub fn start(command: &mut Command) -> anyhow::Result<Self> {
+        Self::start_with(command, Stdio::null(), true)
+    }
+
+    /// Starts `command` with piped input and output; output is the caller's, only stderr is collected.
+    pub fn start_piped(command: &mut Command) -> anyhow::Result<Self> {
+        Self::start_with(command, Stdio::piped(), false)
+    }
+
+    fn start_with(command: &mut Command, input: Stdio, collect_output: bool) -> anyhow::Result<Self> {
+        let name = format!("{command:?}");
+        let command = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = command.spawn().with_context(|| format!("{name} does not start"))?;
+        let said = Arc::default();
+        if collect_output && let Some(output) = child.stdout.take() {
+            collect(output, &said);
+        }
+        if let Some(errors) = child.stderr.take() {
+            collect(errors, &said);
+        }
+        Ok(Self { child, said, name })
+    }
+
+    /// Everything said so far, line by line.
+    #[must_use]
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
+    }
+
+    /// Waits for a line from which `find` can take something.
+    pub fn wait_for<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> anyhow::Result<T> {
+        let found = wait::until(what, || {
+            let gone = self.child.try_wait().ok().flatten();
+            let said = self.said();
+            match said.lines().find_map(&find) {
+                Some(found) => Some(Some(found)),
+                None => gone.map(|_| None),
+            }
+        });
+        let failed = || format!("{} did not get there: {what}. It said:\n{}", self.name, self.said());
+        found.with_context(failed)?.with_context(failed)
+    }
+
+    /// The URL in a line that names one: both fixtures and the gateway say where they listen.
+    pub fn wait_for_url(&mut self) -> anyhow::Result<String> {
+        self.wait_for_url_not_in("")
+    }
+
+    /// As [`Process::wait_for_url`], passing over the URLs that stand in `others`: a gateway may
+    /// speak of its backends before it speaks of itself.
+    pub fn wait_for_url_not_in(&mut self, others: &str) -> anyhow::Result<String> {
+        self.wait_for("a line that says where it listens", |line| {
+            let start = line.find("http://127.0.0.1:")?;
+            let url = line.get(start..)?;
+            let end = url.find(|c: char| c.is_whitespace() || c.is_control() || "\"',".contains(c));
+            let url = url.get(..end.unwrap_or(url.len()))?;
+            let own = url.ends_with("/mcp") || url.ends_with("/sse");
+            (own && !others.contains(url)).then(|| url.to_owned())
+        })
+    }
+
+    /// Waits until the process ends.
+    pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        let name = self.name.clone();
+        wait::until(&format!("{name} ends"), || self.child.try_wait().ok().flatten())
+    }
+
+    /// The process as the standard library sees it, for its pipes.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Kills the process and everything it has started.
+    pub fn kill(&mut self) {
+        if let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // A group that is gone already is what was wanted.
+            kill_process_group(group, Signal::KILL).ok();
+        }
+        self.child.wait().ok();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        // The test harness shows this only for tests that fail.
+        if std::thread::panicking() {
+            println!("--- {} said:\n{}", self.name, self.said());
+        }
+    }
+}
+
+fn collect(from: impl Read + Send + 'static, said: &Arc<Mutex<Vec<String>>>) {
+    let said = Arc::clone(said);
+    std::thread::spawn(move || {
+        let mut lines = BufReader::new(from);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            said.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+            line.clear();
+        }
+    });
+}
+
+/// Runs a command to its end and gives its standard output; fails with both outputs if it fails.
+pub fn run(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} failed, {}:\n{text}\n{errors}", output.status);
+    Ok(text)
+}
+
+/// The binaries under test, built once: `vmcp` and `vmcp-fixture`.
+///
+/// `VMCP_BIN` names another `vmcp` to test, for instance a released one.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    if name == "vmcp"
+        && let Some(given) = std::env::var_os("VMCP_BIN")
+    {
+        return Ok(given.into());
+    }
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?;
+    Ok(profile()?.join(name))
+}
+
+/// The folder that binaries of this profile stand in: the one this very program was built into.
+pub fn profile() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let found = own.ancestors().find(|folder| folder.ends_with("debug") || folder.ends_with("release"));
+    Ok(found.context("this program does not stand in a target folder")?.to_owned())
+}
+
+/// What `cargo xtask ci` builds before the tests, so that in a full run this finds it done.
+pub const BUILD: [&str; 5] = ["build", "--workspace", "--exclude", "xtask", "--bins"];
+
+fn build() -> anyhow::Result<()> {
+    let profile = profile()?;
+    let mut cargo = Command::new("cargo");
+    // A given `vmcp` may be tested from a tree whose own does not build.
+    match std::env::var_os("VMCP_BIN") {
+        None => cargo.args(BUILD),
+        Some(_) => cargo.args(["build", "--package", "vmcp-fixtures", "--bins"]),
+    };
+    cargo.arg("--quiet").arg("--target-dir").arg(profile.parent().context("a target folder has a parent")?);
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    run(cargo.current_dir(crate::cache::own(".."))).map(drop)
+}
+
+/// A command that runs `vmcp-fixture` with these words.
+pub fn fixture(words: &[&str]) -> anyhow::Result<Command> {
+    let mut command = Command::new(binary("vmcp-fixture")?);
+    command.args(words);
+    Ok(command)
+}

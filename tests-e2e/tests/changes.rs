@@ -1,0 +1,79 @@
+//! A backend whose list of tools changes: clients of both eras hear of it and see the new tool,
+//! whatever the backend's transport and era.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::http::Messages;
+use vmcp_e2e::mcp::{Client as _, Era, HttpClient, names, text_of};
+use vmcp_e2e::process::{Process, fixture};
+use vmcp_e2e::wait;
+
+/// Backends by name, and the processes behind them.
+fn backends() -> anyhow::Result<(Vec<Backend>, Vec<Process>)> {
+    let mut backends = Vec::new();
+    let mut running = Vec::new();
+    for era in Era::ALL {
+        let word = if era == Era::Session { "old" } else { "new" };
+        let words = ["echo", "--era", era.version()];
+        backends.push(Backend::stdio(format!("{word}-child"), &fixture(&words)?));
+        let mut process = Process::start(fixture(&words)?.args(["--transport", "http"]))?;
+        backends.push(Backend::http(format!("{word}-remote"), process.wait_for_url()?));
+        running.push(process);
+    }
+    let mut process = Process::start(&mut fixture(&["echo", "--transport", "sse"])?)?;
+    backends.push(Backend::sse("sse", process.wait_for_url()?));
+    running.push(process);
+    Ok((backends, running))
+}
+
+/// The stream on which a client hears of changes.
+fn ears(client: &mut HttpClient, era: Era) -> anyhow::Result<Messages> {
+    if era == Era::Session {
+        return client.listen();
+    }
+    let filter = json!({"notifications": {"toolsListChanged": true}});
+    let mut stream = client.start("subscriptions/listen", filter)?;
+    let first = stream.next_message()?.context("a subscription begins with its acknowledgement")?;
+    ensure!(first.contains("notifications/subscriptions/acknowledged"), "{first}");
+    Ok(stream)
+}
+
+fn hears_of_tools(stream: &mut Messages) -> anyhow::Result<()> {
+    loop {
+        let message = stream.next_message()?.context("the stream ends before the change is told")?;
+        let message: Value = serde_json::from_str(&message)?;
+        if message["method"] == "notifications/tools/list_changed" {
+            return Ok(());
+        }
+    }
+}
+
+#[test]
+fn clients_of_both_eras_hear_of_new_tools_and_can_call_them() -> anyhow::Result<()> {
+    let (backends, _running) = backends()?;
+    let prefixes: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
+    let gateway = Gateway::start(&config(Names::Prefixed, &backends, ""))?;
+    let mut grown: BTreeMap<String, usize> = BTreeMap::new();
+    for era in Era::ALL {
+        for prefix in &prefixes {
+            let mut client = HttpClient::open(&gateway.url, era)?;
+            let mut stream = ears(&mut client, era)?;
+            // A second client acts, so that nobody hears only of their own doings.
+            HttpClient::open(&gateway.url, era)?.call(&format!("{prefix}_grow"), json!({}))?;
+            let heard = hears_of_tools(&mut stream);
+            heard.with_context(|| format!("{era:?}, {prefix}; {}", gateway.process.said()))?;
+            let number = grown.entry(prefix.clone()).or_default();
+            let tool = format!("{prefix}_grown_{number}");
+            *number += 1;
+            wait::until(&format!("{tool} is listed"), || {
+                names(&client.list_tools().ok()?).contains(&tool).then_some(())
+            })?;
+            let answer = text_of(&client.call(&tool, json!({}))?);
+            ensure!(tool.ends_with(&answer), "{tool} answers {answer}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! Clients nobody here wrote, in front of the real gateway: each lists and calls on each era it
+//! speaks. The scripts stand in `clients/`; what they run on is installed by `./test`.
+
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::mcp::Era;
+use vmcp_e2e::process::{fixture, run};
+use vmcp_e2e::{cache, process::Process};
+
+const TEXT: &str = "hello from a client";
+
+/// A gateway in front of one backend per era and transport, so that every client era meets every
+/// backend era.
+struct Scene {
+    gateway: Gateway,
+    _fixtures: Vec<Process>,
+}
+
+/// The backends of a [`Scene`].
+const BACKENDS: [&str; 4] = ["old-stdio", "new-stdio", "old-http", "new-http"];
+
+impl Scene {
+    fn start() -> anyhow::Result<Self> {
+        let mut backends = Vec::new();
+        let mut fixtures = Vec::new();
+        for name in BACKENDS {
+            let era = if name.starts_with("old") { Era::Session } else { Era::Stateless };
+            let words = ["echo", "--era", era.version(), "--instance", name];
+            if name.ends_with("stdio") {
+                backends.push(Backend::stdio(name, &fixture(&words)?));
+            } else {
+                let mut running = Process::start(fixture(&words)?.args(["--transport", "http"]))?;
+                backends.push(Backend::http(name, running.wait_for_url()?));
+                fixtures.push(running);
+            }
+        }
+        let gateway = Gateway::start(&config(Names::Prefixed, &backends, ""))?;
+        Ok(Self { gateway, _fixtures: fixtures })
+    }
+
+    /// Runs a script once per era and backend; it prints the version it speaks, the tools it sees
+    /// and the text a tool has answered.
+    fn check(
+        &self,
+        eras: &[Era],
+        script: impl Fn(&str, &str, &str) -> anyhow::Result<Command>,
+    ) -> anyhow::Result<()> {
+        for era in eras {
+            for backend in BACKENDS {
+                let tool = format!("{backend}_echo");
+                let word = if *era == Era::Session { "session" } else { "stateless" };
+                let mut command = script(&self.gateway.url, word, &tool)?;
+                let told = run(&mut command)
+                    .with_context(|| format!("the gateway said:\n{}", self.gateway.process.said()))?;
+                let seen: Value = serde_json::from_str(&told).with_context(|| told.clone())?;
+                ensure!(seen["version"] == era.version(), "{era:?}, {tool}: {seen}");
+                ensure!(seen["text"] == TEXT, "{era:?}, {tool}: {seen}");
+                self.lists_everything(&seen["tools"])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lists_everything(&self, tools: &Value) -> anyhow::Result<()> {
+        let listed: Vec<&str> = tools.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        for backend in BACKENDS {
+            for tool in ["echo", "whoami", "sleep", "crash", "grow"] {
+                let name = format!("{backend}_{tool}");
+                ensure!(listed.contains(&name.as_str()), "{name} is not in {listed:?}");
+            }
+        }
+        ensure!(listed.len() == 5 * BACKENDS.len(), "more tools than there are: {listed:?}");
+        Ok(())
+    }
+}
+
+fn python(venv: &str, script: &str, words: [&str; 3]) -> anyhow::Result<Command> {
+    let mut command = Command::new(cache::python(venv)?);
+    command.arg(cache::own("clients").join(script)).args(words);
+    Ok(command)
+}
+
+fn node(package: &str, script: &str, words: [&str; 3]) -> anyhow::Result<Command> {
+    let mut command = Command::new(cache::node()?);
+    command.arg(cache::own("clients").join(script)).arg(cache::installed("npm", package)?).args(words);
+    Ok(command)
+}
+
+#[test]
+fn the_python_sdk_lists_and_calls() -> anyhow::Result<()> {
+    let scene = Scene::start()?;
+    scene.check(&Era::ALL, |url, era, tool| python("sdk", "python_sdk.py", [url, era, tool]))
+}
+
+#[test]
+fn fastmcp_lists_and_calls() -> anyhow::Result<()> {
+    let scene = Scene::start()?;
+    scene.check(&Era::ALL, |url, era, tool| python("fastmcp", "fastmcp_client.py", [url, era, tool]))
+}
+
+#[test]
+fn the_typescript_client_lists_and_calls() -> anyhow::Result<()> {
+    let scene = Scene::start()?;
+    scene.check(&Era::ALL, |url, era, tool| node("client", "typescript_client.mjs", [url, era, tool]))
+}
+
+#[test]
+fn version_1_of_the_typescript_sdk_lists_and_calls() -> anyhow::Result<()> {
+    let scene = Scene::start()?;
+    scene.check(&[Era::Session], |url, era, tool| node("sdk", "typescript_sdk.mjs", [url, era, tool]))
+}
+
+#[test]
+fn the_inspector_lists_and_calls() -> anyhow::Result<()> {
+    let scene = Scene::start()?;
+    let home = tempfile::tempdir()?;
+    let inspect = |era: &str, words: &[&str]| -> anyhow::Result<Value> {
+        let mut command = Command::new(cache::node()?);
+        command
+            .arg(cache::npm("inspector", "@modelcontextprotocol/inspector/clients/launcher/build/index.js")?);
+        command.args(["--cli", &scene.gateway.url, "--transport", "http", "--protocol-era", era]);
+        // It keeps notes in the home folder, which is not ours to write to.
+        command.args(["--format", "json", "--quiet"]).args(words).env("HOME", home.path());
+        let told = run(&mut command)
+            .with_context(|| format!("the gateway said:\n{}", scene.gateway.process.said()))?;
+        serde_json::from_str(&told).with_context(|| told.clone())
+    };
+    // These two fail rather than fall back to the other era.
+    for era in ["legacy", "modern"] {
+        let listed = inspect(era, &["--method", "tools/list"])?;
+        let tools = listed["result"]["tools"].as_array().cloned().unwrap_or_default();
+        scene.lists_everything(&tools.iter().map(|tool| tool["name"].clone()).collect())?;
+        let arguments = serde_json::json!({"text": TEXT}).to_string();
+        for backend in BACKENDS {
+            let tool = format!("{backend}_echo");
+            let words = ["--method", "tools/call", "--tool-name", &tool, "--tool-args-json", &arguments];
+            let called = inspect(era, &words)?;
+            ensure!(called["result"]["content"][0]["text"] == TEXT, "{era}, {tool}: {called}");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,279 @@
+//! Servers nobody here wrote, as children of the real binary and all behind one endpoint: every
+//! tool is listed as the server itself lists it, and every tool's answer is the one the server
+//! gives directly. The calls stand in `calls.json`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::mcp::{Client, Era, HttpClient, StdioClient, names, without_hop_fields};
+use vmcp_e2e::process::{Process, run};
+use vmcp_e2e::{cache, http, wait};
+
+/// The servers that the gateway starts itself.
+const CHILDREN: [&str; 5] = ["everything", "files", "memory", "time", "git"];
+/// The server it reaches over HTTP.
+const REMOTE: &str = "remote";
+
+/// How two answers are compared.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Compare {
+    #[default]
+    Same,
+    /// The same members and types: the values are times, or name the process that answers.
+    Shape,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(from = "Spelled")]
+struct Call {
+    tool: String,
+    arguments: Value,
+    compare: Compare,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Spelled {
+    Plain(String, Value),
+    Compared(String, Value, Compare),
+}
+
+impl From<Spelled> for Call {
+    fn from(spelled: Spelled) -> Self {
+        let (tool, arguments, compare) = match spelled {
+            Spelled::Plain(tool, arguments) => (tool, arguments, Compare::Same),
+            Spelled::Compared(tool, arguments, compare) => (tool, arguments, compare),
+        };
+        Self { tool, arguments, compare }
+    }
+}
+
+/// The calls of each server, in order: later ones see what earlier ones did.
+fn calls(scratch: &Path) -> anyhow::Result<BTreeMap<String, Vec<Call>>> {
+    let text = fs::read_to_string(cache::own("calls.json"))?;
+    let mut all: BTreeMap<String, Vec<Call>> = BTreeMap::new();
+    let spelled: BTreeMap<String, Value> = serde_json::from_str(&text)?;
+    for (server, calls) in spelled {
+        let folder = scratch.join(&server);
+        let text = calls.to_string().replace("DIR", &folder.to_string_lossy());
+        all.insert(server.clone(), serde_json::from_str(&text).with_context(|| server)?);
+    }
+    let remote = all.get("everything").context("calls of server-everything")?.clone();
+    all.insert(REMOTE.to_owned(), remote);
+    Ok(all)
+}
+
+/// Makes the folders the servers work in, always the same, so that answers can be compared.
+fn furnish(scratch: &Path) -> anyhow::Result<()> {
+    const DOT: &[u8] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR";
+    fs::remove_dir_all(scratch).ok();
+    for name in CHILDREN {
+        fs::create_dir_all(scratch.join(name))?;
+    }
+    let files = scratch.join("files");
+    fs::create_dir(files.join("sub"))?;
+    fs::write(files.join("a.txt"), "first\nsecond\n")?;
+    fs::write(files.join("sub/b.txt"), "deeper\n")?;
+    fs::write(files.join("dot.png"), DOT)?;
+    let repository = scratch.join("git");
+    fs::write(repository.join("a.txt"), "one\n")?;
+    for words in [
+        &["init", "--quiet", "--initial-branch=main"][..],
+        &["add", "a.txt"],
+        &["commit", "--quiet", "-m", "Begin"],
+    ] {
+        run(with_git_settings(&mut Command::new("git")).args(words).current_dir(&repository))?;
+    }
+    fs::write(repository.join("a.txt"), "two\n")?;
+    Ok(())
+}
+
+/// One author and one moment, so that commits get the same names each time.
+fn with_git_settings(command: &mut Command) -> &mut Command {
+    // The spelling that both git and the library of mcp-server-git take.
+    let moment = "1767323045 +0000";
+    for role in ["AUTHOR", "COMMITTER"] {
+        command
+            .env(format!("GIT_{role}_NAME"), "A Person")
+            .env(format!("GIT_{role}_EMAIL"), "person@example.com");
+        command.env(format!("GIT_{role}_DATE"), moment);
+    }
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1")
+}
+
+fn npm(package: &str) -> anyhow::Result<Command> {
+    let mut command = Command::new(cache::node()?);
+    command.arg(cache::npm(package, &format!("@modelcontextprotocol/server-{package}/dist/index.js"))?);
+    Ok(command)
+}
+
+/// The command of a server that is a child.
+fn server(name: &str, scratch: &Path) -> anyhow::Result<Command> {
+    let folder = scratch.join(name);
+    let mut command = match name {
+        "everything" => npm("everything")?,
+        "files" => npm("filesystem")?,
+        "memory" => npm("memory")?,
+        python => Command::new(cache::python(python)?),
+    };
+    match name {
+        "everything" => command.arg("stdio"),
+        "files" => command.arg(&folder),
+        "memory" => command.env("MEMORY_FILE_PATH", folder.join("memory.json")),
+        "time" => command.args(["-m", "mcp_server_time", "--local-timezone", "UTC"]),
+        _ => with_git_settings(&mut command).args(["-m", "mcp_server_git", "--repository"]).arg(&folder),
+    };
+    Ok(command)
+}
+
+/// server-everything over streamable HTTP. It cannot choose a port itself, so one is looked for;
+/// should another process take that port first, the next is tried.
+fn remote() -> anyhow::Result<(Process, String)> {
+    for _ in 0..3 {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut command = npm("everything")?;
+        let mut process = Process::start(command.arg("streamableHttp").env("PORT", port.to_string()))?;
+        let url = format!("http://127.0.0.1:{port}/mcp");
+        let up = wait::until("server-everything listens", || {
+            let answered = http::get(&url, &[]).is_ok();
+            let gone = process.child().try_wait().ok().flatten().is_some();
+            (answered || gone).then_some(answered && !gone)
+        })?;
+        if up {
+            return Ok((process, url));
+        }
+    }
+    anyhow::bail!("server-everything found no port")
+}
+
+/// What a server gives: its tools by name, and the answer to each call.
+#[derive(Default)]
+struct Seen {
+    tools: BTreeMap<String, Value>,
+    answers: Vec<Value>,
+}
+
+/// Calls everything in order. An error of the protocol is an answer, too.
+fn visit(client: &mut dyn Client, prefix: &str, calls: &[Call]) -> anyhow::Result<Seen> {
+    let mut seen = Seen::default();
+    for mut tool in client.list_tools()? {
+        let name = tool["name"].take();
+        if let Some(name) = name.as_str().and_then(|name| name.strip_prefix(prefix)) {
+            seen.tools.insert(name.to_owned(), tool);
+        }
+    }
+    for call in calls {
+        let params = json!({"name": format!("{prefix}{}", call.tool), "arguments": call.arguments});
+        let answer = client.ask("tools/call", params).with_context(|| call.tool.clone())?;
+        let mut message: Value = serde_json::from_str(&answer.text)?;
+        let answer = match message.get_mut("result") {
+            Some(result) => without_hop_fields(result.take()),
+            None => json!({"code": message["error"]["code"]}),
+        };
+        seen.answers.push(answer);
+    }
+    Ok(seen)
+}
+
+/// Types instead of values.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => members.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
+        Value::Array(items) => items.iter().map(shape).collect(),
+        Value::String(_) => json!("string"),
+        Value::Number(_) => json!("number"),
+        Value::Bool(_) => json!("boolean"),
+        Value::Null => Value::Null,
+    }
+}
+
+fn compare(server: &str, calls: &[Call], direct: &Seen, through: &Seen) -> anyhow::Result<()> {
+    for (name, definition) in &direct.tools {
+        let found = through.tools.get(name).with_context(|| format!("{server}: {name} is not listed"))?;
+        ensure!(found == definition, "{server}: {name} became {found}, it is {definition}");
+    }
+    for ((call, direct), through) in calls.iter().zip(&direct.answers).zip(&through.answers) {
+        let same = match call.compare {
+            Compare::Same => direct == through,
+            Compare::Shape => shape(direct) == shape(through),
+        };
+        ensure!(same, "{server}: {} answers {through}, directly {direct}", call.tool);
+    }
+    let called: BTreeSet<&String> = calls.iter().map(|call| &call.tool).collect();
+    let unknown: Vec<_> = called.iter().filter(|name| !direct.tools.contains_key(**name)).collect();
+    ensure!(unknown.is_empty(), "{server}: calls.json calls {unknown:?}, which it does not list");
+    let uncalled: Vec<&String> = direct.tools.keys().filter(|name| !called.contains(name)).collect();
+    ensure!(uncalled.is_empty(), "{server}: calls.json calls none of {uncalled:?}");
+    Ok(())
+}
+
+/// The newest era a child speaks, which is the one the gateway speaks with it.
+fn era_of(server: &str) -> Era {
+    if matches!(server, "time" | "git") { Era::Stateless } else { Era::Session }
+}
+
+/// What every server gives without a gateway.
+fn directly(
+    scratch: &Path,
+    calls: &BTreeMap<String, Vec<Call>>,
+    remote: &str,
+) -> anyhow::Result<BTreeMap<String, Seen>> {
+    let mut all = BTreeMap::new();
+    for (name, calls) in calls {
+        let seen = if name == REMOTE {
+            visit(&mut HttpClient::open(remote, Era::Session)?, "", calls)
+        } else {
+            visit(&mut StdioClient::start(&mut server(name, scratch)?, era_of(name))?, "", calls)
+        };
+        all.insert(name.clone(), seen.with_context(|| format!("{name}, directly"))?);
+    }
+    Ok(all)
+}
+
+fn gateway(scratch: &Path, remote: &str) -> anyhow::Result<Gateway> {
+    let mut backends = vec![Backend::http(REMOTE, remote)];
+    for name in CHILDREN {
+        backends.push(Backend::stdio(name, &server(name, scratch)?));
+    }
+    Gateway::start(&config(Names::Prefixed, &backends, ""))
+}
+
+#[test]
+fn every_tool_of_every_server_answers_as_it_does_directly() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    // Some servers resolve links before they compare paths.
+    let scratch: PathBuf = folder.path().canonicalize()?.join("scratch");
+    let calls = calls(&scratch)?;
+    let (_remote, url) = remote()?;
+    furnish(&scratch)?;
+    let direct = directly(&scratch, &calls, &url)?;
+    for era in Era::ALL {
+        furnish(&scratch)?;
+        let gateway = gateway(&scratch, &url)?;
+        let mut client = HttpClient::open(&gateway.url, era)?;
+        for (name, calls) in &calls {
+            let said = || format!("{era:?}, {name}; the gateway said:\n{}", gateway.process.said());
+            let through = visit(&mut client, &format!("{name}_"), calls).with_context(said)?;
+            let direct = direct.get(name).context("a server that is called is visited")?;
+            compare(name, calls, direct, &through).with_context(said)?;
+        }
+        nothing_is_made_up(&mut client)?;
+    }
+    Ok(())
+}
+
+fn nothing_is_made_up(client: &mut dyn Client) -> anyhow::Result<()> {
+    for name in names(&client.list_tools()?) {
+        let server = name.split('_').next().unwrap_or_default();
+        ensure!(server == REMOTE || CHILDREN.contains(&server), "{name} belongs to no server");
+    }
+    Ok(())
+}

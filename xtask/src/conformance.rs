@@ -1,0 +1,101 @@
+//! `cargo xtask conformance`: the official suite as a client, the gateway in the middle, the
+//! fixture behind. The result is a table in `docs/conformance.md`, with what the suite says about
+//! the fixture alone beside it: what fails there cannot pass through a gateway.
+
+pub(crate) mod client;
+mod outcome;
+mod report;
+mod suite;
+
+use anyhow::{Context as _, bail, ensure};
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::process::{Process, fixture};
+
+use self::outcome::Expected;
+use self::suite::{ERAS, Results};
+use crate::root;
+
+const EXPECTED: &str = "tests-e2e/conformance-expected.txt";
+const TABLE: &str = "docs/conformance.md";
+
+pub(crate) fn run(check: bool) -> anyhow::Result<()> {
+    match run_once(check) {
+        // Some scenarios wait half a second for something to arrive; a machine that builds beside
+        // it may miss that. What is really wrong is wrong twice.
+        Err(error) if check => {
+            println!("not as expected, so once more: {error:#}\n");
+            run_once(check)
+        }
+        done => done,
+    }
+}
+
+fn run_once(check: bool) -> anyhow::Result<()> {
+    let mut direct = Vec::new();
+    let mut through = Vec::new();
+    let mut towards = Vec::new();
+    for era in ERAS {
+        // A fixture of its own for each run: some scenarios change its lists.
+        direct.push(with_fixture(|url| suite::run(url, era))?);
+        through.push(with_fixture(|url| {
+            let gateway = Gateway::start(&config(Names::AsTheyAre, &[Backend::http("fixture", url)], ""))?;
+            let results = suite::run(&gateway.url, era);
+            let said = || format!("the gateway said:\n{}", gateway.process.said());
+            results.with_context(said)
+        })?);
+        towards.push(suite::run_client(era)?);
+    }
+    let table = report::table(&through, &direct, &towards, &suite::not_scored()?);
+    let file = root().join(TABLE);
+    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    if !check {
+        std::fs::write(&file, &table).with_context(|| file.display().to_string())?;
+        println!("{TABLE} is written");
+    }
+    let expected = std::fs::read_to_string(root().join(EXPECTED)).with_context(|| EXPECTED.to_owned())?;
+    judge(through.iter().chain(&towards), &expected)?;
+    ensure!(
+        !check || written == table,
+        "{TABLE} is not what the suite says now; run `cargo xtask conformance` and read the difference:\n{}",
+        difference(&written, &table)
+    );
+    Ok(())
+}
+
+/// The lines of two tables that stand in one of them only.
+fn difference(old: &str, new: &str) -> String {
+    let only = |these: &str, those: &str, mark: &str| {
+        let missing = these.lines().filter(|line| !those.lines().any(|other| other == *line));
+        missing.map(|line| format!("{mark} {line}\n")).collect::<String>()
+    };
+    only(old, new, "-") + &only(new, old, "+")
+}
+
+fn with_fixture(run: impl FnOnce(&str) -> anyhow::Result<Results>) -> anyhow::Result<Results> {
+    let mut fixture = Process::start(&mut fixture(&["conformance", "--port", "0"])?)?;
+    run(&fixture.wait_for_url()?)
+}
+
+/// Fails for what fails unexpectedly, and for what is expected to fail but does not.
+fn judge<'a>(all: impl Iterator<Item = &'a Results>, expected: &str) -> anyhow::Result<()> {
+    let expected = Expected::parse(expected).context(EXPECTED)?;
+    let mut complaints = Vec::new();
+    for results in all {
+        for (scenario, outcome) in &results.scenarios {
+            let excused = expected.excuses(results.era, scenario);
+            match (outcome.fails(), excused) {
+                (true, false) => {
+                    complaints.push(format!("{} {scenario}: {}", results.era, outcome.summary()))
+                }
+                (false, true) => {
+                    complaints.push(format!("{} {scenario} passes; take it out of {EXPECTED}", results.era))
+                }
+                _ => {}
+            }
+        }
+    }
+    if complaints.is_empty() {
+        return Ok(());
+    }
+    bail!("conformance of the gateway:\n{}", complaints.join("\n"))
+}

@@ -1,0 +1,76 @@
+//! What the suite starts in its client scenarios: the gateway in front of the suite's server, and a
+//! plain client in front of the gateway that uses everything it is offered. The suite judges what
+//! arrives at its server, which is what the gateway has sent.
+
+use anyhow::Context as _;
+use serde_json::{Map, Value, json};
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+
+/// Runs one scenario against the suite's server at `url`.
+///
+/// The plain client speaks the session era whatever the suite's server speaks: what is judged is
+/// the gateway's own way of asking, retrying and mirroring, and not what it relays.
+pub(crate) fn run(url: &str) -> anyhow::Result<()> {
+    let gateway = Gateway::start(&config(Names::AsTheyAre, &[Backend::http("suite", url)], ""))?;
+    let used = HttpClient::open_offering(&gateway.url, Era::Session, json!({"elicitation": {}}))
+        .and_then(|mut client| use_everything(&mut client));
+    used.with_context(|| format!("the gateway said:\n{}", gateway.process.said()))
+}
+
+fn use_everything(client: &mut HttpClient) -> anyhow::Result<()> {
+    let tools = client.list_tools()?;
+    let scripted = scripted()?;
+    for tool in &tools {
+        let name = tool["name"].as_str().context("a tool has a name")?;
+        let arguments = match scripted.get(name) {
+            Some(arguments) => arguments.clone(),
+            None => example(tool, &tools),
+        };
+        client.ask("tools/call", json!({"name": name, "arguments": arguments}))?;
+    }
+    // A server without resources or prompts may refuse these.
+    for resource in list(client, "resources/list", "resources") {
+        client.ask("resources/read", json!({"uri": resource["uri"]}))?;
+    }
+    for prompt in list(client, "prompts/list", "prompts") {
+        client.ask("prompts/get", json!({"name": prompt["name"]}))?;
+    }
+    Ok(())
+}
+
+fn list(client: &mut HttpClient, method: &str, member: &str) -> Vec<Value> {
+    let listed = client.request(method, json!({})).unwrap_or_default();
+    listed[member].as_array().cloned().unwrap_or_default()
+}
+
+/// The calls that the suite prescribes, by tool.
+fn scripted() -> anyhow::Result<Map<String, Value>> {
+    let Some(context) = std::env::var_os("MCP_CONFORMANCE_CONTEXT") else { return Ok(Map::new()) };
+    let context: Value = serde_json::from_str(&context.to_string_lossy())?;
+    let calls = context["toolCalls"].as_array().cloned().unwrap_or_default();
+    let named = calls
+        .into_iter()
+        .filter_map(|mut call| Some((call["name"].as_str()?.to_owned(), call["arguments"].take())));
+    Ok(named.collect())
+}
+
+/// Arguments that fit a tool's schema.
+fn example(tool: &Value, all: &[Value]) -> Value {
+    let fields = tool["inputSchema"]["properties"].as_object();
+    let filled = fields.into_iter().flatten().map(|(name, field)| {
+        let value = match field["type"].as_str() {
+            Some("number" | "integer") => json!(2),
+            Some("boolean") => json!(true),
+            Some("array") => json!([]),
+            // The one tool that takes an object wants to see the schema of another come back.
+            Some("object") => {
+                let other = all.iter().find(|other| other["inputSchema"].get("$defs").is_some());
+                other.map_or_else(|| json!({}), |other| other["inputSchema"].clone())
+            }
+            _ => json!("text"),
+        };
+        (name.clone(), value)
+    });
+    Value::Object(filled.collect())
+}

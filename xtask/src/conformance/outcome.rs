@@ -1,0 +1,78 @@
+//! What one scenario came to, and which failures are expected.
+
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
+
+/// One check of a scenario, as the suite writes it.
+#[derive(Deserialize)]
+pub(super) struct Check {
+    id: String,
+    status: String,
+    #[serde(default, rename = "errorMessage")]
+    message: Option<String>,
+}
+
+/// All checks of a scenario.
+pub(super) struct Outcome(Vec<Check>);
+
+impl Outcome {
+    pub(super) fn new(checks: Vec<Check>) -> Self {
+        Self(checks)
+    }
+
+    fn with(&self, status: &str) -> Vec<&Check> {
+        self.0.iter().filter(|check| check.status == status).collect()
+    }
+
+    pub(super) fn fails(&self) -> bool {
+        !self.with("FAILURE").is_empty()
+    }
+
+    /// One cell of the table.
+    pub(super) fn cell(&self) -> String {
+        let passed = self.with("SUCCESS").len();
+        let (failed, warned) = (self.with("FAILURE"), self.with("WARNING"));
+        let ids = |checks: &[&Check]| {
+            let mut ids: Vec<String> = checks.iter().map(|check| format!("`{}`", check.id)).collect();
+            ids.dedup();
+            ids.join(", ")
+        };
+        let mut cell = match (failed.is_empty(), passed) {
+            (true, 0) => "not applicable".to_owned(),
+            (true, _) => format!("passes ({passed})"),
+            (false, _) => format!("**fails** {}; {passed} pass", ids(&failed)),
+        };
+        if !warned.is_empty() {
+            cell.push_str(&format!("; warns {}", ids(&warned)));
+        }
+        cell
+    }
+
+    /// What went wrong, for a person.
+    pub(super) fn summary(&self) -> String {
+        let told =
+            |check: &&Check| format!("{}: {}", check.id, check.message.as_deref().unwrap_or("no message"));
+        self.with("FAILURE").iter().map(told).collect::<Vec<_>>().join("\n    ")
+    }
+}
+
+/// The checked-in list of scenarios that may fail: `era scenario reason…` per line.
+pub(super) struct Expected(Vec<(String, String)>);
+
+impl Expected {
+    pub(super) fn parse(text: &str) -> anyhow::Result<Self> {
+        let mut entries = Vec::new();
+        for line in text.lines().map(str::trim).filter(|line| !(line.is_empty() || line.starts_with('#'))) {
+            let mut words = line.split_whitespace();
+            let named = words.next().zip(words.next());
+            let (era, scenario) = named.with_context(|| format!("`{line}`: era, scenario, reason"))?;
+            ensure!(words.next().is_some(), "`{line}`: say why it may fail");
+            entries.push((era.to_owned(), scenario.to_owned()));
+        }
+        Ok(Self(entries))
+    }
+
+    pub(super) fn excuses(&self, era: &str, scenario: &str) -> bool {
+        self.0.iter().any(|(known, name)| known == era && name == scenario)
+    }
+}

@@ -1,0 +1,99 @@
+//! Which crate may depend on which: the star of ARCHITECTURE.md, as a table.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use vmcp_e2e::process;
+
+/// Crates that only tests and tools may use.
+const TOOLS: [&str; 4] = ["vmcp-testkit", "vmcp-fixtures", "vmcp-e2e", "xtask"];
+
+/// What the domain must not know: it has no I/O, no runtime and no protocol.
+const NOT_IN_DOMAIN: [&str; 10] = [
+    "axum",
+    "futures-util",
+    "http",
+    "hyper",
+    "hyper-util",
+    "reqwest",
+    "rmcp",
+    "rustls",
+    "tokio",
+    "tokio-util",
+];
+
+/// Our own crates that a crate may depend on. A crate that does not stand here is a layer.
+fn allowed(from: &str) -> Allowed {
+    match from {
+        "vmcp-domain" | "vmcp-fixtures" | "vmcp-e2e" => Allowed::These(&[]),
+        "vmcp-wire" | "vmcp-testkit" => Allowed::These(&["vmcp-domain"]),
+        "vmcp-backends" | "vmcp-edge" => Allowed::These(&["vmcp-domain", "vmcp-wire"]),
+        "vmcp-ratelimit-redis" => Allowed::These(&["vmcp-domain", "vmcp-ratelimit"]),
+        "vmcp-gateway" | "vmcp-operator" => Allowed::Product,
+        "xtask" => Allowed::These(&["vmcp-e2e"]),
+        _layer => Allowed::These(&["vmcp-domain"]),
+    }
+}
+
+enum Allowed {
+    These(&'static [&'static str]),
+    /// Everything but tools.
+    Product,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    kind: Option<String>,
+}
+
+/// Checks every normal and build dependency; those of tests are free.
+pub(super) fn check(root: &Path) -> anyhow::Result<Vec<String>> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(root);
+    let metadata: Metadata = serde_json::from_str(&process::run(&mut cargo)?).context("cargo metadata")?;
+    let mut failures = Vec::new();
+    for package in &metadata.packages {
+        let shipped = package.dependencies.iter().filter(|on| on.kind.as_deref() != Some("dev"));
+        failures.extend(shipped.filter_map(|on| forbidden(&package.name, &on.name)));
+    }
+    Ok(failures)
+}
+
+/// The complaint about a dependency, if it is none that the star allows.
+pub(super) fn forbidden(from: &str, to: &str) -> Option<String> {
+    if from == "vmcp-domain" && NOT_IN_DOMAIN.contains(&to) {
+        return Some(format!(
+            "vmcp-domain depends on {to}; move what needs it to the crate whose work it is, \
+             the domain holds only words and the seam"
+        ));
+    }
+    let ours = to.starts_with("vmcp-") || TOOLS.contains(&to);
+    let fine = match allowed(from) {
+        Allowed::These(names) => names.contains(&to),
+        Allowed::Product => !TOOLS.contains(&to),
+    };
+    if !ours || fine {
+        return None;
+    }
+    if TOOLS.contains(&to) {
+        return Some(format!("{from} ships {to}; make it a dev-dependency, it is for tests and tools only"));
+    }
+    Some(format!(
+        "{from} depends on {to}; take what is needed as an argument, or move the shared word to \
+         vmcp-domain. If the star itself has changed, change xtask/src/tidy/arrows.rs and ARCHITECTURE.md"
+    ))
+}
