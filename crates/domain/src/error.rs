@@ -109,7 +109,9 @@ impl RateLimit {
     /// The same in whole seconds, rounded up and never zero.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
-        self.retry_after().map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).map(|seconds| seconds.max(1))
+        self.retry_after()
+            .map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+            .map(|seconds| seconds.max(1))
     }
 }
 
@@ -127,7 +129,10 @@ impl fmt::Display for RateLimit {
             Retry::After(_) => {
                 let seconds = self.retry_after_seconds().unwrap_or(1);
                 let plural = if seconds == 1 { "" } else { "s" };
-                write!(f, "Rate limit exceeded: {what} for {seconds} second{plural}; wait that long, then try again")
+                write!(
+                    f,
+                    "Rate limit exceeded: {what} for {seconds} second{plural}; wait that long, then try again"
+                )
             }
             Retry::WhenReleased => {
                 write!(f, "Rate limit exceeded: {what} until a running call has ended; try again in a moment")

@@ -35,10 +35,7 @@ impl Json {
     /// `raw` must have been borrowed from `parent`; a foreign value is copied instead.
     #[must_use]
     pub fn slice_of(parent: &ByteString, raw: &RawValue) -> Self {
-        let (outer, inner) = (
-            parent.as_bytes().as_ptr_range(),
-            raw.get().as_bytes().as_ptr_range(),
-        );
+        let (outer, inner) = (parent.as_bytes().as_ptr_range(), raw.get().as_bytes().as_ptr_range());
         if outer.start <= inner.start && inner.end <= outer.end {
             Self(parent.slice_ref(raw.get()))
         } else {
@@ -105,13 +102,7 @@ impl Json {
     pub fn members(&self) -> Result<Members, JsonError> {
         let parts: Parts<'_> = serde_json::from_str(&self.0)?;
         let slice = |raw: &RawValue| Self::slice_of(&self.0, raw);
-        Ok(Members(
-            parts
-                .0
-                .into_iter()
-                .map(|(key, value)| (slice(key), slice(value)))
-                .collect(),
-        ))
+        Ok(Members(parts.0.into_iter().map(|(key, value)| (slice(key), slice(value))).collect()))
     }
 
     /// The elements of the array, values untouched.
@@ -138,10 +129,7 @@ impl Json {
     /// The text of a JSON string, or `None` for any other value.
     #[must_use]
     pub fn to_text(&self) -> Option<String> {
-        self.0
-            .starts_with('"')
-            .then(|| self.decode::<String>().ok())
-            .flatten()
+        self.0.starts_with('"').then(|| self.decode::<String>().ok()).flatten()
     }
 }
 
@@ -182,11 +170,7 @@ impl Members {
     /// The value under `name`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Json> {
-        self.0
-            .iter()
-            .rev()
-            .find(|(key, _)| key_is(key, name))
-            .map(|(_, value)| value)
+        self.0.iter().rev().find(|(key, _)| key_is(key, name)).map(|(_, value)| value)
     }
 
     /// Removes every member called `name` and returns the last one's value.
@@ -258,13 +242,8 @@ impl Members {
     /// The object as text.
     #[must_use]
     pub fn to_json(&self) -> Json {
-        let mut out = Vec::with_capacity(
-            2 + self
-                .0
-                .iter()
-                .map(|(k, v)| k.0.len() + v.0.len() + 2)
-                .sum::<usize>(),
-        );
+        let mut out =
+            Vec::with_capacity(2 + self.0.iter().map(|(k, v)| k.0.len() + v.0.len() + 2).sum::<usize>());
         out.push(b'{');
         self.write_pairs(&mut out);
         out.push(b'}');
@@ -274,12 +253,7 @@ impl Members {
 
 impl FromIterator<(String, Json)> for Members {
     fn from_iter<I: IntoIterator<Item = (String, Json)>>(pairs: I) -> Self {
-        Self(
-            pairs
-                .into_iter()
-                .map(|(key, value)| (Json::string(&key), value))
-                .collect(),
-        )
+        Self(pairs.into_iter().map(|(key, value)| (Json::string(&key), value)).collect())
     }
 }
 
@@ -293,11 +267,7 @@ fn key_is(key: &Json, name: &str) -> bool {
 }
 
 fn key_text(key: &Json) -> Cow<'_, str> {
-    match key
-        .as_str()
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'))
-    {
+    match key.as_str().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(plain) if !plain.contains('\\') => Cow::Borrowed(plain),
         _ => Cow::Owned(key.to_text().unwrap_or_default()),
     }

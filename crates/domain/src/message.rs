@@ -106,11 +106,6 @@ impl Reply {
     /// A finished, successful reply.
     #[must_use]
     pub fn complete(members: Members) -> Self {
-        Self {
-            members,
-            failed: false,
-            stage: Stage::Complete,
-            fresh_for: None,
-        }
+        Self { members, failed: false, stage: Stage::Complete, fresh_for: None }
     }
 }

@@ -19,13 +19,8 @@ pub enum ProtocolVersion {
 
 impl ProtocolVersion {
     /// Every known revision, newest first.
-    pub const ALL: [Self; 5] = [
-        Self::V2026_07_28,
-        Self::V2025_11_25,
-        Self::V2025_06_18,
-        Self::V2025_03_26,
-        Self::V2024_11_05,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::V2026_07_28, Self::V2025_11_25, Self::V2025_06_18, Self::V2025_03_26, Self::V2024_11_05];
 
     /// The newest revision that opens with `initialize`.
     pub const NEWEST_WITH_SESSIONS: Self = Self::V2025_11_25;

@@ -37,10 +37,7 @@ pub async fn check_decorator(virtual_tools: &[&str], wrap: impl Fn(SharedGateway
 }
 
 async fn passes_through(inner: &Arc<FakeGateway>, outer: &SharedGateway, ctx: &CallContext) {
-    let reply = outer
-        .call_tool(ctx, call("plain"))
-        .await
-        .expect("a visible tool can be called");
+    let reply = outer.call_tool(ctx, call("plain")).await.expect("a visible tool can be called");
     let asked = inner.asked();
     assert_eq!(
         asked,
@@ -65,10 +62,7 @@ async fn passes_through(inner: &Arc<FakeGateway>, outer: &SharedGateway, ctx: &C
         rest: Members::new(),
     };
     outer.get_prompt(ctx, get).await.expect("prompts pass");
-    let complete = Complete {
-        subject: CompletionSubject::Prompt("prompt".into()),
-        rest: Members::new(),
-    };
+    let complete = Complete { subject: CompletionSubject::Prompt("prompt".into()), rest: Members::new() };
     outer.complete(ctx, complete).await.expect("completions pass");
     assert_eq!(outer.list_resources(ctx).await.unwrap().len(), 1);
     assert_eq!(outer.list_resource_templates(ctx).await.unwrap().len(), 1);
@@ -83,31 +77,16 @@ async fn widens_nothing(
     virtual_tools: &[&str],
 ) {
     let before = inner.asked().len();
-    outer
-        .call_tool(ctx, call("absent"))
-        .await
-        .expect_err("what is not inside cannot be called");
+    outer.call_tool(ctx, call("absent")).await.expect_err("what is not inside cannot be called");
     assert_eq!(inner.asked().len(), before, "and is not reached");
     let allowed: HashSet<&str> = ["plain", "hang"].iter().chain(virtual_tools).copied().collect();
     for tool in outer.list_tools(ctx).await.unwrap().iter() {
-        assert!(
-            allowed.contains(tool.name.as_str()),
-            "`{}` is listed outside but not inside",
-            tool.name
-        );
+        assert!(allowed.contains(tool.name.as_str()), "`{}` is listed outside but not inside", tool.name);
     }
     inner.set_tools(vec![tool("fake", "plain", "plain")]);
-    let names: Vec<String> = outer
-        .list_tools(ctx)
-        .await
-        .unwrap()
-        .iter()
-        .map(|tool| tool.name.to_string())
-        .collect();
-    assert!(
-        !names.contains(&"hang".to_owned()),
-        "a tool that went away inside goes away outside"
-    );
+    let names: Vec<String> =
+        outer.list_tools(ctx).await.unwrap().iter().map(|tool| tool.name.to_string()).collect();
+    assert!(!names.contains(&"hang".to_owned()), "a tool that went away inside goes away outside");
     inner.set_tools(vec![tool("fake", "plain", "plain"), tool("fake", "hang", "hang")]);
 }
 

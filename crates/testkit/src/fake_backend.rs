@@ -85,11 +85,7 @@ impl FakeBackend {
     /// Changes its state and tells the listener of it.
     pub fn set_state(&self, state: BackendState) {
         *self.state.lock().unwrap() = state;
-        self.tell(if state == BackendState::Ready {
-            BackendEvent::Connected
-        } else {
-            BackendEvent::Lost
-        });
+        self.tell(if state == BackendState::Ready { BackendEvent::Connected } else { BackendEvent::Lost });
     }
 
     /// Tells the listener something.
@@ -104,9 +100,7 @@ impl FakeBackend {
         Box::pin(async move {
             self.check()?;
             Ok(Reply::complete(
-                [("said".to_owned(), Json::string(&format!("{}: {line}", self.id)))]
-                    .into_iter()
-                    .collect(),
+                [("said".to_owned(), Json::string(&format!("{}: {line}", self.id)))].into_iter().collect(),
             ))
         })
     }
@@ -115,10 +109,7 @@ impl FakeBackend {
         if *self.state.lock().unwrap() == BackendState::Ready {
             return Ok(());
         }
-        Err(Error::BackendUnavailable {
-            backend: self.id.clone(),
-            cause: Cause::new("down by script"),
-        })
+        Err(Error::BackendUnavailable { backend: self.id.clone(), cause: Cause::new("down by script") })
     }
 }
 

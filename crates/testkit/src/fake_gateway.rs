@@ -22,10 +22,7 @@ pub fn tool(backend: &str, own: &str, name: &str) -> Tool {
     let definition = format!(r#"{{"name":"{own}","inputSchema":{{"type":"object"}}}}"#);
     Tool {
         name: name.into(),
-        target: Target {
-            backend: backend.into(),
-            name: own.into(),
-        },
+        target: Target { backend: backend.into(), name: own.into() },
         description: None,
         hints: ToolHints::default(),
         definition: Arc::new(Json::parse(definition).unwrap().members().unwrap()),
@@ -65,10 +62,7 @@ impl FakeGateway {
             }]),
             prompts: Arc::new(vec![Prompt {
                 name: "prompt".into(),
-                target: Target {
-                    backend: "fake".into(),
-                    name: "prompt".into(),
-                },
+                target: Target { backend: "fake".into(), name: "prompt".into() },
                 definition: empty,
             }]),
             ..Self::default()
@@ -131,21 +125,12 @@ impl Gateway for FakeGateway {
                 let _hanging = Hanging::begin(self);
                 std::future::pending::<()>().await;
             }
-            let known = self
-                .tools
-                .lock()
-                .unwrap()
-                .iter()
-                .any(|tool| tool.name == request.name);
+            let known = self.tools.lock().unwrap().iter().any(|tool| tool.name == request.name);
             if !known {
                 return Err(Error::UnknownTool(request.name));
             }
-            let line = format!(
-                "call {} {} by {:?}",
-                request.name,
-                written(request.arguments.as_ref()),
-                ctx.caller
-            );
+            let line =
+                format!("call {} {} by {:?}", request.name, written(request.arguments.as_ref()), ctx.caller);
             Ok(self.reply(line))
         })
     }
@@ -168,11 +153,7 @@ impl Gateway for FakeGateway {
 
     fn get_prompt<'a>(&'a self, _ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
         Box::pin(async move {
-            Ok(self.reply(format!(
-                "prompt {} {}",
-                request.name,
-                written(request.arguments.as_ref())
-            )))
+            Ok(self.reply(format!("prompt {} {}", request.name, written(request.arguments.as_ref()))))
         })
     }
 

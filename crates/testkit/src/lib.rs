@@ -2,12 +2,7 @@
 //! Dev-dependency only; nothing of it is in the product.
 
 // A test helper that fails is a test that fails.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "this crate exists to fail tests"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate exists to fail tests")]
 
 pub mod conformance;
 mod fake_backend;

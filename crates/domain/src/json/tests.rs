@@ -12,10 +12,7 @@ fn members_keep_order_numbers_and_unknown_keys() {
 
 #[test]
 fn set_replaces_in_place_and_leaves_one() {
-    let mut members = Json::parse(r#"{"a":1,"n\u0061me":"x","b":2,"name":"y"}"#)
-        .unwrap()
-        .members()
-        .unwrap();
+    let mut members = Json::parse(r#"{"a":1,"n\u0061me":"x","b":2,"name":"y"}"#).unwrap().members().unwrap();
     assert_eq!(members.get("name").unwrap().as_str(), r#""y""#);
     members.set("name", Json::string("z"));
     assert_eq!(members.to_json().as_str(), r#"{"a":1,"n\u0061me":"z","b":2}"#);
