@@ -9,4 +9,5 @@ pub mod gateway;
 pub mod http;
 pub mod mcp;
 pub mod process;
+pub mod redis;
 pub mod wait;

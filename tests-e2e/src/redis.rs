@@ -1,0 +1,58 @@
+//! A real Redis server of one test, on a socket in a folder of its own.
+
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+
+use crate::process::Process;
+use crate::wait;
+
+/// A running server, and where it is.
+pub struct Redis {
+    process: Process,
+    folder: tempfile::TempDir,
+}
+
+impl Redis {
+    /// Starts a server and waits until it takes connections.
+    pub fn start() -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let process = run(&folder)?;
+        Ok(Self { process, folder })
+    }
+
+    /// Its address, as a configuration names it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Kills it: what it held is gone.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again, empty, at the same address.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.process.kill();
+        self.process = run(&self.folder)?;
+        Ok(())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("redis.sock")
+    }
+}
+
+fn run(folder: &tempfile::TempDir) -> anyhow::Result<Process> {
+    let socket = folder.path().join("redis.sock");
+    let _ = std::fs::remove_file(&socket);
+    let mut command = Command::new("redis-server");
+    command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(&socket);
+    command.arg("--dir").arg(folder.path()).stdin(Stdio::null());
+    let process = Process::start(&mut command).context("redis-server does not start; run `./test`, which installs it")?;
+    wait::until("redis takes connections", || UnixStream::connect(&socket).ok())?;
+    Ok(process)
+}

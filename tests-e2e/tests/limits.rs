@@ -1,0 +1,199 @@
+//! Limits on every road, over a real Redis: one real call of a backend's tool is one charge, whoever made it and
+//! however it came in.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::mcp::{Client, Era, HttpClient, StdioClient};
+use vmcp_e2e::process::{binary, fixture};
+use vmcp_e2e::redis::Redis;
+use vmcp_e2e::wait;
+
+/// The one limited tool, and one that is not.
+const LIMITED: &str = "echo";
+const FREE: &str = "whoami";
+
+fn limits(tokens: u64, period: &str, redis: &Redis, more: &str) -> String {
+    format!(
+        "rateLimiting:\n  tools: [{{name: {LIMITED}, shared: {{maxTokens: {tokens}, refillPeriod: {period}}}}}]\n  \
+         redis: {{url: \"{}\"}}\n{more}",
+        redis.url()
+    )
+}
+
+/// A config with one echo backend of its own behind every gateway that is started with it.
+fn configured(extra: &str) -> anyhow::Result<String> {
+    let backend = Backend::stdio("echo", &fixture(&["echo"])?);
+    Ok(config(Names::AsTheyAre, &[backend], extra))
+}
+
+/// What a caller sees of one call: the answer as a message of the protocol.
+type Call = Box<dyn FnMut(&str) -> anyhow::Result<Value>>;
+
+/// Every road that leads to a backend's tool. A new one is added here, or it is not limited.
+fn roads(gateway: &Gateway, file: &std::path::Path) -> anyhow::Result<Vec<(&'static str, Call)>> {
+    let mut roads: Vec<(&'static str, Call)> = Vec::new();
+    for (name, era) in [("HTTP, session era", Era::Session), ("HTTP, 2026-07-28", Era::Stateless)] {
+        let mut client = HttpClient::open(&gateway.url, era)?;
+        roads.push((name, Box::new(move |tool| ask(&mut client, tool))));
+    }
+    for (name, era) in [("stdio, session era", Era::Session), ("stdio, 2026-07-28", Era::Stateless)] {
+        let mut command = Command::new(binary("vmcp")?);
+        command.arg("stdio").arg("--config").arg(file);
+        let mut client = StdioClient::start(&mut command, era)?;
+        roads.push((name, Box::new(move |tool| ask(&mut client, tool))));
+    }
+    let file = file.to_owned();
+    roads.push(("vmcp call", Box::new(move |tool| shell(&file, tool))));
+    Ok(roads)
+}
+
+fn ask(client: &mut impl Client, tool: &str) -> anyhow::Result<Value> {
+    let answer = client.ask("tools/call", json!({"name": tool, "arguments": {"text": "x"}}))?;
+    Ok(serde_json::from_str(&answer.text)?)
+}
+
+/// The command prints a refusal for people; it is given the shape of the others here.
+fn shell(file: &std::path::Path, tool: &str) -> anyhow::Result<Value> {
+    let mut command = Command::new(binary("vmcp")?);
+    command.args(["call", tool, r#"{"text": "x"}"#, "--json", "--config"]).arg(file);
+    let output = command.output()?;
+    let said = String::from_utf8(output.stderr)?;
+    if output.status.success() {
+        return Ok(json!({"result": serde_json::from_slice::<Value>(&output.stdout)?}));
+    }
+    ensure!(said.contains("Rate limit exceeded"), "{said}");
+    Ok(json!({"error": {"code": 429, "message": said.trim(), "data": {"retryAfterSeconds": 1}}}))
+}
+
+/// The code, the message and the retry time of a refusal, in whatever shape it came; `None` for an answer.
+fn refusal(message: &Value) -> Option<(i64, String, u64)> {
+    let limit = match (message.get("error"), &message["result"]["isError"]) {
+        (Some(error), _) => error,
+        (None, Value::Bool(true)) => &message["result"]["structuredContent"],
+        _ => return None,
+    };
+    let retry = limit["data"]["retryAfterSeconds"].as_u64()?;
+    Some((limit["code"].as_i64()?, limit["message"].as_str()?.to_owned(), retry))
+}
+
+#[test]
+fn every_road_spends_from_one_bucket_and_is_refused_alike() -> anyhow::Result<()> {
+    let redis = Redis::start()?;
+    // As many tokens as there are roads, and none again while the test runs.
+    let text = configured(&limits(5, "10000h", &redis, ""))?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("vmcp.yaml");
+    std::fs::write(&file, &text)?;
+    let gateway = Gateway::start(&text)?;
+    let mut roads = roads(&gateway, &file)?;
+    assert_eq!(roads.len(), 5, "a token for each road");
+    for (name, call) in &mut roads {
+        let answer = call(LIMITED)?;
+        ensure!(refusal(&answer).is_none(), "{name} has a token: {answer}");
+    }
+    for (name, call) in &mut roads {
+        let answer = call(LIMITED)?;
+        let (code, message, retry) = refusal(&answer).with_context(|| format!("{name} is refused: {answer}"))?;
+        ensure!(code == 429 && message.contains("Rate limit exceeded") && retry > 0, "{name}: {answer}");
+        let other = call(FREE)?;
+        ensure!(refusal(&other).is_none(), "{name}: another tool still answers: {other}");
+    }
+    Ok(())
+}
+
+/// Calls the limited tool from several threads on every gateway until `stop`, and counts what is admitted.
+fn contend(gateways: &[Gateway], stop: Instant) -> anyhow::Result<usize> {
+    let admitted = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for (place, gateway) in gateways.iter().enumerate() {
+            for era in Era::ALL {
+                let admitted = &admitted;
+                threads.push(scope.spawn(move || -> anyhow::Result<()> {
+                    let mut client = HttpClient::open(&gateway.url, era)?;
+                    while Instant::now() < stop {
+                        let answer = ask(&mut client, LIMITED)?;
+                        match refusal(&answer) {
+                            None => {
+                                admitted.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Some((code, ..)) => ensure!(code == 429, "gateway {place}: {answer}"),
+                        }
+                    }
+                    Ok(())
+                }));
+            }
+        }
+        threads.into_iter().try_for_each(|thread| thread.join().expect("a thread of the test"))
+    })?;
+    Ok(admitted.into_inner())
+}
+
+#[test]
+fn a_fleet_admits_exactly_the_allowance() -> anyhow::Result<()> {
+    let redis = Redis::start()?;
+    let text = configured(&limits(100, "5s", &redis, ""))?;
+    let gateways = (0..3).map(|_| Gateway::start(&text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let begun = Instant::now();
+    let admitted = contend(&gateways, begun + Duration::from_secs(30))?;
+    let took = begun.elapsed();
+    // Twenty a second beside the first hundred. The store's clock runs from the first call to the last, both within
+    // what is measured here.
+    let most = 100.0 + 20.0 * took.as_secs_f64();
+    let least = 100.0 + 20.0 * 29.0;
+    ensure!((least..=most).contains(&(admitted as f64)), "{admitted} admitted in {took:?}, at most {most}");
+    Ok(())
+}
+
+/// A call on each gateway, with how long the slowest took.
+fn round(clients: &mut [HttpClient]) -> anyhow::Result<(usize, Duration, Vec<Value>)> {
+    let (mut admitted, mut slowest, mut answers) = (0, Duration::ZERO, Vec::new());
+    for client in clients {
+        let begun = Instant::now();
+        let answer = ask(client, LIMITED)?;
+        slowest = slowest.max(begun.elapsed());
+        let failed = answer.get("error").is_some() || answer["result"]["isError"] == true;
+        admitted += usize::from(!failed);
+        answers.push(answer);
+    }
+    Ok((admitted, slowest, answers))
+}
+
+#[test]
+fn each_policy_holds_while_redis_is_away_and_ends_by_itself() -> anyhow::Result<()> {
+    for (policy, expected) in [("local", 10), ("allow", 30), ("deny", 0)] {
+        let mut redis = Redis::start()?;
+        let more = format!("  onStoreFailure: {policy}\n");
+        let text = configured(&limits(10, "10000h", &redis, &more).replace("\"}", "\", replicas: 2}"))?;
+        let gateways = (0..2).map(|_| Gateway::start(&text)).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut clients =
+            gateways.iter().map(|one| HttpClient::open(&one.url, Era::Stateless)).collect::<anyhow::Result<Vec<_>>>()?;
+        // Before anything is spent, so that each replica's share is half of a full bucket.
+        redis.kill();
+        let (mut admitted, mut slowest) = (0, Duration::ZERO);
+        for _ in 0..15 {
+            let (more, took, answers) = round(&mut clients)?;
+            (admitted, slowest) = (admitted + more, slowest.max(took));
+            for answer in answers {
+                let text = answer.to_string();
+                ensure!(!text.contains(&redis.url()), "the store's address reaches a client: {text}");
+            }
+        }
+        ensure!(admitted == expected, "{policy}: {admitted} of 30 calls passed");
+        // Generous, for a busy machine: without a deadline a client library waits for many seconds.
+        ensure!(slowest < Duration::from_secs(2), "{policy}: a call waited {slowest:?}");
+        redis.restart()?;
+        // The empty store has ten tokens; with `local` they are owed. Either way it decides again, by itself.
+        wait::until("the store decides again", || {
+            let (_, _, answers) = round(&mut clients).ok()?;
+            answers.iter().all(|answer| refusal(answer).is_some()).then_some(())
+        })
+        .with_context(|| policy.to_owned())?;
+    }
+    Ok(())
+}
