@@ -1,5 +1,6 @@
 //! The project's chores, in Rust, so that a person and CI run the same ones: `cargo xtask ci`.
 
+mod bench;
 mod ci;
 mod conformance;
 mod tidy;
@@ -23,6 +24,12 @@ enum Chore {
     Ci,
     /// The rules of ARCHITECTURE.md that a program can check.
     Tidy,
+    /// Measures, against a yardstick in the same run.
+    Bench {
+        /// What.
+        #[arg(value_enum, default_value = "calls")]
+        bench: bench::Bench,
+    },
     /// Runs the official conformance suite through the gateway and writes docs/conformance.md.
     Conformance {
         /// Writes nothing; fails if docs/conformance.md would change.
@@ -41,6 +48,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Ci => ci::run(),
         Chore::Tidy => tidy::run(),
+        Chore::Bench { bench } => bench::run(bench),
         Chore::Conformance { check } => conformance::run(check),
         Chore::ConformanceClient { url } => conformance::client::run(&url),
     };

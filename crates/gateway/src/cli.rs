@@ -106,11 +106,14 @@ pub(crate) enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
-    /// Serve one of the demo's built-in servers on standard input and output.
+    /// Serve one of the demo's built-in servers, on standard input and output or over HTTP.
     #[command(hide = true)]
     DemoServer {
         /// Which one.
         name: String,
+        /// Serve over HTTP on this port of the loopback address; 0 takes any free one.
+        #[arg(long, value_name = "PORT")]
+        http: Option<u16>,
     },
 }
 

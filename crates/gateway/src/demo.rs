@@ -59,6 +59,16 @@ pub(crate) async fn serve_stdio(name: String) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Serves one built-in server over HTTP: a backend that costs next to nothing, for measuring.
+pub(crate) async fn serve_http(name: String, port: u16) -> anyhow::Result<ExitCode> {
+    let server = builtin::by_name(&name).with_context(|| format!("there is no built-in server `{name}`"))?;
+    let policy = edge_policy(&name, ([127, 0, 0, 1], port).into());
+    let edge = HttpEdge::bind(policy, server.clone(), server, None)?;
+    eprintln!("vmcp: serving http://{}/mcp", edge.local_addr());
+    edge.serve(on_signal()?).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Starts the HTTP one of the built-in servers on a free port and returns its endpoint.
 async fn serve_glossary(shutdown: CancellationToken) -> anyhow::Result<String> {
     let server = builtin::glossary();

@@ -78,9 +78,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             logs::start(config::LogLevel::Warn, format);
             on_runtime(demo::run(listen, once))
         }
-        Command::DemoServer { name } => {
+        Command::DemoServer { name, http } => {
             logs::start(config::LogLevel::Warn, format);
-            on_runtime(demo::serve_stdio(name))
+            match http {
+                None => on_runtime(demo::serve_stdio(name)),
+                Some(port) => on_runtime(demo::serve_http(name, port)),
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Fallback {
     /// How many replicas share the limits.
     pub(crate) count: u32,
-    planner: Arc<Planner>,
+    pub(crate) planner: Arc<Planner>,
     pub(crate) store: MemoryStore,
 }
 

@@ -24,6 +24,7 @@ use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, StoreFailur
 use crate::table::UserKey;
 
 pub use look::BucketView;
+use look::nearest;
 
 /// Decides about calls.
 pub struct Limiter {
@@ -60,6 +61,27 @@ pub(crate) struct Bound {
     pub(crate) plan: Plan,
     /// The same without buckets: what stays in this process when buckets are shared.
     slots: Plan,
+    /// The same in this replica's shares.
+    share: ArcSwapOption<Share>,
+}
+
+/// A plan in one replica's shares.
+struct Share {
+    planner: Arc<Planner>,
+    plan: Plan,
+}
+
+impl Bound {
+    fn share(&self, fallback: &Fallback) -> Arc<Share> {
+        if let Some(share) =
+            self.share.load_full().filter(|share| Arc::ptr_eq(&share.planner, &fallback.planner))
+        {
+            return share;
+        }
+        let share = Arc::new(Share { planner: fallback.planner.clone(), plan: fallback.plan(&self.tool) });
+        self.share.store(Some(share.clone()));
+        share
+    }
 }
 
 /// Leave to make one call, paid for.
@@ -120,7 +142,7 @@ impl Limiter {
     fn bind(&self, tool: &Tool) -> Bound {
         let plan = self.planner.plan(tool);
         let slots = Plan { buckets: smallvec::SmallVec::new(), ..plan.clone() };
-        Bound { tool: tool.clone(), plan, slots }
+        Bound { tool: tool.clone(), plan, slots, share: ArcSwapOption::empty() }
     }
 
     /// Asks for one call and pays for it.
@@ -234,17 +256,18 @@ impl Limiter {
             OnStoreFailure::Deny => Err(Error::LimitsUnavailable),
             OnStoreFailure::Local => {
                 let fallback = self.fallback(sharing);
-                let plan = fallback.plan(&bound.tool);
-                match fallback.store.admit(&plan, user) {
+                let share = bound.share(&fallback);
+                let plan = &share.plan;
+                match fallback.store.admit(plan, user) {
                     Claim::Admitted(receipt) => {
                         self.debts.owe(ask, &receipt.bill().pays, &sharing.store);
                         Ok(())
                     }
                     // A call that is dearer than a share can pass again when the store is back.
                     Claim::Refused(refused) => Err(match refused.wait {
-                        Wait::Never => refusal(bound, &plan, refused.binding, Wait::UntilReleased),
+                        Wait::Never => refusal(bound, plan, refused.binding, Wait::UntilReleased),
                         wait @ (Wait::None | Wait::Micros(_) | Wait::UntilReleased) => {
-                            refusal(bound, &plan, refused.binding, wait)
+                            refusal(bound, plan, refused.binding, wait)
                         }
                     }),
                     Claim::Full | Claim::Busy(_) => Err(Error::Overloaded),
@@ -273,7 +296,7 @@ impl Limiter {
     ) {
         if sharing.on_failure == OnStoreFailure::Local {
             let fallback = self.fallback(sharing);
-            fallback.learn(&fallback.plan(&bound.tool), ask, user, &verdict.levels);
+            fallback.learn(&bound.share(&fallback).plan, ask, user, &verdict.levels);
         }
     }
 
@@ -349,15 +372,6 @@ fn shared_refusal(bound: &Bound, verdict: &RemoteVerdict) -> Error {
     let waits: Vec<(usize, Wait)> = waits.collect();
     let (place, wait) = waits.into_iter().rev().max_by_key(|(_, wait)| *wait).unwrap_or((0, Wait::Never));
     refusal(bound, &bound.plan, place, wait)
-}
-
-fn nearest<'a>(tools: &'a ToolList, rule: &str) -> Option<&'a str> {
-    let common = |name: &str| name.bytes().zip(rule.bytes()).take_while(|(a, b)| a == b).count();
-    tools
-        .iter()
-        .map(|tool| tool.name.as_str())
-        .max_by_key(|name| common(name))
-        .filter(|name| common(name) > 0)
 }
 
 impl Permit<'_> {

@@ -100,3 +100,13 @@ fn views(plan: &Plan, readings: Vec<BucketReading>) -> Vec<BucketView> {
     };
     plan.buckets.iter().zip(readings).map(view).collect()
 }
+
+/// The advertised name that begins most like a rule that fits none.
+pub(super) fn nearest<'a>(tools: &'a ToolList, rule: &str) -> Option<&'a str> {
+    let common = |name: &str| name.bytes().zip(rule.bytes()).take_while(|(a, b)| a == b).count();
+    tools
+        .iter()
+        .map(|tool| tool.name.as_str())
+        .max_by_key(|name| common(name))
+        .filter(|name| common(name) > 0)
+}
