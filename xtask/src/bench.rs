@@ -18,7 +18,7 @@ const CONNECTIONS: [usize; 3] = [1, 8, 64];
 
 /// Which bench to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Bench {
+pub(crate) enum Bench {
     /// Calls through the gateway against the same calls made directly.
     Calls,
     /// Decisions of the limiter.
@@ -26,7 +26,7 @@ pub enum Bench {
 }
 
 /// Runs a bench and prints its table.
-pub fn run(bench: Bench) -> anyhow::Result<()> {
+pub(crate) fn run(bench: Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Limits => {
             cargo(&["bench", "--quiet", "-p", "vmcp-ratelimit", "--bench", "decision"])?;

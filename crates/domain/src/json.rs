@@ -203,6 +203,13 @@ impl Members {
         }
     }
 
+    /// Appends all of `more`; a member of `self` whose name `more` has gives way. Looks through `more` once for every
+    /// member of `self`, so `self` is to be the small one: both may be a peer's.
+    pub fn append(&mut self, more: Self) {
+        self.0.retain(|(key, _)| more.get(&key_text(key)).is_none());
+        self.0.extend(more.0);
+    }
+
     /// Keeps the members for which `keep` holds; it is given the decoded key and the value.
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &Json) -> bool) {
         self.0.retain(|(key, value)| keep(&key_text(key), value));

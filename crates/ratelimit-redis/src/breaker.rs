@@ -17,6 +17,11 @@ impl Breaker {
         self.failures.load(Ordering::Relaxed) >= FAILURES_MAX
     }
 
+    /// True when the last thing noted was an answer.
+    pub(crate) fn is_clear(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) == 0
+    }
+
     /// Notes a failure. True when it is the one that opens the breaker.
     pub(crate) fn failed(&self) -> bool {
         let count = |failures: u32| Some(failures.saturating_add(1));

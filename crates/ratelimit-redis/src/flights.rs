@@ -1,8 +1,8 @@
 //! Calls that ask the same question at the same moment: while one is on its way, the others queue and are answered by
 //! one following decision for all of them, first come, first served.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use ahash::RandomState;
 use parking_lot::Mutex;
@@ -20,7 +20,7 @@ const QUEUE_MAX: usize = 4096;
 const SHARD_COUNT: usize = 16;
 
 /// A question that is on its way, and who waits for the next one.
-type Shard = HashMap<Ask, VecDeque<Waiter>, RandomState>;
+type Shard = HashMap<Arc<Ask>, VecDeque<Waiter>, RandomState>;
 
 /// All questions that are on their way.
 pub(crate) struct Flights {
@@ -31,7 +31,7 @@ pub(crate) struct Flights {
 /// What to do with a question.
 pub(crate) enum Seat {
     /// Nobody asks it: ask. [`Flights::land`] must follow.
-    Lead,
+    Lead(Arc<Ask>),
     /// Somebody asks it: the answer comes here.
     Follow(oneshot::Receiver<Answer>),
     /// Too many wait already.
@@ -46,25 +46,21 @@ impl Flights {
     /// Joins those who ask this.
     pub(crate) fn board(&self, ask: &Ask) -> Seat {
         let mut shard = self.shard(ask).lock();
-        match shard.entry(ask.clone()) {
-            Entry::Vacant(free) => {
-                free.insert(VecDeque::new());
-                Seat::Lead
-            }
-            Entry::Occupied(mut taken) => {
-                let queue = taken.get_mut();
-                if queue.len() >= QUEUE_MAX {
-                    // Those who gave up take no room.
-                    queue.retain(|waiter| !waiter.is_closed());
-                }
-                if queue.len() >= QUEUE_MAX {
-                    return Seat::Full;
-                }
-                let (waiter, answer) = oneshot::channel();
-                queue.push_back(waiter);
-                Seat::Follow(answer)
-            }
+        let Some(queue) = shard.get_mut(ask) else {
+            let ask = Arc::new(ask.clone());
+            shard.insert(ask.clone(), VecDeque::new());
+            return Seat::Lead(ask);
+        };
+        if queue.len() >= QUEUE_MAX {
+            // Those who gave up take no room.
+            queue.retain(|waiter| !waiter.is_closed());
         }
+        if queue.len() >= QUEUE_MAX {
+            return Seat::Full;
+        }
+        let (waiter, answer) = oneshot::channel();
+        queue.push_back(waiter);
+        Seat::Follow(answer)
     }
 
     /// The leader is done. True when others wait, who then need a driver.
@@ -106,5 +102,38 @@ impl Flights {
     fn shard(&self, ask: &Ask) -> &Mutex<Shard> {
         let hash = usize::try_from(self.hasher.hash_one(ask) % SHARD_COUNT as u64).unwrap_or(0);
         &self.shards[hash]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_is_bounded_and_served_in_order() {
+        let (flights, ask) = (Flights::new(), Ask { buckets: smallvec::SmallVec::new() });
+        let Seat::Lead(shared) = flights.board(&ask) else { panic!("nobody else asks") };
+        let mut answers = Vec::new();
+        for _ in 0..QUEUE_MAX {
+            let Seat::Follow(answer) = flights.board(&ask) else { panic!("somebody asks") };
+            answers.push(answer);
+        }
+        assert!(matches!(flights.board(&ask), Seat::Full));
+        // Whoever gives up makes room, and is passed over.
+        answers.drain(..3);
+        assert!(matches!(flights.board(&ask), Seat::Follow(_)));
+        assert!(flights.land(&shared));
+        let mut served = 0;
+        while let Some(batch) = flights.next(&ask) {
+            assert!(batch.len() <= usize::from(WANT_MAX));
+            for waiter in batch {
+                waiter.send(Err(StoreFailure::Resting)).unwrap();
+                assert_eq!(answers[served].try_recv().unwrap(), Err(StoreFailure::Resting));
+                served += 1;
+            }
+        }
+        assert_eq!(served, answers.len());
+        assert!(matches!(flights.board(&ask), Seat::Lead(_)), "the question is over");
+        assert!(!flights.land(&ask));
     }
 }

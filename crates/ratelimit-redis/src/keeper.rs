@@ -11,7 +11,7 @@ use vmcp_ratelimit::StoreFailure;
 
 use crate::inspect;
 use crate::link::{CONNECT_MAX, Fault, Link};
-use crate::server::{LinkState, Server};
+use crate::server::{LinkState, Server, report};
 
 /// How often a resting store is asked.
 const PROBE_PAUSE: Duration = Duration::from_millis(200);
@@ -62,7 +62,7 @@ async fn connect(server: &Server, generation: u64, replica: &str) -> Result<Link
     let link = match opened {
         Ok(Ok(link)) => link,
         Ok(Err(error)) => {
-            tracing::debug!(kind = error.category(), code = error.code(), "connecting failed");
+            report(&error, generation == 1);
             return Err(Fault::of(&error).failure);
         }
         Err(_) => return Err(StoreFailure::Timeout),

@@ -95,15 +95,17 @@ impl Refusals {
         let short = |(bucket, level): (&RemoteBucket, &i64)| {
             bucket.mode == Mode::Enforce && *level < bucket.rate.units(u64::from(bucket.cost))
         };
-        // What was given back meanwhile may or may not be in the reading.
-        if !ask.buckets.iter().zip(&grant.levels).any(short)
-            || sent.epoch != self.epoch.load(Ordering::Acquire)
-        {
+        if !ask.buckets.iter().zip(&grant.levels).any(short) {
             return;
         }
         for (bucket, level) in ask.buckets.iter().zip(&grant.levels) {
             let reading = Reading { rate: bucket.rate, level: *level, sent: sent.at, received: now };
             let mut shard = self.shard(&bucket.key).lock();
+            // What was given back meanwhile may or may not be in the reading. Looked at under the lock, so that
+            // whoever gives back after this finds the reading and removes it.
+            if sent.epoch != self.epoch.load(Ordering::Acquire) {
+                return;
+            }
             if shard.young.len() >= SHARD_MAX || now.since(shard.turned) > KEPT {
                 shard.old = std::mem::take(&mut shard.young);
                 shard.turned = now;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use redis::Value;
+use redis::{RedisError, Value};
 use tokio::sync::{Notify, watch};
 use vmcp_ratelimit::StoreFailure;
 
@@ -97,12 +97,7 @@ impl Server {
         };
         outcome.map_err(|error| {
             let fault = link.judge(&error);
-            // The server's own text may quote keys; its first word does not.
-            tracing::debug!(
-                kind = error.category(),
-                code = error.code(),
-                "the shared rate limit store failed"
-            );
+            report(&error, self.breaker.is_clear());
             if fault.broken && self.broken.fetch_max(link.generation, Ordering::AcqRel) < link.generation {
                 self.wake.notify_one();
             }
@@ -126,5 +121,15 @@ impl Server {
             LinkState::Down(failure) => Err(failure),
             LinkState::Connecting => Err(StoreFailure::Unconnected),
         }
+    }
+}
+
+/// Logs an error, aloud when it is the first of many. The server's own text may quote keys; its first word does not.
+pub(crate) fn report(error: &RedisError, aloud: bool) {
+    let (kind, code) = (error.category(), error.code());
+    if aloud {
+        tracing::warn!(kind, code, "the shared rate limit store failed");
+    } else {
+        tracing::debug!(kind, code, "the shared rate limit store failed");
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vmcp_domain::BoxFuture;
 use vmcp_ratelimit::{Ask, Clock as _, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure, SystemClock};
@@ -77,18 +78,24 @@ impl Shared {
             return Ok(refusal);
         }
         match self.flights.board(ask) {
-            Seat::Lead => {
-                let lead = Lead { shared: self, ask };
-                let grant = self.decide(ask, 1).await;
-                drop(lead);
-                grant.map(|grant| grant.verdict(ask, 0))
+            Seat::Lead(ask) => {
+                let flight = Box::pin(self.clone().lead(ask.clone()));
+                let mut lead = Lead { shared: self.clone(), ask, flight: Some(flight) };
+                let grant = lead.land().await;
+                grant.map(|grant| grant.verdict(&lead.ask, 0))
             }
             Seat::Follow(answer) => {
-                let answer = tokio::time::timeout(self.server.policy.deadline(), answer).await;
+                let mut follow = Follow { shared: self, ask, answer };
+                let answer = tokio::time::timeout(self.server.policy.deadline(), &mut follow.answer).await;
                 answer.map_or(Err(StoreFailure::Timeout), |told| told.unwrap_or(Err(StoreFailure::Timeout)))
             }
             Seat::Full => Err(StoreFailure::Timeout),
         }
+    }
+
+    /// The decision of a caller who asks for itself.
+    async fn lead(self: Arc<Self>, ask: Arc<Ask>) -> Result<Grant, StoreFailure> {
+        self.decide(&ask, 1).await
     }
 
     /// One decision of the server for up to `want` calls.
@@ -101,7 +108,7 @@ impl Shared {
     }
 
     /// Answers everybody who waits for a question, until nobody does.
-    async fn drive(self: Arc<Self>, ask: Ask) {
+    async fn drive(self: Arc<Self>, ask: Arc<Ask>) {
         let mut pilot = Pilot { shared: &self, ask: &ask, done: false };
         while let Some(waiters) = self.flights.next(&ask) {
             if let Some(refusal) = self.refusals.find(&ask, self.clock.now()) {
@@ -140,16 +147,57 @@ impl Shared {
     }
 }
 
-/// A caller who asks for itself. However that ends, those who wait meanwhile get a driver.
-struct Lead<'a> {
-    shared: &'a Arc<Shared>,
-    ask: &'a Ask,
+/// A caller who asks for itself. If it gives up, its question is still asked to the end, so that what was paid can be
+/// given back; and those who wait meanwhile get a driver.
+struct Lead {
+    shared: Arc<Shared>,
+    ask: Arc<Ask>,
+    flight: Option<BoxFuture<'static, Result<Grant, StoreFailure>>>,
 }
 
-impl Drop for Lead<'_> {
+impl Lead {
+    async fn land(&mut self) -> Result<Grant, StoreFailure> {
+        let Some(flight) = &mut self.flight else { return Err(StoreFailure::Timeout) };
+        let grant = flight.await;
+        self.flight = None;
+        grant
+    }
+}
+
+impl Drop for Lead {
     fn drop(&mut self) {
-        if self.shared.flights.land(self.ask) {
-            self.shared.runtime.spawn(self.shared.clone().drive(self.ask.clone()));
+        let (shared, ask) = (self.shared.clone(), self.ask.clone());
+        match self.flight.take() {
+            Some(flight) => {
+                self.shared.runtime.spawn(async move {
+                    if let Ok(grant) = flight.await {
+                        let _ = shared.give_back(&ask, &grant.unused(0)).await;
+                    }
+                    shared.drive(ask).await;
+                });
+            }
+            None if shared.flights.land(&ask) => drop(self.shared.runtime.spawn(shared.drive(ask))),
+            None => {}
+        }
+    }
+}
+
+/// A caller who waits for an answer. If it gives up when the answer has already been sent, what was paid is given back.
+struct Follow<'a> {
+    shared: &'a Arc<Shared>,
+    ask: &'a Ask,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Drop for Follow<'_> {
+    fn drop(&mut self) {
+        self.answer.close();
+        if let Ok(Ok(verdict)) = self.answer.try_recv()
+            && verdict.admitted
+        {
+            let (shared, ask) = (self.shared.clone(), self.ask.clone());
+            let counts: SmallVec<[u32; 4]> = verdict.pays.iter().map(|pays| u32::from(*pays)).collect();
+            self.shared.runtime.spawn(async move { shared.give_back(&ask, &counts).await });
         }
     }
 }

@@ -365,8 +365,8 @@ fn refusal(bound: &Bound, plan: &Plan, place: usize, wait: Wait) -> Error {
 /// The refusal of a shared store: the longest wait over all buckets that refuse.
 fn shared_refusal(bound: &Bound, verdict: &RemoteVerdict) -> Error {
     let waits = bound.plan.buckets.iter().zip(&verdict.levels).enumerate().map(|(place, (bucket, level))| {
-        let cost = bucket.rate.units(u64::from(bucket.cost.get()));
-        let reading = BucketReading { rate: bucket.rate, level: *level, cost, mode: bucket.mode };
+        let reading =
+            BucketReading { rate: bucket.rate, level: *level, cost: bucket.cost_units, mode: bucket.mode };
         (place, if bucket.mode == Mode::Enforce { reading.wait() } else { Wait::None })
     });
     let waits: Vec<(usize, Wait)> = waits.collect();

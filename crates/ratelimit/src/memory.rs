@@ -222,7 +222,7 @@ fn read(plan: &Plan, cells: &Cells<'_>, user: Option<&User>, now: Micros) -> Sma
         BucketReading {
             rate: bucket.rate,
             level: level.map_or_else(|| bucket.rate.capacity(), |level| bucket.rate.level_at(level, now)),
-            cost: bucket.rate.units(u64::from(bucket.cost.get())),
+            cost: bucket.cost_units,
             mode: bucket.mode,
         }
     };
@@ -309,8 +309,7 @@ impl Receipt<'_> {
                 continue;
             }
             let back = |level: Level| {
-                let units =
-                    bucket.rate.level_at(level, now) + bucket.rate.units(u64::from(bucket.cost.get()));
+                let units = bucket.rate.level_at(level, now) + bucket.cost_units;
                 level.moved(units.min(bucket.rate.capacity()), now)
             };
             match (cell, &mut user) {

@@ -41,6 +41,8 @@ pub struct PlannedBucket {
     pub rate: Rate,
     /// What a call costs, in tokens.
     pub cost: NonZeroU32,
+    /// The same in units.
+    pub cost_units: i64,
     /// What a refusal does.
     pub mode: Mode,
     /// Where its level is kept.
@@ -228,6 +230,7 @@ impl Planner {
                 scope: if per_user { subject.scopes.1 } else { subject.scopes.0 },
                 rate: *rate,
                 cost: subject.cost,
+                cost_units: rate.units(u64::from(subject.cost.get())),
                 mode: quota.mode,
                 holder: if per_user { Holder::User } else { Holder::Shared(entry.level) },
             });

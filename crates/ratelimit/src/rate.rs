@@ -21,6 +21,8 @@ pub struct Rate {
     unit: u64,
     /// Tokens held when full.
     burst: u64,
+    /// The full bucket, in units.
+    capacity: i64,
     /// What was asked for: tokens per period in microseconds.
     asked: (u64, u64),
 }
@@ -67,9 +69,15 @@ impl Rate {
         }
         let micros = u64::try_from(period.as_micros()).map_err(|_| RateError::Inexact)?;
         let common = gcd(tokens, micros);
-        let rate = Self { refill: tokens / common, unit: micros / common, burst, asked: (tokens, micros) };
-        match rate.unit.checked_mul(burst) {
-            Some(capacity) if capacity < CAPACITY_MAX => Ok(rate),
+        let unit = micros / common;
+        match unit.checked_mul(burst) {
+            Some(capacity) if capacity < CAPACITY_MAX => Ok(Self {
+                refill: tokens / common,
+                unit,
+                burst,
+                capacity: to_signed(capacity),
+                asked: (tokens, micros),
+            }),
             _ => Err(RateError::Inexact),
         }
     }
@@ -86,7 +94,7 @@ impl Rate {
     /// The full bucket, in units.
     #[must_use]
     pub fn capacity(&self) -> i64 {
-        to_signed(self.unit * self.burst)
+        self.capacity
     }
 
     /// The price of `tokens`, in units. More than the bucket holds is capped: it never fits anyway.
@@ -122,9 +130,8 @@ impl Rate {
     /// The level a bucket has risen to. A clock that went backward earns nothing.
     #[must_use]
     pub fn level_at(&self, level: Level, now: Micros) -> i64 {
-        let missing = u64::try_from(self.capacity().saturating_sub(level.units)).unwrap_or(0);
-        let earned = now.since(level.at).saturating_mul(self.refill).min(missing);
-        level.units.saturating_add(to_signed(earned))
+        let earned = now.since(level.at).saturating_mul(self.refill);
+        level.units.saturating_add(to_signed(earned)).min(self.capacity)
     }
 
     /// Microseconds until a bucket at `level` holds `cost` units. The bucket must be able to hold them.

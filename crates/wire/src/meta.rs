@@ -57,12 +57,11 @@ pub fn take(members: &mut Members) -> Result<Meta, NotAnObject> {
     let Some(json) = members.take(META) else {
         return Ok(Meta::default());
     };
-    let all = json.members().map_err(|_| NotAnObject)?;
-    let (mut hop, mut travelling) = (Members::new(), Members::new());
-    for (key, value) in all.iter() {
-        let side = if HOP_KEYS.contains(&&*key) { &mut hop } else { &mut travelling };
-        side.set(&key, value.clone());
-    }
+    let mut travelling = json.members().map_err(|_| NotAnObject)?;
+    let mut hop = travelling.clone();
+    // One pass each: a peer may send a million members, and looking for each among the others would take minutes.
+    hop.retain(|key, _| HOP_KEYS.contains(&key));
+    travelling.retain(|key, _| !HOP_KEYS.contains(&key));
     Ok(Meta { hop, travelling })
 }
 

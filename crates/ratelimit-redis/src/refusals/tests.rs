@@ -1,1 +1,98 @@
+use std::time::Duration;
 
+use super::*;
+
+const RATE: (u64, u64) = (10, 1);
+
+fn bucket(key: &str, cost: u32) -> RemoteBucket {
+    let rate = Rate::new(RATE.0, Duration::from_secs(RATE.1), 10).unwrap();
+    RemoteBucket { key: key.into(), rate, cost, mode: Mode::Enforce }
+}
+
+fn ask(keys: &[&str]) -> Ask {
+    Ask { buckets: keys.iter().map(|key| bucket(key, 1)).collect() }
+}
+
+fn left(levels: &[i64]) -> Grant {
+    let paid = levels.iter().map(|_| 0).collect();
+    Grant { granted: 0, now: Micros(5), levels: levels.iter().copied().collect(), paid }
+}
+
+/// A decision that was sent at `sent`, and whose answer came at `received`.
+fn decided(refusals: &Refusals, ask: &Ask, levels: &[i64], sent: u64, received: u64) {
+    let mark = refusals.sent(Micros(sent));
+    refusals.remember(ask, &left(levels), mark, Micros(received));
+}
+
+#[test]
+fn refuses_as_long_as_it_is_certain_and_no_longer() {
+    let (refusals, ask) = (Refusals::new(), ask(&["a", "b"]));
+    // One token is 100000 units, of which one comes back in a microsecond.
+    decided(&refusals, &ask, &[1_000_000, 40_000], 1000, 1500);
+    let found = refusals.find(&ask, Micros(1500)).unwrap();
+    assert!(!found.admitted);
+    assert_eq!(found.pays.as_slice(), [false, false]);
+    // The bucket may have been read as early as 1000, when it was short of 60000 microseconds.
+    assert!(refusals.find(&ask, Micros(60_998)).is_some());
+    assert!(refusals.find(&ask, Micros(60_999)).is_none());
+    // It may have been read as late as 1500: a wait is counted from then.
+    let found = refusals.find(&ask, Micros(60_000)).unwrap();
+    let rate = ask.buckets[1].rate;
+    assert_eq!(60_000 + rate.wait(found.levels[1], rate.units(1)), 61_501);
+}
+
+#[test]
+fn what_was_not_seen_is_asked_for() {
+    let refusals = Refusals::new();
+    decided(&refusals, &ask(&["a", "b"]), &[0, 500_000], 1000, 1500);
+    assert!(refusals.find(&ask(&["a"]), Micros(2000)).is_some(), "whatever else is asked with it");
+    assert!(refusals.find(&ask(&["b"]), Micros(2000)).is_none(), "it can pay");
+    assert!(refusals.find(&ask(&["a", "c"]), Micros(2000)).is_none(), "the wait for c is not known");
+    let mut other = ask(&["a"]);
+    other.buckets[0].rate = Rate::new(20, Duration::from_secs(1), 10).unwrap();
+    assert!(refusals.find(&other, Micros(2000)).is_none(), "another configuration");
+    let mut shadow = ask(&["a"]);
+    shadow.buckets[0].mode = Mode::Shadow;
+    assert!(refusals.find(&shadow, Micros(2000)).is_none(), "it refuses nobody");
+    let dear = Ask { buckets: std::iter::once(bucket("b", 6)).collect() };
+    assert!(refusals.find(&dear, Micros(2000)).is_some(), "too dear for what it holds");
+}
+
+#[test]
+fn readings_count_for_a_second() {
+    let (refusals, ask) = (Refusals::new(), ask(&["a"]));
+    decided(&refusals, &ask, &[-1_000_000], 1000, 1500);
+    assert!(refusals.find(&ask, Micros(1_000_999)).is_some());
+    assert!(refusals.find(&ask, Micros(1_001_000)).is_none());
+}
+
+#[test]
+fn what_is_given_back_is_not_overlooked() {
+    let (refusals, ask) = (Refusals::new(), ask(&["a"]));
+    decided(&refusals, &ask, &[0], 1000, 1500);
+    let under_way = refusals.sent(Micros(1600));
+    refusals.forget(&ask.buckets);
+    assert!(refusals.find(&ask, Micros(1700)).is_none());
+    refusals.remember(&ask, &left(&[0]), under_way, Micros(1800));
+    assert!(refusals.find(&ask, Micros(1900)).is_none(), "it may have been read before");
+    decided(&refusals, &ask, &[0], 2000, 2100);
+    assert!(refusals.find(&ask, Micros(2200)).is_some());
+}
+
+#[test]
+fn no_more_than_so_many_are_remembered() {
+    let refusals = Refusals::new();
+    for user in 0..100_000 {
+        decided(&refusals, &ask(&[&format!("user:{user}")]), &[0], 1000, 1500);
+    }
+    let kept: usize = refusals
+        .shards
+        .iter()
+        .map(|shard| {
+            let shard = shard.lock();
+            shard.young.len() + shard.old.len()
+        })
+        .sum();
+    assert!(kept <= 2 * SHARD_COUNT * SHARD_MAX, "{kept}");
+    assert!(refusals.find(&ask(&["user:99999"]), Micros(2000)).is_some());
+}

@@ -1,1 +1,71 @@
+use std::time::Duration;
 
+use vmcp_ratelimit::Rate;
+
+use super::*;
+
+fn ask() -> Ask {
+    let rate = Rate::new(10, Duration::from_secs(1), 10).unwrap();
+    let bucket = |key: &str, mode| RemoteBucket { key: key.into(), rate, cost: 2, mode };
+    Ask { buckets: [bucket("a", Mode::Enforce), bucket("b", Mode::Shadow)].into_iter().collect() }
+}
+
+fn units(tokens: i64) -> i64 {
+    tokens * 100_000
+}
+
+#[test]
+fn a_grant_for_several_is_a_verdict_for_each() {
+    let answer = [3, 77, units(4), 3, units(1), 2].map(Value::Int).to_vec();
+    let grant = Grant::read(&Value::Array(answer), 2).unwrap();
+    assert_eq!(grant.now, Micros(77));
+    let expected = [
+        (true, [8, 3], [true, true]),
+        (true, [6, 1], [true, true]),
+        (true, [4, 1], [true, false]),
+        (false, [4, 1], [false, false]),
+    ];
+    for (place, (admitted, left, pays)) in (0..).zip(expected) {
+        let verdict = grant.verdict(&ask(), place);
+        assert_eq!(verdict.admitted, admitted, "{place}");
+        assert_eq!(verdict.levels.as_slice(), left.map(units), "{place}");
+        assert_eq!(verdict.pays.as_slice(), pays, "{place}");
+    }
+    assert_eq!(grant.unused(0).as_slice(), [3, 2]);
+    assert_eq!(grant.unused(2).as_slice(), [1, 0]);
+    assert_eq!(grant.unused(9).as_slice(), [0, 0]);
+}
+
+#[test]
+fn answers_of_another_shape_are_none() {
+    let numbers = |numbers: &[i64]| Value::Array(numbers.iter().copied().map(Value::Int).collect());
+    assert!(Grant::read(&Value::Nil, 1).is_none());
+    assert!(Grant::read(&numbers(&[1]), 1).is_none());
+    assert!(Grant::read(&numbers(&[1, 2, 3]), 1).is_none());
+    assert!(Grant::read(&numbers(&[1, 2, 3, 4]), 2).is_none());
+    assert!(Grant::read(&numbers(&[-1, 2, 3, 4]), 1).is_none());
+    assert!(Grant::read(&numbers(&[1, 2, 3, 4]), 1).is_some());
+}
+
+#[test]
+fn a_call_names_its_keys_and_carries_one_argument() {
+    let scripts = Scripts::new("p:{n:s}:2:".to_owned());
+    let ask = ask();
+    let call = scripts.admit(&ask, 1, None);
+    assert_eq!(call.keys(), ["p:{n:s}:2:a", "p:{n:s}:2:b"]);
+    let words: Vec<Vec<u8>> = call
+        .by_digest()
+        .args_iter()
+        .map(|arg| match arg {
+            redis::Arg::Simple(bytes) => bytes.to_vec(),
+            _ => Vec::new(),
+        })
+        .collect();
+    assert_eq!(words.len(), 6);
+    assert_eq!(words[0], b"EVALSHA");
+    assert_eq!(words[1], scripts.admit.digest().as_bytes());
+    assert_eq!(words[2], b"2");
+    assert_eq!(words[5].len(), 9 + 2 * 26);
+    let refund = scripts.refund(&ask, &[0, 1], None);
+    assert_eq!(refund.keys(), ["p:{n:s}:2:b"]);
+}

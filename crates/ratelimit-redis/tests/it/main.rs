@@ -1,5 +1,12 @@
 //! The store against real servers: Redis from the system's packages and Valkey from the cache of `./test`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's own steps fail by panicking, those outside #[test] functions too"
+)]
+
 mod adjustments;
 mod arithmetic;
 mod clusters;
@@ -9,7 +16,9 @@ mod decisions;
 mod faults;
 mod replicas;
 mod secrets;
+mod sentinels;
 mod server;
+mod tls;
 mod together;
 
 /// Runs each test on a Redis and on a Valkey.

@@ -53,7 +53,7 @@ impl Limiter {
         let reading = |(bucket, level): (&PlannedBucket, i64)| BucketReading {
             rate: bucket.rate,
             level,
-            cost: bucket.rate.units(u64::from(bucket.cost.get())),
+            cost: bucket.cost_units,
             mode: bucket.mode,
         };
         let readings = bound.plan.buckets.iter().zip(levels).map(reading).collect();

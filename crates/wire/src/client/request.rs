@@ -158,9 +158,7 @@ impl Dialect {
             reference.into_iter().map(|(key, value)| (key.to_owned(), Json::string(value))).collect();
         let mut params = Members::new();
         params.set("ref", reference.to_json());
-        for (key, value) in rest.iter() {
-            params.set(&key, value.clone());
-        }
+        params.append(rest);
         self.seal(params, hop)
     }
 
@@ -177,9 +175,7 @@ impl Dialect {
         if let Some(arguments) = arguments {
             params.set("arguments", arguments);
         }
-        for (key, value) in rest.iter() {
-            params.set(&key, value.clone());
-        }
+        params.append(rest);
         if let Some(responses) = continuation.input_responses {
             params.set("inputResponses", responses);
         }

@@ -1,0 +1,57 @@
+//! TLS with an authority and an identity of our own. The certificates in `certificates/` were made for these tests
+//! alone, are valid for a hundred years, and name `localhost`.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use vmcp_ratelimit::RemoteStore as _;
+use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target, Tls};
+
+use crate::server::{admit, ask, available, eventually, fixed, free_ports, redis_program};
+
+const AUTHORITY: &[u8] = include_bytes!("certificates/authority.pem");
+const IDENTITY: (&[u8], &[u8]) =
+    (include_bytes!("certificates/client.pem"), include_bytes!("certificates/client.key"));
+
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(port: u16) -> Server {
+    let file = |name: &str| format!("{}/tests/it/certificates/{name}", env!("CARGO_MANIFEST_DIR"));
+    let mut command = Command::new(redis_program("redis-server"));
+    command.args(["--port", "0", "--tls-port", &port.to_string(), "--save", "", "--tls-auth-clients", "yes"]);
+    command.args(["--tls-cert-file", &file("server.pem"), "--tls-key-file", &file("server.key")]);
+    command.args(["--tls-ca-cert-file", &file("authority.pem")]);
+    Server(command.stdout(Stdio::null()).spawn().unwrap())
+}
+
+fn store(port: u16, tls: Option<Tls>) -> RedisStore {
+    let url = ServerUrl::parse(&format!("rediss://localhost:{port}")).unwrap();
+    let policy = RedisPolicy::new(Target::Single { url }, "ns", "srv").unwrap();
+    let policy = policy.with_deadline(Duration::from_secs(1)).unwrap();
+    RedisStore::start(match tls {
+        Some(tls) => policy.with_tls(tls).unwrap(),
+        None => policy,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_who_trusts_and_is_trusted_gets_through() {
+    let port = free_ports(1)[0];
+    let _server = start(port);
+    let question = ask(&[("shared:0", fixed(5))]);
+    let trusting = store(port, Some(Tls::new(Some(AUTHORITY), Some(IDENTITY)).unwrap()));
+    available(&trusting).await;
+    assert!(admit(&trusting, &question).await.admitted);
+    for tls in [None, Some(Tls::new(Some(AUTHORITY), None).unwrap())] {
+        let stranger = store(port, tls);
+        eventually("it is known", async || stranger.admit(&question).await.is_err()).await;
+        assert!(!stranger.is_available());
+    }
+}
