@@ -129,7 +129,10 @@ fn contend(gateways: &[Gateway], stop: Instant) -> anyhow::Result<usize> {
                 }));
             }
         }
-        threads.into_iter().try_for_each(|thread| thread.join().expect("a thread of the test"))
+        let joined = |thread: std::thread::ScopedJoinHandle<'_, anyhow::Result<()>>| {
+            thread.join().unwrap_or_else(|_| anyhow::bail!("a caller panicked"))
+        };
+        threads.into_iter().try_for_each(joined)
     })?;
     Ok(admitted.into_inner())
 }

@@ -19,10 +19,13 @@ use crate::finding::Finding;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::refresh;
 
+/// How many findings one change of the catalogue may write to the log.
+const FINDINGS_LOGGED_MAX: usize = 100;
+
 /// Many backends behind the one seam.
 ///
 /// Requests that come before every backend has answered or failed for the first time wait for that, within
-/// [`refresh::FIRST_WAIT`], so that a client that connects at once does not see half a list.
+/// 15 seconds, so that a client that connects at once does not see half a list.
 #[derive(Clone)]
 pub struct Federation {
     shared: Arc<Shared>,
@@ -169,9 +172,7 @@ impl Shared {
             let mut next = Catalogue::build(&self.policy, &known);
             let earlier = self.catalogue.load_full();
             let changes = next.keep_unchanged(&earlier);
-            for finding in next.findings.iter().filter(|finding| !earlier.findings.contains(finding)) {
-                tracing::warn!(%finding, "catalogue");
-            }
+            report(&next.findings, &earlier.findings);
             self.catalogue.store(Arc::new(next));
             changes
         };
@@ -189,6 +190,19 @@ impl Shared {
         for listener in listeners {
             listener.changed(change);
         }
+    }
+}
+
+/// Says what there is to say that was not said `before`. Both are in order. One backend may give rise to as many
+/// findings as it has tools, so the log names the first and counts the rest; the status page has them all.
+fn report(findings: &[Finding], before: &[Finding]) {
+    let mut news = findings.iter().filter(|finding| before.binary_search(finding).is_err());
+    for finding in news.by_ref().take(FINDINGS_LOGGED_MAX) {
+        tracing::warn!(%finding, "catalogue");
+    }
+    let more = news.count();
+    if more > 0 {
+        tracing::warn!(more, "catalogue: there are more findings than are logged");
     }
 }
 
