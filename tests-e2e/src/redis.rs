@@ -52,7 +52,8 @@ fn run(folder: &tempfile::TempDir) -> anyhow::Result<Process> {
     let mut command = Command::new("redis-server");
     command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(&socket);
     command.arg("--dir").arg(folder.path()).stdin(Stdio::null());
-    let process = Process::start(&mut command).context("redis-server does not start; run `./test`, which installs it")?;
+    let process = Process::start(&mut command)
+        .context("redis-server does not start; run `./test`, which installs it")?;
     wait::until("redis takes connections", || UnixStream::connect(&socket).ok())?;
     Ok(process)
 }

@@ -98,7 +98,8 @@ fn every_road_spends_from_one_bucket_and_is_refused_alike() -> anyhow::Result<()
     }
     for (name, call) in &mut roads {
         let answer = call(LIMITED)?;
-        let (code, message, retry) = refusal(&answer).with_context(|| format!("{name} is refused: {answer}"))?;
+        let (code, message, retry) =
+            refusal(&answer).with_context(|| format!("{name} is refused: {answer}"))?;
         ensure!(code == 429 && message.contains("Rate limit exceeded") && retry > 0, "{name}: {answer}");
         let other = call(FREE)?;
         ensure!(refusal(&other).is_none(), "{name}: another tool still answers: {other}");
@@ -174,8 +175,10 @@ fn each_policy_holds_while_redis_is_away_and_ends_by_itself() -> anyhow::Result<
         let more = format!("  onStoreFailure: {policy}\n");
         let text = configured(&limits(10, "10000h", &redis, &more).replace("\"}", "\", replicas: 2}"))?;
         let gateways = (0..2).map(|_| Gateway::start(&text)).collect::<anyhow::Result<Vec<_>>>()?;
-        let mut clients =
-            gateways.iter().map(|one| HttpClient::open(&one.url, Era::Stateless)).collect::<anyhow::Result<Vec<_>>>()?;
+        let mut clients = gateways
+            .iter()
+            .map(|one| HttpClient::open(&one.url, Era::Stateless))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         // Before anything is spent, so that each replica's share is half of a full bucket.
         redis.kill();
         let (mut admitted, mut slowest) = (0, Duration::ZERO);

@@ -113,7 +113,10 @@ impl Edge {
             protocol,
             deadline: None,
             meta: head.travelling,
-            peer: parts.and_then(|parts| parts.extensions.get::<Peer>()).map(|Peer(address)| *address),
+            peer: parts.and_then(|parts| {
+                let Peer(socket) = parts.extensions.get::<Peer>()?;
+                Some(crate::peer::address(*socket, &parts.headers, &self.policy.trusted_proxies))
+            }),
             passthrough_headers: self.passthrough(parts.map(|parts| &parts.headers)),
             client,
             origin: Origin::Client,

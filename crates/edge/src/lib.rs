@@ -16,6 +16,7 @@ mod listener;
 mod pages;
 mod params;
 mod patience;
+mod peer;
 pub mod policy;
 mod port;
 mod post;

@@ -32,6 +32,8 @@ const SPARE_CONNECTIONS: usize = 1024;
 const HEAD_BYTES_MIN: usize = 8 << 10;
 /// How long accepting pauses when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a client may take nothing of what is sent to it. Streams that have nothing to say do not count.
+const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
 /// How many requests one HTTP/2 connection may have open.
 const CONCURRENT_STREAMS_MAX: u32 = 256;
 
@@ -146,7 +148,7 @@ impl Server {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
         let timeout = self.site.edge.policy.limits.head_timeout;
-        let stream = TokioIo::new(Patience::new(stream, timeout));
+        let stream = TokioIo::new(Patience::new(stream, timeout, WRITE_STALL_MAX));
         let (site, http) = (Arc::clone(&self.site), Arc::clone(&self.http));
         let kill = site.edge.kill.clone();
         let watcher = self.graceful.watcher();

@@ -1,5 +1,6 @@
-//! A connection whose first bytes have to come in time. HTTP's own time-outs begin only once it is known which
-//! version of HTTP the client speaks; until then this one holds.
+//! A connection whose client keeps up: its first bytes have to come in time, and what is sent to it has to be taken.
+//! HTTP's own time-outs begin only once it is known which version of HTTP the client speaks, and none of them bounds
+//! writing: a client that asks for large answers and reads none would hold their memory for ever.
 
 use std::io;
 use std::pin::Pin;
@@ -12,16 +13,34 @@ use tokio::time::Sleep;
 /// The length of HTTP/2's preface: with so many bytes the version is known.
 const PREFACE_BYTES: usize = 24;
 
-/// A stream that gives up when its first bytes are late.
+/// A stream that gives up when its first bytes are late, or when nothing of what is written to it is taken.
 pub(crate) struct Patience<S> {
     inner: S,
     seen: usize,
     deadline: Option<Pin<Box<Sleep>>>,
+    stall: Duration,
+    /// Runs while a write waits.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Patience<S> {
-    pub(crate) fn new(inner: S, timeout: Duration) -> Self {
-        Self { inner, seen: 0, deadline: Some(Box::pin(tokio::time::sleep(timeout))) }
+    /// A stream whose first bytes come within `first`, and on which no write waits longer than `stall`.
+    pub(crate) fn new(inner: S, first: Duration, stall: Duration) -> Self {
+        Self { inner, seen: 0, deadline: Some(Box::pin(tokio::time::sleep(first))), stall, stalled: None }
+    }
+
+    /// Turns a write that waits into a failure once it has waited too long.
+    fn hurry<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stall = self.stall;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+        match stalled.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -48,7 +67,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.hurry(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -64,10 +84,42 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.hurry(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const FIRST: Duration = Duration::from_secs(10);
+    const STALL: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_given_up() {
+        let (near, _far) = tokio::io::duplex(16);
+        let mut stream = Patience::new(near, FIRST, STALL);
+        let begun = tokio::time::Instant::now();
+        let error = stream.write_all(&[0; 17]).await.unwrap_err();
+        assert_eq!((error.kind(), begun.elapsed()), (io::ErrorKind::TimedOut, STALL));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_a_little_at_a_time_is_served() {
+        let (near, mut far) = tokio::io::duplex(16);
+        let mut stream = Patience::new(near, FIRST, STALL);
+        let writing = tokio::spawn(async move { stream.write_all(&[0; 64]).await });
+        for _ in 0..4 {
+            tokio::time::sleep(STALL - Duration::from_secs(1)).await;
+            far.read_exact(&mut [0; 16]).await.unwrap();
+        }
+        writing.await.unwrap().unwrap();
     }
 }

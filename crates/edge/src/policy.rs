@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use vmcp_domain::Identity;
 use vmcp_wire::fault::LimitAnswer;
 
@@ -24,6 +25,8 @@ pub struct EdgePolicy {
     pub allowed_hosts: Vec<String>,
     /// Client request headers that are passed to backends, in lower case.
     pub passthrough_headers: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// How a limited call is answered.
     pub limit_answer: LimitAnswer,
     /// The bounds of what a client may take.

@@ -125,18 +125,29 @@ impl Desk {
                 () = shutdown.cancelled() => return Ok(()),
                 () = self.out.closed() => return Ok(()),
             };
-            match line {
-                Line::End => return Ok(()),
-                Line::TooLong => {
-                    let refusal = Refusal::BodyTooLarge(self.edge.policy.limits.body_bytes_max);
-                    self.send(Answer::refusal(&refusal, None)).await;
-                }
-                Line::Text(line) if line.trim_ascii().is_empty() => {}
-                Line::Text(line) => match ByteString::try_from(line) {
-                    Ok(text) => self.take(&text).await,
-                    Err(_) => self.send(Answer::refusal(&Refusal::NotText, None)).await,
-                },
+            if line == Line::End {
+                return Ok(());
             }
+            // A client that does not read its answers must not keep the gateway from ending.
+            tokio::select! {
+                () = self.take_line(line) => {}
+                () = shutdown.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    async fn take_line(&mut self, line: Line) {
+        match line {
+            Line::End => {}
+            Line::TooLong => {
+                let refusal = Refusal::BodyTooLarge(self.edge.policy.limits.body_bytes_max);
+                self.send(Answer::refusal(&refusal, None)).await;
+            }
+            Line::Text(line) if line.trim_ascii().is_empty() => {}
+            Line::Text(line) => match ByteString::try_from(line) {
+                Ok(text) => self.take(&text).await,
+                Err(_) => self.send(Answer::refusal(&Refusal::NotText, None)).await,
+            },
         }
     }
 

@@ -1,7 +1,7 @@
 //! The merged offer at one moment: an immutable snapshot made from every backend's inventory.
 //! A pure function of the policy and the inventories; who refreshes them is `refresh`'s.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use vmcp_domain::{
@@ -50,36 +50,35 @@ impl Catalogue {
         let mut findings = Vec::new();
         let tools = merge_tools(policy, parts, &mut findings);
         let prompts = merge_prompts(policy, parts, &mut findings);
-        // The reference gives a resource that several backends offer to the first of them by name.
-        let by_name: BTreeMap<&BackendId, &Part> =
-            parts.iter().filter(|part| part.present).map(|part| (&part.backend, part)).collect();
-        let owner = |uri: &ResourceUri, has: &dyn Fn(&Inventory, &ResourceUri) -> bool| {
-            by_name.values().find(|part| has(&part.inventory, uri)).map(|part| part.backend.clone())
-        };
         let present = || parts.iter().filter(|part| part.present);
+        let by_name: BTreeMap<&BackendId, &Part> = present().map(|part| (&part.backend, part)).collect();
+        // The reference gives a resource that several backends offer to the first of them by name.
+        let mut owners: HashMap<&ResourceUri, Option<&BackendId>> = HashMap::new();
+        for part in by_name.values() {
+            for offered in &part.inventory.resources {
+                owners.entry(&offered.uri).or_insert(Some(&part.backend));
+            }
+        }
         let mut resources = Vec::new();
-        let mut owners: HashMap<&ResourceUri, Option<BackendId>> = HashMap::new();
         for part in present() {
             for offered in &part.inventory.resources {
-                let owner = owners.entry(&offered.uri).or_insert_with(|| {
-                    owner(&offered.uri, &|inventory, uri| {
-                        inventory.resources.iter().any(|one| one.uri == *uri)
-                    })
-                });
-                if owner.as_ref() == Some(&part.backend) {
+                let owner = owners.entry(&offered.uri).or_default();
+                if *owner == Some(&part.backend) {
                     resources.push(Resource {
                         uri: offered.uri.clone(),
                         backend: part.backend.clone(),
                         definition: offered.definition.clone(),
                     });
+                    // A backend that lists it twice has it listed once.
                     *owner = None;
                 }
             }
         }
         let mut templates: Vec<ResourceTemplate> = Vec::new();
+        let mut seen = HashSet::new();
         for part in by_name.values() {
             for offered in &part.inventory.templates {
-                if !templates.iter().any(|one| one.template == offered.template) {
+                if seen.insert(&offered.template) {
                     templates.push(ResourceTemplate {
                         template: offered.template.clone(),
                         backend: part.backend.clone(),

@@ -10,12 +10,14 @@ use vmcp_domain::BackendState;
 use crate::catalogue::Part;
 use crate::federation::{Member, Shared};
 
-/// How many backends are asked for their inventory at once.
+/// How many backends are asked for their inventory at once, as far as they answer.
 pub(crate) const DISCOVERY_COUNT_MAX: usize = 10;
 /// How long requests wait for backends that have neither answered nor failed yet, from the start of the gateway.
 pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(15);
 /// The least time between two refreshes of one backend.
 const SPACING: Duration = Duration::from_millis(100);
+/// How long a backend waits for others that are being asked, each perhaps for as long as connecting may take.
+const DISCOVERY_WAIT: Duration = Duration::from_secs(1);
 /// How long to wait before asking a connected backend again that did not give its inventory; doubled each time, up
 /// to the interval of health checks.
 const RETRY: Duration = Duration::from_secs(1);
@@ -72,8 +74,8 @@ async fn work(federation: Weak<Shared>, place: usize) {
 async fn look(shared: &Shared, member: &Member, place: usize, bound: Option<Duration>) -> bool {
     let backend = &member.backend;
     let inventory = {
-        // The semaphore is never closed; without a permit the backend would merely be asked a little early.
-        let _permit = shared.discoveries.acquire().await;
+        // Ten backends that never answer must not hold up the eleventh: after a while it is asked beside them.
+        let _permit = tokio::time::timeout(DISCOVERY_WAIT, shared.discoveries.acquire()).await;
         match bound {
             None => backend.inventory().await,
             Some(bound) => match tokio::time::timeout(bound, backend.inventory()).await {

@@ -166,6 +166,7 @@ fn edge_policy(name: &str, listen: std::net::SocketAddr) -> EdgePolicy {
         allowed_origins: Vec::new(),
         allowed_hosts: Vec::new(),
         passthrough_headers: Vec::new(),
+        trusted_proxies: Vec::new(),
         limit_answer: vmcp_wire::fault::LimitAnswer::DEFAULT,
         limits: EdgeLimits::DEFAULT,
     }

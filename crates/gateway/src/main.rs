@@ -25,7 +25,9 @@ const EXIT_RUN: u8 = 1;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match run(cli) {
+    let outcome = run(cli);
+    logs::finish();
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("vmcp: {error:#}");

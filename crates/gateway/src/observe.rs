@@ -9,6 +9,8 @@ use vmcp_domain::{
     forward,
 };
 
+use tracing::Instrument as _;
+
 use crate::metrics::Metrics;
 
 /// The layer that logs.
@@ -71,7 +73,15 @@ impl Gateway for Observed {
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
         Box::pin(async move {
             let record = Record::begin(&self.metrics, "tools/call", request.name.as_str());
-            let outcome = self.inner.call_tool(ctx, request).await;
+            // The limiter fills in what it decided, under the reference's names.
+            let span = tracing::info_span!(
+                "tools/call",
+                tool = %request.name,
+                rate_limit.decision = tracing::field::Empty,
+                rate_limit.rejected_by = tracing::field::Empty,
+                rate_limit.fail_open = tracing::field::Empty,
+            );
+            let outcome = self.inner.call_tool(ctx, request).instrument(span).await;
             record.end(&outcome);
             outcome
         })

@@ -48,6 +48,22 @@ impl StatusPages {
         Arc::new(Self { sources, ready })
     }
 
+    /// Who has called limited tools most. Served to this machine only, since it names users.
+    fn top(&self) -> Option<Page> {
+        let limiter = self.sources.limiter.as_ref().filter(|_| self.sources.local)?;
+        let callers = limiter.top_callers();
+        let rows = callers.iter().map(|caller| {
+            json!({
+                "issuer": caller.identity.issuer,
+                "user": caller.identity.subject,
+                "asked": caller.asked,
+                "error": caller.error,
+                "refused": caller.refused,
+            })
+        });
+        Some(page(200, &json!({"topCallers": rows.collect::<Vec<_>>()})))
+    }
+
     /// What a tool's buckets hold for one caller: `/limits/TOOL`, or `/limits/TOOL/ISSUER/USER`, percent-encoded.
     /// Served to this machine only, since it tells of single users.
     fn limits(&self, rest: &str) -> Option<Page> {
@@ -170,6 +186,7 @@ impl AdminPages for StatusPages {
                 content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 body: Bytes::from(self.sources.metrics.page()),
             }),
+            "/limits" => self.top(),
             _ => path.strip_prefix("/limits/").and_then(|rest| self.limits(rest)),
         }
     }

@@ -19,6 +19,7 @@ pub mod policy;
 mod rate;
 mod remote;
 mod table;
+mod top;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
@@ -34,3 +35,4 @@ pub use remote::{
     user_digest,
 };
 pub use table::UserKey;
+pub use top::TopCaller;

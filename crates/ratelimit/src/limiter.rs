@@ -2,6 +2,7 @@
 //! The decorator in `layer` asks it; nothing else spends.
 
 mod look;
+mod refusal;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,17 +15,19 @@ use vmcp_domain::{
 };
 
 use crate::clock::Clock;
-use crate::decide::{BucketReading, Wait};
+use crate::decide::Wait;
 use crate::fallback::{Debts, Fallback};
 use crate::memory::{Claim, MemoryStore, Receipt};
 use crate::observer::{DecisionEvent, Observer};
 use crate::plan::{Plan, Planner};
-use crate::policy::{Anonymous, Mode};
+use crate::policy::Anonymous;
 use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, StoreFailure, ask, user_digest};
 use crate::table::UserKey;
+use crate::top::TopCallers;
 
 pub use look::BucketView;
 use look::nearest;
+use refusal::{refusal, shared_refusal};
 
 /// Decides about calls.
 pub struct Limiter {
@@ -37,6 +40,7 @@ pub struct Limiter {
     binding: ArcSwapOption<Binding>,
     hashers: (RandomState, RandomState),
     observer: Arc<dyn Observer>,
+    top: TopCallers,
 }
 
 /// How buckets are shared with other replicas.
@@ -117,6 +121,7 @@ impl Limiter {
             binding: ArcSwapOption::empty(),
             hashers: (RandomState::new(), RandomState::new()),
             observer,
+            top: TopCallers::default(),
         })
     }
 
@@ -182,6 +187,9 @@ impl Limiter {
             Err(_) => {}
         }
         self.observer.decided(&event);
+        if let Caller::Known(identity) = &ctx.caller {
+            self.top.count(self.key(identity), identity, !event.allowed);
+        }
         outcome
     }
 
@@ -318,10 +326,13 @@ impl Limiter {
     }
 
     fn name(&self, identity: &Identity) -> User {
+        User { local: Some(self.key(identity)), shared: self.sharing.as_ref().map(|_| user_digest(identity)) }
+    }
+
+    fn key(&self, identity: &Identity) -> UserKey {
         let parts = (&identity.issuer, &identity.subject);
         let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
-        let shared = self.sharing.as_ref().map(|_| user_digest(identity));
-        User { local: Some(UserKey::new(u128::from(high) << 64 | u128::from(low))), shared }
+        UserKey::new(u128::from(high) << 64 | u128::from(low))
     }
 
     /// Whether the shared store answers; `None` without one.
@@ -344,34 +355,6 @@ fn unnamed(subject: &str) -> Identity {
 
 fn unpaid(pays: &[bool]) -> usize {
     pays.iter().filter(|pays| !**pays).count()
-}
-
-fn refusal(bound: &Bound, plan: &Plan, place: usize, wait: Wait) -> Error {
-    let bucket = plan.buckets.get(place);
-    Error::RateLimited(Box::new(RateLimit {
-        tool: bound.tool.name.clone(),
-        rule: bucket.map(|bucket| bucket.rule.to_string()).unwrap_or_default(),
-        scope: bucket.map_or(LimitScope::Server, |bucket| bucket.scope),
-        retry: match wait {
-            Wait::None => Retry::After(Duration::ZERO),
-            Wait::Micros(micros) => Retry::After(Duration::from_micros(micros)),
-            Wait::UntilReleased => Retry::WhenReleased,
-            Wait::Never => Retry::Never,
-        },
-        allowance: bucket.map(|bucket| bucket.rate.asked()),
-    }))
-}
-
-/// The refusal of a shared store: the longest wait over all buckets that refuse.
-fn shared_refusal(bound: &Bound, verdict: &RemoteVerdict) -> Error {
-    let waits = bound.plan.buckets.iter().zip(&verdict.levels).enumerate().map(|(place, (bucket, level))| {
-        let reading =
-            BucketReading { rate: bucket.rate, level: *level, cost: bucket.cost_units, mode: bucket.mode };
-        (place, if bucket.mode == Mode::Enforce { reading.wait() } else { Wait::None })
-    });
-    let waits: Vec<(usize, Wait)> = waits.collect();
-    let (place, wait) = waits.into_iter().rev().max_by_key(|(_, wait)| *wait).unwrap_or((0, Wait::Never));
-    refusal(bound, &bound.plan, place, wait)
 }
 
 impl Permit<'_> {

@@ -13,6 +13,10 @@ use vmcp_domain::{BackendToolName, LimitScope, Target, Tool, ToolName};
 use crate::policy::{Concurrency, LimitPolicy, Limits, Mode, Quota};
 use crate::rate::{Level, Rate};
 
+/// How many definitions are told apart. A backend that keeps renaming its tools makes a new one with every name, and
+/// none may be forgotten while somebody may be in debt under it; so beyond this, tools of a rule share its bucket.
+const BUCKET_COUNT_MAX: usize = 250_000;
+
 /// Names one bucket definition for the life of the process: the same rule on the same tool has the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BucketId(pub u32);
@@ -119,6 +123,7 @@ pub struct Planner {
     registry: Mutex<Registry>,
     /// How each bucket fills, by its identifier; `None` for bounds on calls in flight.
     rates: RwLock<Vec<Option<Rate>>>,
+    bucket_count_max: usize,
 }
 
 /// What is being limited: the limits, where they stand, and what the buckets belong to.
@@ -154,7 +159,12 @@ impl Planner {
     /// A planner for a policy.
     #[must_use]
     pub fn new(policy: LimitPolicy) -> Self {
-        Self { policy, registry: Mutex::default(), rates: RwLock::default() }
+        Self {
+            policy,
+            registry: Mutex::default(),
+            rates: RwLock::default(),
+            bucket_count_max: BUCKET_COUNT_MAX,
+        }
     }
 
     /// The policy.
@@ -261,8 +271,11 @@ impl Planner {
         per_user: bool,
         rate: Option<Rate>,
     ) -> Entry {
-        let key = Key { rule: subject.rule, target: subject.target.clone(), window, per_user };
+        let mut key = Key { rule: subject.rule, target: subject.target.clone(), window, per_user };
         let mut registry = self.registry.lock();
+        if registry.ids.len() >= self.bucket_count_max && !registry.ids.contains_key(&key) {
+            key.target = None;
+        }
         let next = BucketId(u32::try_from(registry.ids.len()).unwrap_or(u32::MAX));
         let mut rates = self.rates.write();
         let entry = registry.ids.entry(key).or_insert_with(|| {

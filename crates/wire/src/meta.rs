@@ -85,3 +85,34 @@ pub fn implementation(name: &str, version: &str) -> Json {
         .collect::<Members>()
         .to_json()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn taken(meta: &str) -> Meta {
+        let params = Json::parse(format!("{{\"_meta\":{meta},\"x\":1}}")).unwrap();
+        take(&mut params.members().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn hop_keys_are_told_from_those_that_travel() {
+        let meta =
+            taken(r#"{"a":1,"progressToken":2,"io.modelcontextprotocol/logLevel":"info","b":{},"a":3}"#);
+        assert_eq!(
+            meta.hop.to_json().as_str(),
+            r#"{"progressToken":2,"io.modelcontextprotocol/logLevel":"info"}"#
+        );
+        assert_eq!(meta.travelling.to_json().as_str(), r#"{"a":1,"b":{},"a":3}"#);
+    }
+
+    #[test]
+    fn very_many_members_take_no_longer_than_reading_them() {
+        let members: Vec<String> = (0..200_000).map(|number| format!("\"k{number}\":1")).collect();
+        let begun = Instant::now();
+        assert_eq!(taken(&format!("{{{}}}", members.join(","))).travelling.len(), 200_000);
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
+}

@@ -29,3 +29,11 @@ fn parse_shares_and_trims() {
     assert!(Json::parse("{} {}").is_err());
     assert!(Json::parse("").is_err());
 }
+
+#[test]
+fn append_keeps_what_came_and_the_newcomer_wins() {
+    let members = |text: &str| Json::parse(text.to_owned()).unwrap().members().unwrap();
+    let mut all = members(r#"{"a":1,"b":2}"#);
+    all.append(members(r#"{"c":3,"\u0061":4,"c":5}"#));
+    assert_eq!(all.to_json().as_str(), r#"{"b":2,"c":3,"\u0061":4,"c":5}"#);
+}

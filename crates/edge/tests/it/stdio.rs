@@ -153,3 +153,16 @@ async fn the_end_of_input_lets_calls_finish() {
     assert!(pipes.read().await.is_none());
     soon(&mut pipes.served).await.unwrap().unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_does_not_keep_the_gateway_from_ending() {
+    let Pipes { stdin, stdout, mut served, shutdown, .. } = Pipes::start();
+    let mut stdin = stdin.unwrap();
+    let line = format!("{}\n", request(1, "no/such/method", json!({})));
+    // Until the answers fill the pipe and the queue, and the gateway reads no more.
+    let stuck = async { while stdin.write_all(line.as_bytes()).await.is_ok() {} };
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(2), stuck).await.is_err());
+    shutdown.cancel();
+    soon(&mut served).await.unwrap().unwrap();
+    drop(stdout);
+}

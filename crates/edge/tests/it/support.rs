@@ -31,6 +31,7 @@ pub(crate) fn policy() -> EdgePolicy {
         allowed_origins: Vec::new(),
         allowed_hosts: Vec::new(),
         passthrough_headers: vec!["x-passed".to_owned()],
+        trusted_proxies: Vec::new(),
         limit_answer: vmcp_wire::fault::LimitAnswer::DEFAULT,
         limits: EdgeLimits {
             page_items_max: 3,

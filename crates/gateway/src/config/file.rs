@@ -80,6 +80,9 @@ pub(crate) struct Listen {
     /// Host names the server answers to, besides loopback ones. Left out on a non-loopback address: any.
     #[serde(default)]
     pub(crate) allowed_hosts: Vec<String>,
+    /// Addresses or networks of proxies whose `X-Forwarded-For` is believed.
+    #[serde(default)]
+    pub(crate) trusted_proxies: Vec<String>,
 }
 
 /// An MCP server behind this one: either `url`, or `command` for a server spoken to over standard streams.

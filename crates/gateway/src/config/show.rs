@@ -70,6 +70,7 @@ fn listen(edge: &EdgePolicy) -> Value {
         "path": edge.path,
         "allowedOrigins": edge.allowed_origins,
         "allowedHosts": edge.allowed_hosts,
+        "trustedProxies": edge.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
 

@@ -10,6 +10,7 @@ use crate::decide::{BucketReading, Wait};
 use crate::plan::{Plan, PlannedBucket};
 use crate::policy::Mode;
 use crate::remote::ask;
+use crate::top::TopCaller;
 
 /// What one bucket holds for one caller, for people to read.
 #[derive(Clone, Debug)]
@@ -67,6 +68,12 @@ impl Limiter {
         let bound = self.binding.load().as_ref()?.plans.get(name).cloned()?;
         let user = self.user(&bound, ctx).ok()?;
         self.sharing.is_none().then(|| views(&bound.plan, self.memory.peek(&bound.plan, user.local)))
+    }
+
+    /// Who has called limited tools most, the busiest first.
+    #[must_use]
+    pub fn top_callers(&self) -> Vec<TopCaller> {
+        self.top.list()
     }
 
     /// The bounds on calls in flight that a tool falls under: the rule, for whom it counts, and how many.

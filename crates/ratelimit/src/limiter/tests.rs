@@ -9,7 +9,7 @@ use crate::clock::{ManualClock, Micros};
 use crate::layer::RateLimited;
 use crate::observer::NoObserver;
 use crate::pattern::Pattern;
-use crate::policy::{Concurrency, LimitPolicy, Limits, MemoryBounds, Quota, ToolRule};
+use crate::policy::{Concurrency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule};
 use crate::rate::Rate;
 use crate::remote::RemoteBucket;
 
@@ -300,4 +300,21 @@ async fn an_outage_starts_from_the_last_level_and_is_written_back() {
     *store.broken.lock() = None;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(admitted(&bench, 50).await, 2, "what was admitted meanwhile is owed");
+}
+
+#[tokio::test]
+async fn the_busiest_callers_are_named() {
+    let server = Limits { per_user: quota(2, 60), ..Limits::default() };
+    let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
+    for _ in 0..3 {
+        let _ = call(&bench, "a_search", &known("i", "busy")).await;
+    }
+    call(&bench, "a_search", &known("i", "calm")).await.unwrap();
+    let top: Vec<(String, u64, u64)> = bench
+        .limiter
+        .top_callers()
+        .iter()
+        .map(|caller| (caller.identity.subject.clone(), caller.asked, caller.refused))
+        .collect();
+    assert_eq!(top, [("busy".to_owned(), 3, 1), ("calm".to_owned(), 1, 0)]);
 }

@@ -89,3 +89,14 @@ fn common_buckets_are_locked_in_one_order() {
     let first = planner.plan(&tool("s", "ax", "ax"));
     assert_eq!(common(&first, &both), common(&both, &first));
 }
+
+#[test]
+fn a_backend_that_keeps_renaming_its_tools_runs_out_of_fresh_buckets() {
+    let planner = Planner { bucket_count_max: 6, ..planner(vec![rule("*", false, 1)]) };
+    let ids = |name: &str| -> Vec<u32> {
+        planner.plan(&tool("b", name, name)).buckets.iter().map(|bucket| bucket.id.0).collect()
+    };
+    assert_eq!((ids("one"), ids("two")), (vec![0, 1, 2, 3], vec![0, 4, 2, 5]));
+    assert_eq!((ids("three"), ids("four")), (vec![0, 6, 2, 7], vec![0, 6, 2, 7]), "late comers share");
+    assert_eq!(ids("one"), [0, 1, 2, 3], "who was there before keeps what it had");
+}

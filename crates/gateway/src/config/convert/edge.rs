@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use http::HeaderName;
+use ipnet::IpNet;
 use vmcp_domain::{Identity, Members};
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth as Incoming, ServerInfo};
 
@@ -37,7 +38,7 @@ pub(super) fn convert(
     findings: &mut Findings<'_>,
 ) -> Option<EdgePolicy> {
     let Parts { name, listen, incoming, passthrough } = parts;
-    let Listen { host, port, path, allowed_origins, allowed_hosts } = listen;
+    let Listen { host, port, path, allowed_origins, allowed_hosts, trusted_proxies } = listen;
     let (host, host_path) = match &overrides.host {
         Some(host) => (Some(host.clone()), "--host"),
         None => (host, "listen.host"),
@@ -59,6 +60,7 @@ pub(super) fn convert(
         allowed_origins: convert_origins(allowed_origins, findings),
         allowed_hosts: convert_hosts(allowed_hosts, findings),
         passthrough_headers: convert_passthrough(passthrough, findings),
+        trusted_proxies: convert_proxies(trusted_proxies, findings),
         limit_answer: vmcp_wire::fault::LimitAnswer::DEFAULT,
         limits,
         incoming: incoming?,
@@ -201,4 +203,20 @@ fn convert_passthrough(names: Vec<String>, findings: &mut Findings<'_>) -> Vec<S
         }
     }
     out
+}
+
+/// Networks, or single addresses, of proxies.
+fn convert_proxies(proxies: Vec<String>, findings: &mut Findings<'_>) -> Vec<IpNet> {
+    let mut nets = Vec::new();
+    for (index, text) in proxies.iter().enumerate() {
+        match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+            Ok(net) => nets.push(net),
+            Err(_) => {
+                let path = item("listen.trustedProxies", index);
+                let problem = Problem::new(path, format!("`{text}` is no address and no network"));
+                findings.add(problem.hint("write it as `10.0.0.1` or `10.0.0.0/8`"));
+            }
+        }
+    }
+    nets
 }

@@ -1,0 +1,40 @@
+//! Refusals as errors: which rule binds, and for how long.
+
+use std::time::Duration;
+
+use vmcp_domain::{Error, LimitScope, RateLimit, Retry};
+
+use super::Bound;
+use crate::decide::{BucketReading, Wait};
+use crate::plan::Plan;
+use crate::policy::Mode;
+use crate::remote::RemoteVerdict;
+
+/// The refusal by one bucket of a plan.
+pub(super) fn refusal(bound: &Bound, plan: &Plan, place: usize, wait: Wait) -> Error {
+    let bucket = plan.buckets.get(place);
+    Error::RateLimited(Box::new(RateLimit {
+        tool: bound.tool.name.clone(),
+        rule: bucket.map(|bucket| bucket.rule.to_string()).unwrap_or_default(),
+        scope: bucket.map_or(LimitScope::Server, |bucket| bucket.scope),
+        retry: match wait {
+            Wait::None => Retry::After(Duration::ZERO),
+            Wait::Micros(micros) => Retry::After(Duration::from_micros(micros)),
+            Wait::UntilReleased => Retry::WhenReleased,
+            Wait::Never => Retry::Never,
+        },
+        allowance: bucket.map(|bucket| bucket.rate.asked()),
+    }))
+}
+
+/// The refusal of a shared store: the longest wait over all buckets that refuse.
+pub(super) fn shared_refusal(bound: &Bound, verdict: &RemoteVerdict) -> Error {
+    let waits = bound.plan.buckets.iter().zip(&verdict.levels).enumerate().map(|(place, (bucket, level))| {
+        let reading =
+            BucketReading { rate: bucket.rate, level: *level, cost: bucket.cost_units, mode: bucket.mode };
+        (place, if bucket.mode == Mode::Enforce { reading.wait() } else { Wait::None })
+    });
+    let waits: Vec<(usize, Wait)> = waits.collect();
+    let (place, wait) = waits.into_iter().rev().max_by_key(|(_, wait)| *wait).unwrap_or((0, Wait::Never));
+    refusal(bound, &bound.plan, place, wait)
+}
