@@ -19,6 +19,11 @@ use crate::status::{Sources, StatusPages};
 /// How long backends get to end by themselves.
 const BACKEND_GRACE: Duration = Duration::from_secs(5);
 
+/// How long the start waits for the shared store of limits; it goes on without it then.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the end waits for debts to be written back.
+const STORE_GRACE: Duration = Duration::from_secs(1);
+
 /// A gateway that runs, but does not yet listen.
 pub(crate) struct Assembly {
     /// The whole stack.
@@ -37,7 +42,7 @@ pub(crate) struct Assembly {
 
 impl Assembly {
     /// Starts connecting to every backend and builds the stack over them.
-    pub(crate) fn start(settings: Settings) -> Self {
+    pub(crate) async fn start(settings: Settings) -> Self {
         let Settings { name, group, aggregation, backends, edge, health, limits, log_level: _, warnings: _ } =
             settings;
         let identity =
@@ -45,9 +50,14 @@ impl Assembly {
         let backends = Backends::start(backends, &identity);
         let members: Vec<Arc<dyn Backend>> = backends.all().cloned().collect();
         let federation = Federation::start(aggregation.clone(), health, members);
-        let metrics = Metrics::new(&name);
+        let namespace = crate::environment("VMCP_NAMESPACE");
+        let metrics = Metrics::new(namespace.as_deref().unwrap_or("local"), &name);
         let limiter = limits.map(|limits| limiter(limits, &metrics));
         if let Some(limiter) = limiter.clone() {
+            // Backends are connecting meanwhile. No call is decided before this, on any road.
+            if !limiter.connected(STORE_PATIENCE).await {
+                tracing::warn!("the shared store does not answer; its failure policy applies until it does");
+            }
             tokio::spawn(prepare(federation.clone(), limiter));
         }
         let gateway = stack::build(federation.clone(), aggregation, limiter.clone(), metrics.clone());
@@ -71,8 +81,13 @@ impl Assembly {
         })
     }
 
-    /// Ends every backend's connection and process.
+    /// Ends every backend's connection and process, once what is owed to the shared store has been written.
     pub(crate) async fn stop(self) {
+        if let Some(limiter) = &self.limiter
+            && !limiter.settled(STORE_GRACE).await
+        {
+            tracing::warn!("calls that were admitted without the shared store are not written back");
+        }
         self.backends.shutdown(BACKEND_GRACE).await;
     }
 }

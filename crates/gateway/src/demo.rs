@@ -33,7 +33,7 @@ pub(crate) async fn run(listen: Listen, once: bool) -> anyhow::Result<ExitCode> 
     let shutdown = on_signal()?;
     let glossary = serve_glossary(shutdown.clone()).await?;
     let settings = settings(&listen, &glossary)?;
-    let assembly = Assembly::start(settings);
+    let assembly = Assembly::start(settings).await;
     let edge = bind(&assembly, listen.port.is_none()).await?;
     let endpoint = format!("http://{}/mcp", edge.local_addr());
     let serving = tokio::spawn(edge.serve(shutdown.clone()));

@@ -26,6 +26,7 @@ pub(crate) struct Metrics {
     fail_open: Counter,
     store_errors: Family<StoreLabels, Counter>,
     latency: Histogram,
+    namespace: String,
     server: String,
 }
 
@@ -42,6 +43,7 @@ struct VerbLabels {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct DecisionLabels {
+    namespace: String,
     server: String,
     decision: &'static str,
     scope: &'static str,
@@ -55,7 +57,7 @@ struct StoreLabels {
 
 impl Metrics {
     /// Counters at zero.
-    pub(crate) fn new(server: &str) -> Arc<Self> {
+    pub(crate) fn new(namespace: &str, server: &str) -> Arc<Self> {
         let mut registry = Registry::default();
         let metrics = Self {
             requests: Family::default(),
@@ -66,6 +68,7 @@ impl Metrics {
             store_errors: Family::default(),
             latency: Histogram::new(DECISION_SECONDS),
             registry: Registry::default(),
+            namespace: namespace.to_owned(),
             server: server.to_owned(),
         };
         registry.register("vmcp_requests", "Requests that went through the stack", metrics.requests.clone());
@@ -122,6 +125,7 @@ impl Metrics {
 impl Observer for Metrics {
     fn decided(&self, event: &DecisionEvent<'_>) {
         let labels = DecisionLabels {
+            namespace: self.namespace.clone(),
             server: self.server.clone(),
             decision: if event.allowed { "allowed" } else { "rejected" },
             scope: event.scope.map_or("", vmcp_domain::LimitScope::as_str),

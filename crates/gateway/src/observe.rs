@@ -124,7 +124,7 @@ mod tests {
     #[tokio::test]
     async fn keeps_the_rules_of_the_seam() {
         vmcp_testkit::conformance::check_decorator(&[], |inner| {
-            Observed::wrap(inner, crate::metrics::Metrics::new("test"))
+            Observed::wrap(inner, crate::metrics::Metrics::new("local", "test"))
         })
         .await;
     }

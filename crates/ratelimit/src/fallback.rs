@@ -68,6 +68,11 @@ impl Debts {
         Arc::new(Self { owed: Mutex::default(), settling: AtomicBool::new(false) })
     }
 
+    /// True when nothing is owed, or being written back.
+    pub(crate) fn are_settled(&self) -> bool {
+        !self.settling.load(Ordering::Acquire)
+    }
+
     /// Notes that a call was admitted without the store.
     pub(crate) fn owe(self: &Arc<Self>, ask: &Ask, pays: &[bool], store: &Arc<dyn RemoteStore>) {
         {

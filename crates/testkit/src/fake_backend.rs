@@ -138,6 +138,10 @@ impl Backend for FakeBackend {
 
     fn inventory(&self) -> Answer<'_, Inventory> {
         Box::pin(async move {
+            if *self.state.lock().unwrap() == BackendState::Connecting {
+                // Real ones wait for the connection, for as long as connecting may take.
+                std::future::pending::<()>().await;
+            }
             self.check()?;
             Ok(self.inventory.lock().unwrap().clone())
         })

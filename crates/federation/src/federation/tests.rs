@@ -183,3 +183,30 @@ async fn an_open_breaker_answers_at_once() {
     tokio::time::advance(Duration::from_secs(5)).await;
     assert!(call().await.is_ok() && call().await.is_ok());
 }
+
+#[tokio::test(start_paused = true)]
+async fn backends_that_never_answer_do_not_hold_up_the_others() {
+    let mut backends: Vec<_> = (0..3 * refresh::DISCOVERY_COUNT_MAX)
+        .map(|number| FakeBackend::with_tools(&format!("mute{number}"), &["never"]))
+        .collect();
+    for mute in &backends {
+        mute.set_state(BackendState::Connecting);
+    }
+    backends.push(FakeBackend::with_tools("a", &["read"]));
+    let federation = start(&backends.iter().collect::<Vec<_>>());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(federation.reports().last().unwrap().listed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn very_many_resources_are_merged_in_good_time() {
+    let uris: Vec<String> = (0..100_000).map(|number| format!("r://{number}")).collect();
+    let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
+    let a = FakeBackend::new("a");
+    a.set_resources(&uris, &uris);
+    let begun = std::time::Instant::now();
+    let federation = start(&[&a]);
+    let listed = federation.list_resource_templates(&context()).await.unwrap().len();
+    assert_eq!((listed, federation.list_resources(&context()).await.unwrap().len()), (100_000, 100_000));
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}

@@ -19,7 +19,7 @@ pub(crate) async fn run(
     let arguments = Json::parse(arguments).ok().filter(Json::is_object);
     let arguments = arguments
         .ok_or_else(|| anyhow::anyhow!("the arguments must be a JSON object, as '{{\"path\": \"/tmp\"}}'"))?;
-    let assembly = Assembly::start(settings);
+    let assembly = Assembly::start(settings).await;
     let caller = match &assembly.edge.incoming {
         IncomingAuth::Anonymous => Caller::Anonymous,
         IncomingAuth::Local(identity) => Caller::Known(identity.clone()),

@@ -13,7 +13,7 @@ use crate::config::Settings;
 /// Serves over HTTP.
 pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
     let shutdown = on_signal()?;
-    let assembly = Assembly::start(settings);
+    let assembly = Assembly::start(settings).await;
     let listen = assembly.edge.listen;
     let path = assembly.edge.path.clone();
     let edge = HttpEdge::bind(
@@ -36,7 +36,7 @@ pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
 /// Serves on standard input and output.
 pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
     let shutdown = on_signal()?;
-    let assembly = Assembly::start(settings);
+    let assembly = Assembly::start(settings).await;
     vmcp_edge::serve_stdio(
         assembly.edge.clone(),
         assembly.gateway.clone(),

@@ -70,6 +70,19 @@ impl Limiter {
         self.sharing.is_none().then(|| views(&bound.plan, self.memory.peek(&bound.plan, user.local)))
     }
 
+    /// Waits until the shared store answers, `patience` at most, and returns whether it does. A process that decides
+    /// before it has ever reached the store would hand out a budget of its own, so it asks for this first.
+    pub async fn connected(&self, patience: Duration) -> bool {
+        let Some(sharing) = &self.sharing else { return true };
+        until(patience, || sharing.store.is_available()).await
+    }
+
+    /// Waits until everything that was admitted without the store has been written back, `patience` at most, and
+    /// returns whether it has. For the end of a process: what it still owes then is lost.
+    pub async fn settled(&self, patience: Duration) -> bool {
+        until(patience, || self.debts.are_settled()).await
+    }
+
     /// Who has called limited tools most, the busiest first.
     #[must_use]
     pub fn top_callers(&self) -> Vec<TopCaller> {
@@ -116,4 +129,16 @@ pub(super) fn nearest<'a>(tools: &'a ToolList, rule: &str) -> Option<&'a str> {
         .map(|tool| tool.name.as_str())
         .max_by_key(|name| common(name))
         .filter(|name| common(name) > 0)
+}
+
+/// How often a state is looked at that nobody announces.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
+async fn until(patience: Duration, done: impl Fn() -> bool) -> bool {
+    let looking = async {
+        while !done() {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(patience, looking).await.is_ok()
 }
