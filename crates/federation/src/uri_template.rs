@@ -2,6 +2,10 @@
 //! expression takes text without `/`, the reserved (`+`, `#`) and path (`/`) forms and exploded variables take any
 //! text, and query forms (`?`, `&`) may be absent.
 
+/// The longest URI that is held against templates, in bytes. A client may send megabytes, and there may be thousands
+/// of templates; a longer URI is served where a list names it, or by the only backend that serves resources.
+const URI_BYTES_MAX: usize = 16 << 10;
+
 /// A template taken apart for matching.
 #[derive(Clone, Debug)]
 pub(crate) struct Matcher(Vec<Piece>);
@@ -44,6 +48,12 @@ impl Matcher {
     /// twice at one place, so a hostile URI cannot make it slow.
     pub(crate) fn matches(&self, uri: &str) -> bool {
         let bytes = uri.as_bytes();
+        let begins = |literal: &String| uri.starts_with(literal.as_str());
+        if bytes.len() > URI_BYTES_MAX
+            || matches!(self.0.first(), Some(Piece::Literal(first)) if !begins(first))
+        {
+            return false;
+        }
         // The places up to which the pieces so far can have consumed the URI.
         let mut reached = vec![false; bytes.len() + 1];
         if let Some(start) = reached.first_mut() {
@@ -51,6 +61,9 @@ impl Matcher {
         }
         for piece in &self.0 {
             reached = piece.advance(bytes, &reached);
+            if !reached.contains(&true) {
+                return false;
+            }
         }
         reached.last().copied().unwrap_or_default()
     }
@@ -103,6 +116,8 @@ mod tests {
             ("static://x", "static://xy", false),
             ("broken://{x", "broken://{x", true),
             ("{a}{b}{c}{d}{e}x", &"y".repeat(5000), false),
+            ("{+a}", &"y".repeat(16 << 10), true),
+            ("{+a}", &"y".repeat((16 << 10) + 1), false),
         ] {
             assert_eq!(Matcher::new(template).matches(uri), expected, "{template} {uri}");
         }

@@ -24,11 +24,13 @@ struct Annotations<'a> {
     open_world: Option<bool>,
 }
 
-/// Reads a tool definition. `None` when it has no name.
+/// Reads a tool definition. `None` when it has no name, or no object as its input schema: clients check what they
+/// are sent, and one such tool would cost them the tools of every other backend.
 #[must_use]
 pub fn read_tool(json: &Json) -> Option<OfferedTool> {
     let definition = json.members().ok()?;
-    let name = definition.get("name")?.to_text()?;
+    let name = definition.get("name")?.to_text().filter(|name| !name.is_empty())?;
+    definition.get("inputSchema").filter(|schema| schema.is_object())?;
     let hints = definition.get("annotations").and_then(|json| json.decode::<Annotations<'_>>().ok());
     Some(OfferedTool {
         name: name.into(),

@@ -22,7 +22,8 @@ async fn listing(page: impl Fn(Option<&str>) -> Value + Send + Sync + Clone + 's
 }
 
 fn tools(names: &[&str], next: Value) -> Value {
-    let tools: Vec<Value> = names.iter().map(|name| json!({"name": name, "x": 1})).collect();
+    let tool = |name: &&str| json!({"name": name, "inputSchema": {"type": "object"}, "x": 1});
+    let tools: Vec<Value> = names.iter().map(tool).collect();
     let mut page = json!({"tools": tools});
     if next != json!("none") {
         page["nextCursor"] = next;
@@ -89,8 +90,12 @@ async fn an_endless_list_ends() {
 
 #[tokio::test]
 async fn items_that_cannot_be_read_are_left_out() {
-    let (_server, rig) =
-        listing(|_| json!({"tools": [1, {"name": "a"}, {"nom": "b"}, null, {"name": "c"}]})).await;
+    let (_server, rig) = listing(|_| {
+        json!({"tools": [1, {"name": "a", "inputSchema": {}}, {"nom": "b", "inputSchema": {}}, null,
+            {"name": "c", "inputSchema": {"type": "object"}}, {"name": "d"}, {"name": "e", "inputSchema": []},
+            {"name": "f", "inputSchema": null}, {"name": "", "inputSchema": {}}, {"name": 7, "inputSchema": {}}]})
+    })
+    .await;
     assert_eq!(names(&rig).await, "a c");
 }
 

@@ -1,6 +1,7 @@
 //! `vmcp init`: writes a configuration to start from.
 
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -25,7 +26,8 @@ pub(crate) fn run(from: Option<&Path>, output: Option<&Path>) -> anyhow::Result<
         None => std::io::stdout().write_all(text.as_bytes())?,
         Some(path) => {
             // Created anew only: a configuration somebody has written is never lost.
-            let file = std::fs::OpenOptions::new().write(true).create_new(true).open(path);
+            // And for its owner alone: what is carried over may hold tokens.
+            let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
             let mut file = file.with_context(|| format!("cannot create {}", path.display()))?;
             file.write_all(text.as_bytes())?;
             eprintln!("wrote {}; check it with: vmcp validate --config {}", path.display(), path.display());
