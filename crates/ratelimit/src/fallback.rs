@@ -45,7 +45,8 @@ impl Fallback {
         plan
     }
 
-    /// Takes over what the store said a call's buckets hold: this replica's share of it.
+    /// Takes over what the store said a call's buckets hold: this replica's share of it. That never raises a level:
+    /// answers overtake each other, and after an outage the store does not know yet what it is owed.
     pub(crate) fn learn(&self, own: &Plan, ask: &Ask, user: Option<UserKey>, levels: &[i64]) {
         let share = |((bucket, remote), level): ((&crate::plan::PlannedBucket, &RemoteBucket), &i64)| {
             let whole = i128::from(*level) * i128::from(bucket.rate.unit());
@@ -53,7 +54,7 @@ impl Fallback {
             i64::try_from(share).unwrap_or(i64::MAX)
         };
         let levels: Vec<i64> = own.buckets.iter().zip(&ask.buckets).zip(levels).map(share).collect();
-        self.store.set_levels(own, user, &levels);
+        self.store.lower_levels(own, user, &levels);
     }
 }
 

@@ -128,9 +128,9 @@ impl MemoryStore {
         read(plan, &cells, seat.user(), now).into_vec()
     }
 
-    /// Sets what every bucket of a plan holds for a user, in units and in the order of the plan. A user for whom there
-    /// is no room is left out.
-    pub(crate) fn set_levels(&self, plan: &Plan, user: Option<UserKey>, levels: &[i64]) {
+    /// Lowers what every bucket of a plan holds for a user to `levels`, in units and in the order of the plan; what
+    /// holds less already stays. A user for whom there is no room is left out.
+    pub(crate) fn lower_levels(&self, plan: &Plan, user: Option<UserKey>, levels: &[i64]) {
         let now = self.clock.now();
         let mut seat = match user.filter(|_| plan.needs_user) {
             None => Seat::default(),
@@ -145,14 +145,18 @@ impl MemoryStore {
         let mut cells = lock_shared(plan);
         let mut next = cells.iter_mut();
         for (bucket, units) in plan.buckets.iter().zip(levels) {
-            let level = Level { units: (*units).min(bucket.rate.capacity()), at: now };
+            let lower = |held: Option<Level>| {
+                let held =
+                    held.map_or_else(|| bucket.rate.capacity(), |held| bucket.rate.level_at(held, now));
+                Level { units: held.min(*units), at: now }
+            };
             match (&bucket.holder, seat.user_mut()) {
                 (Holder::Shared(_), _) => {
                     if let Some(cell) = next.next() {
-                        **cell = Some(level);
+                        **cell = Some(lower(**cell));
                     }
                 }
-                (Holder::User, Some(user)) => user.set_level(bucket.id, level),
+                (Holder::User, Some(user)) => user.set_level(bucket.id, lower(user.level(bucket.id))),
                 (Holder::User, None) => {}
             }
         }

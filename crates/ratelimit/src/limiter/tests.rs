@@ -302,6 +302,20 @@ async fn an_outage_starts_from_the_last_level_and_is_written_back() {
     assert_eq!(admitted(&bench, 50).await, 2, "what was admitted meanwhile is owed");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_and_goes_hands_out_no_share_twice() {
+    let (bench, store) = shared_bench(OnStoreFailure::Local);
+    let mut count = 0;
+    for _ in 0..3 {
+        *store.broken.lock() = None;
+        count += admitted(&bench, 1).await;
+        // Before anything that is owed can be written back.
+        *store.broken.lock() = Some(StoreFailure::Unconnected);
+        count += admitted(&bench, 50).await;
+    }
+    assert_eq!(count, 3 + 4, "the share of nine tokens is four, once");
+}
+
 #[tokio::test]
 async fn the_busiest_callers_are_named() {
     let server = Limits { per_user: quota(2, 60), ..Limits::default() };
