@@ -44,12 +44,8 @@ impl<'a> Record<'a> {
         self.ended = true;
         match outcome {
             Ok(reply) => self.log(if reply.failed { "failed" } else { "ok" }),
-            Err(error) => {
-                self.log(error.class());
-                if let Some(cause) = error.cause() {
-                    tracing::warn!(verb = self.verb, name = %self.name, class = error.class(), cause = cause.for_log(), "request not served");
-                }
-            }
+            // Why is told once, by whoever answers: the edge, or the command.
+            Err(error) => self.log(error.class()),
         }
     }
 

@@ -90,6 +90,9 @@ impl StatusPages {
     fn status(&self) -> Value {
         let Sources { name, group, federation, limiter, metrics: _, local: _ } = &self.sources;
         let reports = federation.reports();
+        // The limiter is left out of the stack when nothing is limited.
+        let has = |layer: &&str| limiter.is_some() || *layer != "ratelimit";
+        let layers: Vec<&str> = crate::stack::LAYERS.into_iter().filter(has).collect();
         let healthy = reports.iter().all(|report| report.status.state == BackendState::Ready);
         let findings: Vec<String> = federation.findings().iter().map(ToString::to_string).collect();
         json!({
@@ -98,7 +101,7 @@ impl StatusPages {
             "version": env!("CARGO_PKG_VERSION"),
             "ready": self.ready.load(Ordering::Acquire),
             "healthy": healthy,
-            "layers": crate::stack::LAYERS,
+            "layers": layers,
             "backends": reports.iter().map(backend).collect::<Vec<_>>(),
             "findings": findings,
             "limits": limiter.as_ref().map(|limiter| json!({

@@ -49,6 +49,9 @@ pub(crate) async fn run(
             Ok(if reply.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
         Err(error) => {
+            if let Some(cause) = error.cause() {
+                tracing::warn!(class = error.class(), cause = cause.for_log(), "a request failed");
+            }
             eprintln!("vmcp: {error}{}", hint.unwrap_or_default());
             Ok(ExitCode::FAILURE)
         }
