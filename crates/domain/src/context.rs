@@ -14,6 +14,8 @@ use crate::version::ProtocolVersion;
 pub enum Origin {
     /// The client called the tool by its name.
     Client,
+    /// The client called it through the virtual tool `call_tool`.
+    CallTool,
     /// The operator called it from the command line.
     Operator,
     /// The gateway itself, for its own upkeep.

@@ -15,6 +15,20 @@ pub struct Target<N> {
     pub name: N,
 }
 
+impl<N> Target<N> {
+    /// The place of what the gateway makes up itself: no backend, whose name is empty.
+    #[must_use]
+    pub fn made_here(name: N) -> Self {
+        Self { backend: BackendId::from(""), name }
+    }
+
+    /// True for what the gateway makes up itself.
+    #[must_use]
+    pub fn is_made_here(&self) -> bool {
+        self.backend.as_str().is_empty()
+    }
+}
+
 /// A tool's own claims about its behaviour (`annotations`). Untrusted: they may only tighten a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ToolHints {

@@ -10,6 +10,7 @@ mod caller;
 mod client_port;
 mod context;
 mod error;
+mod foresight;
 mod gateway;
 mod item;
 mod json;
@@ -25,6 +26,7 @@ pub use caller::{Caller, Identity};
 pub use client_port::{AskError, ClientCapabilities, ClientPort, LogLevel, NoClient, Question, QuestionKind};
 pub use context::{CallContext, Origin};
 pub use error::{Cause, Error, LimitScope, RateLimit, RelayedError, Retry};
+pub use foresight::{Foresight, Prospect};
 pub use gateway::{
     Answer, BoxFuture, Change, ChangeListener, Directory, Gateway, GatewayExt, Overview, SharedGateway,
 };

@@ -31,6 +31,9 @@ fn allowed(from: &str) -> Allowed {
         "vmcp-wire" | "vmcp-testkit" => Allowed::These(&["vmcp-domain"]),
         "vmcp-backends" | "vmcp-edge" => Allowed::These(&["vmcp-domain", "vmcp-wire"]),
         "vmcp-ratelimit-redis" => Allowed::These(&["vmcp-domain", "vmcp-ratelimit"]),
+        // It makes tools and results of its own, and only `wire` knows how these look.
+        "vmcp-optimizer" => Allowed::These(&["vmcp-domain", "vmcp-wire"]),
+        "vmcp-embedding" | "vmcp-embedding-service" => Allowed::These(&["vmcp-domain", "vmcp-optimizer"]),
         "vmcp-gateway" | "vmcp-operator" => Allowed::Product,
         "xtask" => Allowed::These(&["vmcp-e2e"]),
         _layer => Allowed::These(&["vmcp-domain"]),
