@@ -7,7 +7,9 @@
 pub mod cache;
 pub mod gateway;
 pub mod http;
+pub mod identity;
 pub mod mcp;
 pub mod process;
 pub mod redis;
+pub mod servers;
 pub mod wait;

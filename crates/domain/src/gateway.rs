@@ -93,6 +93,8 @@ pub trait Directory: Send + Sync {
     fn overview(&self) -> Overview;
     /// Tells `listener` of every change from now on, as long as it is alive.
     fn watch(&self, listener: std::sync::Weak<dyn ChangeListener>);
+    /// Whether a caller may be told when a resource changes: whoever may not read it may not.
+    fn may_watch(&self, caller: &crate::caller::Caller, uri: &crate::name::ResourceUri) -> bool;
 }
 
 /// Writes the methods of [`Gateway`] that a layer passes through untouched, each named.

@@ -18,13 +18,13 @@ pub struct Target<N> {
 impl<N> Target<N> {
     /// The place of what the gateway makes up itself: no backend, whose name is empty.
     #[must_use]
-    pub fn made_here(name: N) -> Self {
+    pub fn of_virtual(name: N) -> Self {
         Self { backend: BackendId::from(""), name }
     }
 
     /// True for what the gateway makes up itself.
     #[must_use]
-    pub fn is_made_here(&self) -> bool {
+    pub fn is_virtual(&self) -> bool {
         self.backend.as_str().is_empty()
     }
 }

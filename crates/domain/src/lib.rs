@@ -9,6 +9,7 @@ mod backend;
 mod caller;
 mod client_port;
 mod context;
+mod credential;
 mod error;
 mod foresight;
 mod gateway;
@@ -25,6 +26,7 @@ pub use backend::{
 pub use caller::{Caller, Identity};
 pub use client_port::{AskError, ClientCapabilities, ClientPort, LogLevel, NoClient, Question, QuestionKind};
 pub use context::{CallContext, Origin};
+pub use credential::{Admission, Authenticator, Challenge, ProtectedResource, TokenFault, Unauthorized};
 pub use error::{Cause, Error, LimitScope, RateLimit, RelayedError, Retry};
 pub use foresight::{Foresight, Prospect};
 pub use gateway::{

@@ -82,6 +82,10 @@ async fn work(task: Task) -> Answer {
             session.set_log_level(level);
             true
         }),
+        // Nobody is told whether such a resource exists.
+        ClientRequest::Subscribe(uri) if !edge.directory.may_watch(&ctx.caller, &uri) => {
+            answers.error(&Error::Denied, Verb::Other)
+        }
         ClientRequest::Subscribe(uri) => {
             answers.in_session(session, method, |session| session.inbox(&edge.changes).watch(uri))
         }

@@ -18,7 +18,7 @@ use crate::changes::Changes;
 use crate::guard::Guard;
 use crate::pages::Pages;
 use crate::params::ParamRules;
-use crate::policy::{EdgePolicy, IncomingAuth};
+use crate::policy::EdgePolicy;
 use crate::session::SessionTable;
 
 /// How many streams of changes may be open at once, over all clients.
@@ -79,14 +79,6 @@ impl Edge {
             gateway,
             directory,
         })
-    }
-
-    /// Who makes requests of this listener.
-    pub(crate) fn caller(&self) -> Caller {
-        match &self.policy.incoming {
-            IncomingAuth::Anonymous => Caller::Anonymous,
-            IncomingAuth::Local(identity) => Caller::Known(Arc::clone(identity)),
-        }
     }
 
     /// Room for one more request, to be held while it is worked on.

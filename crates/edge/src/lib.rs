@@ -9,6 +9,7 @@ mod body;
 mod changes;
 mod dispatch;
 mod edge;
+mod entrance;
 mod flight;
 mod guard;
 mod listen;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
+use vmcp_domain::{Caller, ResourceUri};
 use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::server::{ListenFilter, Refusal, notice, write_message};
 
 use crate::body::EdgeBody;
 use crate::changes::{Feed, Inbox, Wanted};
 use crate::edge::Edge;
+use crate::entrance::Entrant;
 use crate::guard::Accepts;
 use crate::reply;
 use crate::spool::Spool;
@@ -28,7 +30,7 @@ pub(crate) struct Listening {
 
 impl Listening {
     /// Agrees to what of `filter` can be honoured.
-    pub(crate) fn begin(edge: &Edge, id: &Id, filter: ListenFilter) -> Self {
+    pub(crate) fn begin(edge: &Edge, caller: &Caller, id: &Id, filter: ListenFilter) -> Self {
         let inbox = Inbox::new(&edge.changes);
         let wanted = Wanted {
             tools: filter.tools_list_changed,
@@ -41,8 +43,9 @@ impl Listening {
         } else {
             BTreeSet::new()
         };
+        let watches = |uri: ResourceUri| edge.directory.may_watch(caller, &uri) && inbox.watch(uri);
         honoured.resource_subscriptions =
-            uris.into_iter().filter(|uri| inbox.watch(uri.as_str().into())).collect();
+            uris.into_iter().filter(|uri| watches(uri.as_str().into())).collect();
         let farewell = write_message(id, 256, |out| edge.face.write_listen_end(out, id.as_json()));
         Self {
             feed: Feed::of_stream(&edge.changes, inbox, wanted),
@@ -53,7 +56,15 @@ impl Listening {
 }
 
 /// Opens a stream over HTTP.
-pub(crate) fn open(edge: &Arc<Edge>, accepts: Accepts, id: &Id, filter: ListenFilter) -> Response<EdgeBody> {
+///
+/// It ends with the credential it was opened with, if that ends.
+pub(crate) fn open(
+    edge: &Arc<Edge>,
+    accepts: Accepts,
+    id: &Id,
+    filter: ListenFilter,
+    entrant: &Entrant,
+) -> Response<EdgeBody> {
     if !accepts.events {
         return reply::refuse(&Refusal::NotAcceptable("text/event-stream"), Some(id));
     }
@@ -61,12 +72,12 @@ pub(crate) fn open(edge: &Arc<Edge>, accepts: Accepts, id: &Id, filter: ListenFi
         Ok(permit) => permit,
         Err(refusal) => return reply::refuse(&refusal, Some(id)),
     };
-    let listening = Listening::begin(edge, id, filter);
+    let listening = Listening::begin(edge, &entrant.caller, id, filter);
     let spool = Arc::new(Spool::once());
     spool.push(listening.acknowledgment);
     let events = Reader::new(edge, spool, 0, Hold::Nothing)
         .with_feed(listening.feed, Some(id.clone()))
-        .until(edge.stopping.clone(), Some(listening.farewell))
+        .until(edge.stopping.clone(), entrant.until, Some(listening.farewell))
         .holding(permit)
         .into_events();
     reply::events(events)

@@ -1,11 +1,12 @@
 //! The validated settings of the client edge. Built by `vmcp-gateway` from the command line and the config file.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use vmcp_domain::Identity;
+use vmcp_domain::{Authenticator, Identity};
 use vmcp_wire::fault::LimitAnswer;
 
 /// Everything the client edge needs to know.
@@ -43,12 +44,24 @@ pub struct ServerInfo {
 }
 
 /// Who callers are.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum IncomingAuth {
     /// Nobody in particular.
     Anonymous,
     /// The operating-system user who runs the gateway.
     Local(Arc<Identity>),
+    /// Whoever the bearer credential of each request says. Over HTTP only: standard streams have no headers.
+    Bearer(Arc<dyn Authenticator>),
+}
+
+impl fmt::Debug for IncomingAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("Anonymous"),
+            Self::Local(identity) => f.debug_tuple("Local").field(identity).finish(),
+            Self::Bearer(authenticator) => f.debug_tuple("Bearer").field(authenticator.challenge()).finish(),
+        }
+    }
 }
 
 /// The bounds of what a client may take.

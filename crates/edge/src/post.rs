@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body;
 use vmcp_domain::{Json, ProtocolVersion};
@@ -16,6 +15,7 @@ use vmcp_wire::server::{Refusal, RequestFault, Speaks, named_version, speaks};
 
 use crate::body::EdgeBody;
 use crate::edge::Edge;
+use crate::entrance::Head;
 use crate::guard::{self, Accepts};
 use crate::reply::{self, Answer};
 use crate::{session, stateless};
@@ -23,53 +23,53 @@ use crate::{session, stateless};
 /// Answers one POST.
 pub(crate) async fn serve<B: Body<Data = Bytes>>(
     edge: &Arc<Edge>,
-    parts: Parts,
+    head: Head,
     body: B,
 ) -> Response<EdgeBody> {
-    let accepts = guard::accepts(&parts.headers);
+    let headers = &head.parts.headers;
+    let accepts = guard::accepts(headers);
     if !accepts.json && !accepts.events {
         let both = "application/json and text/event-stream";
         return reply::refuse(&Refusal::NotAcceptable(both), None);
     }
-    if !guard::is_json(&parts.headers) {
+    if !guard::is_json(headers) {
         return reply::refuse(&Refusal::MediaType, None);
     }
-    let taken = match edge.intake.take(&parts.headers, body).await {
+    let taken = match edge.intake.take(headers, body).await {
         Ok(taken) => taken,
         Err(refusal) => return reply::refuse(&refusal, None),
     };
-    message(edge, parts, accepts, &taken.text).await
+    message(edge, head, accepts, &taken.text).await
 }
 
-async fn message(edge: &Arc<Edge>, parts: Parts, accepts: Accepts, text: &ByteString) -> Response<EdgeBody> {
+async fn message(edge: &Arc<Edge>, head: Head, accepts: Accepts, text: &ByteString) -> Response<EdgeBody> {
     let message = match jsonrpc::parse(text) {
         Ok(message) => message,
         Err(fault) => return reply::refuse(&Refusal::Parse(fault), None),
     };
-    let date = match date(&parts.headers) {
+    let headers = &head.parts.headers;
+    let date = match date(headers) {
         Ok(date) => date.map(str::to_owned),
         Err(fault) => return reply::refuse(&Refusal::Header(fault), id_of(&message)),
     };
     match message {
         Message::Request { id, method, params } => {
-            let speaks = era(&parts.headers, date.as_deref(), &method, params.as_ref());
+            let speaks = era(headers, date.as_deref(), &method, params.as_ref());
             let asked = (&*method, params.as_ref());
             match speaks {
-                Era::Stateless => stateless::serve(edge, parts, accepts, id, asked).await,
-                Era::Handshake => session::open(edge, accepts, &id, params.as_ref()),
-                Era::Session => session::request(edge, parts, accepts, id, asked).await,
+                Era::Stateless => stateless::serve(edge, head, accepts, id, asked).await,
+                Era::Handshake => session::open(edge, &head, accepts, &id, params.as_ref()),
+                Era::Session => session::request(edge, head, accepts, id, asked).await,
                 Era::Refused(answer) => reply::json(answer(&id)),
             }
         }
         Message::Notification { method, params } => match speaks(date.as_deref(), &method, params.as_ref()) {
             // Nothing that this revision lets a client tell over HTTP asks for anything.
             Speaks::Stateless => reply::status(StatusCode::ACCEPTED),
-            Speaks::Session(_) => session::hear(edge, &parts.headers, &method, params.as_ref()),
+            Speaks::Session(_) => session::hear(edge, &head, &method, params.as_ref()),
             Speaks::Unknown(date) => reply::json(unsupported(date, None)),
         },
-        Message::Response { id, outcome } => {
-            session::answer_question(edge, &parts.headers, id.as_ref(), outcome)
-        }
+        Message::Response { id, outcome } => session::answer_question(edge, &head, id.as_ref(), outcome),
     }
 }
 

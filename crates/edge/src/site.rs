@@ -16,6 +16,7 @@ use vmcp_wire::server::Refusal;
 use crate::admin::{self, AdminPages};
 use crate::body::EdgeBody;
 use crate::edge::Edge;
+use crate::entrance::{self, Head, METADATA_PATH};
 use crate::guard;
 use crate::post;
 use crate::reply;
@@ -48,21 +49,26 @@ async fn route<B: Body<Data = Bytes>>(site: &Site, request: Request<B>) -> Respo
     if parts.uri.path() != site.edge.policy.path {
         return beside(site, &parts);
     }
-    if parts.method == Method::POST {
-        Box::pin(post::serve(&site.edge, parts, body)).await
-    } else if parts.method == Method::GET {
-        get(&site.edge, &parts)
-    } else if parts.method == Method::DELETE {
-        if is_stateless(&parts) {
+    let head = match site.edge.enter(parts).await {
+        Ok(head) => head,
+        Err(response) => return response,
+    };
+    if head.parts.method == Method::POST {
+        Box::pin(post::serve(&site.edge, head, body)).await
+    } else if head.parts.method == Method::GET {
+        get(&site.edge, &head)
+    } else if head.parts.method == Method::DELETE {
+        if is_stateless(&head.parts) {
             return not_allowed("POST");
         }
-        session::delete(&site.edge, &parts.headers)
+        session::delete(&site.edge, &head)
     } else {
         not_allowed("GET, POST, DELETE")
     }
 }
 
-fn get(edge: &Arc<Edge>, parts: &Parts) -> Response<EdgeBody> {
+fn get(edge: &Arc<Edge>, head: &Head) -> Response<EdgeBody> {
+    let parts = &head.parts;
     if !guard::accepts(&parts.headers).events || !parts.headers.contains_key(header::ACCEPT) {
         // The identifier is what the reference answers with, and clients have come to know it.
         let id = Id::from_json(Json::string("server-error"));
@@ -71,7 +77,7 @@ fn get(edge: &Arc<Edge>, parts: &Parts) -> Response<EdgeBody> {
     if is_stateless(parts) {
         return not_allowed("POST");
     }
-    session::listen(edge, &parts.headers)
+    session::listen(edge, head)
 }
 
 /// 2026-07-28 has POST alone.
@@ -81,12 +87,16 @@ fn is_stateless(parts: &Parts) -> bool {
 }
 
 fn beside(site: &Site, parts: &Parts) -> Response<EdgeBody> {
-    let page = site.extra.as_ref().and_then(|extra| extra.page(parts.uri.path()));
+    let path = parts.uri.path();
+    let reads = parts.method == Method::GET || parts.method == Method::HEAD;
+    let described = path.strip_prefix(METADATA_PATH);
+    if reads && described.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return entrance::metadata(&site.edge, path, &parts.method);
+    }
+    let page = site.extra.as_ref().and_then(|extra| extra.page(path));
     match page {
         None => reply::refuse(&Refusal::Path, None),
-        Some(page) if parts.method == Method::GET || parts.method == Method::HEAD => {
-            admin::respond(page, &parts.method)
-        }
+        Some(page) if reads => admin::respond(page, &parts.method),
         Some(_) => not_allowed("GET, HEAD"),
     }
 }

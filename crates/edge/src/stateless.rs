@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use http::request::Parts;
 use http::{HeaderMap, Response};
 use vmcp_domain::{ClientCapabilities, Json, ProtocolVersion};
 use vmcp_wire::header::{self, HeaderFault};
@@ -14,6 +13,7 @@ use vmcp_wire::server::{ClientRequest, Refusal, RequestFault, RequestHead, name_
 use crate::body::EdgeBody;
 use crate::dispatch::{self, Task};
 use crate::edge::Edge;
+use crate::entrance::Head;
 use crate::guard::Accepts;
 use crate::listen;
 use crate::port::{Logs, Outlet, Port};
@@ -26,11 +26,12 @@ const VERSION: ProtocolVersion = ProtocolVersion::V2026_07_28;
 /// Answers one request.
 pub(crate) async fn serve(
     edge: &Arc<Edge>,
-    parts: Parts,
+    head: Head,
     accepts: Accepts,
     id: Id,
     (name, params): (&str, Option<&Json>),
 ) -> Response<EdgeBody> {
+    let Head { parts, entrant } = head;
     let (request, head) = match read(&parts.headers, name, params) {
         Ok(read) => read,
         Err(Fault::Header(fault)) => return reply::refuse(&Refusal::Header(fault), Some(&id)),
@@ -40,7 +41,7 @@ pub(crate) async fn serve(
         }
     };
     if let ClientRequest::Listen(filter) = request {
-        return listen::open(edge, accepts, &id, filter);
+        return listen::open(edge, accepts, &id, filter, &entrant);
     }
     let permit = match edge.admit() {
         Ok(permit) => permit,
@@ -48,7 +49,7 @@ pub(crate) async fn serve(
     };
     let spool = Arc::new(Spool::once());
     let port = port(&head, &spool, accepts);
-    let ctx = edge.context(edge.caller(), VERSION, head, Some(&parts), Arc::new(port));
+    let ctx = edge.context(entrant.caller, VERSION, head, Some(&parts), Arc::new(port));
     let task = Task { edge: Arc::clone(edge), ctx, session: None, id, request, params: Some(parts.headers) };
     let call = Box::pin(async move {
         let answer = dispatch::answer(task).await;

@@ -14,7 +14,7 @@ use futures_util::future::{AbortRegistration, Abortable};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use vmcp_domain::{ClientCapabilities, Directory, Json, ProtocolVersion, SharedGateway};
+use vmcp_domain::{Caller, ClientCapabilities, Directory, Json, ProtocolVersion, SharedGateway};
 use vmcp_wire::jsonrpc::{self, Id, Message};
 use vmcp_wire::method;
 use vmcp_wire::server::{
@@ -42,7 +42,7 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 /// flight may finish within the policy's grace.
 ///
 /// # Errors
-/// When the input cannot be read.
+/// When the input cannot be read, or when the policy wants callers to show a credential.
 pub async fn serve_stdio<R, W>(
     policy: EdgePolicy,
     gateway: SharedGateway,
@@ -57,9 +57,13 @@ where
 {
     let limits = policy.limits;
     let edge = Edge::new(policy, gateway, directory);
+    let Some(caller) = edge.local_caller() else {
+        let text = "callers have to show a credential, which they cannot do over standard streams";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    };
     let (out, messages) = mpsc::channel(UNWRITTEN_MAX);
     let writer = tokio::spawn(write(stdout, messages));
-    let mut desk = Desk { edge: Arc::clone(&edge), out, session: None, flights: Arc::default() };
+    let mut desk = Desk { edge: Arc::clone(&edge), caller, out, session: None, flights: Arc::default() };
     let mut lines = Lines::new(stdin, limits.body_bytes_max);
     let read = desk.read(&mut lines, &shutdown).await;
     edge.stopping.cancel();
@@ -108,6 +112,7 @@ type Early = Box<Answer>;
 /// Where the client's messages arrive.
 struct Desk {
     edge: Arc<Edge>,
+    caller: Caller,
     out: mpsc::Sender<Bytes>,
     session: Option<Arc<Session>>,
     flights: Arc<Flights>,
@@ -184,7 +189,7 @@ impl Desk {
             let version = ProtocolVersion::V2026_07_28;
             let (request, head) = read(id, version, name, params)?;
             if let ClientRequest::Listen(filter) = request {
-                let listening = Listening::begin(&self.edge, id, filter);
+                let listening = Listening::begin(&self.edge, &self.caller, id, filter);
                 return self.listen(id, listening);
             }
             return self.work(id, version, request, head);
@@ -202,7 +207,7 @@ impl Desk {
     }
 
     fn initialize(&mut self, id: &Id, params: Option<&Json>) -> Answer {
-        let client = match session::introduce(self.edge.caller(), params) {
+        let client = match session::introduce(self.caller.clone(), params) {
             Ok(client) => client,
             Err(fault) => return faulty(id, ProtocolVersion::NEWEST_WITH_SESSIONS, &fault),
         };
@@ -247,7 +252,7 @@ impl Desk {
             outlet: Some(Outlet::Channel(self.out.clone(), Arc::clone(&answered))),
             session: session.clone(),
         };
-        let ctx = self.edge.context(self.edge.caller(), version, head, None, Arc::new(port));
+        let ctx = self.edge.context(self.caller.clone(), version, head, None, Arc::new(port));
         let task = Task { edge: Arc::clone(&self.edge), ctx, session, id: id.clone(), request, params: None };
         let (registration, landing) = self.flights.enter(id.clone());
         self.fly(registration, landing, async move {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::BoxFuture;
 use vmcp_wire::jsonrpc::Id;
@@ -93,13 +94,26 @@ pub(crate) enum Hold {
     Session(Arc<Session>),
 }
 
+/// When a stream without an end of its own ends, and what is said last.
+struct Farewell {
+    stopping: CancellationToken,
+    until: Option<Instant>,
+    last: Option<Bytes>,
+}
+
+impl Farewell {
+    fn is_due(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
+}
+
 /// Sends one stream's messages as events.
 pub(crate) struct Reader {
     spool: Arc<Spool>,
     position: Position,
     keep_alive: Duration,
     feed: Option<(Feed, Option<Id>)>,
-    farewell: Option<(CancellationToken, Option<Bytes>)>,
+    farewell: Option<Farewell>,
     hold: Hold,
     /// Room that is given back when the stream ends.
     held: Option<Box<dyn Any + Send>>,
@@ -130,9 +144,14 @@ impl Reader {
         self
     }
 
-    /// Ends the stream when `stopping` says so, with a last message if there is one.
-    pub(crate) fn until(mut self, stopping: CancellationToken, last: Option<Bytes>) -> Self {
-        self.farewell = Some((stopping, last));
+    /// Ends the stream when `stopping` says so or when `until` comes, with a last message if there is one.
+    pub(crate) fn until(
+        mut self,
+        stopping: CancellationToken,
+        until: Option<Instant>,
+        last: Option<Bytes>,
+    ) -> Self {
+        self.farewell = Some(Farewell { stopping, until, last });
         self
     }
 
@@ -151,6 +170,10 @@ impl Reader {
 
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            // A stream that always has something to say never comes to wait.
+            if self.farewell.as_ref().is_some_and(Farewell::is_due) {
+                self.part();
+            }
             match self.spool.read(&mut self.position) {
                 Next::Message(place, message) => return Some(self.event(place, &message)),
                 Next::End => {
@@ -186,22 +209,31 @@ impl Reader {
                 None => std::future::pending().await,
             }
         };
-        let stopping = async {
+        let over = async {
             match &self.farewell {
-                Some((stopping, _)) => stopping.cancelled().await,
+                Some(Farewell { stopping, until: Some(until), .. }) => tokio::select! {
+                    () = stopping.cancelled() => {}
+                    () = tokio::time::sleep_until(*until) => {}
+                },
+                Some(Farewell { stopping, until: None, .. }) => stopping.cancelled().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = self.spool.news() => false,
             () = changed => false,
-            () = stopping => {
-                let last = self.farewell.take().and_then(|(_, last)| last);
-                self.spool.end(last);
+            () = over => {
+                self.part();
                 false
             }
             () = tokio::time::sleep(self.keep_alive) => true,
         }
+    }
+
+    /// Says what is said last.
+    fn part(&mut self) {
+        let last = self.farewell.take().and_then(|farewell| farewell.last);
+        self.spool.end(last);
     }
 
     fn event(&self, place: u64, message: &[u8]) -> Bytes {

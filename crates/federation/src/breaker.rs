@@ -50,6 +50,15 @@ impl Breaker {
         Some(Pass { breaker: self, ended: false })
     }
 
+    /// Whether a call would be let through now. Takes nothing.
+    pub(crate) fn lets_through(&self, now: Instant) -> bool {
+        match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Closed { .. } => true,
+            State::Open { until } => now >= until,
+            State::Trying => false,
+        }
+    }
+
     fn record(&self, failed: Option<bool>, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let reopened = State::Open { until: now + self.policy.timeout };
@@ -105,8 +114,9 @@ mod tests {
         let breaker = Breaker::new(BreakerPolicy { failure_threshold: 3, timeout: Duration::from_secs(60) });
         assert!(call(&breaker, true) && call(&breaker, true) && call(&breaker, false));
         assert!(call(&breaker, true) && call(&breaker, true) && call(&breaker, true));
-        assert!(!call(&breaker, false), "three in a row open it");
+        assert!(!breaker.lets_through(Instant::now()) && !call(&breaker, false), "three in a row open it");
         tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(breaker.lets_through(Instant::now()));
         let trial = breaker.admit(Instant::now()).unwrap();
         assert!(breaker.admit(Instant::now()).is_none(), "one trial at a time");
         drop(trial);

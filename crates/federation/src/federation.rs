@@ -8,9 +8,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use vmcp_domain::{
-    Answer, Backend, BackendEvent, BackendId, BackendListener, BackendStatus, CallContext, CallTool, Cause,
-    Change, ChangeListener, Complete, CompletionSubject, Directory, Error, Gateway, GetPrompt, Overview,
-    PromptList, ReadResource, Reply, ResourceList, TemplateList, ToolList,
+    Answer, Backend, BackendEvent, BackendId, BackendListener, BackendState, BackendStatus, CallContext,
+    CallTool, Caller, Cause, Change, ChangeListener, Complete, CompletionSubject, Directory, Error, Gateway,
+    GetPrompt, Overview, PromptList, ReadResource, Reply, ResourceList, ResourceUri, TemplateList, ToolList,
 };
 
 use crate::breaker::Breaker;
@@ -134,6 +134,16 @@ impl Federation {
         self.shared.catalogue.load().findings.clone()
     }
 
+    /// Whether calls to a backend can be tried now: it is connected and its breaker is not open.
+    #[must_use]
+    pub fn reachable(&self, id: &BackendId) -> bool {
+        let member = self.shared.places.get(id).and_then(|place| self.shared.members.get(*place));
+        member.is_some_and(|member| {
+            let closed = member.breaker.as_ref().is_none_or(|breaker| breaker.lets_through(Instant::now()));
+            closed && member.backend.status().state == BackendState::Ready
+        })
+    }
+
     async fn catalogue(&self) -> Arc<Catalogue> {
         if *self.shared.unsettled.borrow() > 0 {
             self.settled().await;
@@ -237,6 +247,10 @@ impl Directory for Federation {
 
     fn watch(&self, listener: Weak<dyn ChangeListener>) {
         self.shared.watchers.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+    }
+
+    fn may_watch(&self, _caller: &Caller, _uri: &ResourceUri) -> bool {
+        true
     }
 }
 

@@ -1,6 +1,8 @@
 //! Tools, resources, templates and prompts as they stand in lists: read from backends, written for clients.
 //! Nothing a backend wrote is lost; only the name and what the operator overrides are replaced.
 
+mod compact;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -9,6 +11,8 @@ use vmcp_domain::{
     Json, Members, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, Prompt, Resource,
     ResourceTemplate, Tool, ToolHints,
 };
+
+pub use compact::compact_tool;
 
 #[derive(Deserialize)]
 struct Annotations<'a> {
@@ -133,6 +137,31 @@ mod tests {
     use vmcp_domain::{Target, ToolOverride};
 
     use super::*;
+
+    #[test]
+    fn a_compact_tool_keeps_what_a_call_needs() {
+        let json = r#"{"name":"t","title":"T","description":"Does it.","inputSchema":{"type":"object","$schema":"x","properties":{
+            "description":{"type":"string","description":"gone","default":"gone","enum":["a","b"]},
+            "list":{"type":"array","items":{"type":"object","title":"gone","properties":{"x":{"type":"number","examples":[1]}}}}},
+            "required":["list"],"additionalProperties":false},"outputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}}"#;
+        let offered = read_tool(&Json::parse(json).unwrap()).unwrap();
+        let tool = Tool {
+            name: "own_t".into(),
+            target: Target { backend: "b".into(), name: offered.name },
+            description: offered.description,
+            hints: offered.hints,
+            definition: offered.definition,
+            overrides: ToolOverride::default(),
+        };
+        assert_eq!(
+            compact_tool(&tool).as_str(),
+            concat!(
+                r#"{"name":"own_t","description":"Does it.","inputSchema":{"type":"object","properties":{"#,
+                r#""description":{"type":"string","enum":["a","b"]},"#,
+                r#""list":{"type":"array","items":{"type":"object","properties":{"x":{"type":"number"}}}}},"required":["list"]}}"#
+            )
+        );
+    }
 
     #[test]
     fn only_what_is_overridden_changes() {

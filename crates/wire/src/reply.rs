@@ -16,6 +16,14 @@ pub fn text(text: &str) -> Reply {
     Reply::complete(content(text))
 }
 
+/// A tool result that is one JSON value, as structured content and, for clients that do not read that, as text.
+#[must_use]
+pub fn structured(value: Json) -> Reply {
+    let mut members = content(value.as_str());
+    members.set("structuredContent", value);
+    Reply::complete(members)
+}
+
 /// A tool result that says in words what went wrong, marked as failed so that a model can act on it.
 #[must_use]
 pub fn failure(text: &str) -> Reply {

@@ -13,6 +13,7 @@ pub struct HttpClient {
     era: Era,
     offers: Value,
     session: Option<String>,
+    authorization: Option<String>,
     last_id: u64,
 }
 
@@ -25,13 +26,29 @@ impl HttpClient {
     /// As [`HttpClient::open`], with capabilities. A client that offers elicitation answers every
     /// form with its defaults.
     pub fn open_offering(url: &str, era: Era, offers: Value) -> anyhow::Result<Self> {
-        let mut client = Self { url: url.to_owned(), era, offers, session: None, last_id: 0 };
-        if era == Era::Session {
-            client.request("initialize", opening(&client.offers.clone()))?;
-            ensure!(client.session.is_some(), "{url} gave no session");
-            client.notify("notifications/initialized", json!({}))?;
+        let url = url.to_owned();
+        Self { url, era, offers, session: None, authorization: None, last_id: 0 }.opened()
+    }
+
+    /// As [`HttpClient::open`], with a bearer token in every request.
+    pub fn open_with_token(url: &str, era: Era, token: &str) -> anyhow::Result<Self> {
+        let (url, offers) = (url.to_owned(), json!({}));
+        let authorization = Some(format!("Bearer {token}"));
+        Self { url, era, offers, session: None, authorization, last_id: 0 }.opened()
+    }
+
+    /// Presents another token from now on.
+    pub fn present(&mut self, token: &str) {
+        self.authorization = Some(format!("Bearer {token}"));
+    }
+
+    fn opened(mut self) -> anyhow::Result<Self> {
+        if self.era == Era::Session {
+            self.request("initialize", opening(&self.offers.clone()))?;
+            ensure!(self.session.is_some(), "{} gave no session", self.url);
+            self.notify("notifications/initialized", json!({}))?;
         }
-        Ok(client)
+        Ok(self)
     }
 
     /// Sends a notification.
@@ -74,11 +91,12 @@ impl HttpClient {
     /// Opens the stream of notifications of a session.
     pub fn listen(&self) -> anyhow::Result<Messages> {
         let session = self.session.as_deref().context("there is no session to listen to")?;
-        let headers = [
+        let mut headers = vec![
             ("accept", "text/event-stream"),
             ("mcp-session-id", session),
             ("mcp-protocol-version", self.era.version()),
         ];
+        headers.extend(self.authorization.as_deref().map(|value| ("authorization", value)));
         let response = http::get(&self.url, &headers)?;
         ensure!(response.status == 200, "the stream was answered with {}", response.status);
         response.messages()
@@ -105,6 +123,7 @@ impl HttpClient {
         if let Some(session) = &self.session {
             headers.push(("mcp-session-id", session));
         }
+        headers.extend(self.authorization.as_deref().map(|value| ("authorization", value)));
         let named = match method {
             "tools/call" | "prompts/get" => params.get("name"),
             "resources/read" => params.get("uri"),

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::Abortable;
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use vmcp_domain::{Caller, ClientCapabilities, Json, ProtocolVersion};
 use vmcp_wire::header;
 use vmcp_wire::jsonrpc::Id;
@@ -21,6 +20,7 @@ use crate::body::EdgeBody;
 use crate::changes::Feed;
 use crate::dispatch::{self, Task};
 use crate::edge::Edge;
+use crate::entrance::Head;
 use crate::guard::Accepts;
 use crate::port::{Logs, Outlet, Port};
 use crate::reply::{self, Answer, Message};
@@ -58,9 +58,15 @@ pub(crate) fn welcome(edge: &Edge, id: &Id, version: ProtocolVersion) -> Answer 
 }
 
 /// Answers `initialize`: a session is opened.
-pub(crate) fn open(edge: &Arc<Edge>, accepts: Accepts, id: &Id, params: Option<&Json>) -> Response<EdgeBody> {
+pub(crate) fn open(
+    edge: &Arc<Edge>,
+    head: &Head,
+    accepts: Accepts,
+    id: &Id,
+    params: Option<&Json>,
+) -> Response<EdgeBody> {
     let newest = ProtocolVersion::NEWEST_WITH_SESSIONS;
-    let client = match introduce(edge.caller(), params) {
+    let client = match introduce(head.entrant.caller.clone(), params) {
         Ok(client) => client,
         Err(fault) => {
             let (status, error) = fault.answer(newest);
@@ -88,20 +94,21 @@ pub(crate) fn open(edge: &Arc<Edge>, accepts: Accepts, id: &Id, params: Option<&
 }
 
 /// Finds the session a message belongs to.
-pub(crate) fn visit(edge: &Edge, headers: &HeaderMap) -> Result<Visit, Refusal> {
-    let name = headers.get(header::SESSION_ID).ok_or(Refusal::SessionRequired)?;
-    edge.sessions.find(name.as_bytes(), &edge.caller())
+pub(crate) fn visit(edge: &Edge, head: &Head) -> Result<Visit, Refusal> {
+    let name = head.parts.headers.get(header::SESSION_ID).ok_or(Refusal::SessionRequired)?;
+    edge.sessions.find(name.as_bytes(), &head.entrant.caller)
 }
 
 /// Answers one request under a session.
 pub(crate) async fn request(
     edge: &Arc<Edge>,
-    parts: Parts,
+    head: Head,
     accepts: Accepts,
     id: Id,
     (name, params): (&str, Option<&Json>),
 ) -> Response<EdgeBody> {
-    let admitted = visit(edge, &parts.headers).and_then(|visit| Ok((visit, edge.admit()?)));
+    let admitted = visit(edge, &head).and_then(|visit| Ok((visit, edge.admit()?)));
+    let Head { parts, entrant } = head;
     let (visit, permit) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => return reply::refuse(&refusal, Some(&id)),
@@ -122,7 +129,8 @@ pub(crate) async fn request(
         outlet: accepts.events.then(|| Outlet::Stream(Arc::clone(&spool))),
         session: Some(Arc::clone(&session)),
     };
-    let ctx = edge.context(session.caller.clone(), session.version, head, Some(&parts), Arc::new(port));
+    // The session's caller by name, with what this request's credential says of it.
+    let ctx = edge.context(entrant.caller, session.version, head, Some(&parts), Arc::new(port));
     let (registration, landing) = session.flights.enter(id.clone());
     let task =
         Task { edge: Arc::clone(edge), ctx, session: Some(Arc::clone(&session)), id, request, params: None };
@@ -135,13 +143,8 @@ pub(crate) async fn request(
 }
 
 /// Hears a notification under a session.
-pub(crate) fn hear(
-    edge: &Edge,
-    headers: &HeaderMap,
-    name: &str,
-    params: Option<&Json>,
-) -> Response<EdgeBody> {
-    match visit(edge, headers) {
+pub(crate) fn hear(edge: &Edge, head: &Head, name: &str, params: Option<&Json>) -> Response<EdgeBody> {
+    match visit(edge, head) {
         Ok(visit) => {
             heed(&visit.session, name, params);
             reply::status(StatusCode::ACCEPTED)
@@ -164,11 +167,11 @@ pub(crate) fn heed(session: &Session, name: &str, params: Option<&Json>) {
 /// Takes the answer to a question of ours.
 pub(crate) fn answer_question(
     edge: &Edge,
-    headers: &HeaderMap,
+    head: &Head,
     id: Option<&Id>,
     outcome: crate::flight::Outcome,
 ) -> Response<EdgeBody> {
-    let visit = match visit(edge, headers) {
+    let visit = match visit(edge, head) {
         Ok(visit) => visit,
         Err(Refusal::SessionRequired) => return reply::refuse(&Refusal::UnexpectedAnswer, None),
         Err(refusal) => return reply::refuse(&refusal, None),
@@ -182,14 +185,14 @@ pub(crate) fn answer_question(
 }
 
 /// Answers GET: the stream on which the gateway speaks unasked.
-pub(crate) fn listen(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<EdgeBody> {
-    let admitted = visit(edge, headers).and_then(|visit| Ok((visit, edge.admit_stream()?)));
+pub(crate) fn listen(edge: &Arc<Edge>, head: &Head) -> Response<EdgeBody> {
+    let admitted = visit(edge, head).and_then(|visit| Ok((visit, edge.admit_stream()?)));
     let (visit, permit) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => return reply::refuse(&refusal, None),
     };
     let session = Arc::clone(&visit.session);
-    let last_event = headers.get(header::LAST_EVENT_ID).and_then(|id| id.to_str().ok());
+    let last_event = head.parts.headers.get(header::LAST_EVENT_ID).and_then(|id| id.to_str().ok());
     let (spool, place, standalone) = match last_event.and_then(|id| session.resume(id)) {
         Some(resumed) => resumed,
         None => {
@@ -201,16 +204,18 @@ pub(crate) fn listen(edge: &Arc<Edge>, headers: &HeaderMap) -> Response<EdgeBody
     let mut reader =
         Reader::new(edge, spool, place, Hold::Session(Arc::clone(&session))).holding((permit, visit));
     if standalone {
-        reader = reader
-            .with_feed(Feed::of_session(&edge.changes, &session), None)
-            .until(edge.stopping.clone(), None);
+        reader = reader.with_feed(Feed::of_session(&edge.changes, &session), None).until(
+            edge.stopping.clone(),
+            head.entrant.until,
+            None,
+        );
     }
     reply::events(reader.into_events())
 }
 
 /// Answers DELETE: the session is ended.
-pub(crate) fn delete(edge: &Edge, headers: &HeaderMap) -> Response<EdgeBody> {
-    match visit(edge, headers) {
+pub(crate) fn delete(edge: &Edge, head: &Head) -> Response<EdgeBody> {
+    match visit(edge, head) {
         Ok(visit) => {
             edge.sessions.close(&visit.session);
             reply::status(StatusCode::OK)

@@ -40,6 +40,19 @@ async fn sessions_hear_on_their_standalone_stream() {
 }
 
 #[tokio::test]
+async fn nobody_is_told_of_changes_of_what_they_may_not_read() {
+    let edge = start();
+    let session = edge.client.session(json!({})).await;
+    let named = [("mcp-session-id", &*session)];
+    let subscribe = request(1, "resources/subscribe", json!({"uri": "hidden://0"}));
+    assert_eq!(edge.client.post(&named, &subscribe).await.json()["error"]["code"], 403);
+    let mut stream = edge.client.get(&named).await;
+    edge.fake.change(&Change::Resource("hidden://0".into()));
+    edge.fake.change(&Change::Tools);
+    assert_eq!(stream.data().await["method"], "notifications/tools/list_changed");
+}
+
+#[tokio::test]
 async fn each_message_goes_to_one_stream_of_a_session() {
     let edge = start();
     let session = edge.client.session(json!({})).await;
@@ -66,7 +79,8 @@ async fn each_message_goes_to_one_stream_of_a_session() {
 #[tokio::test]
 async fn listeners_hear_what_they_asked_for() {
     let edge = start();
-    let filter = json!({"toolsListChanged": true, "resourceSubscriptions": ["file:///0", "file:///0"]});
+    let filter =
+        json!({"toolsListChanged": true, "resourceSubscriptions": ["file:///0", "file:///0", "hidden://0"]});
     let listen = request("sub", "subscriptions/listen", json!({"notifications": filter}));
     let mut stream = edge.client.ask_stream(&listen).await;
     let ack = stream.data().await;

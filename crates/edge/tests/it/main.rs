@@ -9,6 +9,7 @@
 
 mod cancel;
 mod changes;
+mod entrance;
 mod guards;
 mod lists;
 mod load;

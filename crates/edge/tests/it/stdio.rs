@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines};
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::Change;
 
-use crate::support::{Fake, Heard, call, initialize, meta, policy, request, soon};
+use crate::support::{Fake, Gatekeeper, Heard, call, initialize, meta, policy, request, soon};
 
 struct Pipes {
     fake: Arc<Fake>,
@@ -165,4 +165,14 @@ async fn a_client_that_reads_nothing_does_not_keep_the_gateway_from_ending() {
     shutdown.cancel();
     soon(&mut served).await.unwrap().unwrap();
     drop(stdout);
+}
+
+#[tokio::test]
+async fn callers_who_need_a_credential_are_not_served() {
+    let (fake, shutdown) = (Fake::new(), CancellationToken::new());
+    let (output, _stdout) = tokio::io::duplex(1 << 16);
+    let policy = Gatekeeper::new().policy();
+    let served =
+        vmcp_edge::serve_stdio(policy, fake.clone(), fake, tokio::io::empty(), output, shutdown).await;
+    assert_eq!(served.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
 }

@@ -2,6 +2,7 @@
 
 mod client;
 mod fake;
+mod gatekeeper;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,8 +13,9 @@ use vmcp_domain::Identity;
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
 use vmcp_edge::{AdminPages, HttpEdge, Page};
 
-pub(crate) use self::client::{Client, call, initialize, meta, request};
+pub(crate) use self::client::{Answer, Client, call, initialize, meta, request};
 pub(crate) use self::fake::{Fake, Heard};
+pub(crate) use self::gatekeeper::Gatekeeper;
 
 /// No wait of a test lasts longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

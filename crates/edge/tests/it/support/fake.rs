@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::{Semaphore, mpsc};
 use vmcp_domain::{
-    Answer, AskError, CallContext, CallTool, Change, ChangeListener, Complete, Directory, Error, Gateway,
-    GetPrompt, Json, LogLevel, Members, Overview, Prompt, PromptList, Question, QuestionKind, ReadResource,
-    Reply, Resource, ResourceList, ResourceTemplate, Target, TemplateList, Tool, ToolHints, ToolList,
-    ToolOverride,
+    Answer, AskError, CallContext, CallTool, Caller, Change, ChangeListener, Complete, Directory, Error,
+    Gateway, GetPrompt, Json, LogLevel, Members, Overview, Prompt, PromptList, Question, QuestionKind,
+    ReadResource, Reply, Resource, ResourceList, ResourceTemplate, ResourceUri, Target, TemplateList, Tool,
+    ToolHints, ToolList, ToolOverride,
 };
 
 /// What the stack notices.
@@ -230,5 +230,9 @@ impl Directory for Fake {
 
     fn watch(&self, listener: Weak<dyn ChangeListener>) {
         self.listeners.lock().unwrap().push(listener);
+    }
+
+    fn may_watch(&self, _caller: &Caller, uri: &ResourceUri) -> bool {
+        !uri.as_str().starts_with("hidden:")
     }
 }

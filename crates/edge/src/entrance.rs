@@ -1,0 +1,205 @@
+//! Who comes in: the credential of each HTTP request is shown to the authenticator before anything else of the request
+//! is read, and whoever is not recognised is told what to come back with (RFC 6750, RFC 9728). Which credentials are
+//! good is the authenticator's to say.
+
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use tokio::time::Instant;
+use vmcp_domain::{
+    Admission, Authenticator, Caller, Challenge, Json, Members, ProtectedResource, Unauthorized,
+};
+
+use crate::admin::{self, Page};
+use crate::body::EdgeBody;
+use crate::edge::Edge;
+use crate::policy::IncomingAuth;
+
+/// Where the metadata of the protected resource stands (RFC 9728 section 3).
+pub(crate) const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
+/// No credential is thought about for longer.
+const RECOGNISE_MAX: Duration = Duration::from_secs(15);
+/// No stream is planned to be open for longer.
+const STREAM_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Who makes one request.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrant {
+    pub(crate) caller: Caller,
+    /// When the credential ends. A stream that waits for news ends with it.
+    pub(crate) until: Option<Instant>,
+}
+
+/// The head of a request, and who makes it.
+pub(crate) struct Head {
+    pub(crate) parts: Parts,
+    pub(crate) entrant: Entrant,
+}
+
+impl Edge {
+    /// Finds out who makes a request. The credential goes no further than this.
+    pub(crate) async fn enter(&self, mut parts: Parts) -> Result<Head, Response<EdgeBody>> {
+        let known = |caller| Entrant { caller, until: None };
+        let entrant = match &self.policy.incoming {
+            IncomingAuth::Anonymous => known(Caller::Anonymous),
+            IncomingAuth::Local(identity) => known(Caller::Known(identity.clone())),
+            IncomingAuth::Bearer(authenticator) => {
+                let recognised = recognise(&**authenticator, &parts.headers).await;
+                let admission = recognised.map_err(|fault| refuse(&fault, authenticator.challenge()))?;
+                parts.headers.remove(header::AUTHORIZATION);
+                let until =
+                    admission.valid_for.and_then(|left| Instant::now().checked_add(left.min(STREAM_MAX)));
+                Entrant { caller: admission.caller, until }
+            }
+        };
+        Ok(Head { parts, entrant })
+    }
+
+    /// Who speaks over the standard streams of this process; `None` when callers have to show a credential, which
+    /// they cannot do there.
+    pub(crate) fn local_caller(&self) -> Option<Caller> {
+        match &self.policy.incoming {
+            IncomingAuth::Anonymous => Some(Caller::Anonymous),
+            IncomingAuth::Local(identity) => Some(Caller::Known(identity.clone())),
+            IncomingAuth::Bearer(_) => None,
+        }
+    }
+}
+
+async fn recognise(
+    authenticator: &dyn Authenticator,
+    headers: &HeaderMap,
+) -> Result<Admission, Unauthorized> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let authorization = match (values.next(), values.next()) {
+        // Two could be read differently by two parties.
+        (Some(_), Some(_)) => return Err(Unauthorized::Malformed),
+        (first, _) => first.map(HeaderValue::as_bytes),
+    };
+    let recognised = authenticator.authenticate(authorization);
+    tokio::time::timeout(RECOGNISE_MAX, recognised).await.unwrap_or(Err(Unauthorized::Unavailable))
+}
+
+/// Tells a client what to come back with.
+fn refuse(fault: &Unauthorized, challenge: &Challenge) -> Response<EdgeBody> {
+    tracing::debug!(class = fault.class(), "a caller was not recognised");
+    let status = match fault {
+        Unauthorized::Missing | Unauthorized::Malformed | Unauthorized::InvalidToken(_) => {
+            StatusCode::UNAUTHORIZED
+        }
+        Unauthorized::InsufficientScope { .. } => StatusCode::FORBIDDEN,
+        Unauthorized::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let (kind, body) = match fault.code() {
+        Some(code) => {
+            let members = [("error", code), ("error_description", fault.description())];
+            ("application/json", text_members(&members).to_json().as_str().to_owned())
+        }
+        None => ("text/plain; charset=utf-8", fault.description().to_owned()),
+    };
+    let mut response = Response::new(EdgeBody::whole(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    match fault.code() {
+        Some(code) => {
+            let value = HeaderValue::try_from(authenticate(fault, code, challenge));
+            let value = value.unwrap_or(HeaderValue::from_static("Bearer"));
+            headers.insert(header::WWW_AUTHENTICATE, value);
+        }
+        None => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+    }
+    response
+}
+
+/// The value of `WWW-Authenticate`.
+fn authenticate(fault: &Unauthorized, code: &str, challenge: &Challenge) -> String {
+    let scopes = match fault {
+        Unauthorized::InsufficientScope { required } => required,
+        Unauthorized::Missing
+        | Unauthorized::Malformed
+        | Unauthorized::InvalidToken(_)
+        | Unauthorized::Unavailable => &*challenge.scopes,
+    };
+    let metadata = challenge.resource.as_ref().map(|resource| metadata_url(&resource.resource));
+    let scopes = (!scopes.is_empty()).then(|| scopes.join(" "));
+    let parameters = [
+        ("realm", Some(challenge.realm.clone())),
+        ("resource_metadata", metadata),
+        ("scope", scopes),
+        ("error", Some(code.to_owned())),
+        ("error_description", Some(fault.description().to_owned())),
+    ];
+    let written: Vec<String> = parameters
+        .into_iter()
+        .filter_map(|(name, value)| Some(format!("{name}=\"{}\"", quoted(&value?))))
+        .collect();
+    format!("Bearer {}", written.join(", "))
+}
+
+/// The inside of a quoted string (RFC 9110 section 5.6.4).
+fn quoted(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+/// Where the metadata of `resource` stands: the well-known path goes between host and path.
+fn metadata_url(resource: &str) -> String {
+    let (origin, path) = split(resource);
+    format!("{origin}{METADATA_PATH}{path}")
+}
+
+/// The origin of a URL, and its path without a slash at the end.
+fn split(url: &str) -> (&str, &str) {
+    let host = url.find("://").map_or(0, |place| place + 3);
+    let path = url.get(host..).and_then(|rest| rest.find('/')).map_or(url.len(), |place| host + place);
+    let (origin, path) = url.split_at(path);
+    (origin, path.trim_end_matches('/'))
+}
+
+/// Answers for the paths of the metadata document, open to everybody: at its root, under the path the endpoint has
+/// here, and under the one that clients know.
+pub(crate) fn metadata(edge: &Edge, path: &str, method: &Method) -> Response<EdgeBody> {
+    let resource = match &edge.policy.incoming {
+        IncomingAuth::Anonymous | IncomingAuth::Local(_) => None,
+        IncomingAuth::Bearer(authenticator) => authenticator.challenge().resource.as_ref(),
+    };
+    let asked = path.strip_prefix(METADATA_PATH).unwrap_or_default().trim_end_matches('/');
+    let own = edge.policy.path.trim_end_matches('/');
+    let found =
+        resource.filter(|resource| asked.is_empty() || asked == own || asked == split(&resource.resource).1);
+    let (status, members) = match found {
+        Some(resource) => (StatusCode::OK, document(resource)),
+        None => {
+            let text = "no protected resource is described here";
+            (StatusCode::NOT_FOUND, text_members(&[("error", "not_found"), ("error_description", text)]))
+        }
+    };
+    let body = members.to_json().as_str().to_owned().into();
+    admin::respond(Page { status: status.as_u16(), content_type: "application/json", body }, method)
+}
+
+/// The document of RFC 9728 section 2.
+fn document(resource: &ProtectedResource) -> Members {
+    let list = |texts: &[String]| Json::encode(texts).unwrap_or_else(|_| Json::empty_object());
+    let mut members = text_members(&[("resource", &resource.resource)]);
+    members.set("authorization_servers", list(&resource.authorization_servers));
+    members.set("bearer_methods_supported", list(&["header".to_owned()]));
+    if !resource.scopes.is_empty() {
+        members.set("scopes_supported", list(&resource.scopes));
+    }
+    if let Some(name) = &resource.name {
+        members.set("resource_name", Json::string(name));
+    }
+    members
+}
+
+fn text_members(pairs: &[(&str, &str)]) -> Members {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), Json::string(value))).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! One credential, one answer: which kind it is, and who can tell about it. Each kind is checked elsewhere.
+
+use std::sync::Arc;
+
+use vmcp_domain::{
+    Admission, Authenticator, BoxFuture, Challenge, ProtectedResource, TokenFault, Unauthorized,
+};
+
+use crate::api_key::{self, ApiKey, ApiKeys};
+use crate::bearer;
+use crate::clock::Clock;
+use crate::fetch::Fetcher;
+use crate::introspection::{Introspector, Parts};
+use crate::jwt::{self, TokenChecker};
+use crate::key_store::KeyStore;
+use crate::policy::{Flaw, Introspection, OidcPolicy};
+use crate::tls;
+
+/// Why callers cannot be recognised with these settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// There is neither an issuer nor an API key: nobody could ever be recognised.
+    #[error("there is neither an issuer nor an API key, so that nobody could call")]
+    Nobody,
+    /// The API keys have flaws.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    ApiKeys(Vec<Flaw>),
+    /// The authorities cannot be read.
+    #[error("`ca_bundle` cannot be used: {0}")]
+    CaBundle(String),
+    /// TLS cannot be had.
+    #[error("no TLS: {0}")]
+    Tls(String),
+}
+
+/// Recognises callers by bearer tokens: signed ones, opaque ones, API keys.
+pub struct BearerAuthenticator {
+    oidc: Option<Oidc>,
+    api_keys: ApiKeys,
+    clock: Arc<dyn Clock>,
+    challenge: Challenge,
+}
+
+struct Oidc {
+    keys: Arc<KeyStore>,
+    tokens: TokenChecker,
+    introspector: Option<Introspector>,
+}
+
+impl std::fmt::Debug for BearerAuthenticator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BearerAuthenticator").field("challenge", &self.challenge).finish_non_exhaustive()
+    }
+}
+
+impl BearerAuthenticator {
+    /// An authenticator for tokens of one issuer, for API keys, or for both. `name` is the server's, for people.
+    /// Nothing is fetched yet.
+    ///
+    /// # Errors
+    /// When nobody could be recognised, when the API keys have flaws, or when the authorities cannot be read.
+    pub fn new(
+        name: &str,
+        oidc: Option<OidcPolicy>,
+        api_keys: Vec<ApiKey>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, SetupError> {
+        let api_keys = ApiKeys::new(api_keys).map_err(SetupError::ApiKeys)?;
+        if oidc.is_none() && api_keys.is_empty() {
+            return Err(SetupError::Nobody);
+        }
+        let challenge = challenge(name, oidc.as_ref());
+        let oidc = oidc.map(|policy| Oidc::new(policy, &clock)).transpose()?;
+        Ok(Self { oidc, api_keys, clock, challenge })
+    }
+
+    /// Fetches what is needed of the issuer, so that the first caller need not wait for it. Callers can be
+    /// recognised without it.
+    ///
+    /// # Errors
+    /// [`Unauthorized::Unavailable`] when the issuer does not answer; it is asked again when the first caller comes.
+    pub async fn warm_up(&self) -> Result<(), Unauthorized> {
+        match &self.oidc {
+            Some(oidc) => oidc.keys.current().await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    async fn recognise(&self, authorization: Option<&[u8]>) -> Result<Admission, Unauthorized> {
+        let token = bearer::token(authorization)?;
+        let recognised = if token.starts_with(api_key::PREFIX) && !self.api_keys.is_empty() {
+            self.api_keys.check(token, self.clock.unix_s())?
+        } else {
+            match &self.oidc {
+                Some(oidc) if jwt::is_signed(token) => oidc.tokens.check(token).await?,
+                Some(Oidc { introspector: Some(introspector), .. }) => introspector.check(token).await?,
+                Some(_) | None => return Err(Unauthorized::InvalidToken(TokenFault::Shape)),
+            }
+        };
+        Ok(recognised.admit(self.clock.unix_s()))
+    }
+}
+
+impl Oidc {
+    fn new(policy: OidcPolicy, clock: &Arc<dyn Clock>) -> Result<Self, SetupError> {
+        let fetcher = Arc::new(Fetcher::new(tls::config(policy.ca_bundle.as_deref())?, policy.reach));
+        let policy = Arc::new(policy);
+        let keys = Arc::new(KeyStore::new(Arc::clone(&policy), Arc::clone(&fetcher), Arc::clone(clock)));
+        let tokens = TokenChecker::new(Arc::clone(&policy), Arc::clone(&keys), Arc::clone(clock));
+        let introspector = match policy.introspection.clone() {
+            Introspection::Off => None,
+            Introspection::At(address, client) => {
+                let (keys, clock) = (Arc::clone(&keys), Arc::clone(clock));
+                Some(Introspector::new(Parts { policy, address, client, keys, fetcher, clock }))
+            }
+        };
+        Ok(Self { keys, tokens, introspector })
+    }
+}
+
+fn challenge(name: &str, oidc: Option<&OidcPolicy>) -> Challenge {
+    let Some(policy) = oidc else {
+        return Challenge { realm: name.to_owned(), ..Challenge::default() };
+    };
+    let scopes = policy.required_scopes.clone();
+    let resource = policy.resource.clone().map(|resource| ProtectedResource {
+        resource,
+        authorization_servers: vec![policy.issuer.clone()],
+        scopes: scopes.clone(),
+        name: Some(name.to_owned()),
+    });
+    Challenge { realm: policy.issuer.clone(), scopes, resource }
+}
+
+impl Authenticator for BearerAuthenticator {
+    fn authenticate<'a>(
+        &'a self,
+        authorization: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Admission, Unauthorized>> {
+        Box::pin(self.recognise(authorization))
+    }
+
+    fn challenge(&self) -> &Challenge {
+        &self.challenge
+    }
+}

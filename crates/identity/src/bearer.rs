@@ -1,0 +1,34 @@
+//! The `Authorization` header: one bearer token or nothing (RFC 6750 section 2.1). Tokens in bodies and query strings
+//! are never looked for.
+
+use vmcp_domain::{TokenFault, Unauthorized};
+
+/// The largest credential that is looked at, in bytes.
+pub(crate) const TOKEN_BYTES_MAX: usize = 16 << 10;
+
+/// The token of a header value.
+pub(crate) fn token(authorization: Option<&[u8]>) -> Result<&str, Unauthorized> {
+    let value = authorization.ok_or(Unauthorized::Missing)?;
+    let value = std::str::from_utf8(value).map_err(|_| Unauthorized::Malformed)?;
+    let (scheme, token) = value.trim_matches(' ').split_once(' ').ok_or(Unauthorized::Malformed)?;
+    let token = token.trim_start_matches(' ');
+    if !scheme.eq_ignore_ascii_case("bearer") || !is_token(token) {
+        return Err(Unauthorized::Malformed);
+    }
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(Unauthorized::InvalidToken(TokenFault::TooLarge));
+    }
+    Ok(token)
+}
+
+/// `b64token` of RFC 6750.
+fn is_token(text: &str) -> bool {
+    let body = text.trim_end_matches('=');
+    let fits =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
+    // Without a way out in the middle, which lets the compiler look at many bytes at once.
+    !body.is_empty() && body.bytes().fold(true, |fine, byte| fine & fits(byte))
+}
+
+#[cfg(test)]
+mod tests;

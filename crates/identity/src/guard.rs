@@ -1,0 +1,166 @@
+//! Keeps requests of the gateway's own off addresses that are nobody's business from outside: what a document on the
+//! network names must not lead into the network behind. Names are resolved here and the connection is made to exactly
+//! the addresses that were looked at, so a name that changes its mind in between gains nothing.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use hyper_util::client::legacy::connect::dns::Name;
+use tower_service::Service;
+use vmcp_domain::BoxFuture;
+
+/// How many addresses of one name are tried.
+const ADDRESSES_MAX: usize = 8;
+
+/// How far requests may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Only addresses of the public internet.
+    Public,
+    /// Private, link-local and loopback addresses too.
+    Anywhere,
+}
+
+/// Why an address is not connected to.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardFault {
+    /// It is not an address of the public internet.
+    #[error("`{0}` is on a private address, which is not allowed")]
+    Private(String),
+}
+
+impl Reach {
+    /// Looks at a host that is written as an address, or is the name of this machine; nothing is resolved for it.
+    /// Other names pass: they are looked at when they are resolved.
+    ///
+    /// # Errors
+    /// When the address is out of reach.
+    pub fn check_host(self, host: &str) -> Result<(), GuardFault> {
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if self == Self::Public && is_localhost(bare) {
+            return Err(GuardFault::Private(host.to_owned()));
+        }
+        match bare.parse::<IpAddr>() {
+            Ok(address) if !self.includes(address) => Err(GuardFault::Private(host.to_owned())),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    fn includes(self, address: IpAddr) -> bool {
+        match self {
+            Self::Anywhere => true,
+            Self::Public => is_public(address),
+        }
+    }
+}
+
+/// The names that mean this machine everywhere (RFC 6761 section 6.3).
+pub(crate) fn is_localhost(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    host == "localhost" || host.ends_with(".localhost")
+}
+
+/// True for addresses of the public internet; false for everything the registries of special addresses name
+/// (RFC 6890 and its successors), also when it is wrapped into IPv6.
+#[must_use]
+pub fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_public_v4(address),
+        IpAddr::V6(address) => is_public_v6(address),
+    }
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, c, _] = address.octets();
+    let special = a == 0
+        || a == 10
+        || a == 127
+        || a >= 224
+        || (a == 100 && (64..128).contains(&b))
+        || (a == 169 && b == 254)
+        || (a == 172 && (16..32).contains(&b))
+        || (a == 192 && b == 168)
+        || (a == 192 && b == 0 && (c == 0 || c == 2))
+        || (a == 192 && b == 88 && c == 99)
+        || (a == 198 && (b == 18 || b == 19))
+        || (a == 198 && b == 51 && c == 100)
+        || (a == 203 && b == 0 && c == 113);
+    !special
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let embedded = |high: u16, low: u16| {
+        let [w, x] = high.to_be_bytes();
+        let [y, z] = low.to_be_bytes();
+        is_public_v4(Ipv4Addr::new(w, x, y, z))
+    };
+    match [a, b, c, d, e, f] {
+        // IPv4 written as IPv6, and the translation prefix of RFC 6052.
+        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => embedded(g, h),
+        // 6to4 carries its IPv4 address in front.
+        [0x2002, high, low, ..] => embedded(high, low),
+        // Protocol assignments (Teredo and others) and documentation.
+        [0x2001, assigned, ..] if assigned < 0x0200 => false,
+        [0x2001, 0x0db8, ..] => false,
+        [0x3fff, documentation, ..] if documentation < 0x1000 => false,
+        // What is left of global unicast.
+        _ => (0x2000..0x4000).contains(&a),
+    }
+}
+
+/// How names become addresses.
+pub(crate) type Lookup = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync>;
+
+/// Resolves names for an HTTP client and lets through only what is within reach.
+#[derive(Clone)]
+pub(crate) struct GuardedResolver {
+    reach: Reach,
+    lookup: Lookup,
+}
+
+impl GuardedResolver {
+    /// Resolves as the system does.
+    pub(crate) fn new(reach: Reach) -> Self {
+        let lookup: Lookup =
+            Arc::new(|name| Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }));
+        Self { reach, lookup }
+    }
+
+    #[cfg(test)]
+    fn with_lookup(reach: Reach, lookup: Lookup) -> Self {
+        Self { reach, lookup }
+    }
+
+    /// The addresses of `name`. One that is out of reach spoils them all: such a name is up to something.
+    async fn resolve(self, name: String) -> io::Result<Vec<SocketAddr>> {
+        let mut found = (self.lookup)(name.clone()).await?;
+        if found.iter().any(|address| !self.reach.includes(address.ip())) {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, GuardFault::Private(name)));
+        }
+        found.truncate(ADDRESSES_MAX);
+        Ok(found)
+    }
+}
+
+impl Service<Name> for GuardedResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolver = self.clone();
+        Box::pin(async move { Ok(resolver.resolve(name.as_str().to_owned()).await?.into_iter()) })
+    }
+}
+
+#[cfg(test)]
+mod tests;

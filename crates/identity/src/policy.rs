@@ -1,0 +1,300 @@
+//! The validated settings of one issuer. Impossible values cannot be built; every flaw of the settings is told at once.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Uri;
+use jsonwebtoken::{Algorithm, AlgorithmFamily};
+
+use crate::guard::{Reach, is_localhost};
+
+/// The largest tolerance towards other people's clocks.
+pub const LEEWAY_MAX: Duration = Duration::from_secs(60);
+/// The most audiences, scopes or algorithms that are taken.
+const ENTRIES_MAX: usize = 64;
+
+/// A text that must not be seen: it does not show itself in `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes over a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one place that has to write it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[hidden]")
+    }
+}
+
+/// One issuer's settings as an operator writes them.
+#[derive(Clone, Debug)]
+pub struct OidcSettings {
+    /// The issuer's URL, to the letter as it stands in tokens.
+    pub issuer: String,
+    /// What tokens must be meant for; one of these is enough.
+    pub audiences: Vec<String>,
+    /// Where the signing keys are. Left out: found by discovery.
+    pub jwks_url: Option<String>,
+    /// Where opaque tokens are asked about (RFC 7662). Left out: found by discovery, if there is a client secret.
+    pub introspection_url: Option<String>,
+    /// The client that the gateway is at the issuer, for introspection.
+    pub client_id: Option<String>,
+    /// Its secret.
+    pub client_secret: Option<Secret>,
+    /// Scopes that every token must have.
+    pub required_scopes: Vec<String>,
+    /// The signature algorithms that are taken, by their names in RFC 7518. Empty: every asymmetric one.
+    pub algorithms: Vec<String>,
+    /// The tolerance towards other people's clocks, at most [`LEEWAY_MAX`].
+    pub leeway: Duration,
+    /// Allows the issuer and its documents on private, link-local and loopback addresses.
+    pub allow_private_addresses: bool,
+    /// Allows them without TLS on hosts other than this machine.
+    pub allow_http: bool,
+    /// A PEM file of authorities trusted in place of the system's.
+    pub ca_bundle: Option<PathBuf>,
+    /// The URL of the MCP endpoint as clients know it, for the metadata document of RFC 9728.
+    pub resource: Option<String>,
+}
+
+impl OidcSettings {
+    /// Settings for tokens of `issuer` that are meant for `audience`, everything else left out.
+    pub fn new(issuer: impl Into<String>, audience: impl Into<String>) -> Self {
+        Self {
+            issuer: issuer.into(),
+            audiences: vec![audience.into()],
+            jwks_url: None,
+            introspection_url: None,
+            client_id: None,
+            client_secret: None,
+            required_scopes: Vec::new(),
+            algorithms: Vec::new(),
+            leeway: Duration::from_secs(30),
+            allow_private_addresses: false,
+            allow_http: false,
+            ca_bundle: None,
+            resource: None,
+        }
+    }
+}
+
+/// What is wrong with one setting.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{setting}` {message}")]
+pub struct Flaw {
+    /// The setting, by its name in [`OidcSettings`] or [`crate::ApiKey`].
+    pub setting: &'static str,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl Flaw {
+    pub(crate) fn new(setting: &'static str, message: impl Into<String>) -> Self {
+        Self { setting, message: message.into() }
+    }
+}
+
+/// The validated settings of one issuer.
+#[derive(Clone, Debug)]
+pub struct OidcPolicy {
+    pub(crate) issuer: String,
+    pub(crate) audiences: Vec<String>,
+    pub(crate) jwks: Option<Uri>,
+    pub(crate) introspection: Introspection,
+    pub(crate) required_scopes: Vec<String>,
+    pub(crate) algorithms: Vec<Algorithm>,
+    pub(crate) leeway_s: u64,
+    pub(crate) reach: Reach,
+    pub(crate) allow_http: bool,
+    pub(crate) ca_bundle: Option<PathBuf>,
+    pub(crate) resource: Option<String>,
+}
+
+/// Whether opaque tokens are asked about, and how.
+#[derive(Clone, Debug)]
+pub(crate) enum Introspection {
+    /// They are not taken.
+    Off,
+    /// At this address, or where discovery says.
+    At(Option<Uri>, Client),
+}
+
+/// Who asks about opaque tokens.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) id: Option<String>,
+    pub(crate) secret: Option<Secret>,
+}
+
+impl OidcPolicy {
+    /// Validates settings.
+    ///
+    /// # Errors
+    /// Every flaw there is.
+    pub fn new(settings: OidcSettings) -> Result<Self, Vec<Flaw>> {
+        let OidcSettings {
+            issuer,
+            audiences,
+            jwks_url,
+            introspection_url,
+            client_id,
+            client_secret,
+            required_scopes,
+            algorithms,
+            leeway,
+            allow_private_addresses,
+            allow_http,
+            ca_bundle,
+            resource,
+        } = settings;
+        let mut flaws = Vec::new();
+        let reach = if allow_private_addresses { Reach::Anywhere } else { Reach::Public };
+        let mut url = |setting, text: &str| match endpoint(text, allow_http, reach) {
+            Ok(uri) => Some(uri),
+            Err(message) => {
+                flaws.push(Flaw::new(setting, message));
+                None
+            }
+        };
+        let parsed = url("issuer", &issuer);
+        let jwks = jwks_url.and_then(|text| url("jwks_url", &text));
+        let asked = introspection_url.and_then(|text| url("introspection_url", &text));
+        if parsed.is_some_and(|uri| uri.query().is_some()) {
+            flaws.push(Flaw::new("issuer", "must not have a query"));
+        }
+        check_names("audiences", &audiences, |_| true, &mut flaws);
+        if audiences.is_empty() {
+            flaws.push(Flaw::new("audiences", "must name what tokens are meant for"));
+        }
+        check_names("required_scopes", &required_scopes, is_scope, &mut flaws);
+        if client_secret.is_some() && client_id.as_deref().is_none_or(str::is_empty) {
+            flaws.push(Flaw::new("client_id", "is needed with a client secret"));
+        }
+        if leeway > LEEWAY_MAX {
+            flaws.push(Flaw::new("leeway", format!("must not exceed {} seconds", LEEWAY_MAX.as_secs())));
+        }
+        if let Some(message) = resource.as_deref().and_then(resource_flaw) {
+            flaws.push(Flaw::new("resource", message));
+        }
+        let algorithms = read_algorithms(&algorithms, &mut flaws);
+        if !flaws.is_empty() {
+            return Err(flaws);
+        }
+        let client = Client { id: client_id, secret: client_secret };
+        let introspection = if asked.is_some() || client.secret.is_some() {
+            Introspection::At(asked, client)
+        } else {
+            Introspection::Off
+        };
+        Ok(Self {
+            issuer,
+            audiences,
+            jwks,
+            introspection,
+            required_scopes,
+            algorithms,
+            leeway_s: leeway.as_secs(),
+            reach,
+            allow_http,
+            ca_bundle,
+            resource,
+        })
+    }
+}
+
+/// An address the gateway may ask: `https`, or `http` where that is allowed.
+pub(crate) fn endpoint(text: &str, allow_http: bool, reach: Reach) -> Result<Uri, String> {
+    let uri: Uri = text.parse().map_err(|_| "is not a URL".to_owned())?;
+    let host = uri.host().unwrap_or_default();
+    if host.is_empty() || text.contains('#') || uri.authority().is_some_and(|it| it.as_str().contains('@')) {
+        return Err("must be a URL with a host, without a fragment and without a user".to_owned());
+    }
+    match uri.scheme_str() {
+        Some("https") => {}
+        Some("http") if allow_http || is_this_machine(host) => {}
+        Some("http") => return Err("must be `https`, unless `http` is allowed".to_owned()),
+        _ => return Err("must begin with `https://`".to_owned()),
+    }
+    reach.check_host(host).map_err(|fault| fault.to_string())?;
+    Ok(uri)
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    is_localhost(bare) || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn resource_flaw(text: &str) -> Option<&'static str> {
+    let parsed: Option<Uri> = text.parse().ok();
+    let fine = parsed.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    if !fine {
+        return Some("must be the URL of the endpoint as clients know it");
+    }
+    text.contains(['#', '?', '"', '\\']).then_some("must have neither query nor fragment")
+}
+
+/// `scope-token` of RFC 6749.
+fn is_scope(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+}
+
+fn check_names(
+    setting: &'static str,
+    names: &[String],
+    is_fine: impl Fn(&str) -> bool,
+    flaws: &mut Vec<Flaw>,
+) {
+    if names.len() > ENTRIES_MAX {
+        flaws.push(Flaw::new(setting, format!("must not have more than {ENTRIES_MAX} entries")));
+    }
+    for name in names.iter().filter(|name| name.is_empty() || !is_fine(name)) {
+        flaws.push(Flaw::new(setting, format!("has an entry that cannot be: `{name}`")));
+    }
+}
+
+/// Every algorithm whose signatures anybody can check and only the issuer can make.
+const ASYMMETRIC: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
+
+fn read_algorithms(names: &[String], flaws: &mut Vec<Flaw>) -> Vec<Algorithm> {
+    if names.is_empty() {
+        return ASYMMETRIC.to_vec();
+    }
+    let mut algorithms = Vec::new();
+    for name in names.iter().take(ENTRIES_MAX) {
+        match name.parse::<Algorithm>() {
+            Ok(algorithm) if algorithm.family() != AlgorithmFamily::Hmac => algorithms.push(algorithm),
+            // With a shared secret, whoever can check a token can make one; `none` is no signature.
+            Ok(_) | Err(_) => {
+                let message = format!("knows no asymmetric algorithm `{name}`");
+                flaws.push(Flaw::new("algorithms", message));
+            }
+        }
+    }
+    algorithms
+}
+
+#[cfg(test)]
+mod tests;

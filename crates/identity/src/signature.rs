@@ -1,0 +1,88 @@
+//! Signatures of tokens, checked by `ring` through the provider seam of `jsonwebtoken`, so that one library does the
+//! cryptography of TLS and tokens. The gateway signs nothing.
+
+use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
+use jsonwebtoken::errors::{Error, ErrorKind};
+use jsonwebtoken::signature::{self, Verifier};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, EncodingKey};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
+    UnparsedPublicKey, VerificationAlgorithm,
+};
+
+static PROVIDER: CryptoProvider =
+    CryptoProvider { signer_factory, verifier_factory, key_utils: KeyUtils::new_unimplemented() };
+
+/// Makes `jsonwebtoken` check signatures with `ring`. Further calls change nothing.
+pub(crate) fn install() {
+    // A provider that is there already was put there by this function: the program has no other user of the library.
+    PROVIDER.install_default().ok();
+}
+
+fn signer_factory(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
+    Err(ErrorKind::UnsupportedAlgorithm.into())
+}
+
+fn verifier_factory(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
+    if key.family() != algorithm.family() {
+        return Err(ErrorKind::InvalidAlgorithm.into());
+    }
+    let method = method(*algorithm).ok_or(ErrorKind::UnsupportedAlgorithm)?;
+    Ok(Box::new(RingVerifier { algorithm: *algorithm, method, key: key.clone() }))
+}
+
+enum Method {
+    Rsa(&'static RsaParameters),
+    Curve(&'static dyn VerificationAlgorithm),
+}
+
+fn method(algorithm: Algorithm) -> Option<Method> {
+    let methods = [
+        (Algorithm::RS256, Method::Rsa(&RSA_PKCS1_2048_8192_SHA256)),
+        (Algorithm::RS384, Method::Rsa(&RSA_PKCS1_2048_8192_SHA384)),
+        (Algorithm::RS512, Method::Rsa(&RSA_PKCS1_2048_8192_SHA512)),
+        (Algorithm::PS256, Method::Rsa(&RSA_PSS_2048_8192_SHA256)),
+        (Algorithm::PS384, Method::Rsa(&RSA_PSS_2048_8192_SHA384)),
+        (Algorithm::PS512, Method::Rsa(&RSA_PSS_2048_8192_SHA512)),
+        (Algorithm::ES256, Method::Curve(&ECDSA_P256_SHA256_FIXED)),
+        (Algorithm::ES384, Method::Curve(&ECDSA_P384_SHA384_FIXED)),
+        (Algorithm::EdDSA, Method::Curve(&ED25519)),
+    ];
+    methods.into_iter().find(|(known, _)| *known == algorithm).map(|(_, method)| method)
+}
+
+struct RingVerifier {
+    algorithm: Algorithm,
+    method: Method,
+    key: DecodingKey,
+}
+
+impl Verifier<Vec<u8>> for RingVerifier {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
+        let verified = match (&self.method, self.key.kind()) {
+            (Method::Rsa(parameters), DecodingKeyKind::RsaModulusExponent { n, e }) => {
+                // `ring` takes numbers without leading zeros, and some issuers write them with one.
+                RsaPublicKeyComponents { n: trimmed(n), e: trimmed(e) }.verify(parameters, message, signature)
+            }
+            (Method::Curve(algorithm), DecodingKeyKind::SecretOrDer(point)) => {
+                UnparsedPublicKey::new(*algorithm, point).verify(message, signature)
+            }
+            (Method::Rsa(_), DecodingKeyKind::SecretOrDer(_))
+            | (Method::Curve(_), DecodingKeyKind::RsaModulusExponent { .. }) => Err(ring::error::Unspecified),
+        };
+        verified.map_err(|_| signature::Error::new())
+    }
+}
+
+impl JwtVerifier for RingVerifier {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+}
+
+fn trimmed(number: &[u8]) -> &[u8] {
+    let start = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
+    number.get(start..).unwrap_or_default()
+}

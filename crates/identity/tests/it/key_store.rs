@@ -1,0 +1,270 @@
+//! The issuer's keys over time: fetched once, found when they are new, gone when they are withdrawn, kept for a while
+//! when the issuer is away, and never looked for where they have no business.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::net::TcpListener;
+use vmcp_identity::policy::OidcPolicy;
+use vmcp_identity::{BearerAuthenticator, SetupError, SystemClock};
+
+use crate::support::{Idp, Reply, Setup, Signer, setup, setup_with};
+
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+const KEYS: &str = "/keys";
+
+/// A token that outlives the test.
+fn lasting(setup: &Setup, signer: &Signer) -> String {
+    let mut claims = setup.claims();
+    claims["exp"] = json!(crate::support::NOW + 100_000);
+    signer.token(&json!({}), &claims)
+}
+
+#[tokio::test]
+async fn nothing_is_fetched_before_it_is_needed_and_then_once_for_all() {
+    let setup = Arc::new(setup().await);
+    assert_eq!(setup.idp.count(DISCOVERY), 0);
+    let token = setup.token();
+    let callers: Vec<_> = (0..50)
+        .map(|_| {
+            let (setup, token) = (setup.clone(), token.clone());
+            tokio::spawn(async move { setup.class(&token).await })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), "admitted");
+    }
+    assert_eq!((setup.idp.count(DISCOVERY), setup.idp.count(KEYS)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_warm_start_leaves_nothing_to_fetch() {
+    let setup = setup().await;
+    setup.authenticator.warm_up().await.unwrap();
+    assert_eq!((setup.idp.count(DISCOVERY), setup.idp.count(KEYS)), (1, 1));
+    assert_eq!(setup.class(&setup.token()).await, "admitted");
+    assert_eq!(setup.idp.count(KEYS), 1);
+}
+
+#[tokio::test]
+async fn keys_that_tokens_invent_do_not_hammer_the_issuer() {
+    let setup = Arc::new(setup().await);
+    let invented =
+        |number: usize| Signer::stranger().token(&json!({"kid": format!("k{number}")}), &setup.claims());
+    let callers: Vec<_> = (0..100)
+        .map(|number| {
+            let (setup, token) = (setup.clone(), invented(number));
+            tokio::spawn(async move { setup.class(&token).await })
+        })
+        .collect();
+    for caller in callers {
+        assert_eq!(caller.await.unwrap(), "unknown_key");
+    }
+    assert_eq!(setup.idp.count(KEYS), 2);
+    setup.clock.advance(29);
+    setup.class(&invented(200)).await;
+    assert_eq!(setup.idp.count(KEYS), 2);
+    setup.clock.advance(1);
+    setup.class(&invented(201)).await;
+    setup.class(&invented(202)).await;
+    assert_eq!(setup.idp.count(KEYS), 3);
+}
+
+#[tokio::test]
+async fn a_new_key_is_found_and_a_withdrawn_one_is_gone_after_the_refresh() {
+    let setup = setup().await;
+    let (old, new) = (Signer::issuer(), Signer::new("new", "ES256"));
+    let old_token = lasting(&setup, old);
+    assert_eq!(setup.class(&old_token).await, "admitted");
+    setup.idp.publish(&[&new]);
+    // A new key is looked for at once; that changes the keys, and with them what was remembered.
+    let new_token = lasting(&setup, &new);
+    assert_eq!(setup.class(&new_token).await, "admitted");
+    assert_eq!(setup.idp.count(KEYS), 2);
+    assert_eq!(setup.class(&old_token).await, "unknown_key");
+    // Withdrawn without a successor: found out by age.
+    setup.clock.advance(30);
+    setup.idp.publish(&[]);
+    assert_eq!(setup.class(&new_token).await, "admitted");
+    setup.clock.advance(301);
+    assert_eq!(setup.class(&new_token).await, "unknown_key");
+}
+
+#[tokio::test]
+async fn keys_are_fetched_ahead_of_time_without_anybody_waiting() {
+    let setup = setup().await;
+    let token = lasting(&setup, Signer::issuer());
+    let first = setup.identity(&token).await;
+    setup.clock.advance(240);
+    setup.identity(&token).await;
+    assert_eq!(setup.idp.count(KEYS), 1);
+    setup.idp.set(DISCOVERY, Reply::Silence);
+    setup.clock.advance(1);
+    // Answered although the issuer is silent: nobody waits for this refresh.
+    assert!(Arc::ptr_eq(&first, &setup.identity(&token).await));
+    setup.idp.until(DISCOVERY, 2).await;
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_away_is_missed_only_after_an_hour() {
+    let setup = setup().await;
+    let token = lasting(&setup, Signer::issuer());
+    assert_eq!(setup.class(&token).await, "admitted");
+    setup.idp.set(DISCOVERY, Reply::Status(500));
+    setup.clock.advance(301);
+    // The first waits for the refresh, which fails; then the old keys serve on.
+    assert_eq!(setup.class(&token).await, "admitted");
+    let tried = setup.idp.count(DISCOVERY);
+    assert_eq!(tried, 2);
+    for _ in 0..20 {
+        assert_eq!(setup.class(&token).await, "admitted");
+    }
+    assert_eq!(setup.idp.count(DISCOVERY), tried);
+    setup.clock.advance(3600 - 301);
+    assert_eq!(setup.class(&token).await, "admitted");
+    setup.idp.until(DISCOVERY, tried + 1).await;
+    setup.clock.advance(40);
+    assert_eq!(setup.class(&token).await, "unavailable");
+    setup.idp.set(DISCOVERY, Reply::Json(setup.idp.discovery()));
+    setup.clock.advance(1);
+    assert_eq!(setup.class(&token).await, "admitted");
+}
+
+#[tokio::test]
+async fn without_any_keys_nobody_is_admitted() {
+    let setup = setup().await;
+    let other_issuer = {
+        let mut document = setup.idp.discovery();
+        document["issuer"] = json!("https://evil.example");
+        document
+    };
+    let elsewhere = {
+        let mut document = setup.idp.discovery();
+        document["jwks_uri"] = json!("http://keys.example/keys");
+        document
+    };
+    let many: Vec<_> = (0..101).map(|_| Signer::issuer().jwk()).collect();
+    let nowhere = json!({"issuer": setup.idp.issuer});
+    let fine = Reply::Json(setup.idp.discovery());
+    let cases = [
+        (DISCOVERY, Reply::Json(other_issuer)),
+        (DISCOVERY, Reply::Json(elsewhere)),
+        (DISCOVERY, Reply::Json(nowhere)),
+        (DISCOVERY, Reply::Json(json!([]))),
+        (DISCOVERY, Reply::Redirect(setup.idp.url("/target"))),
+        (DISCOVERY, Reply::Status(404)),
+        (DISCOVERY, Reply::Spoilt(203, setup.idp.discovery())),
+        (KEYS, Reply::Status(500)),
+        (KEYS, Reply::Spoilt(500, json!({"keys": [Signer::issuer().jwk()]}))),
+        (KEYS, Reply::Redirect(setup.idp.url("/target"))),
+        (KEYS, Reply::Large(64 << 10)),
+        (KEYS, Reply::Json(json!({}))),
+        (KEYS, Reply::Json(json!({"keys": {}}))),
+        (KEYS, Reply::Json(json!({"keys": many}))),
+    ];
+    setup.idp.set("/target", Reply::Json(setup.idp.discovery()));
+    for (number, (path, reply)) in cases.into_iter().enumerate() {
+        setup.idp.set(DISCOVERY, fine.clone());
+        setup.idp.set(path, reply);
+        assert_eq!(setup.class(&setup.token()).await, "unavailable", "{number}");
+        setup.clock.advance(1);
+    }
+    assert_eq!(setup.idp.count("/target"), 0);
+    setup.idp.publish(&[Signer::issuer()]);
+    assert_eq!(setup.class(&setup.token()).await, "admitted");
+}
+
+#[tokio::test]
+async fn an_issuer_without_openid_connect_is_found_by_rfc_8414() {
+    let setup = setup().await;
+    setup.idp.set(DISCOVERY, Reply::Status(404));
+    setup.idp.set("/.well-known/oauth-authorization-server", Reply::Json(setup.idp.discovery()));
+    assert_eq!(setup.class(&setup.token()).await, "admitted");
+}
+
+#[tokio::test]
+async fn configured_keys_need_no_discovery() {
+    let idp = Idp::start().await;
+    let jwks = idp.url(KEYS);
+    let setup = setup_with(|settings| settings.jwks_url = Some(jwks)).await;
+    assert_eq!(setup.class(&setup.token()).await, "admitted");
+    assert_eq!((idp.count(KEYS), setup.idp.count(DISCOVERY), setup.idp.count(KEYS)), (1, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_issuer_is_not_waited_for_without_end() {
+    // Connections are made and nothing is ever said on them.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuer = format!("http://{}", silent.local_addr().unwrap());
+    let setup = setup_with(|settings| settings.issuer = issuer).await;
+    let before = tokio::time::Instant::now();
+    assert_eq!(setup.class(&setup.token()).await, "unavailable");
+    assert!(before.elapsed() <= std::time::Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_this_machine_is_not_followed() {
+    let idp = Idp::start().await;
+    // No address to the eye, but one to the system's resolver.
+    let issuer = idp.issuer.replace("127.0.0.1", "2130706433");
+    let mut document = idp.discovery();
+    document["issuer"] = json!(issuer);
+    idp.set(DISCOVERY, Reply::Json(document));
+    let reaching = |allowed| {
+        let issuer = issuer.clone();
+        setup_with(move |settings| {
+            settings.issuer = issuer;
+            settings.allow_private_addresses = allowed;
+            settings.allow_http = true;
+        })
+    };
+    let token = |setup: &Setup| {
+        let mut claims = setup.claims();
+        claims["iss"] = json!(issuer);
+        Signer::issuer().token(&json!({}), &claims)
+    };
+    let guarded = reaching(false).await;
+    assert_eq!(guarded.class(&token(&guarded)).await, "unavailable");
+    assert_eq!(idp.count(DISCOVERY), 0);
+    let open = reaching(true).await;
+    assert_eq!(open.class(&token(&open)).await, "admitted");
+}
+
+/// A file of the tests' own.
+fn file(name: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(name)
+}
+
+#[tokio::test]
+async fn an_issuer_over_tls_is_trusted_by_the_operators_authorities_only() {
+    let idp = Idp::start_over_tls().await;
+    let trusting = |bundle: Option<std::path::PathBuf>| {
+        let issuer = idp.issuer.clone();
+        setup_with(move |settings| {
+            settings.issuer = issuer;
+            settings.ca_bundle = bundle;
+        })
+    };
+    let token = |setup: &Setup| {
+        let mut claims = setup.claims();
+        claims["iss"] = json!(idp.issuer);
+        Signer::issuer().token(&json!({}), &claims)
+    };
+    let system = trusting(None).await;
+    assert_eq!(system.class(&token(&system)).await, "unavailable");
+    assert_eq!(idp.count(DISCOVERY), 0);
+    let own = trusting(Some(file("keys/authority.pem"))).await;
+    assert_eq!(own.class(&token(&own)).await, "admitted");
+}
+
+#[tokio::test]
+async fn authorities_that_cannot_be_read_are_told_at_once() {
+    for name in ["keys/none.pem", "keys/issuer.pk8", "hostile_tokens.txt"] {
+        let mut settings = crate::support::settings(&Idp::start().await);
+        settings.ca_bundle = Some(file(name));
+        let policy = OidcPolicy::new(settings).unwrap();
+        let clock = Arc::new(SystemClock::new(|| crate::support::NOW));
+        let refused = BearerAuthenticator::new("vmcp", Some(policy), Vec::new(), clock).unwrap_err();
+        assert!(matches!(refused, SetupError::CaBundle(_)), "{name}: {refused}");
+    }
+}

@@ -1,0 +1,115 @@
+//! An identity provider to command, keys to sign with, and clocks that stand still.
+
+mod idp;
+mod signer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vmcp_domain::{Admission, Authenticator, Identity, Unauthorized};
+use vmcp_identity::policy::{OidcPolicy, OidcSettings};
+use vmcp_identity::{BearerAuthenticator, Clock};
+
+pub(crate) use self::idp::{Idp, Reply};
+pub(crate) use self::signer::{Signer, encode};
+
+/// No wait of a test lasts longer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// When the tests begin, in seconds since 1970.
+pub(crate) const NOW: u64 = 1_800_000_000;
+/// Whom the tokens are for.
+pub(crate) const AUDIENCE: &str = "https://mcp.example/mcp";
+
+/// Clocks that go on when they are told to.
+pub(crate) struct ManualClock(AtomicU64);
+
+impl ManualClock {
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn unix_s(&self) -> u64 {
+        NOW + self.0.load(Ordering::SeqCst)
+    }
+
+    fn uptime(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// An authenticator in front of a provider of its own.
+pub(crate) struct Setup {
+    pub(crate) idp: Idp,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) authenticator: Arc<BearerAuthenticator>,
+}
+
+pub(crate) async fn setup() -> Setup {
+    setup_with(|_| {}).await
+}
+
+/// Starts a provider that publishes the key of [`Signer::issuer`], and an authenticator for it.
+pub(crate) async fn setup_with(change: impl FnOnce(&mut OidcSettings)) -> Setup {
+    let idp = Idp::start().await;
+    let mut settings = settings(&idp);
+    change(&mut settings);
+    let clock = Arc::new(ManualClock(AtomicU64::new(0)));
+    let policy = OidcPolicy::new(settings).unwrap();
+    let authenticator = BearerAuthenticator::new("vmcp", Some(policy), Vec::new(), clock.clone()).unwrap();
+    Setup { idp, clock, authenticator: Arc::new(authenticator) }
+}
+
+pub(crate) fn settings(idp: &Idp) -> OidcSettings {
+    let mut settings = OidcSettings::new(&idp.issuer, AUDIENCE);
+    settings.allow_private_addresses = true;
+    settings
+}
+
+impl Setup {
+    pub(crate) async fn admit(&self, token: &str) -> Result<Admission, Unauthorized> {
+        let header = format!("Bearer {token}");
+        soon(self.authenticator.authenticate(Some(header.as_bytes()))).await
+    }
+
+    pub(crate) async fn identity(&self, token: &str) -> Arc<Identity> {
+        match self.admit(token).await.unwrap().caller {
+            vmcp_domain::Caller::Known(identity) => identity,
+            vmcp_domain::Caller::Anonymous => panic!("nobody"),
+        }
+    }
+
+    /// The class of the refusal, or `admitted`.
+    pub(crate) async fn class(&self, token: &str) -> &'static str {
+        match self.admit(token).await {
+            Ok(_) => "admitted",
+            Err(refusal) => refusal.class(),
+        }
+    }
+
+    /// The claims of a good token.
+    pub(crate) fn claims(&self) -> Value {
+        json!({
+            "iss": self.idp.issuer,
+            "sub": "alice",
+            "aud": AUDIENCE,
+            "iat": NOW,
+            "exp": NOW + 3600,
+            "scope": "mcp tools",
+            "groups": ["ops", "dev"],
+        })
+    }
+
+    /// A good token.
+    pub(crate) fn token(&self) -> String {
+        Signer::issuer().token(&json!({"typ": "at+jwt"}), &self.claims())
+    }
+}
+
+/// Waits, but not for ever.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("waited too long")
+}

@@ -1,0 +1,179 @@
+//! An identity provider over HTTP that answers as it is told and counts what it is asked.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use super::{Signer, soon};
+
+pub(crate) const DISCOVERY: &str = "/.well-known/openid-configuration";
+pub(crate) const JWKS: &str = "/keys";
+pub(crate) const INTROSPECTION: &str = "/introspect";
+
+/// What a path answers with.
+#[derive(Clone)]
+pub(crate) enum Reply {
+    Json(Value),
+    Status(u16),
+    /// What would be fine, if it were not for the status.
+    Spoilt(u16, Value),
+    Redirect(String),
+    /// Nothing, for ever.
+    Silence,
+    /// A JSON object of this many bytes.
+    Large(usize),
+}
+
+/// One question.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) path: String,
+    pub(crate) authorization: String,
+    pub(crate) body: String,
+}
+
+struct State {
+    replies: Mutex<HashMap<String, Reply>>,
+    asked: watch::Sender<Vec<Asked>>,
+}
+
+/// The provider. It ends with the test's runtime.
+pub(crate) struct Idp {
+    pub(crate) issuer: String,
+    state: Arc<State>,
+}
+
+impl Idp {
+    /// A provider that publishes the key of [`Signer::issuer`].
+    pub(crate) async fn start() -> Self {
+        Self::start_over(None).await
+    }
+
+    /// The same over TLS, with the certificate that `keys/authority.pem` vouches for.
+    pub(crate) async fn start_over_tls() -> Self {
+        let certificates = CertificateDer::pem_slice_iter(include_bytes!("../keys/server.pem"));
+        let certificates = certificates.map(Result::unwrap).collect();
+        let key = PrivatePkcs8KeyDer::from(include_bytes!("../keys/server.pk8").to_vec());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(certificates, key.into())
+            .unwrap();
+        Self::start_over(Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn start_over(tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let issuer = format!("{scheme}://{}", listener.local_addr().unwrap());
+        let state = Arc::new(State { replies: Mutex::default(), asked: watch::Sender::new(Vec::new()) });
+        let idp = Self { issuer, state };
+        idp.set(DISCOVERY, Reply::Json(idp.discovery()));
+        idp.publish(&[Signer::issuer()]);
+        let state = idp.state.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (state, tls) = (state.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(state, stream).await,
+                        Some(tls) => {
+                            if let Ok(stream) = tls.accept(stream).await {
+                                serve(state, stream).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        idp
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.issuer)
+    }
+
+    /// What it says about itself.
+    pub(crate) fn discovery(&self) -> Value {
+        json!({
+            "issuer": self.issuer,
+            "jwks_uri": self.url(JWKS),
+            "introspection_endpoint": self.url(INTROSPECTION),
+        })
+    }
+
+    pub(crate) fn set(&self, path: &str, reply: Reply) {
+        self.state.replies.lock().unwrap().insert(path.to_owned(), reply);
+    }
+
+    pub(crate) fn publish(&self, signers: &[&Signer]) {
+        let keys: Vec<Value> = signers.iter().map(|signer| signer.jwk()).collect();
+        self.set(JWKS, Reply::Json(json!({"keys": keys})));
+    }
+
+    /// How often `path` was asked for.
+    pub(crate) fn count(&self, path: &str) -> usize {
+        self.asked(path).len()
+    }
+
+    /// Every question to `path`.
+    pub(crate) fn asked(&self, path: &str) -> Vec<Asked> {
+        self.state.asked.borrow().iter().filter(|asked| asked.path == path).cloned().collect()
+    }
+
+    /// Waits until `path` was asked for so often.
+    pub(crate) async fn until(&self, path: &str, count: usize) {
+        let mut asked = self.state.asked.subscribe();
+        let enough = |all: &Vec<Asked>| all.iter().filter(|asked| asked.path == path).count() >= count;
+        soon(asked.wait_for(enough)).await.unwrap();
+    }
+}
+
+async fn serve(state: Arc<State>, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let service = service_fn(move |request| answer(state.clone(), request));
+    let http = hyper::server::conn::http1::Builder::new();
+    // A client that hangs up is no fault.
+    http.serve_connection(TokioIo::new(stream), service).await.ok();
+}
+
+async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let header = head.headers.get("authorization");
+    let asked = Asked {
+        path: head.uri.path().to_owned(),
+        authorization: header.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default(),
+        body: String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap(),
+    };
+    let reply = state.replies.lock().unwrap().get(&asked.path).cloned();
+    state.asked.send_modify(|all| all.push(asked));
+    let response = Response::builder();
+    let response = match reply.unwrap_or(Reply::Status(404)) {
+        Reply::Json(value) => response.body(value.to_string().into()),
+        Reply::Status(status) => response.status(status).body(Full::default()),
+        Reply::Spoilt(status, value) => response.status(status).body(value.to_string().into()),
+        Reply::Redirect(to) => response.status(302).header("location", to).body(Full::default()),
+        Reply::Large(size) => {
+            let text = format!(r#"{{"keys":[],"x":"{}"}}"#, "x".repeat(size));
+            response.body(text.into())
+        }
+        Reply::Silence => std::future::pending().await,
+    };
+    Ok(response.unwrap())
+}

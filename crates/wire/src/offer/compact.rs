@@ -1,0 +1,78 @@
+//! A tool definition cut down to what a call needs, for results whose every byte a model has to read.
+
+use serde_json::{Map, Value};
+use vmcp_domain::{Json, Tool};
+
+/// How deep an input schema is followed; what lies deeper is left out.
+const DEPTH_MAX: usize = 16;
+
+/// The words of a schema that say what form a value has. Everything else is about it: texts, examples, defaults.
+const KEPT: [&str; 22] = [
+    "type",
+    "properties",
+    "required",
+    "items",
+    "prefixItems",
+    "enum",
+    "const",
+    "format",
+    "pattern",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "not",
+    "$ref",
+    "$defs",
+    "definitions",
+    "minimum",
+    "maximum",
+    "minItems",
+    "maxItems",
+    "minLength",
+    "maxLength",
+];
+
+/// Writes a tool with its name, its description, and of its input schema only what says which arguments are right.
+#[must_use]
+pub fn compact_tool(tool: &Tool) -> Json {
+    let mut whole = Map::new();
+    whole.insert("name".to_owned(), Value::from(tool.name.as_str()));
+    if let Some(description) = &tool.description {
+        whole.insert("description".to_owned(), Value::from(description.as_str()));
+    }
+    let schema = tool.definition.get("inputSchema").and_then(|json| json.decode::<Value>().ok());
+    whole.insert(
+        "inputSchema".to_owned(),
+        schema.as_ref().map_or(Value::Null, |schema| cut(schema, DEPTH_MAX)),
+    );
+    Json::encode(&whole).unwrap_or_else(|_| Json::empty_object())
+}
+
+/// A schema without what is only about it. The members of `properties` and the like are names, so all of them stay.
+fn cut(schema: &Value, depth: usize) -> Value {
+    let Value::Object(members) = schema else { return schema.clone() };
+    if depth == 0 {
+        return Value::Object(Map::new());
+    }
+    let kept = members.iter().filter(|(word, _)| KEPT.contains(&word.as_str()));
+    let cut_one = |(word, value): (&String, &Value)| {
+        let value = match word.as_str() {
+            "properties" | "$defs" | "definitions" => each(value, depth - 1),
+            "items" | "not" => cut(value, depth - 1),
+            "anyOf" | "oneOf" | "allOf" | "prefixItems" => match value {
+                Value::Array(many) => many.iter().map(|one| cut(one, depth - 1)).collect(),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+                    value.clone()
+                }
+            },
+            _ => value.clone(),
+        };
+        (word.clone(), value)
+    };
+    Value::Object(kept.map(cut_one).collect())
+}
+
+fn each(named: &Value, depth: usize) -> Value {
+    let Value::Object(members) = named else { return named.clone() };
+    Value::Object(members.iter().map(|(name, schema)| (name.clone(), cut(schema, depth))).collect())
+}

@@ -1,0 +1,122 @@
+//! A real identity provider of one test: npm's `oidc-provider`, on a port of its own. Tokens come from its own code;
+//! what takes a person or a key ceremony elsewhere is done at once (`servers/identity_provider.mjs`).
+
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+
+use crate::process::Process;
+use crate::{cache, http};
+
+/// The client that may have tokens for itself, and its secret.
+pub const MACHINE: (&str, &str) = ("machine", "machine-secret");
+/// The client that may ask about tokens, and its secret.
+pub const GATEWAY: (&str, &str) = ("gateway", "gateway-secret");
+
+/// A running provider.
+pub struct IdentityProvider {
+    /// The process, for what it says and to kill it.
+    pub process: Process,
+    /// Its issuer identifier, which is also its address.
+    pub issuer: String,
+}
+
+/// Which kind of token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Signed, of type `at+jwt`.
+    Signed,
+    /// Opaque: only the provider can tell about it.
+    Opaque,
+}
+
+impl IdentityProvider {
+    /// Starts a provider and waits until it answers.
+    ///
+    /// # Errors
+    /// If `./test` has not installed it.
+    pub fn start() -> anyhow::Result<Self> {
+        let folder = cache::installed("npm", "oidc-provider")?;
+        let mut command = Command::new(cache::node()?);
+        command.arg(cache::own("servers/identity_provider.mjs")).arg(folder);
+        let mut process = Process::start(&mut command)?;
+        let issuer = process.wait_for("the line that names the issuer", |line| {
+            line.strip_prefix("identity provider: ").map(str::to_owned)
+        })?;
+        Ok(Self { process, issuer })
+    }
+
+    /// A token of the user `subject` for `resource`, good for an hour.
+    pub fn user_token(&self, format: Format, subject: &str, resource: &str) -> anyhow::Result<String> {
+        self.token(format, json!({"sub": subject, "resource": resource}))
+    }
+
+    /// A token made to measure: `sub`, `resource`, and as wanted `scope` (`mcp tools`), `seconds` (3600) and further
+    /// `claims`.
+    pub fn token(&self, format: Format, mut wanted: Value) -> anyhow::Result<String> {
+        let format = match format {
+            Format::Signed => "jwt",
+            Format::Opaque => "opaque",
+        };
+        wanted["format"] = json!(format);
+        text(&self.command("token", &wanted)?, "access_token")
+    }
+
+    /// A token that [`MACHINE`] is given for itself, by the client credentials grant.
+    pub fn machine_token(&self, resource: &str, scope: &str) -> anyhow::Result<String> {
+        let form = format!(
+            "grant_type=client_credentials&client_id={}&client_secret={}&resource={resource}&scope={scope}",
+            MACHINE.0, MACHINE.1
+        );
+        text(&self.post_form("/token", &form)?, "access_token")
+    }
+
+    /// Takes a token back. Signed tokens cannot be taken back before they end.
+    pub fn revoke(&self, token: &str) -> anyhow::Result<()> {
+        let form = format!("token={token}&client_id={}&client_secret={}", MACHINE.0, MACHINE.1);
+        self.post_form("/token/revocation", &form).map(drop)
+    }
+
+    /// What the provider says about a token when [`GATEWAY`] asks.
+    pub fn introspect(&self, token: &str) -> anyhow::Result<Value> {
+        let form = format!("token={token}&client_id={}&client_secret={}", GATEWAY.0, GATEWAY.1);
+        self.post_form("/token/introspection", &form)
+    }
+
+    /// Signs with a new key from now on, and gives its name. The old keys stay published if `keep_old`.
+    pub fn rotate_keys(&self, keep_old: bool) -> anyhow::Result<String> {
+        text(&self.command("rotate", &json!({"keep": keep_old}))?, "kid")
+    }
+
+    /// Answers every standard request with `status` from now on; 0 ends that.
+    pub fn set_outage(&self, status: u16) -> anyhow::Result<()> {
+        self.command("outage", &json!({"status": status})).map(drop)
+    }
+
+    /// How often a path was asked for.
+    pub fn count(&self, path: &str) -> anyhow::Result<u64> {
+        Ok(self.command("counts", &json!({}))?[path].as_u64().unwrap_or_default())
+    }
+
+    fn command(&self, name: &str, wanted: &Value) -> anyhow::Result<Value> {
+        self.post(&format!("/test/{name}"), "application/json", &wanted.to_string())
+    }
+
+    fn post_form(&self, path: &str, form: &str) -> anyhow::Result<Value> {
+        self.post(path, "application/x-www-form-urlencoded", form)
+    }
+
+    fn post(&self, path: &str, media: &str, body: &str) -> anyhow::Result<Value> {
+        let url = format!("{}{path}", self.issuer);
+        let response = http::send("POST", &url, &[("content-type", media)], body.as_bytes())?;
+        let status = response.status;
+        let answer = response.text()?;
+        ensure!(status == 200, "{url} answers {status}: {answer}\n{}", self.process.said());
+        if answer.is_empty() { Ok(Value::Null) } else { serde_json::from_str(&answer).context(answer) }
+    }
+}
+
+fn text(answer: &Value, name: &str) -> anyhow::Result<String> {
+    Ok(answer[name].as_str().with_context(|| format!("no `{name}` in {answer}"))?.to_owned())
+}

@@ -1,0 +1,76 @@
+//! The published servers behind the gateway: how each is started, and the folders they work in, which are always the
+//! same so that answers can be compared.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::cache;
+use crate::process::run;
+
+/// The servers that the gateway starts itself.
+pub const CHILDREN: [&str; 5] = ["everything", "files", "memory", "time", "git"];
+
+/// Makes the folders the servers work in, always the same, so that answers can be compared.
+pub fn furnish(scratch: &Path) -> anyhow::Result<()> {
+    const DOT: &[u8] = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR";
+    fs::remove_dir_all(scratch).ok();
+    for name in CHILDREN {
+        fs::create_dir_all(scratch.join(name))?;
+    }
+    let files = scratch.join("files");
+    fs::create_dir(files.join("sub"))?;
+    fs::write(files.join("a.txt"), "first\nsecond\n")?;
+    fs::write(files.join("sub/b.txt"), "deeper\n")?;
+    fs::write(files.join("dot.png"), DOT)?;
+    let repository = scratch.join("git");
+    fs::write(repository.join("a.txt"), "one\n")?;
+    for words in [
+        &["init", "--quiet", "--initial-branch=main"][..],
+        &["add", "a.txt"],
+        &["commit", "--quiet", "-m", "Begin"],
+    ] {
+        run(with_git_settings(&mut Command::new("git")).args(words).current_dir(&repository))?;
+    }
+    fs::write(repository.join("a.txt"), "two\n")?;
+    Ok(())
+}
+
+/// One author and one moment, so that commits get the same names each time.
+fn with_git_settings(command: &mut Command) -> &mut Command {
+    // The spelling that both git and the library of mcp-server-git take.
+    let moment = "1767323045 +0000";
+    for role in ["AUTHOR", "COMMITTER"] {
+        command
+            .env(format!("GIT_{role}_NAME"), "A Person")
+            .env(format!("GIT_{role}_EMAIL"), "person@example.com");
+        command.env(format!("GIT_{role}_DATE"), moment);
+    }
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1")
+}
+
+/// A server of the npm packages `@modelcontextprotocol/server-…`.
+pub fn npm(package: &str) -> anyhow::Result<Command> {
+    let mut command = Command::new(cache::node()?);
+    command.arg(cache::npm(package, &format!("@modelcontextprotocol/server-{package}/dist/index.js"))?);
+    Ok(command)
+}
+
+/// The command of a server that is a child.
+pub fn server(name: &str, scratch: &Path) -> anyhow::Result<Command> {
+    let folder = scratch.join(name);
+    let mut command = match name {
+        "everything" => npm("everything")?,
+        "files" => npm("filesystem")?,
+        "memory" => npm("memory")?,
+        python => Command::new(cache::python(python)?),
+    };
+    match name {
+        "everything" => command.arg("stdio"),
+        "files" => command.arg(&folder),
+        "memory" => command.env("MEMORY_FILE_PATH", folder.join("memory.json")),
+        "time" => command.args(["-m", "mcp_server_time", "--local-timezone", "UTC"]),
+        _ => with_git_settings(&mut command).args(["-m", "mcp_server_git", "--repository"]).arg(&folder),
+    };
+    Ok(command)
+}
