@@ -1,0 +1,187 @@
+//! Which policies could apply to a request, found by their scopes: by action when the policies are loaded, then by what
+//! is asked for and by who asks. A decision touches only those; how many policies there are about other things does
+//! not matter. The scopes are fully decided here, so a policy without conditions needs no evaluation at all.
+
+use ahash::HashMap;
+use cedar_policy::{
+    ActionConstraint, EntityTypeName, EntityUid, Policy, PolicySet, PrincipalConstraint, ResourceConstraint,
+};
+
+use crate::parse::Written;
+use crate::scan::Reads;
+use crate::words::{Types, Verb};
+use crate::world::World;
+
+/// The number of a policy among all.
+pub(crate) type Number = usize;
+
+/// A scope constraint on one entity, with its type checked away.
+enum Scope {
+    Any,
+    Same(EntityUid),
+    Within(EntityUid),
+    Never,
+}
+
+/// Things found by one entity: for any, for exactly this one, or for all that belong to one.
+#[derive(Debug, Default)]
+struct Slots<T> {
+    any: T,
+    same: HashMap<EntityUid, T>,
+    within: HashMap<EntityUid, T>,
+}
+
+impl<T: Default> Slots<T> {
+    fn slot(&mut self, scope: Scope) -> Option<&mut T> {
+        match scope {
+            Scope::Any => Some(&mut self.any),
+            Scope::Same(uid) => Some(self.same.entry(uid).or_default()),
+            Scope::Within(uid) => Some(self.within.entry(uid).or_default()),
+            Scope::Never => None,
+        }
+    }
+
+    /// What there is for `uid`, which belongs to `above`.
+    fn hits<'s>(&'s self, uid: &'s EntityUid, above: &'s [EntityUid]) -> impl Iterator<Item = &'s T> {
+        let above = if self.within.is_empty() { &[] } else { above };
+        let within = std::iter::once(uid).chain(above).filter_map(|uid| self.within.get(uid));
+        std::iter::once(&self.any).chain(self.same.get(uid)).chain(within)
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        std::iter::once(&mut self.any).chain(self.same.values_mut()).chain(self.within.values_mut())
+    }
+}
+
+/// Policies with the same scope, as far as the index goes.
+#[derive(Debug, Default)]
+pub(crate) struct Leaf {
+    /// Policies without conditions.
+    pub(crate) permits: Vec<Number>,
+    pub(crate) forbids: Vec<Number>,
+    /// Policies with conditions.
+    pub(crate) conditional: PolicySet,
+    pub(crate) has_conditional: bool,
+    pub(crate) arguments: bool,
+    pub(crate) hints: bool,
+    pub(crate) context: bool,
+    /// What Cedar has to be told of the action and of what is asked for, besides their names.
+    pub(crate) action: bool,
+    pub(crate) item: bool,
+    /// Declared entities that the conditions can get to.
+    pub(crate) reach: Vec<EntityUid>,
+}
+
+impl Leaf {
+    fn add(&mut self, number: Number, written: &Written, reads: &Reads, world: &World) {
+        if !written.policy.has_non_scope_constraint() {
+            let numbers = if written.record.permits { &mut self.permits } else { &mut self.forbids };
+            numbers.push(number);
+            return;
+        }
+        // Numbers are unique, so the only reason for a refusal cannot be met; if it were, all requests would fail.
+        self.has_conditional |= self.conditional.add(written.policy.clone()).is_ok();
+        self.arguments |= reads.arguments();
+        self.hints |= reads.hints();
+        self.context |= reads.context;
+        self.action |= reads.action || matches!(written.policy.action_constraint(), ActionConstraint::In(_));
+        let belongs = matches!(
+            written.policy.resource_constraint(),
+            ResourceConstraint::In(_) | ResourceConstraint::IsIn(..)
+        );
+        self.item |= reads.resource || belongs;
+        self.reach.extend(world.reach(written.policy.entity_literals()));
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.has_conditional && self.permits.is_empty() && self.forbids.is_empty()
+    }
+}
+
+/// All policies, by action, by what is asked for, and by who asks.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    actions: [Slots<Slots<Leaf>>; 3],
+}
+
+impl Index {
+    /// `reads` belongs to `written`, one for one. `server` is what every item belongs to, with all above it.
+    pub(crate) fn build(
+        written: &[Written],
+        reads: &[Reads],
+        types: &Types,
+        world: &World,
+        server: &[EntityUid],
+    ) -> Self {
+        let mut index = Self::default();
+        for (verb, slots) in Verb::ALL.into_iter().zip(&mut index.actions) {
+            for (number, (written, reads)) in written.iter().zip(reads).enumerate() {
+                if !asks_for(&written.policy, types.action(verb), world) {
+                    continue;
+                }
+                let resource = resource_scope(&written.policy, types.item_type(verb), server);
+                let principal = principal_scope(&written.policy, types.client_type());
+                if let Some(leaf) = slots.slot(resource).and_then(|slots| slots.slot(principal)) {
+                    leaf.add(number, written, reads, world);
+                }
+            }
+            for leaf in slots.all_mut().flat_map(Slots::all_mut) {
+                leaf.reach.sort();
+                leaf.reach.dedup();
+            }
+        }
+        index
+    }
+
+    /// The leaves that hold policies for the request.
+    pub(crate) fn leaves<'i>(
+        &'i self,
+        verb: Verb,
+        item: (&'i EntityUid, &'i [EntityUid]),
+        caller: (&'i EntityUid, &'i [EntityUid]),
+    ) -> impl Iterator<Item = &'i Leaf> {
+        verb.pick(&self.actions)
+            .hits(item.0, item.1)
+            .flat_map(move |slots| slots.hits(caller.0, caller.1))
+            .filter(|leaf| !leaf.is_empty())
+    }
+}
+
+/// Whether the policy's scope takes in the action.
+pub(crate) fn asks_for(policy: &Policy, action: &EntityUid, world: &World) -> bool {
+    let within = |uid: &EntityUid| uid == action || world.above(action).any(|above| above == uid);
+    match policy.action_constraint() {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(uid) => uid == *action,
+        ActionConstraint::In(uids) => uids.iter().any(within),
+    }
+}
+
+fn principal_scope(policy: &Policy, client: &EntityTypeName) -> Scope {
+    match policy.principal_constraint() {
+        PrincipalConstraint::Any => Scope::Any,
+        PrincipalConstraint::Eq(uid) => same(uid, client),
+        PrincipalConstraint::In(uid) => Scope::Within(uid),
+        PrincipalConstraint::Is(name) => is(&name, client, Scope::Any),
+        PrincipalConstraint::IsIn(name, uid) => is(&name, client, Scope::Within(uid)),
+    }
+}
+
+fn resource_scope(policy: &Policy, item: &EntityTypeName, server: &[EntityUid]) -> Scope {
+    let within = |uid: EntityUid| if server.contains(&uid) { Scope::Any } else { Scope::Within(uid) };
+    match policy.resource_constraint() {
+        ResourceConstraint::Any => Scope::Any,
+        ResourceConstraint::Eq(uid) => same(uid, item),
+        ResourceConstraint::In(uid) => within(uid),
+        ResourceConstraint::Is(name) => is(&name, item, Scope::Any),
+        ResourceConstraint::IsIn(name, uid) => is(&name, item, within(uid)),
+    }
+}
+
+fn same(uid: EntityUid, wanted: &EntityTypeName) -> Scope {
+    if uid.type_name() == wanted { Scope::Same(uid) } else { Scope::Never }
+}
+
+fn is(name: &EntityTypeName, wanted: &EntityTypeName, then: Scope) -> Scope {
+    if name == wanted { then } else { Scope::Never }
+}

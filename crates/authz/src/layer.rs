@@ -1,0 +1,98 @@
+//! The decorator: lists show what the caller may use, and everything else is refused before the inside hears of it.
+//! What is denied and what does not exist cannot be told apart.
+
+use std::sync::Arc;
+
+use vmcp_domain::{
+    Answer, CallContext, CallTool, Complete, CompletionSubject, Error, Gateway, GetPrompt, PromptList,
+    ReadResource, Reply, ResourceList, SharedGateway, TemplateList, ToolList,
+};
+
+use crate::guard::Guard;
+use crate::policy::AuthzPolicy;
+use crate::words::Ask;
+
+/// The layer that asks the policies.
+pub struct Authorized {
+    inner: SharedGateway,
+    guard: Guard,
+}
+
+impl Authorized {
+    /// Puts the layer around `inner`.
+    #[must_use]
+    pub fn wrap(inner: SharedGateway, policy: Arc<AuthzPolicy>) -> SharedGateway {
+        Arc::new(Self { inner, guard: Guard::new(policy) })
+    }
+}
+
+/// What does not exist answers as what is denied.
+fn alike(outcome: Result<Reply, Error>) -> Result<Reply, Error> {
+    match outcome {
+        Err(Error::UnknownTool(_) | Error::UnknownResource(_) | Error::UnknownPrompt(_)) => {
+            Err(Error::Denied)
+        }
+        other => other,
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Gateway for Authorized {
+    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
+        Box::pin(async move { Ok(self.guard.tools(ctx, self.inner.list_tools(ctx).await?)) })
+    }
+
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let known = self.guard.recognise(ctx);
+            let arguments = request.arguments.as_ref();
+            let ask = |hints| Ask::CallTool { name: request.name.as_str(), hints, arguments };
+            if self.guard.reads_hints(&known, &ask(None)) {
+                let tools = self.inner.list_tools(ctx).await?;
+                // Without its annotations a tool that does not exist would be judged as no tool that does is.
+                let hints = self.guard.hints(&tools, &request.name).ok_or(Error::Denied)?;
+                self.guard.check(&known, &ask(Some(&hints)))?;
+            } else {
+                self.guard.check(&known, &ask(None))?;
+            }
+            alike(self.inner.call_tool(ctx, request).await)
+        })
+    }
+
+    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
+        Box::pin(async move { Ok(self.guard.resources(ctx, self.inner.list_resources(ctx).await?)) })
+    }
+
+    fn list_resource_templates<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>> {
+        Box::pin(async move { Ok(self.guard.templates(ctx, self.inner.list_resource_templates(ctx).await?)) })
+    }
+
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            self.guard.check(&self.guard.recognise(ctx), &Ask::ReadResource { uri: request.uri.as_str() })?;
+            alike(self.inner.read_resource(ctx, request).await)
+        })
+    }
+
+    fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
+        Box::pin(async move { Ok(self.guard.prompts(ctx, self.inner.list_prompts(ctx).await?)) })
+    }
+
+    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            self.guard.check(&self.guard.recognise(ctx), &Ask::GetPrompt { name: request.name.as_str() })?;
+            alike(self.inner.get_prompt(ctx, request).await)
+        })
+    }
+
+    fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let ask = match &request.subject {
+                CompletionSubject::Prompt(name) => Ask::GetPrompt { name: name.as_str() },
+                CompletionSubject::Template(template) => Ask::ReadResource { uri: template.as_str() },
+            };
+            self.guard.check(&self.guard.recognise(ctx), &ask)?;
+            alike(self.inner.complete(ctx, request).await)
+        })
+    }
+}

@@ -1,0 +1,271 @@
+//! Policies that parse but cannot do what was meant: scopes that never match, and attributes that never exist.
+//! Each is a warning, because ToolHive takes such policies too, and they do nothing there either.
+
+use cedar_policy::{
+    ActionConstraint, EntityTypeName, EntityUid, Policy, PrincipalConstraint, ResourceConstraint,
+};
+use serde_json::Value;
+
+use crate::index::asks_for;
+use crate::parse::Written;
+use crate::problem::AuthzProblem;
+use crate::scan::{Access, Reads};
+use crate::words::{ACTION, ARGUMENT, CLAIM, HINTS, ITEM, SERVER, Types, Verb};
+use crate::world::World;
+
+struct Lint<'a> {
+    types: &'a Types,
+    world: &'a World,
+    server: &'a [EntityUid],
+    warnings: &'a mut Vec<AuthzProblem>,
+}
+
+pub(crate) fn check(
+    written: &[Written],
+    reads: &[Reads],
+    types: &Types,
+    world: &World,
+    server: &[EntityUid],
+    warnings: &mut Vec<AuthzProblem>,
+) {
+    let mut lint = Lint { types, world, server, warnings };
+    for (written, reads) in written.iter().zip(reads) {
+        let effect = if written.record.permits { "permits" } else { "forbids" };
+        let mut say = |(message, hint): (String, String)| {
+            let place = written.record.place.clone();
+            lint.warnings.push(AuthzProblem::new(place, message).with_hint(hint));
+        };
+        let (types, world) = (lint.types, lint.world);
+        let verbs: Vec<Verb> = Verb::ALL
+            .into_iter()
+            .filter(|verb| asks_for(&written.policy, types.action(*verb), world))
+            .collect();
+        if let Some((message, hint)) = action(&written.policy, &verbs, types, world) {
+            say((format!("{message}, so the policy {effect} nothing by it"), hint));
+        }
+        if let Some((message, hint)) = principal(&written.policy, types, world) {
+            say((format!("{message}, so the policy {effect} nothing"), hint));
+        }
+        if let Some((message, hint)) = resource(&written.policy, &verbs, types, world, lint.server) {
+            say((format!("{message}, so the policy {effect} nothing"), hint));
+        }
+        let mut accesses: Vec<&Access> = reads.accesses.iter().collect();
+        accesses.sort_by_key(|access| (&access.of, &access.attribute, access.asks));
+        accesses.iter().filter_map(|access| unasked(access, &accesses)).for_each(&mut say);
+        accesses.dedup_by_key(|access| (&access.of, &access.attribute));
+        accesses.into_iter().filter_map(|access| attribute(access, types, world)).for_each(&mut say);
+        numbers(written.tree.get("conditions"), &mut say);
+    }
+    stale_groups(&mut lint);
+}
+
+/// Actions that are never asked for.
+fn action(policy: &Policy, verbs: &[Verb], types: &Types, world: &World) -> Option<(String, String)> {
+    let uids = match policy.action_constraint() {
+        ActionConstraint::Any => return None,
+        ActionConstraint::Eq(uid) => vec![uid],
+        ActionConstraint::In(uids) => uids,
+    };
+    let known = |uid: &EntityUid| {
+        Verb::ALL.into_iter().any(|verb| {
+            types.action(verb) == uid || world.above(types.action(verb)).any(|above| above == uid)
+        })
+    };
+    let unknown = uids.iter().find(|uid| !known(uid));
+    if unknown.is_none() && verbs.is_empty() {
+        let hint = "write `action in …` for a group of actions".to_owned();
+        return Some(("`==` takes in no action of a group".to_owned(), hint));
+    }
+    let unknown = unknown?;
+    let name = unknown.id().unescaped();
+    if unknown.type_name().to_string() != ACTION {
+        return Some((
+            format!("actions are of the type `{ACTION}`, not `{}`", unknown.type_name()),
+            all_actions(),
+        ));
+    }
+    let hint = match name {
+        "list_tools" | "tools/list" => {
+            "a list shows what may be called: permit `Action::\"call_tool\"`".to_owned()
+        }
+        "list_prompts" | "prompts/list" => {
+            "a list shows what may be got: permit `Action::\"get_prompt\"`".to_owned()
+        }
+        "list_resources" | "resources/list" => {
+            "a list shows what may be read: permit `Action::\"read_resource\"`".to_owned()
+        }
+        "tools/call" => "write `Action::\"call_tool\"`".to_owned(),
+        "prompts/get" => "write `Action::\"get_prompt\"`".to_owned(),
+        "resources/read" => "write `Action::\"read_resource\"`".to_owned(),
+        _ => all_actions(),
+    };
+    Some((format!("{unknown} is never asked for"), hint))
+}
+
+fn all_actions() -> String {
+    let names: Vec<String> =
+        Verb::ALL.into_iter().map(|verb| format!("`Action::\"{}\"`", verb.action())).collect();
+    format!("the actions are {}", names.join(", "))
+}
+
+/// Principals that no caller is or belongs to.
+fn principal(policy: &Policy, types: &Types, world: &World) -> Option<(String, String)> {
+    let hint = || {
+        format!("callers are `Client::\"<subject>\"`, and their groups `{}::\"<group>\"`", types.group_type())
+    };
+    let within = |uid: &EntityUid| {
+        let declared = || {
+            world.iter().any(|(below, declared)| {
+                (below.type_name() == types.group_type() || below.type_name() == types.client_type())
+                    && declared.ancestors.contains(uid)
+            })
+        };
+        let reachable =
+            uid.type_name() == types.group_type() || uid.type_name() == types.client_type() || declared();
+        (!reachable).then(|| (format!("no caller ever belongs to {uid}"), hint()))
+    };
+    let is = |name: &EntityTypeName| {
+        (name != types.client_type()).then(|| (format!("no caller is of the type `{name}`"), hint()))
+    };
+    match policy.principal_constraint() {
+        PrincipalConstraint::Any => None,
+        PrincipalConstraint::Eq(uid) => is(uid.type_name()),
+        PrincipalConstraint::In(uid) => within(&uid),
+        PrincipalConstraint::Is(name) => is(&name),
+        PrincipalConstraint::IsIn(name, uid) => is(&name).or_else(|| within(&uid)),
+    }
+}
+
+/// Resources that nothing on offer is or belongs to.
+fn resource(
+    policy: &Policy,
+    verbs: &[Verb],
+    types: &Types,
+    world: &World,
+    server: &[EntityUid],
+) -> Option<(String, String)> {
+    if verbs.is_empty() {
+        return None;
+    }
+    let wanted: Vec<String> = verbs.iter().map(|verb| format!("`{}`", verb.item_type())).collect();
+    let hint = || format!("what is asked for is of the type {}", wanted.join(" or "));
+    let is_item = |name: &EntityTypeName| verbs.iter().any(|verb| types.item_type(*verb) == name);
+    let is = |name: &EntityTypeName| {
+        (!is_item(name)).then(|| (format!("nothing that is asked for is of the type `{name}`"), hint()))
+    };
+    let within = |uid: &EntityUid| {
+        let declared = || {
+            world
+                .iter()
+                .any(|(below, declared)| is_item(below.type_name()) && declared.ancestors.contains(uid))
+        };
+        if is_item(uid.type_name()) || server.contains(uid) || declared() {
+            return None;
+        }
+        let hint = match server.first() {
+            Some(server) if uid.type_name().to_string() == SERVER => format!("this gateway is {server}"),
+            _ => hint(),
+        };
+        Some((format!("nothing that is asked for belongs to {uid}"), hint))
+    };
+    match policy.resource_constraint() {
+        ResourceConstraint::Any => None,
+        ResourceConstraint::Eq(uid) => is(uid.type_name()),
+        ResourceConstraint::In(uid) => within(&uid),
+        ResourceConstraint::Is(name) => is(&name),
+        ResourceConstraint::IsIn(name, uid) => is(&name).or_else(|| within(&uid)),
+    }
+}
+
+/// Attributes that nothing ever has.
+fn attribute(access: &Access, types: &Types, world: &World) -> Option<(String, String)> {
+    let Access { of, attribute: name, asks: _ } = access;
+    let of = of.as_deref()?;
+    let declared = |of_type: &dyn Fn(&EntityTypeName) -> bool| {
+        world.iter().any(|(uid, declared)| of_type(uid.type_name()) && declared.attributes.contains_key(name))
+    };
+    let claim = || format!("claims carry a prefix: `{of}.{CLAIM}{name}`");
+    let (exists, hint) = match of {
+        "principal" => (name.starts_with(CLAIM) || declared(&|of| of == types.client_type()), claim()),
+        "context" => (
+            name.starts_with(CLAIM) || name.starts_with(ARGUMENT),
+            format!("the context has claims, `{CLAIM}{name}`, and arguments, `{ARGUMENT}{name}`"),
+        ),
+        "resource" => {
+            let is_item = |of: &EntityTypeName| Verb::ALL.into_iter().any(|verb| types.item_type(verb) == of);
+            let known = [&ITEM[..], &HINTS[..]].concat();
+            let exists = known.contains(&name.as_str()) || name.starts_with(ARGUMENT) || declared(&is_item);
+            (exists, format!("there are {}, and arguments with the prefix `{ARGUMENT}`", known.join(", ")))
+        }
+        "action" => (name == "operation", "there is only `action.operation`".to_owned()),
+        _ => return None,
+    };
+    (!exists).then(|| (format!("`{of}.{name}` never exists, and reading it is an error, which denies"), hint))
+}
+
+/// Arguments that are read without asking whether they are there, which they are not when lists are filtered.
+fn unasked(access: &Access, all: &[&Access]) -> Option<(String, String)> {
+    let Access { of, attribute: name, asks } = access;
+    let of = of.as_deref()?;
+    let asked = || all.iter().any(|other| other.asks && other.attribute == *name);
+    if *asks || !name.starts_with(ARGUMENT) || asked() {
+        return None;
+    }
+    let message = format!(
+        "a call without this argument is denied by reading `{of}.{name}`, and tools the policy is about are in no list"
+    );
+    Some((message, format!("ask first: `{of} has {name} && …`, or `!({of} has {name}) || …`")))
+}
+
+/// Claims and arguments compared with whole numbers, which they never are.
+fn numbers(node: Option<&Value>, say: &mut impl FnMut((String, String))) {
+    const COMPARISONS: [&str; 6] = ["==", "!=", "<", "<=", ">", ">="];
+    let Some(node) = node else { return };
+    match node {
+        Value::Array(elements) => elements.iter().for_each(|element| numbers(Some(element), say)),
+        Value::Object(members) => {
+            for (key, value) in members {
+                let sides = [value.get("left"), value.get("right")];
+                let whole = sides.iter().flatten().any(|side| side.get("Value").is_some_and(Value::is_i64));
+                let read = sides.iter().flatten().find_map(|side| {
+                    let name = side.get(".")?.get("attr")?.as_str()?;
+                    (name.starts_with(CLAIM) || name.starts_with(ARGUMENT)).then_some(name)
+                });
+                if let (true, true, Some(name)) = (COMPARISONS.contains(&key.as_str()), whole, read) {
+                    say((
+                        format!("`{name}` is never a whole number: JSON numbers are Cedar decimals here"),
+                        "compare with `decimal(\"5.0\")`, by `==` or `.lessThan(…)` and its like".to_owned(),
+                    ));
+                }
+                numbers(Some(value), say);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Declared groups of the usual type, while groups are of another.
+fn stale_groups(lint: &mut Lint<'_>) {
+    let usual = crate::words::GROUP;
+    if lint.types.group_type().to_string() == usual {
+        return;
+    }
+    let mut stale: Vec<String> = lint
+        .world
+        .iter()
+        .map(|(uid, _)| uid)
+        .filter(|uid| uid.type_name().to_string() == usual)
+        .map(ToString::to_string)
+        .collect();
+    stale.sort();
+    for uid in stale {
+        let group = lint.types.group_type();
+        lint.warnings.push(
+            AuthzProblem::new(
+                "entities",
+                format!("no caller ever belongs to {uid}: groups are of the type `{group}`"),
+            )
+            .with_hint(format!("declare it as `{group}`")),
+        );
+    }
+}

@@ -1,0 +1,129 @@
+//! Reads policy texts: one record a policy, and every mistake with its place. What the policies mean is left to others.
+
+use std::str::FromStr;
+
+use cedar_policy::{Effect, ParseErrors, Policy, PolicyId, PolicySet};
+use miette::Diagnostic;
+use serde_json::Value;
+
+use crate::problem::AuthzProblem;
+
+/// One policy as it was written.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    /// The policy; its own id is its number among all.
+    pub(crate) policy: Policy,
+    /// Its syntax tree as JSON.
+    pub(crate) tree: Value,
+    pub(crate) record: Record,
+}
+
+/// How a policy is shown to people.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) place: String,
+    pub(crate) permits: bool,
+    pub(crate) annotation: Option<String>,
+    pub(crate) first_line: String,
+}
+
+/// All policies of all texts, in order; what cannot be read is a problem.
+pub(crate) fn read_policies(texts: &[String], problems: &mut Vec<AuthzProblem>) -> Vec<Written> {
+    if texts.is_empty() {
+        problems.push(
+            AuthzProblem::new("policies", "there is no policy, so nobody could do anything")
+                .with_hint("write at least one policy, or leave authorization out"),
+        );
+    }
+    let mut written = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        let place = format!("policies[{index}]");
+        match PolicySet::from_str(text) {
+            Ok(set) => read_set(&set, &place, &mut written, problems),
+            Err(errors) => report(&errors, text, &place, problems),
+        }
+    }
+    written
+}
+
+fn read_set(set: &PolicySet, place: &str, written: &mut Vec<Written>, problems: &mut Vec<AuthzProblem>) {
+    for _ in set.templates() {
+        problems.push(
+            AuthzProblem::new(place, "a template with `?principal` or `?resource` is never filled in here")
+                .with_hint("name the principal or resource"),
+        );
+    }
+    // The parser numbers the policies of a text; the set keeps them in no order.
+    let number =
+        |policy: &&Policy| policy.id().to_string().trim_start_matches("policy").parse::<usize>().ok();
+    let mut policies: Vec<&Policy> = set.policies().collect();
+    policies.sort_by_key(number);
+    if policies.is_empty() && set.templates().next().is_none() {
+        problems.push(AuthzProblem::new(place, "no policy stands here"));
+    }
+    let several = policies.len() > 1;
+    for (index, policy) in policies.into_iter().enumerate() {
+        let place = if several { format!("{place} policy {}", index + 1) } else { place.to_owned() };
+        match policy.to_json() {
+            Ok(tree) => written.push(Written {
+                record: Record {
+                    place,
+                    permits: policy.effect() == Effect::Permit,
+                    annotation: policy.annotation("id").map(str::to_owned),
+                    first_line: first_line(policy),
+                },
+                policy: policy.new_id(PolicyId::new(written.len().to_string())),
+                tree,
+            }),
+            Err(error) => problems.push(AuthzProblem::new(place, error.to_string())),
+        }
+    }
+}
+
+/// The line the policy begins on, without annotations before it.
+fn first_line(policy: &Policy) -> String {
+    let text = policy.to_cedar().unwrap_or_default();
+    let word = if policy.effect() == Effect::Permit { "permit" } else { "forbid" };
+    let begins = |line: &str| match line.strip_prefix('@') {
+        None => (!line.is_empty() && !line.starts_with("//")).then(|| line.to_owned()),
+        // An annotation may share its line with the policy.
+        Some(annotated) => annotated.rfind(&format!(") {word}")).map(|at| annotated[at + 2..].to_owned()),
+    };
+    text.lines().map(str::trim).find_map(begins).unwrap_or_default()
+}
+
+fn report(errors: &ParseErrors, text: &str, place: &str, problems: &mut Vec<AuthzProblem>) {
+    for error in errors.iter() {
+        let offset = error.labels().and_then(|mut labels| labels.next()).map(|label| label.offset());
+        let place = match offset.map(|offset| line_and_column(text, offset)) {
+            Some((line, column)) => format!("{place} line {line} column {column}"),
+            None => place.to_owned(),
+        };
+        let mut problem = AuthzProblem::new(place, error.to_string());
+        problem.hint = hint(text).map(str::to_owned).or_else(|| error.help().map(|help| help.to_string()));
+        problems.push(problem);
+    }
+}
+
+/// What to write in place of spellings that are seen in the wild.
+fn hint(text: &str) -> Option<&'static str> {
+    let dense: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    if dense.contains("::[") {
+        return Some("name each: `when { resource in [Tool::\"one\", Tool::\"two\"] }`");
+    }
+    let unquoted = |kind: &str| {
+        dense
+            .match_indices(kind)
+            .any(|(at, _)| dense[at + kind.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    };
+    let kinds = ["Action::", "Tool::", "Prompt::", "Resource::", "Client::"];
+    kinds.into_iter().any(unquoted).then_some("what stands after `::` is quoted: `Action::\"call_tool\"`")
+}
+
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.as_bytes().get(..offset).unwrap_or_default();
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let column = text.get(start..offset).map_or(0, |part| part.chars().count()) + 1;
+    (line, column)
+}

@@ -1,0 +1,172 @@
+//! The validated policies of one gateway. What can be built here parses, and every declared entity is sound; policies
+//! that parse but cannot do what was meant are warnings.
+
+use std::collections::HashSet;
+
+use cedar_policy::{Authorizer, Entity, EntityUid, RestrictedExpression};
+use vmcp_domain::Caller;
+
+use crate::asker::Asker;
+use crate::decide::Decision;
+use crate::index::Index;
+use crate::lint;
+use crate::parse::{Record, read_policies};
+use crate::problem::AuthzProblem;
+use crate::scan::{Names, Reads};
+use crate::words::{Ask, GROUP, Types, Verb};
+use crate::world::World;
+
+/// What an operator wrote.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySource {
+    /// Cedar texts, each with one policy or several.
+    pub policies: Vec<String>,
+    /// A JSON array of entities in Cedar's form; empty text for none.
+    pub entities_json: String,
+    /// The gateway's name: everything it offers belongs to `MCP::"<name>"`.
+    pub server_name: String,
+    /// The claim that holds groups, or a path to it with dots; goes before `groups`, `roles` and `cognito:groups`.
+    pub group_claim_name: Option<String>,
+    /// The claim that holds roles, or a path to it with dots. Roles are groups that come from another claim.
+    pub role_claim_name: Option<String>,
+    /// The entity type of groups and roles, a plain Cedar identifier; `THVGroup` where left out.
+    pub group_entity_type: Option<String>,
+}
+
+/// Policies that are ready to decide.
+#[derive(Debug)]
+pub struct AuthzPolicy {
+    pub(crate) types: Types,
+    pub(crate) world: World,
+    pub(crate) names: Names,
+    pub(crate) index: Index,
+    pub(crate) records: Vec<Record>,
+    /// What every item belongs to: the server, and what that is declared to belong to.
+    pub(crate) server: Vec<EntityUid>,
+    pub(crate) actions: [Entity; 3],
+    /// Every entity that the right side of an `in` can come to, besides the request's own.
+    pub(crate) askable: HashSet<EntityUid>,
+    pub(crate) group_claim: Option<String>,
+    pub(crate) role_claim: Option<String>,
+    pub(crate) authorizer: Authorizer,
+    warnings: Vec<AuthzProblem>,
+}
+
+impl AuthzPolicy {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// All problems there are, each with its place.
+    pub fn build(source: &PolicySource) -> Result<Self, Vec<AuthzProblem>> {
+        let PolicySource {
+            policies,
+            entities_json,
+            server_name,
+            group_claim_name,
+            role_claim_name,
+            group_entity_type,
+        } = source;
+        let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+        if server_name.is_empty() {
+            problems.push(
+                AuthzProblem::new(
+                    "name",
+                    "policies need the gateway's name, because everything belongs to `MCP::\"<name>\"`",
+                )
+                .with_hint("give the gateway a name"),
+            );
+        }
+        let types = read_types(group_entity_type.as_deref(), &mut problems);
+        let written = read_policies(policies, &mut problems);
+        let text = if entities_json.trim().is_empty() { "[]" } else { entities_json };
+        let world = types.as_ref().map(|types| World::read(text, types, &mut problems, &mut warnings));
+        let (Some(types), Some(world), true) = (types, world, problems.is_empty()) else {
+            return Err(problems);
+        };
+        let reads: Vec<Reads> = written.iter().map(|written| Reads::of(&written.tree)).collect();
+        let mut all = Reads::default();
+        reads.iter().for_each(|reads| all.add(reads));
+        let server = types.server(server_name);
+        let server: Vec<EntityUid> = std::iter::once(&server).chain(world.above(&server)).cloned().collect();
+        let askable = written
+            .iter()
+            .flat_map(|written| written.policy.entity_literals())
+            .chain(world.named().cloned())
+            .collect();
+        let [tool, prompt, resource] = Verb::ALL.map(|verb| action_entity(verb, &types, &world));
+        let (Some(tool), Some(prompt), Some(resource)) = (tool, prompt, resource) else {
+            return Err(vec![AuthzProblem::new(
+                "entities",
+                "the declared actions cannot be brought into order",
+            )]);
+        };
+        lint::check(&written, &reads, &types, &world, &server, &mut warnings);
+        Ok(Self {
+            index: Index::build(&written, &reads, &types, &world, &server),
+            records: written.into_iter().map(|written| written.record).collect(),
+            names: all.names(),
+            group_claim: group_claim_name.clone().filter(|name| !name.is_empty()),
+            role_claim: role_claim_name.clone().filter(|name| !name.is_empty()),
+            authorizer: Authorizer::new(),
+            actions: [tool, prompt, resource],
+            types,
+            world,
+            server,
+            askable,
+            warnings,
+        })
+    }
+
+    /// How many policies there are.
+    #[must_use]
+    pub fn policy_count(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Policies and declarations that are in order but cannot do what was meant.
+    #[must_use]
+    pub fn warnings(&self) -> &[AuthzProblem] {
+        &self.warnings
+    }
+
+    /// Whether `caller` may do what it asks for. Pure: the same question has the same answer.
+    #[must_use]
+    pub fn decide(&self, caller: &Caller, ask: &Ask<'_>) -> Decision {
+        self.decide_for(&self.recognise(caller), ask)
+    }
+
+    /// Finds out once what the policies can know of a caller, for several decisions.
+    #[must_use]
+    pub fn recognise(&self, caller: &Caller) -> Asker {
+        Asker::new(self, caller)
+    }
+}
+
+/// The entity of an action: its name as `operation`, over what is declared.
+fn action_entity(verb: Verb, types: &Types, world: &World) -> Option<Entity> {
+    let uid = types.action(verb);
+    let declared = world.get(uid).cloned();
+    let (mut attributes, tags, parents) =
+        declared.map(|declared| (declared.attributes, declared.tags, declared.ancestors)).unwrap_or_default();
+    attributes.insert("operation".to_owned(), RestrictedExpression::new_string(verb.action().to_owned()));
+    Entity::new_with_tags(uid.clone(), attributes, parents, tags).ok()
+}
+
+fn read_types(group: Option<&str>, problems: &mut Vec<AuthzProblem>) -> Option<Types> {
+    let group = group.filter(|name| !name.is_empty()).unwrap_or(GROUP);
+    let ours = ["Client", "Action", "MCP"].into_iter().chain(Verb::ALL.map(Verb::item_type));
+    if ours.into_iter().any(|name| name == group) {
+        problems.push(
+            AuthzProblem::new("groupEntityType", format!("`{group}` is the type of something else already"))
+                .with_hint("leave it out for `THVGroup`, or choose a type of your own"),
+        );
+    }
+    let types = Types::new(group);
+    if types.is_none() {
+        problems.push(
+            AuthzProblem::new("groupEntityType", format!("`{group}` is not a plain Cedar identifier"))
+                .with_hint("letters, digits and `_`, without `::`, and no word of the language"),
+        );
+    }
+    types
+}

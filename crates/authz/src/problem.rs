@@ -1,0 +1,35 @@
+//! What is wrong, or doubtful, about written policies: where, what, and what to write instead.
+
+use std::fmt;
+
+/// One thing an operator should look at.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct AuthzProblem {
+    /// Where it stands: `policies[2]`, `policies[2] line 3 column 7`, `entities[0]`, `groupEntityType`.
+    pub place: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead, where that can be said.
+    pub hint: Option<String>,
+}
+
+impl AuthzProblem {
+    pub(crate) fn new(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { place: place.into(), message: message.into(), hint: None }
+    }
+
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for AuthzProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The entities an operator declares: groups and what they belong to, attributes of tools and clients.
+//!
+//! Declared facts about entities that are made anew for every request (clients, tools, prompts, resources, actions)
+//! lie under the request's own, which win. Hierarchies are closed once, here, so that a decision takes along only
+//! the few entities that its policies can reach.
+
+use std::collections::{HashMap, HashSet};
+
+use cedar_policy::{Entity, EntityUid, RestrictedExpression};
+use serde_json::{Map, Number, Value, json};
+
+use crate::problem::AuthzProblem;
+use crate::words::{ARGUMENT, CLAIM, HINTS, ITEM, Types};
+
+type Attributes = HashMap<String, RestrictedExpression>;
+
+/// One declared entity.
+#[derive(Clone, Debug)]
+pub(crate) struct Declared {
+    pub(crate) attributes: Attributes,
+    pub(crate) tags: Attributes,
+    /// Parents and everything above them.
+    pub(crate) ancestors: HashSet<EntityUid>,
+    /// Declared entities that can be reached from its attributes and tags.
+    pub(crate) reach: HashSet<EntityUid>,
+    refers: HashSet<EntityUid>,
+    entity: Entity,
+}
+
+/// Everything that is declared.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct World {
+    entities: ahash::HashMap<EntityUid, Declared>,
+}
+
+impl World {
+    /// Reads the JSON text; every mistake is a problem, every declaration without effect a warning.
+    pub(crate) fn read(
+        text: &str,
+        types: &Types,
+        problems: &mut Vec<AuthzProblem>,
+        warnings: &mut Vec<AuthzProblem>,
+    ) -> Self {
+        let elements = match serde_json::from_str::<Value>(text) {
+            Ok(Value::Array(elements)) => elements,
+            Ok(_) => {
+                problems.push(AuthzProblem::new("entities", "a JSON array of entities is wanted"));
+                return Self::default();
+            }
+            Err(error) => {
+                problems.push(AuthzProblem::new("entities", format!("not JSON: {error}")));
+                return Self::default();
+            }
+        };
+        let mut world = Self::default();
+        for (index, element) in elements.into_iter().enumerate() {
+            let place = format!("entities[{index}]");
+            match read_entity(element, &place) {
+                Ok((uid, mut declared)) => {
+                    drop_shadowed(&uid, &mut declared, types, &place, warnings);
+                    if world.entities.insert(uid.clone(), declared).is_some() {
+                        problems.push(AuthzProblem::new(place, format!("{uid} is declared twice")));
+                    }
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        world.close(problems);
+        world
+    }
+
+    /// Closes hierarchies and reach.
+    fn close(&mut self, problems: &mut Vec<AuthzProblem>) {
+        let mut uids: Vec<EntityUid> = self.entities.keys().cloned().collect();
+        uids.sort();
+        let mut closed = Vec::with_capacity(uids.len());
+        for uid in uids {
+            let ancestors = self.spread(std::slice::from_ref(&uid), |declared| &declared.ancestors);
+            if ancestors.contains(&uid) {
+                problems
+                    .push(AuthzProblem::new("entities", format!("{uid} belongs to itself, by its parents")));
+            }
+            closed.push((uid, ancestors));
+        }
+        if !problems.is_empty() {
+            return;
+        }
+        for (uid, ancestors) in closed {
+            let reach = self.spread(std::slice::from_ref(&uid), |declared| &declared.refers);
+            if let Some(declared) = self.entities.get_mut(&uid) {
+                (declared.ancestors, declared.reach) = (ancestors, reach);
+            }
+        }
+        for (uid, declared) in &mut self.entities {
+            let (attributes, tags) = (declared.attributes.clone(), declared.tags.clone());
+            match Entity::new_with_tags(uid.clone(), attributes, declared.ancestors.iter().cloned(), tags) {
+                Ok(entity) => declared.entity = entity,
+                Err(error) => problems.push(AuthzProblem::new("entities", format!("{uid}: {error}"))),
+            }
+        }
+    }
+
+    /// Everything that can be got to from `start` by `next`, without the start itself unless it is come back to.
+    fn spread<'w>(
+        &'w self,
+        start: &[EntityUid],
+        next: impl Fn(&'w Declared) -> &'w HashSet<EntityUid>,
+    ) -> HashSet<EntityUid> {
+        let mut found = HashSet::new();
+        let mut open: Vec<&EntityUid> =
+            start.iter().filter_map(|uid| Some(self.entities.get_key_value(uid)?.0)).collect();
+        while let Some(uid) = open.pop() {
+            let Some(declared) = self.entities.get(uid) else { continue };
+            for above in next(declared) {
+                if found.insert(above.clone()) {
+                    open.push(above);
+                }
+            }
+        }
+        found
+    }
+
+    pub(crate) fn get(&self, uid: &EntityUid) -> Option<&Declared> {
+        self.entities.get(uid)
+    }
+
+    /// Everything above `uid`, without `uid` itself.
+    pub(crate) fn above(&self, uid: &EntityUid) -> impl Iterator<Item = &EntityUid> {
+        self.entities.get(uid).into_iter().flat_map(|declared| &declared.ancestors)
+    }
+
+    /// The declared entities among `uids`, and those that can be got to from their attributes.
+    pub(crate) fn reach(&self, uids: impl IntoIterator<Item = EntityUid>) -> HashSet<EntityUid> {
+        let mut found = HashSet::new();
+        for uid in uids {
+            if let Some(declared) = self.entities.get(&uid) {
+                found.extend(declared.reach.iter().filter(|uid| self.entities.contains_key(uid)).cloned());
+                found.insert(uid);
+            }
+        }
+        found
+    }
+
+    /// The entity as Cedar wants it, with everything above it as its parents.
+    pub(crate) fn entity(&self, uid: &EntityUid) -> Option<&Entity> {
+        self.entities.get(uid).map(|declared| &declared.entity)
+    }
+
+    /// Every entity that is named anywhere: declared, above one, or referred to.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &EntityUid> {
+        self.entities.iter().flat_map(|(uid, declared)| {
+            std::iter::once(uid).chain(&declared.ancestors).chain(&declared.refers)
+        })
+    }
+
+    /// The declared entities.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&EntityUid, &Declared)> {
+        self.entities.iter()
+    }
+}
+
+fn read_entity(element: Value, place: &str) -> Result<(EntityUid, Declared), AuthzProblem> {
+    let shape = r#"write {"uid": {"type": "Team", "id": "blue"}, "attrs": {}, "parents": []}"#;
+    let wrong = |message: String| AuthzProblem::new(place, message).with_hint(shape);
+    let Value::Object(mut members) = element else { return Err(wrong("an entity is an object".to_owned())) };
+    let uid = members.remove("uid").ok_or_else(|| wrong("`uid` is missing".to_owned()))?;
+    if let Some(text) = uid.as_str() {
+        return Err(wrong(format!("`uid` is the text \"{text}\", but an object is wanted")));
+    }
+    let mut part = |name: &str| members.remove(name).filter(|value| !value.is_null());
+    let (attrs, tags, parents) = (part("attrs"), part("tags"), part("parents"));
+    if let Some(key) = members.keys().next() {
+        return Err(wrong(format!("nothing is known of `{key}`")));
+    }
+    let attrs = attrs.unwrap_or_else(|| Value::Object(Map::new()));
+    let tags = tags.unwrap_or_else(|| Value::Object(Map::new()));
+    let parents = parents.unwrap_or_else(|| Value::Array(Vec::new()));
+    if let Some(number) = find_fraction(&attrs).or_else(|| find_fraction(&tags)) {
+        return Err(AuthzProblem::new(place, format!("{number} is no whole number that Cedar can hold"))
+            .with_hint(format!(r#"write {{"__extn": {{"fn": "decimal", "arg": "{number}"}}}}"#)));
+    }
+    let mut refers = HashSet::new();
+    find_references(&attrs, &mut refers);
+    find_references(&tags, &mut refers);
+    // Cedar reads the tags as attributes of the same entity, because only attributes can be taken out again.
+    let build = |attrs: Value, parents: Value| {
+        let whole = json!({ "uid": uid.clone(), "attrs": attrs, "parents": parents });
+        Entity::from_json_value(whole, None).map_err(|error| wrong(with_sources(&error)))
+    };
+    let entity = build(attrs, parents)?;
+    let (_, tags, _) = build(tags, Value::Array(Vec::new()))?.into_inner();
+    let (uid, attributes, ancestors) = entity.clone().into_inner();
+    Ok((uid, Declared { attributes, tags, ancestors, reach: HashSet::new(), refers, entity }))
+}
+
+/// A number that is no 64-bit integer.
+fn find_fraction(value: &Value) -> Option<&Number> {
+    match value {
+        Value::Number(number) => (!number.is_i64()).then_some(number),
+        Value::Array(elements) => elements.iter().find_map(find_fraction),
+        Value::Object(members) => members.values().find_map(find_fraction),
+        Value::Null | Value::Bool(_) | Value::String(_) => None,
+    }
+}
+
+/// The error and what lies behind it, in one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let line = inner.to_string();
+        if !text.contains(&line) {
+            text = format!("{text}: {line}");
+        }
+        source = inner.source();
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Every `{"__entity": {"type": …, "id": …}}` in a value.
+fn find_references(value: &Value, found: &mut HashSet<EntityUid>) {
+    match value {
+        Value::Array(elements) => elements.iter().for_each(|element| find_references(element, found)),
+        Value::Object(members) => {
+            if members.contains_key("__entity")
+                && let Ok(uid) = EntityUid::from_json(value.clone())
+            {
+                found.insert(uid);
+            }
+            members.values().for_each(|member| find_references(member, found));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Takes out attributes whose names are the request's alone: a declared claim would stand in for one that is missing.
+fn drop_shadowed(
+    uid: &EntityUid,
+    declared: &mut Declared,
+    types: &Types,
+    place: &str,
+    warnings: &mut Vec<AuthzProblem>,
+) {
+    if !types.is_made_here(uid) {
+        return;
+    }
+    let reserved = |name: &str| {
+        name.starts_with(CLAIM) || name.starts_with(ARGUMENT) || ITEM.contains(&name) || HINTS.contains(&name)
+    };
+    let mut dropped: Vec<String> =
+        declared.attributes.keys().filter(|name| reserved(name)).cloned().collect();
+    dropped.sort();
+    for name in dropped {
+        declared.attributes.remove(&name);
+        warnings.push(
+            AuthzProblem::new(
+                place,
+                format!(
+                    "`{name}` of {uid} is taken from the request alone, so what stands here has no effect"
+                ),
+            )
+            .with_hint("give it another name"),
+        );
+    }
+}

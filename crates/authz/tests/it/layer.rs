@@ -1,0 +1,212 @@
+//! The decorator over a fake: what is listed, what is refused, what reaches the inside.
+
+use std::sync::Arc;
+
+use vmcp_authz::Authorized;
+use vmcp_domain::{
+    CallContext, CallTool, Caller, Complete, CompletionSubject, Continuation, Error, GetPrompt, Json,
+    Members, Origin, ReadResource, SharedGateway, Tool, ToolHints,
+};
+use vmcp_testkit::{FakeGateway, conformance, context, tool};
+
+use crate::{caller, caller_of, policy};
+
+fn as_caller(caller: Caller) -> CallContext {
+    CallContext::bare(caller, Origin::Client)
+}
+
+fn wrap(inner: &Arc<FakeGateway>, policies: &[&str]) -> SharedGateway {
+    Authorized::wrap(inner.clone(), Arc::new(policy(policies)))
+}
+
+fn hinted(name: &str, destructive: bool) -> Tool {
+    Tool {
+        hints: ToolHints { destructive: Some(destructive), ..ToolHints::default() },
+        ..tool("b", name, name)
+    }
+}
+
+async fn names(gateway: &SharedGateway, ctx: &CallContext) -> Vec<String> {
+    gateway.list_tools(ctx).await.unwrap().iter().map(|tool| tool.name.to_string()).collect()
+}
+
+#[tokio::test]
+async fn keeps_the_rules_of_the_seam() {
+    let open: &[&[&str]] = &[
+        &["permit(principal, action, resource);"],
+        &[r#"permit(principal, action, resource) when { resource in MCP::"gate" };"#],
+        &[
+            "permit(principal, action, resource);",
+            "forbid(principal, action, resource) when { resource has destructiveHint && resource.destructiveHint };",
+        ],
+    ];
+    for policies in open {
+        let policy = Arc::new(policy(policies));
+        conformance::check_decorator(&[], |inner| Authorized::wrap(inner, policy.clone())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tool_is_listed_exactly_when_it_can_be_called() {
+    let inner = FakeGateway::new(vec![tool("a", "x", "read"), tool("a", "y", "write"), hinted("wipe", true)]);
+    let gateway = wrap(
+        &inner,
+        &[
+            r#"permit(principal, action == Action::"call_tool", resource == Tool::"read");"#,
+            r#"permit(principal in THVGroup::"dev", action == Action::"call_tool", resource)
+             unless { resource has destructiveHint && resource.destructiveHint };"#,
+        ],
+    );
+    for (caller, expected) in [
+        (Caller::Anonymous, vec!["read"]),
+        (caller("alice", r#"{"groups":["dev"]}"#), vec!["read", "write"]),
+        (caller("bob", "{}"), vec!["read"]),
+    ] {
+        let ctx = as_caller(caller);
+        assert_eq!(names(&gateway, &ctx).await, expected);
+        for name in ["read", "write", "wipe", "absent"] {
+            let before = inner.asked().len();
+            let outcome = gateway.call_tool(&ctx, conformance::call(name)).await;
+            assert_eq!(outcome.is_ok(), expected.contains(&name), "{name}");
+            if let Err(error) = outcome {
+                assert!(matches!(error, Error::Denied), "{name}: {error}");
+                assert_eq!(inner.asked().len(), before, "a denied call reaches nothing");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_exists_cannot_be_probed() {
+    let inner = FakeGateway::new(vec![hinted("wipe", true), hinted("look", false)]);
+    let ctx = context();
+    let by_hint = wrap(
+        &inner,
+        &[
+            "permit(principal, action, resource);",
+            r#"forbid(principal, action, resource) when { resource has destructiveHint && resource.destructiveHint };"#,
+        ],
+    );
+    for name in ["wipe", "absent"] {
+        let error = by_hint.call_tool(&ctx, conformance::call(name)).await.unwrap_err();
+        assert!(matches!(error, Error::Denied), "{name}: {error}");
+    }
+    by_hint.call_tool(&ctx, conformance::call("look")).await.unwrap();
+    // Where existence makes no difference to the policies, nothing is learnt by hearing of it.
+    let open = wrap(&inner, &["permit(principal, action, resource);"]);
+    let error = open.call_tool(&ctx, conformance::call("absent")).await.unwrap_err();
+    assert!(matches!(error, Error::UnknownTool(_)), "{error}");
+}
+
+#[tokio::test]
+async fn resources_templates_prompts_and_completions_are_checked() {
+    let inner = FakeGateway::new(Vec::new());
+    let nothing = wrap(&inner, &[r#"permit(principal, action == Action::"call_tool", resource);"#]);
+    let everything = wrap(
+        &inner,
+        &[
+            r#"permit(principal, action == Action::"read_resource", resource == Resource::"fake://one");"#,
+            r#"permit(principal, action == Action::"read_resource", resource == Resource::"fake://{x}");"#,
+            r#"permit(principal, action == Action::"get_prompt", resource == Prompt::"prompt");"#,
+        ],
+    );
+    let ctx = context();
+    for (gateway, allowed) in [(nothing, false), (everything, true)] {
+        let before = inner.asked().len();
+        assert_eq!(gateway.list_resources(&ctx).await.unwrap().len(), usize::from(allowed));
+        assert_eq!(gateway.list_resource_templates(&ctx).await.unwrap().len(), usize::from(allowed));
+        assert_eq!(gateway.list_prompts(&ctx).await.unwrap().len(), usize::from(allowed));
+        let read = |uri: &str| ReadResource {
+            uri: uri.into(),
+            continuation: Continuation::default(),
+            rest: Members::new(),
+        };
+        let get = GetPrompt {
+            name: "prompt".into(),
+            arguments: Some(Json::empty_object()),
+            continuation: Continuation::default(),
+            rest: Members::new(),
+        };
+        let complete = |subject| Complete { subject, rest: Members::new() };
+        let outcomes = [
+            gateway.read_resource(&ctx, read("fake://one")).await,
+            gateway.get_prompt(&ctx, get).await,
+            gateway.complete(&ctx, complete(CompletionSubject::Prompt("prompt".into()))).await,
+            gateway.complete(&ctx, complete(CompletionSubject::Template("fake://{x}".into()))).await,
+        ];
+        for outcome in outcomes {
+            assert_eq!(outcome.is_ok(), allowed);
+            assert!(allowed || matches!(outcome, Err(Error::Denied)));
+        }
+        assert_eq!(inner.asked().len() - before, if allowed { 4 } else { 0 });
+        let other = gateway.read_resource(&ctx, read("fake://two")).await;
+        assert!(matches!(other, Err(Error::Denied)), "a URI that fits a template is a resource of its own");
+    }
+}
+
+#[tokio::test]
+async fn arguments_decide_calls_and_arrive_untouched() {
+    let inner = FakeGateway::new(vec![tool("a", "x", "calc")]);
+    let gateway = wrap(
+        &inner,
+        &[
+            r#"permit(principal, action, resource) when { !(context has arg_op) || context.arg_op == "add" };"#,
+        ],
+    );
+    let ctx = context();
+    assert_eq!(names(&gateway, &ctx).await, ["calc"]);
+    let call = |arguments: &str| CallTool {
+        arguments: Some(Json::parse(arguments.to_owned()).unwrap()),
+        ..conformance::call("calc")
+    };
+    gateway.call_tool(&ctx, call(r#"{"n": 1.50, "op":"\u0061dd"}"#)).await.unwrap();
+    assert_eq!(inner.asked(), [r#"call calc {"n": 1.50, "op":"\u0061dd"} by Anonymous"#]);
+    let refused = gateway.call_tool(&ctx, call(r#"{"op":"rm"}"#)).await;
+    assert!(matches!(refused, Err(Error::Denied)));
+}
+
+#[tokio::test]
+async fn an_unchanged_list_is_the_same_and_shared_by_those_who_see_the_same() {
+    let tools = || vec![tool("a", "x", "one"), tool("a", "y", "two"), tool("a", "z", "three")];
+    let inner = FakeGateway::new(tools());
+    let gateway = wrap(
+        &inner,
+        &[
+            r#"permit(principal, action, resource == Tool::"one");"#,
+            r#"permit(principal in THVGroup::"two", action, resource == Tool::"two");"#,
+            r#"permit(principal in THVGroup::"all", action, resource);"#,
+        ],
+    );
+    let list = async |caller: &Caller| gateway.list_tools(&as_caller(caller.clone())).await.unwrap();
+    let (alice, again) = (caller("alice", r#"{"groups":["two"]}"#), caller("alice", r#"{"groups":["two"]}"#));
+    let bob = caller_of("https://elsewhere", "bob", r#"{"groups":["x","two"]}"#);
+    let (narrow, root) = (caller("alice", "{}"), caller("root", r#"{"groups":["all"]}"#));
+    let first = list(&alice).await;
+    assert_eq!(first.len(), 2);
+    assert!(Arc::ptr_eq(&first, &list(&again).await), "the same caller, found out anew");
+    assert!(Arc::ptr_eq(&first, &list(&bob).await), "another who may see the same");
+    assert_eq!(list(&narrow).await.len(), 1, "the same subject with other claims is another caller");
+    let whole = inner.clone() as SharedGateway;
+    let whole = whole.list_tools(&context()).await.unwrap();
+    assert!(Arc::ptr_eq(&whole, &list(&root).await), "who sees everything sees the list itself");
+    inner.set_tools(tools());
+    let changed = list(&alice).await;
+    assert!(!Arc::ptr_eq(&first, &changed));
+    assert!(Arc::ptr_eq(&changed, &list(&bob).await));
+    inner.set_tools(vec![tool("a", "y", "two")]);
+    assert_eq!(list(&alice).await.len(), 1);
+    assert_eq!(list(&narrow).await.len(), 0);
+}
+
+#[tokio::test]
+async fn an_item_whose_policies_fail_is_left_out() {
+    let inner = FakeGateway::new(vec![tool("a", "x", "fine"), tool("a", "y", "broken")]);
+    let gateway = wrap(
+        &inner,
+        &[
+            "permit(principal, action, resource);",
+            r#"permit(principal, action, resource == Tool::"broken") when { principal.claim_absent == "x" };"#,
+        ],
+    );
+    assert_eq!(names(&gateway, &context()).await, ["fine"]);
+}
