@@ -1,0 +1,134 @@
+//! The validated settings of requests signed for AWS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmcp_domain::Identity;
+
+use super::roles::Roles;
+use crate::endpoint::TokenUrl;
+use crate::error::{CredentialError, PolicyError};
+use crate::scope;
+use crate::words;
+
+/// The service the reference signs for unless told otherwise: the AWS MCP server.
+const SERVICE: &str = "aws-mcp";
+/// AWS's bounds of a session, and the usual value.
+const SESSION_SECONDS: std::ops::RangeInclusive<u32> = 900..=43_200;
+const SESSION_SECONDS_USUAL: u32 = 3600;
+/// AWS's bounds of a session's name.
+const SESSION_NAME_CHARS: std::ops::RangeInclusive<usize> = 2..=64;
+
+/// Where STS is in partitions whose hosts do not end in `amazonaws.com`, by the beginning of the region.
+const PARTITIONS: [(&str, &str); 6] = [
+    ("cn-", "amazonaws.com.cn"),
+    ("eusc-", "amazonaws.eu"),
+    ("us-iso-", "c2s.ic.gov"),
+    ("us-isob-", "sc2s.sgov.gov"),
+    ("us-isof-", "csp.hci.ic.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk"),
+];
+
+/// The validated settings of one backend's signatures.
+#[derive(Clone, Debug)]
+pub struct AwsStsPolicy {
+    pub(crate) region: String,
+    pub(crate) service: String,
+    pub(crate) roles: Roles,
+    pub(crate) session_claim: Arc<str>,
+    pub(crate) session_seconds: u32,
+    pub(crate) sts: TokenUrl,
+}
+
+impl AwsStsPolicy {
+    /// Signs for a region (`region`) with keys of one of these roles, got from the region's STS.
+    ///
+    /// # Errors
+    /// When the region is not written as AWS writes regions.
+    pub fn new(region: &str, roles: Roles) -> Result<Self, PolicyError> {
+        let is_region = region.starts_with(|first: char| first.is_ascii_lowercase())
+            && (2..=32).contains(&region.len())
+            && !region.ends_with('-')
+            && region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if !is_region {
+            return Err(PolicyError::new("region", "must be an AWS region, such as eu-central-1"));
+        }
+        let domain = PARTITIONS.iter().find(|(start, _)| region.starts_with(start));
+        let domain = domain.map_or("amazonaws.com", |(_, domain)| domain);
+        let sts = TokenUrl::read("region", &format!("https://sts.{region}.{domain}/"), false)?;
+        Ok(Self {
+            region: region.to_owned(),
+            service: SERVICE.to_owned(),
+            roles,
+            session_claim: Arc::from("sub"),
+            session_seconds: SESSION_SECONDS_USUAL,
+            sts,
+        })
+    }
+
+    /// Signs for this service (`service`) instead of `aws-mcp`.
+    ///
+    /// # Errors
+    /// When it is not written as AWS writes services.
+    pub fn with_service(self, service: &str) -> Result<Self, PolicyError> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if !(1..=64).contains(&service.len()) || !service.bytes().all(plain) {
+            return Err(PolicyError::new("service", "must be the name AWS signs with, such as aws-mcp"));
+        }
+        Ok(Self { service: service.to_owned(), ..self })
+    }
+
+    /// Names sessions by this claim (`sessionNameClaim`) instead of `sub`. AWS writes it to its audit log.
+    ///
+    /// # Errors
+    /// When it is empty, too long or has control characters.
+    pub fn with_session_name_claim(self, claim: &str) -> Result<Self, PolicyError> {
+        Ok(Self { session_claim: words::text("sessionNameClaim", claim)?.into(), ..self })
+    }
+
+    /// Asks for keys that live this long (`sessionDuration`, in seconds) instead of an hour.
+    ///
+    /// # Errors
+    /// When AWS would not give them: less than 900 or more than 43,200.
+    pub fn with_session_seconds(self, seconds: u32) -> Result<Self, PolicyError> {
+        if !SESSION_SECONDS.contains(&seconds) {
+            return Err(PolicyError::new("sessionDuration", "must be 900 to 43200 seconds"));
+        }
+        Ok(Self { session_seconds: seconds, ..self })
+    }
+
+    /// Asks this STS instead of the region's public one, such as a VPC endpoint.
+    #[must_use]
+    pub fn with_sts(self, url: TokenUrl) -> Self {
+        Self { sts: url, ..self }
+    }
+
+    pub(crate) fn session(&self) -> Duration {
+        Duration::from_secs(self.session_seconds.into())
+    }
+
+    /// Not of the region and service of the signature: the keys are good for all.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        let sts = self.sts.uri().to_string();
+        scope::fingerprint(&["aws_sts", &sts, &self.session_seconds.to_string()])
+    }
+
+    /// The session's name from the caller's claims. It is not mended: two callers must not get the same name.
+    pub(crate) fn session_name(&self, identity: &Identity) -> Result<String, CredentialError> {
+        let claim = &self.session_claim;
+        let wrong = |why| CredentialError::Claim { claim: Arc::clone(claim), why };
+        let name = match (&**claim, identity.claims.get(claim)) {
+            ("sub", _) => identity.subject.clone(),
+            ("iss", _) => identity.issuer.clone(),
+            (_, Some(value)) => {
+                value.to_text().ok_or_else(|| wrong("is no text, so it names no AWS session"))?
+            }
+            (_, None) => return Err(wrong("is missing, and the AWS session is named by it")),
+        };
+        let plain = |char: char| char.is_ascii_alphanumeric() || "_+=,.@-".contains(char);
+        if !SESSION_NAME_CHARS.contains(&name.len()) || !name.chars().all(plain) {
+            return Err(wrong("names no AWS session: 2 to 64 letters, digits and _+=,.@- are allowed"));
+        }
+        Ok(name)
+    }
+}

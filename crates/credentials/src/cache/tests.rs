@@ -1,0 +1,328 @@
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+use proptest::prelude::*;
+use tokio::sync::{Notify, Semaphore};
+
+use super::*;
+
+#[derive(Default)]
+struct ManualClock(AtomicU64);
+
+impl ManualClock {
+    fn advance(&self, by: Duration) {
+        self.0.fetch_add(u64::try_from(by.as_micros()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn elapsed(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::SeqCst))
+    }
+
+    fn since_epoch(&self) -> Duration {
+        self.elapsed()
+    }
+}
+
+/// A cache whose values are the numbers of their exchanges.
+struct Bench {
+    clock: Arc<ManualClock>,
+    cache: Cache<usize>,
+    exchanges: Arc<AtomicUsize>,
+    place: Arc<str>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let cache = Cache::new(Arc::<ManualClock>::clone(&clock));
+        Self { clock, cache, exchanges: Arc::default(), place: Arc::from("idp:443") }
+    }
+
+    async fn fetch(
+        &self,
+        user: u64,
+        fetched: impl Future<Output = Result<Option<Duration>, Failure>> + Send + 'static,
+    ) -> Outcome<usize> {
+        let exchanges = Arc::clone(&self.exchanges);
+        let fetch = move || async move {
+            let value = exchanges.fetch_add(1, Ordering::SeqCst);
+            fetched.await.map(|lifetime| Fresh { value, lifetime, bytes: 100 })
+        };
+        self.cache.get(key(user), &self.place, fetch).await
+    }
+
+    async fn get(&self, user: u64, lifetime: Option<Duration>) -> (usize, Receipt) {
+        self.fetch(user, async move { Ok(lifetime) }).await.unwrap()
+    }
+
+    fn count(&self) -> usize {
+        self.exchanges.load(Ordering::SeqCst)
+    }
+}
+
+fn key(user: u64) -> Key {
+    let mut subject = [0; 32];
+    subject[..8].copy_from_slice(&user.to_le_bytes());
+    Key { strategy: [1; 32], subject }
+}
+
+fn seconds(number: u64) -> Option<Duration> {
+    Some(Duration::from_secs(number))
+}
+
+#[tokio::test]
+async fn ten_users_with_a_thousand_calls_each_make_260_exchanges() {
+    // 300 seconds of life, 30 of skew: good for 270. A call every 7 seconds makes every 39th an exchange (39 x 7 = 273),
+    // so 1,000 calls make ceil(1000 / 39) = 26 per user.
+    let bench = Bench::new();
+    for _call in 0..1000 {
+        for user in 0..10 {
+            bench.get(user, seconds(300)).await;
+        }
+        bench.clock.advance(Duration::from_secs(7));
+    }
+    assert_eq!(bench.count(), 260);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Against a model of one sentence: an exchange is made when there is none, or the last one's time is over.
+    #[test]
+    fn exchanges_are_exactly_those_that_expiry_demands(
+        calls in prop::collection::vec((0_u64..10, 0_u64..200, prop::option::of(0_u64..2000)), 1..400),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let bench = Bench::new();
+            let mut ends = std::collections::HashMap::new();
+            let (mut now, mut expected) = (0_u64, 0);
+            for (user, wait, lifetime) in calls {
+                bench.clock.advance(Duration::from_secs(wait));
+                now += wait * 1000;
+                if ends.get(&user).is_none_or(|end| now >= *end) {
+                    expected += 1;
+                    let life = lifetime.unwrap_or(300) * 1000;
+                    ends.insert(user, now + life - (life / 10).min(60_000));
+                }
+                bench.get(user, lifetime.map(Duration::from_secs)).await;
+                prop_assert_eq!(bench.count(), expected);
+            }
+            Ok(())
+        })?;
+    }
+}
+
+#[tokio::test]
+async fn a_hundred_calls_at_once_make_one_exchange() {
+    let bench = Bench::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let calls = (0..100).map(|_| {
+        let gate = Arc::clone(&gate);
+        bench.fetch(1, async move {
+            let _open = gate.acquire().await;
+            Ok(seconds(300))
+        })
+    });
+    let open = async {
+        tokio::task::yield_now().await;
+        gate.add_permits(1000);
+    };
+    let (outcomes, ()) = tokio::join!(join_all(calls), open);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok((0, _)))));
+    assert_eq!(bench.count(), 1);
+    assert_eq!(bench.cache.sizes(), (1, 100, 0));
+}
+
+#[tokio::test]
+async fn a_failure_fails_all_who_wait_and_nobody_after() {
+    let bench = Bench::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let calls = (0..100).map(|_| {
+        let (gate, place) = (Arc::clone(&gate), Arc::clone(&bench.place));
+        bench.fetch(1, async move {
+            let _open = gate.acquire().await;
+            Err(Failure::unavailable(&place, "away"))
+        })
+    });
+    let open = async {
+        tokio::task::yield_now().await;
+        gate.add_permits(1000);
+    };
+    let (outcomes, ()) = tokio::join!(join_all(calls), open);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(CredentialError::Unavailable { .. }))));
+    assert_eq!(bench.count(), 1);
+    assert_eq!(bench.get(1, seconds(300)).await.0, 1);
+}
+
+#[tokio::test]
+async fn an_answer_of_no_is_remembered_for_a_second() {
+    let bench = Bench::new();
+    let refuse = || {
+        let failure = Failure::refused(&bench.place, Some("invalid_grant"));
+        bench.fetch(1, async move { Err(Failure { is_answer: true, ..failure }) })
+    };
+    let first = refuse().await.unwrap_err();
+    bench.clock.advance(Duration::from_millis(999));
+    assert_eq!(refuse().await.unwrap_err(), first);
+    assert_eq!(bench.count(), 1);
+    bench.clock.advance(Duration::from_millis(1));
+    assert_eq!(bench.get(1, seconds(300)).await.0, 1);
+}
+
+#[tokio::test]
+async fn one_who_leaves_takes_nothing_from_the_others() {
+    let bench = Bench::new();
+    let gate = Arc::new(Notify::new());
+    let call = || {
+        let gate = Arc::clone(&gate);
+        bench.fetch(1, async move {
+            gate.notified().await;
+            Ok(seconds(300))
+        })
+    };
+    // The one that begins the exchange leaves.
+    tokio::select! {
+        biased;
+        _outcome = call() => unreachable!("the gate is closed"),
+        () = tokio::task::yield_now() => {}
+    }
+    let (outcome, ()) = tokio::join!(call(), async { gate.notify_one() });
+    assert_eq!(outcome.unwrap().0, 0);
+    assert_eq!(bench.count(), 1);
+}
+
+#[tokio::test]
+async fn an_exchange_that_nobody_waits_for_any_more_is_kept() {
+    let bench = Bench::new();
+    let gate = Arc::new(Notify::new());
+    let passing = Arc::clone(&gate);
+    tokio::select! {
+        biased;
+        _outcome = bench.fetch(1, async move { passing.notified().await; Ok(seconds(300)) }) => unreachable!(),
+        () = tokio::task::yield_now() => {}
+    }
+    gate.notify_one();
+    while bench.cache.sizes().0 == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bench.get(1, seconds(300)).await.0, 0);
+    assert_eq!(bench.count(), 1);
+}
+
+#[tokio::test]
+async fn an_exchange_that_breaks_wakes_all_and_blocks_nobody() {
+    let bench = Bench::new();
+    let broken = bench.fetch(1, async { panic!("a test of what a panic leaves behind") }).await;
+    assert!(matches!(broken, Err(CredentialError::Unavailable { .. })));
+    assert_eq!(bench.cache.sizes(), (0, 0, 0));
+    assert_eq!(bench.get(1, seconds(300)).await.0, 1);
+}
+
+#[tokio::test]
+async fn what_is_over_when_it_comes_is_given_out_and_not_kept() {
+    let bench = Bench::new();
+    assert_eq!(bench.get(1, seconds(0)).await.0, 0);
+    assert_eq!(bench.get(1, seconds(0)).await.0, 1);
+    assert_eq!(bench.cache.sizes(), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_life_is_counted_from_departure_and_bounded() {
+    let bench = Bench::new();
+    let clock = Arc::clone(&bench.clock);
+    let slow = bench.fetch(1, async move {
+        clock.advance(Duration::from_secs(9));
+        Ok(seconds(100))
+    });
+    slow.await.unwrap();
+    bench.clock.advance(Duration::from_secs(80));
+    assert_eq!(bench.get(1, seconds(100)).await.0, 0);
+    bench.clock.advance(Duration::from_secs(1));
+    assert_eq!(bench.get(1, Some(Duration::MAX)).await.0, 1);
+    bench.clock.advance(Duration::from_hours(24) - Duration::from_secs(61));
+    assert_eq!(bench.get(1, seconds(1)).await.0, 1);
+    bench.clock.advance(Duration::from_secs(1));
+    assert_eq!(bench.get(1, seconds(1)).await.0, 2);
+}
+
+#[tokio::test]
+async fn the_one_used_longest_ago_gives_way() {
+    let bench = Bench::new();
+    for user in 0..10_000 {
+        bench.get(user, seconds(300)).await;
+    }
+    // Used again, so the second is the oldest.
+    assert_eq!(bench.get(0, seconds(300)).await.0, 0);
+    bench.get(10_000, seconds(300)).await;
+    assert_eq!(bench.cache.sizes(), (10_000, 1_000_000, 0));
+    assert_eq!(bench.get(0, seconds(300)).await.0, 0);
+    assert_eq!(bench.get(1, seconds(300)).await.0, 10_001);
+}
+
+#[tokio::test]
+async fn bytes_are_bounded_too() {
+    let bench = Bench::new();
+    for user in 0..100 {
+        let fetch = || async { Ok(Fresh { value: 0, lifetime: seconds(300), bytes: 1 << 20 }) };
+        bench.cache.get(key(user), &bench.place, fetch).await.unwrap();
+    }
+    assert_eq!(bench.cache.sizes(), (64, BYTES_MAX, 0));
+}
+
+#[tokio::test]
+async fn a_flood_is_refused() {
+    let bench = Bench::new();
+    let gate = Arc::new(Semaphore::new(0));
+    let calls = (0..1025).map(|user| {
+        let gate = Arc::clone(&gate);
+        bench.fetch(user, async move {
+            let _open = gate.acquire().await;
+            Ok(seconds(300))
+        })
+    });
+    let open = async {
+        tokio::task::yield_now().await;
+        // Another endpoint has room of its own.
+        let fetch = || async { Ok(Fresh { value: 0, lifetime: None, bytes: 1 }) };
+        bench.cache.get(key(5000), &Arc::from("other:443"), fetch).await.unwrap();
+        gate.add_permits(2000);
+    };
+    let (outcomes, ()) = tokio::join!(join_all(calls), open);
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_err()).count(), 1);
+    assert_eq!(bench.cache.sizes(), (1025, 102_401, 0));
+}
+
+#[tokio::test]
+async fn a_refused_credential_is_dropped_once() {
+    let bench = Bench::new();
+    let (_, first) = bench.get(1, seconds(3600)).await;
+    // All who used it report it; one exchange follows.
+    for _report in 0..10 {
+        assert!(bench.cache.forget(&first));
+    }
+    let (value, second) = bench.get(1, seconds(3600)).await;
+    assert_eq!(value, 1);
+    assert!(bench.cache.forget(&first), "there is a newer one");
+    assert_eq!(bench.get(1, seconds(3600)).await, (1, second));
+    // The backend refuses the new one too: exchanging more often would not help.
+    assert!(!bench.cache.forget(&second));
+    assert_eq!(bench.get(1, seconds(3600)).await, (1, second));
+    bench.clock.advance(RENEWAL_WAIT);
+    assert!(bench.cache.forget(&second));
+    assert_eq!(bench.get(1, seconds(3600)).await.0, 2);
+    assert_eq!(bench.count(), 3);
+}
+
+#[tokio::test]
+async fn callers_and_strategies_are_kept_apart() {
+    let bench = Bench::new();
+    bench.get(1, seconds(300)).await;
+    assert_eq!(bench.get(2, seconds(300)).await.0, 1);
+    let other = Key { strategy: [2; 32], ..key(1) };
+    let fetch = || async { Ok(Fresh { value: 77, lifetime: None, bytes: 1 }) };
+    assert_eq!(bench.cache.get(other, &bench.place, fetch).await.unwrap().0, 77);
+    assert_eq!(bench.get(1, seconds(300)).await.0, 0);
+}

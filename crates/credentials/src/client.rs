@@ -1,0 +1,146 @@
+//! One form posted to a token endpoint and its whole answer, within bounds.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::{Method, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time;
+
+use crate::endpoint::TokenUrl;
+use crate::error::Failure;
+use crate::tls;
+
+/// How long one request may take, waiting for its turn and reading the answer included.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// An endpoint that does not take a connection within this time is away.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// The largest answer taken.
+const ANSWER_BYTES_MAX: usize = 64 << 10;
+/// The most idle connections kept per endpoint, and for how long.
+const IDLE_MAX: usize = 8;
+const IDLE_WAIT: Duration = Duration::from_secs(20);
+
+/// What an endpoint answered.
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+}
+
+/// The client of all token endpoints.
+pub(crate) struct Client {
+    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl Client {
+    /// A client with nothing connected yet.
+    pub(crate) fn new() -> Result<Self, rustls::Error> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_WAIT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls::config()?)
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(tcp);
+        let pool = Pool::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE_WAIT)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .build(connector);
+        Ok(Self { pool })
+    }
+
+    /// Posts a form. Redirects are not followed: they would take the caller's token elsewhere.
+    pub(crate) async fn post(
+        &self,
+        url: &TokenUrl,
+        form: String,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Reply, Failure> {
+        let place = url.place();
+        let late = |_elapsed| Failure::unavailable(place, format!("no answer within {TIMEOUT:?}"));
+        time::timeout(TIMEOUT, self.post_in_turn(url, form, authorization)).await.map_err(late)?
+    }
+
+    async fn post_in_turn(
+        &self,
+        url: &TokenUrl,
+        form: String,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Reply, Failure> {
+        let place = url.place();
+        let broken = |error: &(dyn StdError + 'static)| Failure::unavailable(place, chain(error));
+        let _turn = url.turns().acquire().await.map_err(|error| broken(&error))?;
+        let mut request = http::Request::new(Full::new(Bytes::from(form)));
+        *request.method_mut() = Method::POST;
+        request.uri_mut().clone_from(url.uri());
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("vmcp/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        if let Some(authorization) = authorization {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+        let response = self.pool.request(request).await.map_err(|error| broken(&error))?;
+        let status = response.status();
+        if status.is_redirection() {
+            let why = format!("answered {status}, and redirects are not followed: write the final address");
+            return Err(Failure::misconfigured(place, why));
+        }
+        match read(response.into_body()).await.map_err(|error| broken(&error))? {
+            Some(body) => Ok(Reply { status, body }),
+            None => Err(Failure::misconfigured(
+                place,
+                format!(
+                    "answered {status} with more than {ANSWER_BYTES_MAX} bytes, which is no token response"
+                ),
+            )),
+        }
+    }
+}
+
+/// Reads a whole body; `None` when it is larger than allowed.
+async fn read(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > ANSWER_BYTES_MAX {
+        return Ok(None);
+    }
+    let mut whole = BytesMut::with_capacity(announced);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        if whole.len() + data.len() > ANSWER_BYTES_MAX {
+            return Ok(None);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(Some(whole.freeze()))
+}
+
+/// An error with its sources in one line: HTTP libraries put the telling part last.
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let part = error.to_string();
+        if !text.ends_with(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        source = error.source();
+    }
+    text
+}

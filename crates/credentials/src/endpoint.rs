@@ -1,0 +1,130 @@
+//! The address of a token endpoint. One that would show tokens to the network cannot be built by accident.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::Uri;
+use http::uri::Scheme;
+use tokio::sync::Semaphore;
+
+use crate::error::PolicyError;
+
+/// The most requests under way to one endpoint: after a restart every caller needs a token, and the issuer is to
+/// survive it, while one that hangs must not take the turns of others.
+const REQUESTS_MAX: usize = 64;
+
+/// Where tokens are asked for: `https`, or `http` on this machine, or `http` because the operator insists.
+#[derive(Clone)]
+pub struct TokenUrl {
+    uri: Uri,
+    place: Arc<str>,
+    turns: Arc<Semaphore>,
+}
+
+impl TokenUrl {
+    /// Reads the address that stands under `field`. `insecure` allows `http` towards other machines.
+    ///
+    /// # Errors
+    /// When it is no absolute `http` or `https` address, has a user, password or fragment, or lacks TLS.
+    pub fn read(field: &'static str, url: &str, insecure: bool) -> Result<Self, PolicyError> {
+        let wrong = |why: &'static str| Err(PolicyError::new(field, why));
+        if url.contains('#') {
+            return wrong("must not contain #; leave out what begins there");
+        }
+        let shape = "must be the address of a token endpoint, such as https://host/token";
+        let Ok(uri) = url.parse::<Uri>() else {
+            return wrong(shape);
+        };
+        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
+            return wrong(shape);
+        };
+        if authority.as_str().contains('@') {
+            return wrong("must not carry a user or password; the client id and secret are set apart");
+        }
+        let is_web = *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS;
+        if !is_web || authority.host().is_empty() || authority.port_u16() == Some(0) {
+            return wrong(shape);
+        }
+        if *scheme == Scheme::HTTP && !insecure && !is_loopback(authority.host()) {
+            return wrong("must be https: tokens and secrets would travel readable");
+        }
+        let place = Arc::from(authority.as_str());
+        Ok(Self { uri, place, turns: Arc::new(Semaphore::new(REQUESTS_MAX)) })
+    }
+
+    /// True when tokens travel to another machine without TLS: worth a warning.
+    #[must_use]
+    pub fn shows_tokens(&self) -> bool {
+        self.uri.scheme() == Some(&Scheme::HTTP) && !self.uri.host().is_some_and(is_loopback)
+    }
+
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// One permit for each request that may be under way.
+    pub(crate) fn turns(&self) -> &Semaphore {
+        &self.turns
+    }
+
+    /// Host and port, for errors and logs.
+    pub(crate) fn place(&self) -> &Arc<str> {
+        &self.place
+    }
+}
+
+/// Without the query, which may hold credentials.
+impl fmt::Debug for TokenUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.place, self.uri.path())
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TokenUrl;
+
+    #[test]
+    fn tokens_do_not_travel_readable_by_accident() {
+        for (url, insecure, fine, shows) in [
+            ("https://idp.example/token", false, true, false),
+            ("https://idp.example/token?tenant=1", false, true, false),
+            ("http://localhost:1/token", false, true, false),
+            ("http://127.8.9.1/token", false, true, false),
+            ("http://[::1]:80/token", false, true, false),
+            ("http://idp.example/token", false, false, false),
+            ("http://idp.example/token", true, true, true),
+            ("http://localhost.example/token", false, false, false),
+            ("http://127.0.0.1.example/token", false, false, false),
+            ("https://me:hush@idp.example/token", true, false, false),
+            ("https://idp.example/token#part", true, false, false),
+            ("https://idp.example:0/token", true, false, false),
+            ("ftp://idp.example/token", true, false, false),
+            ("/token", true, false, false),
+            ("idp.example", true, false, false),
+            ("", true, false, false),
+        ] {
+            let read = TokenUrl::read("tokenUrl", url, insecure);
+            assert_eq!(read.is_ok(), fine, "{url}");
+            match read {
+                Ok(read) => assert_eq!(read.shows_tokens(), shows, "{url}"),
+                Err(error) => {
+                    assert_eq!(error.field(), "tokenUrl");
+                    assert!(!error.to_string().contains("hush"));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_query_is_not_printed() {
+        let url = TokenUrl::read("tokenUrl", "https://idp.example/token?key=hush", false).unwrap();
+        assert_eq!(format!("{url:?}"), "idp.example/token");
+    }
+}

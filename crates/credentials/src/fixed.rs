@@ -1,0 +1,150 @@
+//! Credentials that are the same for every caller: none, and a header the operator wrote.
+
+use std::future::ready;
+
+use http::{HeaderName, HeaderValue};
+use vmcp_domain::BoxFuture;
+
+use crate::error::{CredentialError, PolicyError};
+use crate::grant::sensitive;
+use crate::scope::Scope;
+use crate::secret::Secret;
+use crate::source::{Applied, CredentialSource, Outgoing, Subject};
+
+const VALUE_BYTES_MAX: usize = 16 << 10;
+
+/// Headers that the transport writes itself, or that change how a message is read or routed.
+const OWN: [&str; 17] = [
+    "accept",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "last-event-id",
+    "mcp-protocol-version",
+    "mcp-session-id",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Nothing is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Unauthenticated;
+
+impl CredentialSource for Unauthenticated {
+    fn name(&self) -> &'static str {
+        "unauthenticated"
+    }
+
+    fn scope(&self, _caller: Option<&Subject<'_>>) -> Result<Scope, CredentialError> {
+        Ok(Scope::Shared)
+    }
+
+    fn apply<'a>(
+        &'a self,
+        _caller: Option<&'a Subject<'a>>,
+        request: &'a Outgoing<'a>,
+    ) -> BoxFuture<'a, Result<Applied, CredentialError>> {
+        self.probe(request)
+    }
+
+    fn probe<'a>(&'a self, _request: &'a Outgoing<'a>) -> BoxFuture<'a, Result<Applied, CredentialError>> {
+        Box::pin(ready(Ok(Applied::fixed(Vec::new()))))
+    }
+
+    fn forget(&self, _applied: &Applied) -> bool {
+        false
+    }
+}
+
+/// The same header for everyone.
+#[derive(Clone, Debug)]
+pub struct HeaderInjection {
+    name: HeaderName,
+    value: HeaderValue,
+}
+
+impl HeaderInjection {
+    /// The header `name` with a secret value.
+    ///
+    /// # Errors
+    /// When it cannot be sent, or the transport writes it itself.
+    pub fn new(name: &str, value: &Secret) -> Result<Self, PolicyError> {
+        let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
+            return Err(PolicyError::new("headerName", "must be letters, digits and hyphens only"));
+        };
+        if OWN.contains(&name.as_str()) {
+            return Err(PolicyError::new(
+                "headerName",
+                format!("the header {name} is written by the gateway itself"),
+            ));
+        }
+        let text = value.expose();
+        let value = sensitive(text).filter(|_| !text.trim().is_empty() && text.len() <= VALUE_BYTES_MAX);
+        let Some(value) = value else {
+            let why = format!(
+                "must be 1 to {VALUE_BYTES_MAX} visible ASCII characters; look for a line break at its end"
+            );
+            return Err(PolicyError::new("headerValue", why));
+        };
+        Ok(Self { name, value })
+    }
+}
+
+impl CredentialSource for HeaderInjection {
+    fn name(&self) -> &'static str {
+        "header_injection"
+    }
+
+    fn scope(&self, _caller: Option<&Subject<'_>>) -> Result<Scope, CredentialError> {
+        Ok(Scope::Shared)
+    }
+
+    fn apply<'a>(
+        &'a self,
+        _caller: Option<&'a Subject<'a>>,
+        request: &'a Outgoing<'a>,
+    ) -> BoxFuture<'a, Result<Applied, CredentialError>> {
+        self.probe(request)
+    }
+
+    fn probe<'a>(&'a self, _request: &'a Outgoing<'a>) -> BoxFuture<'a, Result<Applied, CredentialError>> {
+        Box::pin(ready(Ok(Applied::fixed(vec![(self.name.clone(), self.value.clone())]))))
+    }
+
+    fn forget(&self, _applied: &Applied) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_headers_cannot_be_built() {
+        for (name, value, field) in [
+            ("", "v", "headerName"),
+            ("a b", "v", "headerName"),
+            ("a\r\nb", "v", "headerName"),
+            ("Host", "v", "headerName"),
+            ("MCP-Session-Id", "v", "headerName"),
+            ("x-key", "", "headerValue"),
+            ("x-key", "  ", "headerValue"),
+            ("x-key", "hush\r\nx: y", "headerValue"),
+            ("x-key", "hush\u{7f}", "headerValue"),
+        ] {
+            let error = HeaderInjection::new(name, &Secret::new(value)).unwrap_err();
+            assert_eq!(error.field(), field, "{name:?} {value:?}");
+            assert!(!error.to_string().contains("hush"));
+        }
+        assert!(HeaderInjection::new("Authorization", &Secret::new("Basic eDp5")).is_ok());
+    }
+}

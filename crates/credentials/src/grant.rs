@@ -1,0 +1,232 @@
+//! OAuth token requests and their answers (RFC 6749, RFC 8693): what is sent for a client, and what of an answer is
+//! believed.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use form_urlencoded::{Serializer, byte_serialize};
+use http::{HeaderValue, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::client::{Client, Reply};
+use crate::endpoint::TokenUrl;
+use crate::error::{Failure, PolicyError};
+use crate::secret::Secret;
+use crate::words;
+
+/// The longest token taken: servers refuse longer headers.
+pub(crate) const TOKEN_BYTES_MAX: usize = 16 << 10;
+
+/// Error codes that say the settings are wrong, whoever calls.
+const SETTINGS_CODES: [&str; 4] =
+    ["invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_target"];
+/// Error codes that say something about the caller or the token (RFC 6749, RFC 8693, OpenID Connect).
+const CALLER_CODES: [&str; 9] = [
+    "invalid_grant",
+    "invalid_request",
+    "invalid_scope",
+    "access_denied",
+    "interaction_required",
+    "login_required",
+    "consent_required",
+    "insufficient_user_authentication",
+    "invalid_token",
+];
+
+/// The gateway's account at an issuer.
+#[derive(Clone, Debug)]
+pub struct ClientAccount {
+    id: String,
+    secret: Option<Secret>,
+    /// `client_secret_basic`, made once.
+    basic: Option<HeaderValue>,
+}
+
+impl ClientAccount {
+    /// An account with a secret (`client_secret_basic`) or without (`none`: only the id is named).
+    /// `id_field` and `secret_field` are named in errors.
+    ///
+    /// # Errors
+    /// When the id or the secret is empty or cannot be sent.
+    pub fn new(
+        id_field: &'static str,
+        id: &str,
+        secret_field: &'static str,
+        secret: Option<&Secret>,
+    ) -> Result<Self, PolicyError> {
+        let id = words::text(id_field, id)?;
+        let basic = secret.map(|secret| {
+            let text = secret.expose();
+            if text.is_empty() || text.len() > TOKEN_BYTES_MAX || text.contains(char::is_control) {
+                let why = "must not be empty or contain control characters; look for a line break at its end";
+                return Err(PolicyError::new(secret_field, why));
+            }
+            basic(&id, text).ok_or_else(|| PolicyError::new(secret_field, "cannot be sent"))
+        });
+        Ok(Self { id, secret: secret.cloned(), basic: basic.transpose()? })
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// True when the gateway can ask for tokens on its own account.
+    pub(crate) fn has_secret(&self) -> bool {
+        self.secret.is_some()
+    }
+}
+
+/// RFC 6749 section 2.3.1: id and secret are form-encoded before they are joined.
+fn basic(id: &str, secret: &str) -> Option<HeaderValue> {
+    let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
+    let joined = STANDARD.encode(format!("{}:{}", encoded(id), encoded(secret)));
+    sensitive(&format!("Basic {joined}"))
+}
+
+/// A header value that no log shows.
+pub(crate) fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The form of a request. Parameters without a value are left out.
+pub(crate) fn form(account: Option<&ClientAccount>, pairs: &[(&str, Option<&str>)]) -> String {
+    let mut form = Serializer::new(String::new());
+    for (name, value) in pairs {
+        if let Some(value) = value {
+            form.append_pair(name, value);
+        }
+    }
+    if let Some(account) = account.filter(|account| !account.has_secret()) {
+        form.append_pair("client_id", &account.id);
+    }
+    form.finish()
+}
+
+/// A token as it was granted.
+pub(crate) struct Granted {
+    pub(crate) token: Secret,
+    pub(crate) token_type: String,
+    pub(crate) issued_type: Option<String>,
+    pub(crate) lifetime: Option<Duration>,
+}
+
+/// Asks for a token and reads the answer.
+pub(crate) async fn request(
+    client: &Client,
+    url: &TokenUrl,
+    account: Option<&ClientAccount>,
+    form: String,
+) -> Result<Granted, Failure> {
+    let authorization = account.and_then(|account| account.basic.clone());
+    let reply = client.post(url, form, authorization).await?;
+    if reply.status == StatusCode::OK { grant_of(url, &reply) } else { Err(refusal_of(url, &reply)) }
+}
+
+fn grant_of(url: &TokenUrl, reply: &Reply) -> Result<Granted, Failure> {
+    #[derive(Deserialize)]
+    struct Body {
+        access_token: String,
+        token_type: String,
+        issued_token_type: Option<String>,
+        expires_in: Option<Value>,
+    }
+    let wrong = |why: &'static str| Failure::misconfigured(url.place(), why);
+    // The parser's own words may repeat a part of the token.
+    let body: Body = serde_json::from_slice(&reply.body).map_err(|_| {
+        wrong("what it answered is no token response (JSON with access_token and token_type)")
+    })?;
+    let token = body.access_token;
+    if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        return Err(wrong("the token it answered is empty, too long or not visible ASCII"));
+    }
+    let lifetime = body.expires_in.as_ref().map_or(Ok(None), |number| seconds(number).map(Some).ok_or(()));
+    let lifetime = lifetime.map_err(|()| wrong("its expires_in is not a number of seconds"))?;
+    Ok(Granted {
+        token: Secret::new(token),
+        token_type: body.token_type,
+        issued_type: body.issued_token_type,
+        lifetime,
+    })
+}
+
+/// Seconds as issuers write them: a number, and with some a string of digits.
+fn seconds(value: &Value) -> Option<Duration> {
+    let seconds = match value {
+        Value::Number(number) => match number.as_u64() {
+            Some(whole) => whole as f64,
+            None => number.as_f64()?,
+        },
+        Value::String(digits) if digits.len() <= 20 && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().ok()?
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    // A century is as good as any larger number, which a duration might not hold.
+    (seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(3.2e9)))
+}
+
+/// What an answer that is no grant says.
+fn refusal_of(url: &TokenUrl, reply: &Reply) -> Failure {
+    #[derive(Deserialize)]
+    struct Body {
+        error: String,
+    }
+    let place = url.place();
+    let status = reply.status;
+    let said = serde_json::from_slice::<Body>(&reply.body).map(|body| body.error).unwrap_or_default();
+    let known = |codes: &[&'static str]| codes.iter().copied().find(|code| *code == said);
+    let is_busy = matches!(status.as_u16(), 408 | 425 | 429)
+        || matches!(said.as_str(), "temporarily_unavailable" | "slow_down" | "server_error");
+    let failure = if status.is_server_error() || is_busy {
+        Failure::unavailable(place, format!("answered {status}"))
+    } else if let Some(code) = known(&SETTINGS_CODES) {
+        Failure::misconfigured(
+            place,
+            format!("answered {status} ({code}); check the client and what is asked for"),
+        )
+    } else if let Some(code) = known(&CALLER_CODES) {
+        Failure::refused(place, Some(code))
+    } else if matches!(status.as_u16(), 400 | 401 | 403) {
+        Failure::refused(place, None)
+    } else {
+        Failure::misconfigured(place, format!("answered {status}; check the address"))
+    };
+    Failure { is_answer: status.is_client_error(), ..failure }
+}
+
+/// The value of `Authorization` for a bearer token.
+///
+/// The caller's own token must not come out of an exchange, even when an issuer hands it back.
+pub(crate) fn bearer(
+    url: &TokenUrl,
+    granted: &Granted,
+    not_to_be_sent: &[&Secret],
+) -> Result<HeaderValue, Failure> {
+    let wrong = |why: &'static str| Failure::misconfigured(url.place(), why);
+    if !granted.token_type.eq_ignore_ascii_case("Bearer") {
+        return Err(wrong("the token it answered is not of token_type Bearer"));
+    }
+    check_is_another(url, &granted.token, not_to_be_sent)?;
+    let value = sensitive(&format!("Bearer {}", granted.token.expose()));
+    value.ok_or_else(|| wrong("the token it answered cannot be sent in a header"))
+}
+
+/// That what was granted contains nothing of what was given.
+pub(crate) fn check_is_another(
+    url: &TokenUrl,
+    token: &Secret,
+    not_to_be_sent: &[&Secret],
+) -> Result<(), Failure> {
+    if not_to_be_sent.iter().any(|other| token.expose().contains(other.expose())) {
+        return Err(Failure::misconfigured(url.place(), "it handed back the token that was to be exchanged"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+//! Cross-app access (draft-ietf-oauth-identity-assertion-authz-grant): the identity provider exchanges the caller's ID
+//! token for an assertion (ID-JAG), and the target's authorization server takes that as a grant (RFC 7523).
+//!
+//! Only the access token of the second step is kept and sent.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderValue;
+use http::header::AUTHORIZATION;
+use serde_json::Value;
+use vmcp_domain::BoxFuture;
+
+use crate::cache::{Fresh, Key};
+use crate::endpoint::TokenUrl;
+use crate::error::{CredentialError, Failure, PolicyError};
+use crate::exchanges::Exchanges;
+use crate::grant::{self, ClientAccount};
+use crate::scope::{self, Scope};
+use crate::secret::Secret;
+use crate::source::{Applied, CredentialSource, Outgoing, Subject};
+use crate::token_exchange::{GRANT_EXCHANGE, NOBODY, TYPE_ID, fresh, joined, known, own_token};
+use crate::words;
+
+const GRANT_ASSERTION: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const TYPE_ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
+
+/// The validated settings of cross-app access.
+#[derive(Clone, Debug)]
+pub struct XaaPolicy {
+    idp_url: TokenUrl,
+    idp_account: Option<ClientAccount>,
+    target_url: TokenUrl,
+    target_account: Option<ClientAccount>,
+    audience: String,
+    resource: Option<String>,
+    scopes: Vec<String>,
+}
+
+impl XaaPolicy {
+    /// From the identity provider's token endpoint (`idpTokenUrl`) to the target's (`targetTokenUrl`), whose issuer
+    /// is `audience` (`targetAudience`).
+    ///
+    /// # Errors
+    /// When the audience is empty, too long or has control characters.
+    pub fn new(idp_url: TokenUrl, target_url: TokenUrl, audience: &str) -> Result<Self, PolicyError> {
+        let audience = words::text("targetAudience", audience)?;
+        let (idp_account, target_account, resource, scopes) = (None, None, None, Vec::new());
+        Ok(Self { idp_url, idp_account, target_url, target_account, audience, resource, scopes })
+    }
+
+    /// Asks the identity provider as this client (`idpClientId`, `idpClientSecret`).
+    #[must_use]
+    pub fn with_idp_account(self, account: ClientAccount) -> Self {
+        Self { idp_account: Some(account), ..self }
+    }
+
+    /// Asks the target as this client (`targetClientId`, `targetClientSecret`). With a secret, the gateway's own
+    /// checks ask for a token of their own (`client_credentials`). Most targets insist on a client.
+    #[must_use]
+    pub fn with_target_account(self, account: ClientAccount) -> Self {
+        Self { target_account: Some(account), ..self }
+    }
+
+    /// Asks for a token for this resource (`targetResource`); the assertion must then name it.
+    ///
+    /// # Errors
+    /// When it is no absolute URI without fragment.
+    pub fn with_resource(self, uri: &str) -> Result<Self, PolicyError> {
+        Ok(Self { resource: Some(words::resource("targetResource", uri)?), ..self })
+    }
+
+    /// Asks for these scopes (`scopes`); none means the default of the two.
+    ///
+    /// # Errors
+    /// When one is no scope (RFC 6749 section 3.3), or there are more than 64.
+    pub fn with_scopes(self, scopes: impl IntoIterator<Item = String>) -> Result<Self, PolicyError> {
+        Ok(Self { scopes: words::scopes("scopes", scopes)?, ..self })
+    }
+
+    /// What the caller's token is (`subjectTokenType`): only `id_token`, which is also the default.
+    ///
+    /// # Errors
+    /// When it is another.
+    pub fn with_subject_token_type(self, name: &str) -> Result<Self, PolicyError> {
+        let fits = matches!(name, "id_token" | TYPE_ID);
+        fits.then_some(self).ok_or_else(|| PolicyError::new("subjectTokenType", "must be id_token"))
+    }
+
+    fn fingerprint(&self) -> [u8; 32] {
+        let (idp, target) = (self.idp_url.uri().to_string(), self.target_url.uri().to_string());
+        let id = |account: &'_ Option<ClientAccount>| {
+            account.as_ref().map_or(String::new(), |account| account.id().to_owned())
+        };
+        let (idp_id, target_id) = (id(&self.idp_account), id(&self.target_account));
+        let (resource, scopes) = (self.resource.as_deref().unwrap_or_default(), self.scopes.join(" "));
+        scope::fingerprint(&["xaa", &idp, &idp_id, &target, &target_id, &self.audience, resource, &scopes])
+    }
+}
+
+/// The source of one backend's tokens.
+pub struct Xaa {
+    asks: Arc<Asks>,
+    exchanges: Arc<Exchanges>,
+    fingerprint: [u8; 32],
+}
+
+struct Asks {
+    policy: XaaPolicy,
+    scopes: Option<String>,
+}
+
+impl Xaa {
+    /// A source under `policy`.
+    #[must_use]
+    pub fn new(policy: XaaPolicy, exchanges: Arc<Exchanges>) -> Self {
+        let fingerprint = policy.fingerprint();
+        let scopes = joined(&policy.scopes);
+        Self { asks: Arc::new(Asks { policy, scopes }), exchanges, fingerprint }
+    }
+
+    async fn apply_for(&self, caller: &Subject<'_>) -> Result<Applied, CredentialError> {
+        let key = Key { strategy: self.fingerprint, subject: caller.token.digest() };
+        let fetch = || {
+            let (asks, exchanges) = (Arc::clone(&self.asks), Arc::clone(&self.exchanges));
+            let token = caller.token.clone();
+            async move { asks.both_steps(&exchanges, &token).await }
+        };
+        let place = self.asks.policy.target_url.place();
+        let (value, receipt) = self.exchanges.tokens.get(key, place, fetch).await?;
+        Ok(Applied::kept(vec![(AUTHORIZATION, value)], receipt))
+    }
+
+    async fn apply_for_nobody(&self) -> Result<Applied, CredentialError> {
+        if !self.asks.policy.target_account.as_ref().is_some_and(ClientAccount::has_secret) {
+            return Ok(Applied::fixed(Vec::new()));
+        }
+        let key = Key { strategy: self.fingerprint, subject: NOBODY };
+        let fetch = || {
+            let (asks, exchanges) = (Arc::clone(&self.asks), Arc::clone(&self.exchanges));
+            async move {
+                let policy = &asks.policy;
+                let asked =
+                    (Some(policy.audience.as_str()), policy.resource.as_deref(), asks.scopes.as_deref());
+                own_token(&exchanges, &policy.target_url, policy.target_account.as_ref(), asked).await
+            }
+        };
+        let place = self.asks.policy.target_url.place();
+        let (value, receipt) = self.exchanges.tokens.get(key, place, fetch).await?;
+        Ok(Applied::kept(vec![(AUTHORIZATION, value)], receipt))
+    }
+}
+
+impl Asks {
+    async fn both_steps(&self, exchanges: &Exchanges, token: &Secret) -> Result<Fresh<HeaderValue>, Failure> {
+        let assertion = self.assertion(exchanges, token).await?;
+        let XaaPolicy { target_url, target_account, .. } = &self.policy;
+        let form = grant::form(
+            target_account.as_ref(),
+            &[
+                ("grant_type", Some(GRANT_ASSERTION)),
+                ("assertion", Some(assertion.expose())),
+                ("scope", self.scopes.as_deref()),
+            ],
+        );
+        let granted = grant::request(&exchanges.client, target_url, target_account.as_ref(), form).await?;
+        Ok(fresh(grant::bearer(target_url, &granted, &[token, &assertion])?, granted.lifetime))
+    }
+
+    async fn assertion(&self, exchanges: &Exchanges, token: &Secret) -> Result<Secret, Failure> {
+        let XaaPolicy { idp_url, idp_account, audience, resource, .. } = &self.policy;
+        let form = grant::form(
+            idp_account.as_ref(),
+            &[
+                ("grant_type", Some(GRANT_EXCHANGE)),
+                ("requested_token_type", Some(TYPE_ID_JAG)),
+                ("subject_token", Some(token.expose())),
+                ("subject_token_type", Some(TYPE_ID)),
+                ("audience", Some(audience)),
+                ("resource", resource.as_deref()),
+                ("scope", self.scopes.as_deref()),
+            ],
+        );
+        let granted = grant::request(&exchanges.client, idp_url, idp_account.as_ref(), form).await?;
+        let wrong = |why: &'static str| Err(Failure::misconfigured(idp_url.place(), why));
+        if granted.issued_type.as_deref() != Some(TYPE_ID_JAG) {
+            return wrong("what it issued is no ID-JAG (issued_token_type)");
+        }
+        // An assertion is no bearer token, and says so.
+        if !granted.token_type.eq_ignore_ascii_case("N_A") {
+            return wrong("the assertion it issued is not of token_type N_A");
+        }
+        grant::check_is_another(idp_url, &granted.token, &[token])?;
+        if !is_bound(granted.token.expose(), audience, resource.as_deref()) {
+            return wrong("the assertion it issued is not for the audience and resource asked for");
+        }
+        Ok(granted.token)
+    }
+}
+
+/// Whether an assertion is for this target and no other. Its signature is the target's to verify: this only keeps an
+/// assertion that was made for somebody else from being shown to the target.
+fn is_bound(assertion: &str, audience: &str, resource: Option<&str>) -> bool {
+    let claims = || {
+        let mut parts = assertion.split('.');
+        let (_header, payload, _signature) = (parts.next()?, parts.next()?, parts.next()?);
+        let payload = parts.next().is_none().then(|| URL_SAFE_NO_PAD.decode(payload).ok())??;
+        serde_json::from_slice::<Value>(&payload).ok()
+    };
+    let Some(claims) = claims() else {
+        return false;
+    };
+    let names = |claim: &str| -> Vec<String> {
+        match claims.get(claim) {
+            Some(Value::String(one)) => vec![one.clone()],
+            Some(Value::Array(many)) => {
+                many.iter().map(|one| one.as_str().unwrap_or_default().to_owned()).collect()
+            }
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) | None => Vec::new(),
+        }
+    };
+    let fits = resource.is_none_or(|resource| names("resource").iter().any(|name| name == resource));
+    fits && names("aud") == [audience]
+}
+
+impl CredentialSource for Xaa {
+    fn name(&self) -> &'static str {
+        "xaa"
+    }
+
+    fn scope(&self, caller: Option<&Subject<'_>>) -> Result<Scope, CredentialError> {
+        Ok(scope::of_caller(&self.fingerprint, known(caller, self.name())?.identity, &[]))
+    }
+
+    fn apply<'a>(
+        &'a self,
+        caller: Option<&'a Subject<'a>>,
+        _request: &'a Outgoing<'a>,
+    ) -> BoxFuture<'a, Result<Applied, CredentialError>> {
+        Box::pin(async move { self.apply_for(known(caller, self.name())?).await })
+    }
+
+    fn probe<'a>(&'a self, _request: &'a Outgoing<'a>) -> BoxFuture<'a, Result<Applied, CredentialError>> {
+        Box::pin(self.apply_for_nobody())
+    }
+
+    fn forget(&self, applied: &Applied) -> bool {
+        applied.receipt().is_some_and(|receipt| self.exchanges.tokens.forget(receipt))
+    }
+}

@@ -1,0 +1,249 @@
+//! AWS roles: which role, what STS is asked, what of its answers is believed, how long keys are kept.
+
+use std::sync::Arc;
+
+use vmcp_credentials::{
+    AwsSts, AwsStsPolicy, CredentialError, CredentialSource as _, Exchanges, RoleMapping, RoleMatch, Roles,
+};
+
+use crate::web::{self, Hit, Reply, Web};
+use crate::{Caller, apply, exchanges, headers, probe, url};
+
+const READER: &str = "arn:aws:iam::123456789012:role/reader";
+const ADMIN: &str = "arn:aws:iam::123456789012:role/path/admin";
+
+fn answer(id: &str, token: &str, end: &str) -> String {
+    format!(
+        r#"<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+  <AssumeRoleWithWebIdentityResult>
+    <SubjectFromWebIdentityToken>ann</SubjectFromWebIdentityToken>
+    <Credentials>
+      <SessionToken>{token}</SessionToken>
+      <SecretAccessKey>very-secret-key</SecretAccessKey>
+      <Expiration>{end}</Expiration>
+      <AccessKeyId>{id}</AccessKeyId>
+    </Credentials>
+  </AssumeRoleWithWebIdentityResult>
+  <ResponseMetadata><RequestId>1</RequestId></ResponseMetadata>
+</AssumeRoleWithWebIdentityResponse>"#
+    )
+}
+
+fn keys(hit: &Hit) -> Reply {
+    web::text(200, answer(&format!("ASIA{}", hit.number), "session+token/=", "2026-01-01T01:00:00Z"))
+}
+
+fn roles() -> Roles {
+    let mapping = |who, role: &str| RoleMapping { who, role_arn: role.to_owned(), priority: None };
+    let cel = RoleMatch::Cel(r#"claims.level > 8"#.to_owned());
+    let mappings = vec![
+        mapping(cel, ADMIN),
+        mapping(RoleMatch::Claim("admins".to_owned()), ADMIN),
+        mapping(RoleMatch::Claim("users".to_owned()), READER),
+    ];
+    Roles::new(None, mappings, None).unwrap()
+}
+
+fn policy(web: &Web) -> AwsStsPolicy {
+    AwsStsPolicy::new("eu-central-1", roles()).unwrap().with_sts(url(web))
+}
+
+fn source(web: &Web, exchanges: &Arc<Exchanges>) -> AwsSts {
+    AwsSts::new(policy(web), Arc::clone(exchanges))
+}
+
+#[tokio::test]
+async fn a_role_is_assumed_and_the_request_signed() {
+    let web = web::answer(keys).await;
+    let (_clock, exchanges) = exchanges();
+    let policy = policy(&web).with_session_seconds(900).unwrap();
+    let source = AwsSts::new(policy, Arc::clone(&exchanges));
+    let ann = Caller::new("ann", r#"{"groups":["users"]}"#);
+    let applied = apply(&source, Some(&ann)).await.unwrap();
+    let made = headers(&applied);
+    let value = |wanted: &str| made.iter().find(|(name, _)| name == wanted).unwrap().1.as_str();
+    assert_eq!(value("x-amz-date"), "20260101T000000Z");
+    assert_eq!(value("x-amz-security-token"), "session+token/=");
+    let start = "AWS4-HMAC-SHA256 Credential=ASIA0/20260101/eu-central-1/aws-mcp/aws4_request, \
+                 SignedHeaders=content-type;host;x-amz-date;x-amz-security-token, Signature=";
+    let signature = value("authorization").strip_prefix(start).unwrap();
+    assert!(signature.len() == 64 && signature.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let hits = web.hits();
+    assert!(!hits[0].headers.contains_key("authorization"));
+    assert_eq!(
+        hits[0].pairs(),
+        [
+            ("Action", "AssumeRoleWithWebIdentity"),
+            ("DurationSeconds", "900"),
+            ("RoleArn", READER),
+            ("RoleSessionName", "ann"),
+            ("Version", "2011-06-15"),
+            ("WebIdentityToken", ann.text.as_str()),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn keys_are_kept_until_shortly_before_their_end() {
+    let web = web::answer(|hit| {
+        let hour = hit.number + 1;
+        web::text(200, answer("ASIA", "session", &format!("2026-01-01T0{hour}:00:00Z")))
+    })
+    .await;
+    let (clock, exchanges) = exchanges();
+    let source = source(&web, &exchanges);
+    let ann = Caller::new("ann", r#"{"groups":["users"]}"#);
+    for (wait, expected) in [(0, 1), (3539, 1), (1, 2), (3539, 2), (1, 3)] {
+        clock.advance(wait);
+        apply(&source, Some(&ann)).await.unwrap();
+        assert_eq!(web.count(), expected, "after {wait} more seconds");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_behind_does_not_keep_keys_longer_than_asked_for() {
+    let web = web::answer(|_hit| web::text(200, answer("ASIA", "session", "2031-01-01T00:00:00Z"))).await;
+    let (clock, exchanges) = exchanges();
+    let source = source(&web, &exchanges);
+    let ann = Caller::new("ann", r#"{"groups":["users"]}"#);
+    apply(&source, Some(&ann)).await.unwrap();
+    clock.advance(3540);
+    apply(&source, Some(&ann)).await.unwrap();
+    assert_eq!(web.count(), 2);
+}
+
+#[tokio::test]
+async fn callers_roles_and_sessions_are_kept_apart() {
+    let web = web::answer(keys).await;
+    let (_clock, exchanges) = exchanges();
+    let source = source(&web, &exchanges);
+    // The same opaque token, whose claims changed at the issuer.
+    let (user, admin) = (r#"{"groups":["users"]}"#, r#"{"groups":["users","admins"]}"#);
+    for (subject, claims, role) in [
+        ("ann", user, READER),
+        ("ann", admin, ADMIN),
+        ("bob", user, READER),
+        ("ann", r#"{"level":9}"#, ADMIN),
+    ] {
+        apply(&source, Some(&Caller::new(subject, claims))).await.unwrap();
+        assert!(web.hits().iter().any(|hit| hit.form["RoleArn"] == role), "{subject} {claims}");
+    }
+    let asked: Vec<(String, String)> = web
+        .hits()
+        .iter()
+        .map(|hit| (hit.form["RoleSessionName"].clone(), hit.form["RoleArn"].clone()))
+        .collect();
+    let expected = [("ann", READER), ("ann", ADMIN), ("bob", READER)];
+    assert_eq!(asked, expected.map(|(name, role)| (name.to_owned(), role.to_owned())));
+    let scope = |subject, claims| source.scope(Some(&Caller::new(subject, claims).subject())).unwrap();
+    assert_eq!(scope("ann", admin), scope("ann", r#"{"level":9}"#));
+    assert_ne!(scope("ann", user), scope("ann", admin));
+    assert_ne!(scope("ann", user), scope("bob", user));
+}
+
+#[tokio::test]
+async fn callers_without_a_role_or_a_name_are_not_asked_for() {
+    let web = web::answer(keys).await;
+    let (_clock, exchanges) = exchanges();
+    let plain = source(&web, &exchanges);
+    let nobody = Caller::new("ann", r#"{"groups":["others"]}"#);
+    assert_eq!(apply(&plain, Some(&nobody)).await.unwrap_err(), CredentialError::NoRole);
+    assert_eq!(plain.scope(Some(&nobody.subject())).unwrap_err(), CredentialError::NoRole);
+    assert_eq!(apply(&plain, None).await.unwrap_err(), CredentialError::NeedsCaller("aws_sts"));
+    assert_eq!(headers(&probe(&plain).await.unwrap()), []);
+    for subject in ["a", "auth0|ann", "ann lee", "änn", &"a".repeat(65)] {
+        let caller = Caller::new(subject, r#"{"groups":["users"]}"#);
+        let error = apply(&plain, Some(&caller)).await.unwrap_err();
+        assert!(matches!(error, CredentialError::Claim { .. }), "{subject}: {error}");
+    }
+    let by_mail = AwsSts::new(policy(&web).with_session_name_claim("email").unwrap(), exchanges);
+    for claims in [r#"{"groups":["users"]}"#, r#"{"groups":["users"],"email":7}"#] {
+        let error = apply(&by_mail, Some(&Caller::new("ann", claims))).await.unwrap_err();
+        assert!(matches!(error, CredentialError::Claim { .. }), "{claims}: {error}");
+    }
+    assert_eq!(web.count(), 0);
+    let named = Caller::new("auth0|ann", r#"{"groups":["users"],"email":"ann@example.com"}"#);
+    apply(&by_mail, Some(&named)).await.unwrap();
+    assert_eq!(web.hits()[0].form["RoleSessionName"], "ann@example.com");
+}
+
+#[tokio::test]
+async fn answers_that_are_not_from_sts_are_not_taken() {
+    let good = answer("ASIA", "session", "2026-01-01T01:00:00Z");
+    let bomb = format!(r#"<!DOCTYPE a [<!ENTITY b "bb">]>{}"#, good.replace("ASIA", "&b;"));
+    let nodes = format!("<a>{}</a>", "<b/>".repeat(5000));
+    let twice = format!("<a>{good}{good}</a>");
+    for body in [
+        "<html><body>hush</body></html>".to_owned(),
+        "{}".to_owned(),
+        String::new(),
+        bomb,
+        nodes,
+        twice,
+        good.replace("AccessKeyId", "KeyId"),
+        good.replace("2026-01-01T01:00:00Z", "soon"),
+        good.replace("2026-01-01T01:00:00Z", "1815-12-10T00:00:00Z"),
+        good.replace("ASIA", "A\u{e9}"),
+        good.replace("ASIA", " "),
+        good.replace(">session<", ">x.caller-token-of-ann<"),
+    ] {
+        let shown: String = body.chars().take(80).collect();
+        let web = web::answer(move |_hit| web::text(200, body.clone())).await;
+        let (_clock, exchanges) = exchanges();
+        let ann = Caller::new("ann", r#"{"groups":["users"]}"#);
+        let error = apply(&source(&web, &exchanges), Some(&ann)).await.unwrap_err();
+        assert!(matches!(error, CredentialError::Misconfigured { .. }), "{shown}: {error}");
+        assert!(!error.to_string().contains("hush"));
+    }
+}
+
+#[tokio::test]
+async fn refusals_of_sts_have_their_class() {
+    let ann = Caller::new("ann", r#"{"groups":["users"]}"#);
+    for (status, code, class) in [
+        (403, "AccessDenied", "refuses the exchange (AccessDenied)"),
+        (400, "InvalidIdentityToken", "refuses the exchange (InvalidIdentityToken)"),
+        (400, "ExpiredTokenException", "refuses the exchange (ExpiredTokenException)"),
+        (400, "Hush", "refuses the exchange (without a known error code)"),
+        (400, "ValidationError", "(ValidationError); check role"),
+        (403, "RegionDisabledException", "(RegionDisabledException); check role"),
+        (400, "IDPCommunicationError", "answered 400"),
+        (400, "Throttling", "answered 400"),
+        (500, "InternalFailure", "answered 500"),
+        (404, "NotFound", "answered 404 Not Found; check the region"),
+    ] {
+        let body = format!(
+            "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type>\
+             <Code>{code}</Code><Message>hush</Message></Error></ErrorResponse>"
+        );
+        let web = web::answer(move |_hit| web::text(status, body.clone())).await;
+        let (_clock, exchanges) = exchanges();
+        let error = apply(&source(&web, &exchanges), Some(&ann)).await.unwrap_err().to_string();
+        assert!(
+            error.contains(class) && !error.contains("hush") && !error.contains("Hush"),
+            "{code}: {error}"
+        );
+    }
+}
+
+#[test]
+fn impossible_settings_cannot_be_built() {
+    let field =
+        |policy: Result<AwsStsPolicy, vmcp_credentials::PolicyError>| policy.unwrap_err().field().to_owned();
+    for region in ["", "eu central", "EU-central-1", "eu-central-1.evil.example/", "1", "eu-", "a@b"] {
+        assert_eq!(field(AwsStsPolicy::new(region, roles())), "region", "{region}");
+    }
+    let policy = || AwsStsPolicy::new("us-gov-west-1", roles()).unwrap();
+    assert_eq!(field(policy().with_service("aws mcp")), "service");
+    assert_eq!(field(policy().with_session_name_claim("")), "sessionNameClaim");
+    assert_eq!(field(policy().with_session_seconds(899)), "sessionDuration");
+    assert_eq!(field(policy().with_session_seconds(43_201)), "sessionDuration");
+    for (region, place) in [
+        ("eu-central-1", "sts.eu-central-1.amazonaws.com/"),
+        ("cn-north-1", "sts.cn-north-1.amazonaws.com.cn/"),
+        ("us-gov-west-1", "sts.us-gov-west-1.amazonaws.com/"),
+    ] {
+        let policy = AwsStsPolicy::new(region, roles()).unwrap();
+        assert!(format!("{policy:?}").contains(place), "{policy:?}");
+    }
+}

@@ -1,0 +1,223 @@
+//! RFC 8693: what is asked, for whom, and how often.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::future::join_all;
+use vmcp_credentials::{
+    ClientAccount, CredentialError, CredentialSource as _, Scope, Secret, TokenExchange, TokenExchangePolicy,
+};
+
+use crate::{Caller, apply, bearer, exchange_at, exchanges, granted, headers, probe, url, web};
+
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ACCESS: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+fn words(of: &[&str]) -> Vec<String> {
+    of.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn account(secret: Option<&str>) -> ClientAccount {
+    let secret = secret.map(Secret::new);
+    ClientAccount::new("clientId", "gateway", "clientSecret", secret.as_ref()).unwrap()
+}
+
+#[tokio::test]
+async fn everything_configured_is_asked_for_and_nothing_else() {
+    let web = web::answer(granted).await;
+    let (_clock, exchanges) = exchanges();
+    let policy = TokenExchangePolicy::new(url(&web))
+        .with_account(account(Some("s3 cret")))
+        .with_audience("https://backend")
+        .and_then(|policy| policy.with_scopes(words(&["write", "read", "read"])))
+        .and_then(|policy| policy.with_resource("https://backend/mcp"))
+        .and_then(|policy| policy.with_subject_token_type("jwt"))
+        .unwrap();
+    let source = TokenExchange::new(policy, exchanges);
+    let ann = Caller::new("ann", "{}");
+    assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), "backend-token-0");
+    let hits = web.hits();
+    let hit = hits.first().unwrap();
+    assert_eq!(hit.verb, "POST");
+    assert_eq!(hit.headers["content-type"], "application/x-www-form-urlencoded");
+    assert_eq!(
+        hit.headers["authorization"],
+        format!("Basic {}", STANDARD.encode("gateway:s3+cret")).as_str()
+    );
+    assert_eq!(
+        hit.pairs(),
+        [
+            ("audience", "https://backend"),
+            ("grant_type", EXCHANGE),
+            ("requested_token_type", ACCESS),
+            ("resource", "https://backend/mcp"),
+            ("scope", "read write"),
+            ("subject_token", ann.text.as_str()),
+            ("subject_token_type", "urn:ietf:params:oauth:token-type:jwt"),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_public_client_names_itself_and_no_client_does_not() {
+    let web = web::answer(granted).await;
+    let (_clock, exchanges) = exchanges();
+    let ann = Caller::new("ann", "{}");
+    let public = TokenExchangePolicy::new(url(&web)).with_account(account(None));
+    let public = TokenExchange::new(public, Arc::clone(&exchanges));
+    apply(&public, Some(&ann)).await.unwrap();
+    apply(&exchange_at(&web, &exchanges), Some(&ann)).await.unwrap();
+    let hits = web.hits();
+    assert_eq!(
+        hits.iter().map(|hit| hit.form.get("client_id").cloned()).collect::<Vec<_>>(),
+        [Some("gateway".to_owned()), None]
+    );
+    assert!(hits.iter().all(|hit| !hit.headers.contains_key("authorization")));
+    assert!(hits.iter().all(|hit| hit.form["subject_token_type"] == ACCESS));
+}
+
+#[tokio::test]
+async fn ten_users_with_a_thousand_calls_each_make_260_requests() {
+    // Tokens of 300 seconds are renewed after 270; a call every 7 seconds makes every 39th an exchange.
+    let web = web::answer(granted).await;
+    let (clock, exchanges) = exchanges();
+    let source = exchange_at(&web, &exchanges);
+    let callers: Vec<Caller> = (0..10).map(|number| Caller::new(&format!("user{number}"), "{}")).collect();
+    for _call in 0..1000 {
+        for caller in &callers {
+            apply(&source, Some(caller)).await.unwrap();
+        }
+        clock.advance(7);
+    }
+    assert_eq!(web.count(), 260);
+    let mut asked: Vec<String> =
+        web.hits().into_iter().map(|hit| hit.form["subject_token"].clone()).collect();
+    asked.sort_unstable();
+    for caller in &callers {
+        assert_eq!(asked.iter().filter(|token| **token == caller.text).count(), 26);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_requests_at_once_make_one_exchange_each_caller() {
+    let web = web::answer(granted).await;
+    let (_clock, exchanges) = exchanges();
+    let source = Arc::new(exchange_at(&web, &exchanges));
+    let calls = (0..200).map(|number| {
+        let source = Arc::clone(&source);
+        let caller = Caller::new(["ann", "bob"][number % 2], "{}");
+        tokio::spawn(async move { (number % 2, bearer(&apply(&*source, Some(&caller)).await.unwrap())) })
+    });
+    let mut got: Vec<(usize, String)> = join_all(calls).await.into_iter().map(Result::unwrap).collect();
+    got.sort_unstable();
+    got.dedup();
+    assert_eq!(web.count(), 2);
+    let [(0, ann), (1, bob)] = got.as_slice() else { panic!("{got:?}") };
+    assert_ne!(ann, bob);
+}
+
+#[tokio::test]
+async fn backends_that_ask_for_the_same_share_and_others_do_not() {
+    let web = web::answer(granted).await;
+    let (_clock, exchanges) = exchanges();
+    let ann = Caller::new("ann", "{}");
+    let source = |audience: &str, scopes: &[&str]| {
+        let policy = TokenExchangePolicy::new(url(&web)).with_audience(audience).unwrap();
+        TokenExchange::new(policy.with_scopes(words(scopes)).unwrap(), Arc::clone(&exchanges))
+    };
+    for (audience, scopes, expected) in [
+        ("one", &["a", "b"][..], "backend-token-0"),
+        ("one", &["b", "a"], "backend-token-0"),
+        ("one", &["a"], "backend-token-1"),
+        ("two", &["a", "b"], "backend-token-2"),
+    ] {
+        let applied = apply(&source(audience, scopes), Some(&ann)).await.unwrap();
+        assert_eq!(bearer(&applied), expected, "{audience} {scopes:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_the_backend_refuses_is_exchanged_once_more() {
+    let web = web::answer(granted).await;
+    let (_clock, exchanges) = exchanges();
+    let source = exchange_at(&web, &exchanges);
+    let ann = Caller::new("ann", "{}");
+    let first = apply(&source, Some(&ann)).await.unwrap();
+    let same = apply(&source, Some(&ann)).await.unwrap();
+    assert!(source.forget(&first));
+    assert!(source.forget(&same));
+    let second = apply(&source, Some(&ann)).await.unwrap();
+    assert_eq!(bearer(&second), "backend-token-1");
+    assert!(!source.forget(&second), "the backend refuses every token");
+    assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), "backend-token-1");
+    assert_eq!(web.count(), 2);
+}
+
+#[tokio::test]
+async fn without_a_caller_there_is_no_token() {
+    let web = web::answer(granted).await;
+    let (_clock, exchanges) = exchanges();
+    let policy = TokenExchangePolicy::new(url(&web)).with_account(account(Some("secret")));
+    let source = TokenExchange::new(policy, exchanges);
+    let needs = CredentialError::NeedsCaller("token_exchange");
+    assert_eq!(apply(&source, None).await.unwrap_err(), needs);
+    let nameless = Caller { token: Secret::new(""), ..Caller::new("ann", "{}") };
+    assert_eq!(apply(&source, Some(&nameless)).await.unwrap_err(), needs);
+    assert_eq!(source.scope(None).unwrap_err(), needs);
+    assert_eq!(web.count(), 0);
+}
+
+#[tokio::test]
+async fn the_gateways_own_checks_use_its_own_account() {
+    let web = web::answer(granted).await;
+    let (_clock, exchanges) = exchanges();
+    let policy = TokenExchangePolicy::new(url(&web)).with_audience("backend").unwrap();
+    let silent = TokenExchange::new(policy.clone(), Arc::clone(&exchanges));
+    assert_eq!(headers(&probe(&silent).await.unwrap()), []);
+    let source = TokenExchange::new(policy.with_account(account(Some("secret"))), exchanges);
+    for _check in 0..3 {
+        assert_eq!(bearer(&probe(&source).await.unwrap()), "backend-token-0");
+    }
+    let hits = web.hits();
+    assert_eq!(hits.len(), 1);
+    assert_eq!(hits[0].pairs(), [("audience", "backend"), ("grant_type", "client_credentials")]);
+    // No caller ever gets what was got for nobody.
+    let ann = Caller::new("ann", "{}");
+    assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), "backend-token-1");
+}
+
+#[tokio::test]
+async fn scopes_part_callers_and_not_their_tokens() {
+    let web = web::answer(granted).await;
+    let (_clock, exchanges) = exchanges();
+    let source = exchange_at(&web, &exchanges);
+    let scope = |caller: &Caller| source.scope(Some(&caller.subject())).unwrap();
+    let ann = Caller::new("ann", r#"{"exp":1}"#);
+    let renewed = Caller { token: Secret::new("another"), ..Caller::new("ann", r#"{"exp":2}"#) };
+    assert_eq!(scope(&ann), scope(&renewed));
+    assert_ne!(scope(&ann), scope(&Caller::new("bob", r#"{"exp":1}"#)));
+    assert_ne!(scope(&ann), scope(&Caller::new("ann", r#"{"scope":"admin"}"#)));
+    assert_ne!(scope(&ann), Scope::Shared);
+}
+
+#[test]
+fn impossible_settings_cannot_be_built() {
+    let url = vmcp_credentials::TokenUrl::read("tokenUrl", "https://idp/token", false).unwrap();
+    let policy = TokenExchangePolicy::new(url);
+    let control = policy.clone().with_audience("a\nb").unwrap_err();
+    let empty = policy.clone().with_audience("").unwrap_err();
+    let scope = policy.clone().with_scopes(words(&["read write"])).unwrap_err();
+    let many = policy.clone().with_scopes((0..65).map(|number| number.to_string())).unwrap_err();
+    let relative = policy.clone().with_resource("/mcp").unwrap_err();
+    let fragment = policy.clone().with_resource("https://backend/mcp#x").unwrap_err();
+    let kind = policy.with_subject_token_type("saml2").unwrap_err();
+    let fields: Vec<&str> = [&control, &empty, &scope, &many, &relative, &fragment, &kind]
+        .iter()
+        .map(|error| error.field())
+        .collect();
+    assert_eq!(
+        fields,
+        ["audience", "audience", "scopes", "scopes", "resource", "resource", "subjectTokenType"]
+    );
+}

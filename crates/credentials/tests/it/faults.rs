@@ -1,0 +1,248 @@
+//! Issuers that answer what they should not: each answer has its class, and no text repeats what was sent or came.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use vmcp_credentials::{CredentialError, TokenExchange, TokenExchangePolicy, TokenUrl};
+
+use crate::web::{self, Reply};
+use crate::{Caller, apply, bearer, exchange_at, exchanges, granted};
+
+#[derive(Debug, PartialEq, Eq)]
+enum Class {
+    Unavailable,
+    Refused(Option<&'static str>),
+    Misconfigured,
+}
+
+async fn class_of(answer: impl Fn() -> Reply + Send + Sync + 'static) -> Class {
+    let web = web::answer(move |_hit| answer()).await;
+    let (_clock, exchanges) = exchanges();
+    let ann = Caller::new("ann", "{}");
+    let error = apply(&exchange_at(&web, &exchanges), Some(&ann)).await.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(!text.contains("hush") && !text.contains(&ann.text), "{text}");
+    assert_eq!(web.count(), 1, "nothing is tried again here");
+    match error {
+        CredentialError::Unavailable { .. } => Class::Unavailable,
+        CredentialError::Refused { code, .. } => Class::Refused(code),
+        CredentialError::Misconfigured { .. } => Class::Misconfigured,
+        other @ (CredentialError::NeedsCaller(_)
+        | CredentialError::NoRole
+        | CredentialError::Claim { .. }
+        | CredentialError::Unsignable(_)) => panic!("{other}"),
+    }
+}
+
+/// A good answer with one member changed, or taken out.
+fn changed(name: &str, value: Value) -> Reply {
+    let mut body = json!({
+        "access_token": "hush",
+        "token_type": "Bearer",
+        "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
+        "expires_in": 300,
+    });
+    let members = body.as_object_mut().unwrap();
+    members.remove(name);
+    if !value.is_null() {
+        members.insert(name.to_owned(), value);
+    }
+    web::json(200, &body)
+}
+
+#[tokio::test]
+async fn answers_that_are_no_grant_are_not_taken() {
+    let id_token = "urn:ietf:params:oauth:token-type:id_token";
+    for (name, value) in [
+        ("token_type", json!("N_A")),
+        ("token_type", json!("DPoP")),
+        ("token_type", json!("")),
+        ("token_type", Value::Null),
+        ("access_token", Value::Null),
+        ("access_token", json!("")),
+        ("access_token", json!("hush\nhush")),
+        ("access_token", json!({"hush": 1})),
+        ("issued_token_type", Value::Null),
+        ("issued_token_type", json!(id_token)),
+        ("expires_in", json!(-1)),
+        ("expires_in", json!("NaN")),
+        ("expires_in", json!("hush")),
+        // What came in must not go out, not even hidden in something else.
+        ("access_token", json!("caller-token-of-ann")),
+        ("access_token", json!("hush.caller-token-of-ann.hush")),
+    ] {
+        let shown = format!("{name} {value}");
+        assert_eq!(class_of(move || changed(name, value.clone())).await, Class::Misconfigured, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_answer_are_not_taken() {
+    let large = || web::text(200, vec![b' '; 1 << 20]);
+    assert_eq!(class_of(large).await, Class::Misconfigured);
+    assert_eq!(class_of(web::endless).await, Class::Misconfigured);
+    assert_eq!(class_of(|| web::text(200, "<html>hush</html>")).await, Class::Misconfigured);
+    assert_eq!(
+        class_of(|| web::text(200, r#"{"access_token":"hush","expires_in":NaN}"#)).await,
+        Class::Misconfigured
+    );
+    assert_eq!(class_of(|| web::text(204, "")).await, Class::Misconfigured);
+    assert_eq!(class_of(web::broken_off).await, Class::Unavailable);
+}
+
+#[tokio::test]
+async fn refusals_have_their_class() {
+    for (status, body, expected) in [
+        (
+            400,
+            r#"{"error":"invalid_grant","error_description":"hush"}"#,
+            Class::Refused(Some("invalid_grant")),
+        ),
+        (400, r#"{"error":"hush"}"#, Class::Refused(None)),
+        (401, r#"{"error":"invalid_client"}"#, Class::Misconfigured),
+        (404, "hush", Class::Misconfigured),
+        (429, "hush", Class::Unavailable),
+        (500, "hush", Class::Unavailable),
+        (503, "hush", Class::Unavailable),
+    ] {
+        assert_eq!(class_of(move || web::text(status, body)).await, expected, "{status} {body}");
+    }
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let thief = web::answer(granted).await;
+    for status in [301, 302, 303, 307, 308] {
+        let aim = thief.base();
+        let class = class_of(move || web::with(web::text(status, ""), "location", &aim)).await;
+        assert_eq!(class, Class::Misconfigured);
+    }
+    assert_eq!(thief.count(), 0);
+}
+
+#[tokio::test]
+async fn huge_lives_are_bounded_and_short_ones_not_kept() {
+    let answers = AtomicUsize::new(0);
+    let lives = ["1e300", "18446744073709551615", "\"99999999999999999999\"", "0"];
+    let web = web::answer(move |_hit| {
+        let number = answers.fetch_add(1, Ordering::SeqCst);
+        let life = lives.get(number).unwrap_or(&"0");
+        web::text(
+            200,
+            format!(
+                r#"{{"access_token":"t{number}","token_type":"Bearer","expires_in":{life},
+                    "issued_token_type":"urn:ietf:params:oauth:token-type:access_token"}}"#
+            ),
+        )
+    })
+    .await;
+    let (clock, exchanges) = exchanges();
+    let source = exchange_at(&web, &exchanges);
+    let ann = Caller::new("ann", "{}");
+    for expected in ["t0", "t1", "t2"] {
+        assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), expected);
+        assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), expected);
+        clock.advance(24 * 3600);
+    }
+    assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), "t3");
+    assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), "t4");
+}
+
+#[tokio::test]
+async fn a_refusal_is_remembered_for_a_second_and_an_outage_is_not() {
+    for (status, expected) in [(400, 1), (500, 3)] {
+        let web = web::answer(move |_hit| web::text(status, "")).await;
+        let (clock, exchanges) = exchanges();
+        let source = exchange_at(&web, &exchanges);
+        let ann = Caller::new("ann", "{}");
+        for _call in 0..3 {
+            apply(&source, Some(&ann)).await.unwrap_err();
+        }
+        assert_eq!(web.count(), expected, "{status}");
+        clock.advance(1);
+        apply(&source, Some(&ann)).await.unwrap_err();
+        assert_eq!(web.count(), expected + 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_there_is_an_outage() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let (_clock, exchanges) = exchanges();
+    let url = TokenUrl::read("tokenUrl", &format!("http://{address}/token"), false).unwrap();
+    let source = TokenExchange::new(TokenExchangePolicy::new(url), Arc::clone(&exchanges));
+    let error = apply(&source, Some(&Caller::new("ann", "{}"))).await.unwrap_err();
+    assert!(matches!(error, CredentialError::Unavailable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_slow_issuer_is_given_ten_seconds() {
+    let arrived = Arc::new(Notify::new());
+    let arrives = Arc::clone(&arrived);
+    let web = web::serve(move |_hit| {
+        arrives.notify_one();
+        std::future::pending()
+    })
+    .await;
+    let (_clock, exchanges) = exchanges();
+    let source = exchange_at(&web, &exchanges);
+    let ann = Caller::new("ann", "{}");
+    let pause = async {
+        arrived.notified().await;
+        // From here on nothing but the deadline can happen, so time may jump to it.
+        tokio::time::pause();
+        tokio::time::Instant::now()
+    };
+    let (outcome, began) = tokio::join!(apply(&source, Some(&ann)), pause);
+    let error = outcome.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("{}: no answer within 10s", web.base().trim_start_matches("http://"))
+    );
+    assert!(began.elapsed() <= std::time::Duration::from_millis(10_100));
+}
+
+#[tokio::test]
+async fn an_issuer_that_hangs_takes_nothing_from_another() {
+    let arrived = Arc::new(Semaphore::new(0));
+    let arrives = Arc::clone(&arrived);
+    let hanging = web::serve(move |_hit| {
+        arrives.add_permits(1);
+        std::future::pending()
+    })
+    .await;
+    let sound = web::answer(granted).await;
+    let (_clock, exchanges) = exchanges();
+    let stuck = Arc::new(exchange_at(&hanging, &exchanges));
+    let mut waiting = JoinSet::new();
+    for number in 0..100 {
+        let stuck = Arc::clone(&stuck);
+        waiting.spawn(async move { apply(&*stuck, Some(&Caller::new(&format!("u{number}"), "{}"))).await });
+    }
+    let all_turns = arrived.acquire_many(64).await.unwrap();
+    let ann = Caller::new("ann", "{}");
+    assert_eq!(
+        bearer(&apply(&exchange_at(&sound, &exchanges), Some(&ann)).await.unwrap()),
+        "backend-token-0"
+    );
+    // And it is not given more than it can take either.
+    assert_eq!(hanging.count(), 64);
+    drop(all_turns);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_before_tls_stands() {
+    let plain = web::answer(granted).await;
+    let (_clock, exchanges) = exchanges();
+    let url = TokenUrl::read("tokenUrl", &plain.base().replace("http", "https"), false).unwrap();
+    let source = TokenExchange::new(TokenExchangePolicy::new(url), exchanges);
+    let error = apply(&source, Some(&Caller::new("ann", "{}"))).await.unwrap_err();
+    assert!(matches!(error, CredentialError::Unavailable { .. }), "{error}");
+    assert_eq!(plain.count(), 0);
+}

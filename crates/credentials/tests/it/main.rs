@@ -1,0 +1,125 @@
+//! The strategies against scripted token endpoints: in-process HTTP servers that play issuers and AWS STS, with their
+//! faults.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod aws;
+mod exchange;
+mod faults;
+mod pace;
+mod secrets;
+mod web;
+mod xaa;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Uri};
+use serde_json::json;
+use vmcp_credentials::{
+    Applied, Clock, CredentialError, CredentialSource, Exchanges, Outgoing, Secret, Subject, TokenExchange,
+    TokenExchangePolicy, TokenUrl,
+};
+use vmcp_domain::{Identity, Json};
+
+use crate::web::{Hit, Reply, Web};
+
+/// A clock that stands at 2026-01-01T00:00:00Z until it is moved.
+#[derive(Default)]
+pub(crate) struct ManualClock(AtomicU64);
+
+impl ManualClock {
+    pub(crate) fn advance(&self, seconds: u64) {
+        self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn elapsed(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+
+    fn since_epoch(&self) -> Duration {
+        Duration::from_secs(1_767_225_600) + self.elapsed()
+    }
+}
+
+pub(crate) fn exchanges() -> (Arc<ManualClock>, Arc<Exchanges>) {
+    let clock = Arc::new(ManualClock::default());
+    let exchanges = Exchanges::new(Arc::<ManualClock>::clone(&clock)).unwrap();
+    (clock, exchanges)
+}
+
+/// A caller with a token that is long enough to be told from everything else.
+pub(crate) struct Caller {
+    pub(crate) identity: Identity,
+    pub(crate) token: Secret,
+    pub(crate) text: String,
+}
+
+impl Caller {
+    pub(crate) fn new(subject: &str, claims: &str) -> Self {
+        let claims = Json::parse(claims.to_owned()).unwrap().members().unwrap();
+        let text = format!("caller-token-of-{subject}");
+        let identity = Identity { issuer: "https://issuer".to_owned(), subject: subject.to_owned(), claims };
+        Self { identity, token: Secret::new(text.clone()), text }
+    }
+
+    pub(crate) fn subject(&self) -> Subject<'_> {
+        Subject { identity: &self.identity, token: &self.token }
+    }
+}
+
+/// What a source gives for a call of a tool.
+pub(crate) async fn apply(
+    source: &dyn CredentialSource,
+    caller: Option<&Caller>,
+) -> Result<Applied, CredentialError> {
+    let (method, uri) = (Method::POST, Uri::from_static("https://backend.example/mcp"));
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", "application/json".parse().unwrap());
+    let request = Outgoing { method: &method, uri: &uri, headers: &headers, body: b"{}" };
+    let subject = caller.map(Caller::subject);
+    source.apply(subject.as_ref(), &request).await
+}
+
+pub(crate) async fn probe(source: &dyn CredentialSource) -> Result<Applied, CredentialError> {
+    let (method, uri) = (Method::GET, Uri::from_static("https://backend.example/mcp"));
+    let request = Outgoing { method: &method, uri: &uri, headers: &HeaderMap::new(), body: b"" };
+    source.probe(&request).await
+}
+
+/// The headers, all of which must be sensitive.
+pub(crate) fn headers(applied: &Applied) -> Vec<(String, String)> {
+    let headers = applied.headers().iter();
+    headers
+        .map(|(name, value)| {
+            assert!(value.is_sensitive(), "{name}");
+            (name.to_string(), value.to_str().unwrap().to_owned())
+        })
+        .collect()
+}
+
+pub(crate) fn bearer(applied: &Applied) -> String {
+    match headers(applied).as_slice() {
+        [(name, value)] if name == "authorization" => value.strip_prefix("Bearer ").unwrap().to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(crate) fn url(web: &Web) -> TokenUrl {
+    TokenUrl::read("tokenUrl", &format!("{}/token", web.base()), false).unwrap()
+}
+
+pub(crate) fn exchange_at(web: &Web, exchanges: &Arc<Exchanges>) -> TokenExchange {
+    TokenExchange::new(TokenExchangePolicy::new(url(web)), Arc::clone(exchanges))
+}
+
+/// A token for the backend, numbered.
+pub(crate) fn granted(hit: &Hit) -> Reply {
+    let token = format!("backend-token-{}", hit.number);
+    let issued = "urn:ietf:params:oauth:token-type:access_token";
+    let body = json!({"access_token": token, "token_type": "bearer", "issued_token_type": issued, "expires_in": 300});
+    web::json(200, &body)
+}

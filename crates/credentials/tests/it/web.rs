@@ -1,0 +1,144 @@
+//! Scripted HTTP servers: a handler gets every form as it came and answers as it likes.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// One form as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Hit {
+    pub(crate) verb: Method,
+    pub(crate) headers: HeaderMap,
+    pub(crate) form: BTreeMap<String, String>,
+    /// How many came before it.
+    pub(crate) number: usize,
+}
+
+impl Hit {
+    pub(crate) fn pairs(&self) -> Vec<(&str, &str)> {
+        self.form.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+}
+
+pub(crate) type Reply = Response<BoxBody<Bytes, io::Error>>;
+type Handling = Pin<Box<dyn Future<Output = Reply> + Send>>;
+type Handler = dyn Fn(Hit) -> Handling + Send + Sync;
+
+/// A running server.
+pub(crate) struct Web {
+    address: SocketAddr,
+    hits: Arc<Mutex<Vec<Hit>>>,
+    accepting: JoinHandle<()>,
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Web {
+    pub(crate) fn base(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn hits(&self) -> Vec<Hit> {
+        self.hits.lock().unwrap().clone()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.hits.lock().unwrap().len()
+    }
+}
+
+/// Serves on a free port.
+pub(crate) async fn serve<F, R>(handler: F) -> Web
+where
+    F: Fn(Hit) -> R + Send + Sync + 'static,
+    R: Future<Output = Reply> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let hits = Arc::new(Mutex::new(Vec::new()));
+    let handler: Arc<Handler> = Arc::new(move |hit| Box::pin(handler(hit)));
+    let accepting = tokio::spawn(accept(listener, handler, Arc::clone(&hits)));
+    Web { address, hits, accepting }
+}
+
+/// Serves on a free port what needs no waiting.
+pub(crate) async fn answer(handler: impl Fn(&Hit) -> Reply + Send + Sync + 'static) -> Web {
+    serve(move |hit| std::future::ready(handler(&hit))).await
+}
+
+async fn accept(listener: TcpListener, handler: Arc<Handler>, hits: Arc<Mutex<Vec<Hit>>>) {
+    // Dropped with this task, so that stopping the server closes its connections.
+    let mut serving = JoinSet::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            return;
+        };
+        let (handler, hits) = (Arc::clone(&handler), Arc::clone(&hits));
+        serving.spawn(async move {
+            let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let (handler, hits) = (Arc::clone(&handler), Arc::clone(&hits));
+                async move {
+                    let (parts, body) = request.into_parts();
+                    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                    let hit = {
+                        let mut hits = hits.lock().unwrap();
+                        let form = form_urlencoded::parse(&body).into_owned().collect();
+                        let hit =
+                            Hit { verb: parts.method, headers: parts.headers, form, number: hits.len() };
+                        hits.push(hit.clone());
+                        hit
+                    };
+                    Ok::<_, Infallible>(handler(hit).await)
+                }
+            });
+            let server = hyper::server::conn::http1::Builder::new();
+            let _ = server.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+pub(crate) fn text(status: u16, body: impl Into<Bytes>) -> Reply {
+    let whole = Full::new(body.into()).map_err(|never| match never {}).boxed();
+    Response::builder().status(StatusCode::from_u16(status).unwrap()).body(whole).unwrap()
+}
+
+pub(crate) fn json(status: u16, body: &Value) -> Reply {
+    with(text(status, body.to_string()), "content-type", "application/json")
+}
+
+pub(crate) fn with(mut reply: Reply, name: &'static str, value: &str) -> Reply {
+    reply.headers_mut().insert(name, value.parse().unwrap());
+    reply
+}
+
+/// Begins an answer and hangs up.
+pub(crate) fn broken_off() -> Reply {
+    let pieces = [Ok(Frame::data(Bytes::from_static(b"{\"access_token\":"))), Err(io::Error::other("gone"))];
+    Response::new(BodyExt::boxed(StreamBody::new(futures_util::stream::iter(pieces))))
+}
+
+/// Never ends.
+pub(crate) fn endless() -> Reply {
+    let piece = Bytes::from(vec![b' '; 16 << 10]);
+    let pieces = futures_util::stream::repeat_with(move || Ok(Frame::data(piece.clone())));
+    Response::new(BodyExt::boxed(StreamBody::new(pieces)))
+}
