@@ -1,0 +1,219 @@
+//! One HTTP request to a service and its whole answer, within bounds. Trying again is `exchange`'s.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use http::{Method, Response, StatusCode, Uri};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde::Deserialize;
+
+use crate::failure::{Failure, Kind, chain};
+use crate::policy::ServicePolicy;
+use crate::tls;
+
+/// A service that does not take a connection within this time is away.
+const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// The most idle connections kept.
+const IDLE_MAX: usize = 16;
+/// How long they are kept: below the 5 seconds after which common servers hang up, and the minute of proxies.
+const IDLE_WAIT_PLAIN: Duration = Duration::from_secs(4);
+const IDLE_WAIT_TLS: Duration = Duration::from_secs(50);
+/// How much of an error's body is read to find the word for it.
+const ERROR_BYTES_MAX: usize = 16 << 10;
+/// The longest such word.
+const WORD_BYTES_MAX: usize = 48;
+/// The most that is set aside for a body because of its announced length.
+const RESERVED_MAX: usize = 1 << 20;
+
+/// What is asked of a service.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) body: Bytes,
+    /// The largest answer taken.
+    pub(crate) answer_bytes_max: usize,
+}
+
+impl Ask {
+    /// The request's method and path, for the log. A query may hold credentials.
+    pub(crate) fn name(&self) -> String {
+        format!("{} {}", self.method, self.uri.path())
+    }
+}
+
+/// The client of one service.
+pub(crate) struct Client {
+    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    headers: HeaderMap,
+    host: String,
+}
+
+impl Client {
+    /// A client with nothing connected yet.
+    pub(crate) fn new(policy: &ServicePolicy) -> Result<Self, rustls::Error> {
+        let secure = policy.address.is_https();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(Duration::from_secs(60)));
+        tcp.set_connect_timeout(Some(CONNECT_WAIT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls::config(secure)?)
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(tcp);
+        let pool = Pool::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(if secure { IDLE_WAIT_TLS } else { IDLE_WAIT_PLAIN })
+            .pool_max_idle_per_host(IDLE_MAX)
+            .http2_adaptive_window(true)
+            .build(connector);
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("vmcp/", env!("CARGO_PKG_VERSION"))));
+        headers.extend(policy.headers.clone());
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(authorization) = &policy.authorization {
+            headers.insert(AUTHORIZATION, authorization.clone());
+        }
+        Ok(Self { pool, headers, host: policy.address.authority().to_owned() })
+    }
+
+    /// The service's host and port.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Sends, and reads the whole answer. Redirects are not followed: they would take the key elsewhere.
+    pub(crate) async fn once(&self, ask: &Ask) -> Result<Bytes, Failure> {
+        let mut request = http::Request::new(Full::new(ask.body.clone()));
+        *request.method_mut() = ask.method.clone();
+        *request.uri_mut() = ask.uri.clone();
+        request.headers_mut().clone_from(&self.headers);
+        if !ask.body.is_empty() {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        let broken = |error: &(dyn std::error::Error + 'static)| {
+            Failure::new(Kind::Connection, format!("{}: {}: {}", self.host, ask.name(), chain(error)))
+        };
+        let response = self.pool.request(request).await.map_err(|error| broken(&error))?;
+        if response.status() != StatusCode::OK {
+            return Err(self.refusal(ask, response).await);
+        }
+        let whole = read(response.into_body(), ask.answer_bytes_max).await.map_err(|error| broken(&error))?;
+        whole.ok_or_else(|| {
+            let text = format!("{}: the answer to {} is larger than allowed", self.host, ask.name());
+            Failure::new(Kind::Malformed, text)
+        })
+    }
+
+    async fn refusal(&self, ask: &Ask, response: Response<Incoming>) -> Failure {
+        let status = response.status();
+        let pause = pause(response.headers());
+        let mut text = format!("{} answered {status} to {}", self.host, ask.name());
+        if status.is_redirection() {
+            text.push_str(", and redirects are not followed: write the final address");
+        } else if let Ok(Some(body)) = read(response.into_body(), ERROR_BYTES_MAX).await
+            && let Some(word) = word(&body).filter(|word| !self.is_sent(word))
+        {
+            text.push_str(&format!(" ({word})"));
+        }
+        Failure { pause, ..Failure::new(Kind::Status(status), text) }
+    }
+
+    /// True when the word is part of what we sent, or the other way round: some services repeat keys.
+    fn is_sent(&self, word: &str) -> bool {
+        let secrets = self.headers.values().filter(|value| value.is_sensitive());
+        let mut texts = secrets.map(|value| String::from_utf8_lossy(value.as_bytes()));
+        texts.any(|text| {
+            let text = text.strip_prefix("Bearer ").unwrap_or(&text);
+            text.contains(word) || word.contains(text)
+        })
+    }
+}
+
+/// Reads a whole body; `None` when it is larger than that.
+async fn read(mut body: Incoming, bytes_max: usize) -> Result<Option<Bytes>, hyper::Error> {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > bytes_max {
+        return Ok(None);
+    }
+    let mut whole = BytesMut::with_capacity(announced.min(RESERVED_MAX));
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        if whole.len() + data.len() > bytes_max {
+            return Ok(None);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(Some(whole.freeze()))
+}
+
+/// How long the service asks to be left alone, if it says so in time units. A date would need a clock to compare.
+fn pause(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
+    let exact = number("retry-after-ms").map(|millis| Duration::from_millis(millis.into()));
+    exact.or_else(|| number(RETRY_AFTER.as_str()).map(|seconds| Duration::from_secs(seconds.into())))
+}
+
+/// The service's own word for an error, as OpenAI and TEI spell it. Its sentences may repeat what was sent.
+fn word(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        error: Option<serde_json::Value>,
+        error_type: Option<String>,
+    }
+    let body: Body = serde_json::from_slice(body).ok()?;
+    let inner = |name: &str| Some(body.error.as_ref()?.get(name)?.as_str()?.to_owned());
+    let word = body.error_type.clone().or_else(|| inner("code")).or_else(|| inner("type"))?;
+    let plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+    (plain && (1..=WORD_BYTES_MAX).contains(&word.len())).then_some(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_read_in_seconds_and_milliseconds() {
+        let read = |of: &[(&'static str, &'static str)]| {
+            let pairs = of
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+            pause(&pairs.collect())
+        };
+        assert_eq!(read(&[("retry-after", "3")]), Some(Duration::from_secs(3)));
+        assert_eq!(
+            read(&[("retry-after", "3"), ("retry-after-ms", "250")]),
+            Some(Duration::from_millis(250))
+        );
+        assert_eq!(read(&[("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")]), None);
+        assert_eq!(read(&[("retry-after", "-1")]), None);
+        assert_eq!(read(&[]), None);
+    }
+
+    #[test]
+    fn only_plain_words_are_taken_from_errors() {
+        let read = |body: &str| word(body.as_bytes());
+        assert_eq!(
+            read(r#"{"error":{"code":"invalid_api_key","type":"x"}}"#).as_deref(),
+            Some("invalid_api_key")
+        );
+        assert_eq!(read(r#"{"error":{"code":null,"type":"server_error"}}"#).as_deref(), Some("server_error"));
+        assert_eq!(read(r#"{"error":"busy","error_type":"Overloaded"}"#).as_deref(), Some("Overloaded"));
+        assert_eq!(read(r#"{"error":{"code":"no such key: sk"}}"#), None);
+        assert_eq!(read(r#"{"error":"busy"}"#), None);
+        assert_eq!(read("<html>"), None);
+    }
+}

@@ -1,0 +1,290 @@
+//! The validated settings of one embedding service. Impossible values cannot be built.
+//!
+//! Built by `vmcp-gateway` from the config file; the API key's variable is read there.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::Uri;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::address::Address;
+
+/// How long one request may take, its retry included: the reference's default.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// An answer that takes longer than this is none.
+const TIMEOUT_MAX: Duration = Duration::from_mins(10);
+/// How long the vector of a query may take: a person waits, and there is a search without it.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+const HEADERS_MAX: usize = 32;
+const HEADER_CHARS_MAX: usize = 8192;
+const MODEL_CHARS_MAX: usize = 256;
+const KEY_CHARS_MAX: usize = 8192;
+
+/// Headers that are made here, or belong to one hop.
+const OWN_HEADERS: [HeaderName; 11] = [
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::CONNECTION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Why settings are refused. No message repeats a URL, a key or a header's value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// Not the address of a service.
+    #[error(
+        "url: must be the base address of the service, such as http://embeddings:8080 or https://host/v1"
+    )]
+    Url,
+    /// A user or password in the address.
+    #[error("url: must not carry a user or password; an API key is set apart, in OPENAI_API_KEY")]
+    UrlCredentials,
+    /// A part of the address that is never sent.
+    #[error("url: must not contain #; leave out what begins there")]
+    UrlFragment,
+    /// TEI has no parameters.
+    #[error("url: must not contain ? with provider tei; leave out what begins there")]
+    UrlQuery,
+    /// No model, or no name of one.
+    #[error(
+        "model: must be the model's name as the service knows it, 1 to {MODEL_CHARS_MAX} printable characters"
+    )]
+    Model,
+    /// No time at all, or too much.
+    #[error("timeout: must be longer than zero and at most {TIMEOUT_MAX:?}")]
+    Timeout,
+    /// No time at all, or too much.
+    #[error("query timeout: must be longer than zero and at most {TIMEOUT_MAX:?}")]
+    QueryTimeout,
+    /// More headers than the reference takes.
+    #[error("headers: at most {HEADERS_MAX}; leave some out")]
+    Headers,
+    /// TEI is never sent any.
+    #[error("headers: have an effect with provider openai only; leave them out or change the provider")]
+    HeadersUnused,
+    /// Not the name of a header.
+    #[error("headers: a name must be letters, digits and hyphens only")]
+    HeaderName,
+    /// A header that stands there twice.
+    #[error("headers: {0} stands there twice; leave one out")]
+    HeaderTwice(HeaderName),
+    /// A header that is made here.
+    #[error("headers: {0} is set by the gateway; leave it out (an API key belongs in OPENAI_API_KEY)")]
+    HeaderOwn(HeaderName),
+    /// An impossible value.
+    #[error(
+        "headers: the value of {0} must be 1 to {HEADER_CHARS_MAX} characters without control characters"
+    )]
+    HeaderValue(HeaderName),
+    /// An impossible key.
+    #[error("api key: must be visible ASCII characters without spaces; look for a line break at its end")]
+    ApiKey,
+    /// TEI is never sent one.
+    #[error("api key: has an effect with provider openai only; leave it out or change the provider")]
+    ApiKeyUnused,
+}
+
+/// What the service speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// Text Embeddings Inference: `GET /info` and `POST /embed`.
+    Tei,
+    /// OpenAI's `POST /embeddings`, as many gateways and model servers offer it.
+    OpenAi {
+        /// The model's name as the service knows it.
+        model: String,
+    },
+}
+
+/// Text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes over a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// A provider with the addresses of its endpoints.
+#[derive(Clone)]
+pub(crate) enum Speaks {
+    Tei { info: Uri, embed: Uri },
+    OpenAi { model: String, routes: Vec<Uri> },
+}
+
+/// Without the addresses: their queries may hold credentials.
+impl fmt::Debug for Speaks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tei { .. } => f.write_str("tei"),
+            Self::OpenAi { model, .. } => write!(f, "openai {model:?}"),
+        }
+    }
+}
+
+/// Everything that is known about one service.
+#[derive(Clone, Debug)]
+pub struct ServicePolicy {
+    pub(crate) address: Address,
+    pub(crate) speaks: Speaks,
+    pub(crate) timeout: Duration,
+    pub(crate) query_timeout: Duration,
+    /// Sent with every request; all values are marked as sensitive.
+    pub(crate) headers: HeaderMap,
+    /// The whole value of `Authorization`.
+    pub(crate) authorization: Option<HeaderValue>,
+}
+
+impl ServicePolicy {
+    /// The service at `url`, `http` or `https`. For `openai` the reference posts to `url` + `/embeddings`, so its
+    /// base addresses end in `/v1`; here one without is as good: what is missing is found out with the first request.
+    ///
+    /// # Errors
+    /// When the address or the model is impossible.
+    pub fn new(url: &str, provider: Provider) -> Result<Self, PolicyError> {
+        let address = Address::read(url)?;
+        let endpoint = |path: &str| address.endpoint(path).ok_or(PolicyError::Url);
+        let speaks = match provider {
+            Provider::Tei if address.has_query() => return Err(PolicyError::UrlQuery),
+            Provider::Tei => Speaks::Tei { info: endpoint("/info")?, embed: endpoint("/embed")? },
+            Provider::OpenAi { model } if !is_name(&model) => return Err(PolicyError::Model),
+            Provider::OpenAi { model } => {
+                let routes = address.openai_endpoints().into_iter().map(endpoint);
+                Speaks::OpenAi { model, routes: routes.collect::<Result<_, _>>()? }
+            }
+        };
+        Ok(Self {
+            address,
+            speaks,
+            timeout: TIMEOUT,
+            query_timeout: QUERY_TIMEOUT,
+            headers: HeaderMap::new(),
+            authorization: None,
+        })
+    }
+
+    /// Gives each request this long, its retry included, instead of 30 seconds.
+    ///
+    /// # Errors
+    /// When it is zero or more than ten minutes.
+    pub fn with_timeout(self, timeout: Duration) -> Result<Self, PolicyError> {
+        is_wait(timeout).then_some(Self { timeout, ..self }).ok_or(PolicyError::Timeout)
+    }
+
+    /// Gives the vector of a query this long, all requests for it included, instead of 2 seconds. The time-out of a
+    /// request counts for queries too if it is shorter.
+    ///
+    /// # Errors
+    /// When it is zero or more than ten minutes.
+    pub fn with_query_timeout(self, query_timeout: Duration) -> Result<Self, PolicyError> {
+        is_wait(query_timeout).then_some(Self { query_timeout, ..self }).ok_or(PolicyError::QueryTimeout)
+    }
+
+    /// Sends these headers with every request, in place of any given before.
+    ///
+    /// # Errors
+    /// When there are more than 32, one cannot be sent or is not the operator's to set, or the provider is TEI.
+    pub fn with_headers(
+        self,
+        headers: impl IntoIterator<Item = (String, Secret)>,
+    ) -> Result<Self, PolicyError> {
+        let mut taken = HeaderMap::new();
+        for (name, Secret(value)) in headers {
+            let name = HeaderName::try_from(name).map_err(|_| PolicyError::HeaderName)?;
+            if OWN_HEADERS.contains(&name) || name == header::AUTHORIZATION || name == header::CONTENT_TYPE {
+                return Err(PolicyError::HeaderOwn(name));
+            }
+            let chars = value.chars().count();
+            if chars == 0 || chars > HEADER_CHARS_MAX || value.contains(char::is_control) {
+                return Err(PolicyError::HeaderValue(name));
+            }
+            let value = sensitive(&value).ok_or_else(|| PolicyError::HeaderValue(name.clone()))?;
+            if taken.insert(&name, value).is_some() {
+                return Err(PolicyError::HeaderTwice(name));
+            }
+            if taken.len() > HEADERS_MAX {
+                return Err(PolicyError::Headers);
+            }
+        }
+        if !taken.is_empty() && self.is_tei() {
+            return Err(PolicyError::HeadersUnused);
+        }
+        Ok(Self { headers: taken, ..self })
+    }
+
+    /// Sends this key as a bearer token.
+    ///
+    /// # Errors
+    /// When it cannot be sent, or the provider is TEI: a key for one service is not shown to another.
+    pub fn with_api_key(self, key: &Secret) -> Result<Self, PolicyError> {
+        if self.is_tei() {
+            return Err(PolicyError::ApiKeyUnused);
+        }
+        let Secret(key) = key;
+        if key.is_empty() || key.len() > KEY_CHARS_MAX || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(PolicyError::ApiKey);
+        }
+        let authorization = sensitive(&format!("Bearer {key}")).ok_or(PolicyError::ApiKey)?;
+        Ok(Self { authorization: Some(authorization), ..self })
+    }
+
+    /// True when an API key or header goes to another machine without TLS: worth a warning.
+    #[must_use]
+    pub fn shows_secrets(&self) -> bool {
+        let secret = self.authorization.is_some() || !self.headers.is_empty();
+        secret && !self.address.is_https() && !self.address.is_loopback()
+    }
+
+    fn is_tei(&self) -> bool {
+        matches!(self.speaks, Speaks::Tei { .. })
+    }
+
+    /// The service as an operator may see it: what it speaks, and where it is.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let speaks = match &self.speaks {
+            Speaks::Tei { .. } => "tei".to_owned(),
+            Speaks::OpenAi { model, .. } => format!("openai {model}"),
+        };
+        format!("{speaks} at {}", self.address.authority())
+    }
+
+    /// How long the vector of a query may take.
+    pub(crate) fn query_wait(&self) -> Duration {
+        self.query_timeout.min(self.timeout)
+    }
+}
+
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_bytes(text.as_bytes()).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn is_name(model: &str) -> bool {
+    let chars = model.chars().count();
+    !model.trim().is_empty() && chars <= MODEL_CHARS_MAX && !model.contains(char::is_control)
+}
+
+fn is_wait(duration: Duration) -> bool {
+    !duration.is_zero() && duration <= TIMEOUT_MAX
+}
+
+#[cfg(test)]
+mod tests;

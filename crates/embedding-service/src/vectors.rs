@@ -1,0 +1,72 @@
+//! The check of what a service calls vectors. One that is off would make every comparison with it meaningless.
+
+/// The most numbers in one vector. Models in use have up to 8192.
+pub(crate) const DIMENSION_MAX: usize = 16_384;
+
+/// Vectors of unit length and one dimension.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Checked {
+    pub(crate) vectors: Vec<Vec<f32>>,
+    pub(crate) dimension: usize,
+}
+
+/// Checks the vectors of `count` texts, at least one, and brings them to unit length. The error says what is off.
+pub(crate) fn check(mut vectors: Vec<Vec<f32>>, count: usize) -> Result<Checked, String> {
+    if vectors.len() != count {
+        return Err(format!("{} vectors for {count} texts", vectors.len()));
+    }
+    let dimension = vectors.first().map_or(0, Vec::len);
+    if dimension == 0 || dimension > DIMENSION_MAX {
+        return Err(format!("vectors of {dimension} numbers"));
+    }
+    for vector in &mut vectors {
+        if vector.len() != dimension {
+            return Err(format!("vectors of {dimension} and of {} numbers", vector.len()));
+        }
+        // Squares of f32 neither overflow nor vanish in f64.
+        let length = vector.iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
+        if !length.is_finite() {
+            return Err("a vector with an infinite number".to_owned());
+        }
+        if length == 0.0 {
+            return Err("a vector of zeros".to_owned());
+        }
+        for number in vector {
+            #[allow(clippy::cast_possible_truncation, reason = "the quotient is at most 1")]
+            let share = (f64::from(*number) / length) as f32;
+            *number = share;
+        }
+    }
+    Ok(Checked { vectors, dimension })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_come_out_with_unit_length() {
+        let checked = check(vec![vec![3.0, 4.0], vec![-1e-30, 0.0], vec![3e38, 3e38]], 3).unwrap();
+        assert_eq!(checked.dimension, 2);
+        assert_eq!(checked.vectors[0], [0.6, 0.8]);
+        assert_eq!(checked.vectors[1], [-1.0, 0.0]);
+        let length = checked.vectors[2].iter().map(|number| number * number).sum::<f32>();
+        assert!((length - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_refused() {
+        for (vectors, count, says) in [
+            (vec![vec![1.0]], 2, "1 vectors for 2 texts"),
+            (vec![vec![1.0], vec![1.0, 2.0]], 2, "of 1 and of 2 numbers"),
+            (vec![vec![]], 1, "of 0 numbers"),
+            (vec![vec![1.0; DIMENSION_MAX + 1]], 1, "of 16385 numbers"),
+            (vec![vec![0.0, -0.0]], 1, "zeros"),
+            (vec![vec![1.0, f32::NAN]], 1, "infinite"),
+            (vec![vec![1.0, f32::INFINITY]], 1, "infinite"),
+        ] {
+            let error = check(vectors, count).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
