@@ -4,6 +4,35 @@
 //! permissions and metrics below see the tool that really runs. Turning texts into vectors is left to whoever
 //! implements [`Embedder`]; who may see a tool is left to the layers below.
 
+mod advise;
+mod answer;
+mod ask;
+mod corpus;
+mod document;
 mod embed;
+mod engine;
+mod fuse;
+mod layer;
+mod lexical;
+mod mask;
+mod menu;
+mod observer;
+mod optimizer;
+pub mod policy;
+mod snapshot;
+mod suggest;
+mod text;
+mod vectorise;
+mod vectors;
 
+pub use answer::TokenMetrics;
+pub use document::{Document, embedding_text};
 pub use embed::{EmbedError, Embedded, Embedder, Purpose};
+pub use engine::{Engine, Hit, SearchOptions};
+pub use layer::Optimized;
+pub use lexical::{Matched, Query};
+pub use mask::Mask;
+pub use menu::{CALL_TOOL, FIND_TOOL, virtual_tools};
+pub use observer::{CallEvent, CallOutcome, FindEvent, NoObserver, Observer};
+pub use optimizer::{Finding, Findings, Optimizer, OptimizerStatus};
+pub use vectors::{LANES_MAX, Packed};

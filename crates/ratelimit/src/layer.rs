@@ -1,10 +1,13 @@
 //! The decorator: one real call, one charge, whoever composed it and whatever name led to it.
 
+mod virtual_tools;
+
 use std::sync::Arc;
 
 use vmcp_domain::{Answer, CallContext, CallTool, Error, Gateway, Reply, SharedGateway, forward};
 
 use crate::limiter::Limiter;
+pub use virtual_tools::VirtualRateLimited;
 
 /// The layer that charges calls.
 pub struct RateLimited {

@@ -23,7 +23,7 @@ mod top;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
-pub use layer::RateLimited;
+pub use layer::{RateLimited, VirtualRateLimited};
 pub use limiter::{BucketView, Limiter, Sharing};
 pub use memory::{Claim, MemoryStore, Receipt};
 pub use observer::{DecisionEvent, NoObserver, Observer};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use vmcp_domain::{
     CallContext, Caller, Error, Identity, LimitScope, RateLimit, Retry, Tool, ToolList, ToolName,
 };
@@ -38,6 +38,8 @@ pub struct Limiter {
     debts: Arc<Debts>,
     fallback: ArcSwapOption<Fallback>,
     binding: ArcSwapOption<Binding>,
+    /// The virtual tools that another layer charges for.
+    virtual_names: ArcSwap<Vec<ToolName>>,
     hashers: (RandomState, RandomState),
     observer: Arc<dyn Observer>,
     top: TopCallers,
@@ -119,6 +121,7 @@ impl Limiter {
             debts: Debts::new(),
             fallback: ArcSwapOption::empty(),
             binding: ArcSwapOption::empty(),
+            virtual_names: ArcSwap::default(),
             hashers: (RandomState::new(), RandomState::new()),
             observer,
             top: TopCallers::default(),
@@ -132,7 +135,7 @@ impl Limiter {
             return binding.plans.get(name).cloned();
         }
         let plans = tools.iter().map(|tool| (tool.name.clone(), Arc::new(self.bind(tool)))).collect();
-        for idle in self.planner.unmatched(tools) {
+        for idle in self.idle_rules(tools) {
             tracing::warn!(
                 rule = idle,
                 hint = nearest(tools, idle).unwrap_or_default(),
@@ -142,6 +145,25 @@ impl Limiter {
         let binding = Arc::new(Binding { tools: tools.clone(), plans });
         self.binding.store(Some(binding.clone()));
         binding.plans.get(name).cloned()
+    }
+
+    /// Rules that fit none of these tools and no virtual one.
+    fn idle_rules(&self, tools: &[Tool]) -> Vec<&str> {
+        let made = self.virtual_names.load();
+        let mut idle = self.planner.unmatched(tools);
+        idle.retain(|rule| !made.iter().any(|name| name.as_str() == *rule));
+        idle
+    }
+
+    /// The plans of virtual tools that some rule names. What they are called is remembered, so that such a rule is
+    /// not taken for one that fits nothing.
+    pub(crate) fn bind_virtual(&self, tools: &[Tool]) -> HashMap<ToolName, Bound> {
+        self.virtual_names.rcu(|names| {
+            let more = tools.iter().map(|tool| tool.name.clone());
+            names.iter().cloned().chain(more).collect::<Vec<_>>()
+        });
+        let bound = tools.iter().map(|tool| (tool.name.clone(), self.bind(tool)));
+        bound.filter(|(_, bound)| !bound.plan.is_empty()).collect()
     }
 
     fn bind(&self, tool: &Tool) -> Bound {

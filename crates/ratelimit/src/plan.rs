@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 use vmcp_domain::{BackendToolName, LimitScope, Target, Tool, ToolName};
 
+use crate::pattern::Pattern;
 use crate::policy::{Concurrency, LimitPolicy, Limits, Mode, Quota};
 use crate::rate::{Level, Rate};
 
@@ -181,17 +182,21 @@ impl Planner {
     /// The plan of one tool.
     #[must_use]
     pub fn plan(&self, tool: &Tool) -> Plan {
-        let fits =
-            || self.policy.tools.iter().enumerate().filter(|(_, rule)| rule.name.matches(tool.name.as_str()));
+        let is_virtual = tool.target.is_virtual();
+        // A virtual tool is charged only where a rule names it; the calls it makes are charged as the calls they are.
+        let names =
+            |pattern: &Pattern| pattern.matches(tool.name.as_str()) && (pattern.is_exact() || !is_virtual);
+        let fits = || self.policy.tools.iter().enumerate().filter(|(_, rule)| names(&rule.name));
         let cost = fits().map(|(_, rule)| rule.cost).max().unwrap_or(NonZeroU32::MIN);
-        let mut subjects = vec![Subject {
+        let server = Subject {
             limits: &self.policy.server,
             rule: None,
             name: String::new(),
             target: None,
             cost,
             scopes: (LimitScope::Server, LimitScope::User),
-        }];
+        };
+        let mut subjects: Vec<Subject<'_>> = (!is_virtual).then_some(server).into_iter().collect();
         subjects.extend(fits().map(|(place, rule)| Subject {
             limits: &rule.limits,
             rule: Some(place),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use vmcp_e2e::process;
 
 /// Crates that only tests and tools may use.
-const TOOLS: [&str; 4] = ["vmcp-testkit", "vmcp-fixtures", "vmcp-e2e", "xtask"];
+const TOOLS: [&str; 5] = ["vmcp-testkit", "vmcp-fixtures", "vmcp-search-bench", "vmcp-e2e", "xtask"];
 
 /// What the domain must not know: it has no I/O, no runtime and no protocol.
 const NOT_IN_DOMAIN: [&str; 10] = [
@@ -34,6 +34,7 @@ fn allowed(from: &str) -> Allowed {
         // It makes tools and results of its own, and only `wire` knows how these look.
         "vmcp-optimizer" => Allowed::These(&["vmcp-domain", "vmcp-wire"]),
         "vmcp-embedding" | "vmcp-embedding-service" => Allowed::These(&["vmcp-domain", "vmcp-optimizer"]),
+        "vmcp-search-bench" => Allowed::These(&["vmcp-domain", "vmcp-optimizer", "vmcp-embedding"]),
         "vmcp-gateway" | "vmcp-operator" => Allowed::Product,
         "xtask" => Allowed::These(&["vmcp-e2e"]),
         _layer => Allowed::These(&["vmcp-domain"]),

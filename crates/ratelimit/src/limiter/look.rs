@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmcp_domain::{CallContext, Error, LimitScope, ToolList, ToolName};
+use vmcp_domain::{CallContext, Error, LimitScope, RateLimit, ToolList, ToolName};
 
-use super::Limiter;
+use super::refusal::rate_limit;
+use super::{Bound, Limiter};
 use crate::decide::{BucketReading, Wait};
 use crate::plan::{Plan, PlannedBucket};
 use crate::policy::Mode;
@@ -45,9 +46,38 @@ impl Limiter {
         ctx: &CallContext,
     ) -> Result<Vec<BucketView>, Error> {
         let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
-        let user = self.user(&bound, ctx)?;
+        Ok(views(&bound.plan, self.read(&bound, ctx).await?))
+    }
+
+    /// What a call would be told now by the limits it falls under, or `None` when they would let it pass. Calls in
+    /// flight are left out: that changes with every call that ends. Spends nothing.
+    ///
+    /// # Errors
+    /// As [`Limiter::peek`].
+    pub async fn foresee(
+        &self,
+        tools: &Arc<ToolList>,
+        name: &ToolName,
+        ctx: &CallContext,
+    ) -> Result<Option<RateLimit>, Error> {
+        let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        if bound.plan.buckets.is_empty() {
+            return Ok(None);
+        }
+        let readings = self.read(&bound, ctx).await?;
+        let enforced = |reading: &BucketReading| match reading.mode {
+            Mode::Enforce => reading.wait(),
+            Mode::Shadow => Wait::None,
+        };
+        let waits = readings.iter().map(enforced).enumerate();
+        let longest = waits.rev().max_by_key(|(_, wait)| *wait).filter(|(_, wait)| *wait != Wait::None);
+        Ok(longest.map(|(place, wait)| rate_limit(&bound, &bound.plan, place, wait)))
+    }
+
+    async fn read(&self, bound: &Bound, ctx: &CallContext) -> Result<Vec<BucketReading>, Error> {
+        let user = self.user(bound, ctx)?;
         let Some(sharing) = &self.sharing else {
-            return Ok(views(&bound.plan, self.memory.peek(&bound.plan, user.local)));
+            return Ok(self.memory.peek(&bound.plan, user.local));
         };
         let ask = ask(&bound.plan, user.shared.as_deref());
         let levels = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
@@ -57,8 +87,7 @@ impl Limiter {
             cost: bucket.cost_units,
             mode: bucket.mode,
         };
-        let readings = bound.plan.buckets.iter().zip(levels).map(reading).collect();
-        Ok(views(&bound.plan, readings))
+        Ok(bound.plan.buckets.iter().zip(levels).map(reading).collect())
     }
 
     /// The same for buckets that are kept in this process, of the tools the limiter has last seen. `None` when the
@@ -103,7 +132,7 @@ impl Limiter {
         if let Some(first) = tools.first() {
             let _ = self.bound(tools, &first.name);
         }
-        self.planner.unmatched(tools).into_iter().map(str::to_owned).collect()
+        self.idle_rules(tools).into_iter().map(str::to_owned).collect()
     }
 }
 

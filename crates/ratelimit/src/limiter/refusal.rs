@@ -12,8 +12,13 @@ use crate::remote::RemoteVerdict;
 
 /// The refusal by one bucket of a plan.
 pub(super) fn refusal(bound: &Bound, plan: &Plan, place: usize, wait: Wait) -> Error {
+    Error::RateLimited(Box::new(rate_limit(bound, plan, place, wait)))
+}
+
+/// What the bucket at `place` says to a call that it lets wait.
+pub(super) fn rate_limit(bound: &Bound, plan: &Plan, place: usize, wait: Wait) -> RateLimit {
     let bucket = plan.buckets.get(place);
-    Error::RateLimited(Box::new(RateLimit {
+    RateLimit {
         tool: bound.tool.name.clone(),
         rule: bucket.map(|bucket| bucket.rule.to_string()).unwrap_or_default(),
         scope: bucket.map_or(LimitScope::Server, |bucket| bucket.scope),
@@ -24,7 +29,7 @@ pub(super) fn refusal(bound: &Bound, plan: &Plan, place: usize, wait: Wait) -> E
             Wait::Never => Retry::Never,
         },
         allowance: bucket.map(|bucket| bucket.rate.asked()),
-    }))
+    }
 }
 
 /// The refusal of a shared store: the longest wait over all buckets that refuse.

@@ -1,0 +1,229 @@
+//! What is searched: one immutable snapshot of every tool that is known, shared by all callers, and for each list that
+//! some caller was given the part of the snapshot it stands for. A caller finds what its own list has and nothing else.
+//!
+//! A tool is known by its content, so a definition that two callers see is analysed once, and two that differ are kept
+//! apart. Vectors are added to a snapshot as they become known (`vectorise`); until then words alone are compared.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::RandomState;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use vmcp_domain::{Cause, Error, Tool, ToolList};
+use vmcp_wire::offer;
+
+use crate::mask::Mask;
+use crate::snapshot::{Content, Entry, Snapshot};
+
+/// How many lists are remembered.
+const VIEW_COUNT_MAX: usize = 256;
+/// How many tools are kept that no list at hand needs.
+const DOCUMENT_COUNT_MAX: usize = 100_000;
+/// How long a search waits for tools that have just appeared; then it does without them.
+const BUILD_PATIENCE: Duration = Duration::from_millis(100);
+
+/// One list as a part of a snapshot.
+pub(crate) struct View {
+    /// The list.
+    pub(crate) list: Arc<ToolList>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// Which documents stand for tools of the list.
+    pub(crate) visible: Mask,
+    contents: Arc<[Content]>,
+    /// The list's place of each document; `u32::MAX` for none.
+    tools: Vec<u32>,
+    /// How long the whole list is as JSON.
+    pub(crate) list_bytes: usize,
+}
+
+impl View {
+    /// The tool that a document stands for.
+    pub(crate) fn tool(&self, document: usize) -> Option<&Tool> {
+        self.list.get(usize::try_from(*self.tools.get(document)?).ok()?)
+    }
+}
+
+/// The snapshot and the views of it.
+pub(crate) struct Corpus {
+    state: Mutex<State>,
+    /// Held by whoever builds the next snapshot.
+    building: tokio::sync::Mutex<()>,
+    /// Tells of every new snapshot.
+    changed: watch::Sender<Arc<Snapshot>>,
+    hashers: (RandomState, RandomState),
+}
+
+struct State {
+    snapshot: Arc<Snapshot>,
+    /// The most recently used last.
+    views: Vec<Arc<View>>,
+    /// The tools of everybody, where the gateway gave them.
+    whole: Arc<[Content]>,
+}
+
+impl Corpus {
+    /// Nothing yet.
+    pub(crate) fn new() -> Arc<Self> {
+        let nothing = Arc::new(Snapshot::nothing());
+        Arc::new(Self {
+            state: Mutex::new(State { snapshot: nothing.clone(), views: Vec::new(), whole: Arc::from([]) }),
+            building: tokio::sync::Mutex::new(()),
+            changed: watch::Sender::new(nothing),
+            hashers: (RandomState::new(), RandomState::new()),
+        })
+    }
+
+    /// What is searched now.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.state.lock().snapshot.clone()
+    }
+
+    /// Tells of the snapshot now and of every later one.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.changed.subscribe()
+    }
+
+    /// Makes all of `list` known, and forgets what neither it nor a list at hand has.
+    pub(crate) async fn keep_whole(self: &Arc<Self>, list: Arc<ToolList>) -> Result<(), Error> {
+        let contents: Arc<[Content]> = list.iter().map(|tool| self.content(tool)).collect();
+        self.state.lock().whole = contents.clone();
+        self.know(list, contents, None).await
+    }
+
+    /// The view of a list. Waits for tools that are not known yet, but not long if there is something to search.
+    pub(crate) async fn view(self: &Arc<Self>, list: &Arc<ToolList>) -> Result<Arc<View>, Error> {
+        if let Some(view) = self.at_hand(list) {
+            return Ok(view);
+        }
+        let known = self.state.lock().views.iter().find(|view| Arc::ptr_eq(&view.list, list)).cloned();
+        let contents = match known {
+            Some(view) => view.contents.clone(),
+            None => list.iter().map(|tool| self.content(tool)).collect(),
+        };
+        let snapshot = self.snapshot();
+        if contents.iter().any(|content| snapshot.place(*content).is_none()) {
+            let patience = (snapshot.len() > 0).then_some(BUILD_PATIENCE);
+            self.know(list.clone(), contents.clone(), patience).await?;
+        }
+        Ok(self.remember(list, contents))
+    }
+
+    fn at_hand(&self, list: &Arc<ToolList>) -> Option<Arc<View>> {
+        let mut state = self.state.lock();
+        let place = state.views.iter().rposition(|view| {
+            Arc::ptr_eq(&view.list, list) && Arc::ptr_eq(&view.snapshot, &state.snapshot)
+        })?;
+        let view = state.views.remove(place);
+        state.views.push(view.clone());
+        Some(view)
+    }
+
+    fn remember(&self, list: &Arc<ToolList>, contents: Arc<[Content]>) -> Arc<View> {
+        let snapshot = self.snapshot();
+        let mut visible = Mask::none(snapshot.len());
+        let mut tools = vec![u32::MAX; snapshot.len()];
+        for (content, tool) in contents.iter().zip(0..) {
+            let Some(place) = snapshot.place(*content) else { continue };
+            visible.show(place);
+            if let Some(slot) = tools.get_mut(place) {
+                *slot = tool;
+            }
+        }
+        let known = self.state.lock().views.iter().find(|view| Arc::ptr_eq(&view.list, list)).cloned();
+        let list_bytes = match known {
+            Some(view) => view.list_bytes,
+            None => list.iter().map(|tool| offer::tool(tool).as_str().len()).sum(),
+        };
+        let view = Arc::new(View { list: list.clone(), snapshot, visible, contents, tools, list_bytes });
+        let mut state = self.state.lock();
+        // A list that nobody else holds will not be asked about again.
+        state
+            .views
+            .retain(|earlier| !Arc::ptr_eq(&earlier.list, list) && Arc::strong_count(&earlier.list) > 1);
+        if state.views.len() >= VIEW_COUNT_MAX {
+            state.views.remove(0);
+        }
+        state.views.push(view.clone());
+        view
+    }
+
+    /// Builds a snapshot that has all of `list`. With `patience` the answer may come before it is done.
+    async fn know(
+        self: &Arc<Self>,
+        list: Arc<ToolList>,
+        contents: Arc<[Content]>,
+        patience: Option<Duration>,
+    ) -> Result<(), Error> {
+        let corpus = self.clone();
+        let building = tokio::spawn(async move {
+            // Whoever comes meanwhile waits here, and then mostly finds that nothing is left to do.
+            let _alone = corpus.building.lock().await;
+            let worker = corpus.clone();
+            tokio::task::spawn_blocking(move || worker.build(&list, &contents)).await
+        });
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::Internal(Cause::new(format_args!("search index: {error}")))
+        };
+        let outcome = match patience {
+            None => building.await,
+            Some(patience) => match tokio::time::timeout(patience, building).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Ok(()),
+            },
+        };
+        outcome.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+    }
+
+    fn build(&self, list: &ToolList, contents: &[Content]) {
+        let (earlier, mut wanted) = {
+            let state = self.state.lock();
+            let live = state.views.iter().rev().filter(|view| Arc::strong_count(&view.list) > 1);
+            let lists = live.map(|view| &view.contents);
+            let mut wanted: Vec<Content> = contents.to_vec();
+            wanted.extend(state.whole.iter());
+            for one in lists {
+                wanted.extend(one.iter());
+                if wanted.len() > DOCUMENT_COUNT_MAX {
+                    break;
+                }
+            }
+            (state.snapshot.clone(), wanted)
+        };
+        let mut seen = HashSet::new();
+        wanted.retain(|content| seen.insert(*content));
+        if earlier.len() <= wanted.len() && wanted.iter().all(|content| earlier.place(*content).is_some()) {
+            return;
+        }
+        let tools: HashMap<Content, &Tool> = contents.iter().copied().zip(list).collect();
+        // What is wanted by another list and not known is being made known by whoever was given that list.
+        let entry = |content: Content| {
+            let known = earlier.entry(content);
+            known.or_else(|| tools.get(&content).map(|tool| Entry::read(content, tool)))
+        };
+        let snapshot = Arc::new(Snapshot::build(wanted.into_iter().filter_map(entry).collect(), &earlier));
+        self.state.lock().snapshot = snapshot.clone();
+        self.changed.send_replace(snapshot);
+    }
+
+    fn content(&self, tool: &Tool) -> Content {
+        let one = |hasher: &RandomState| {
+            let mut state = hasher.build_hasher();
+            tool.name.as_str().hash(&mut state);
+            tool.target.hash(&mut state);
+            tool.description.hash(&mut state);
+            // Overridden annotations are not searched, but they are part of what is returned, which comes from the list.
+            for (name, value) in tool.definition.iter() {
+                name.hash(&mut state);
+                value.as_str().hash(&mut state);
+            }
+            state.finish()
+        };
+        Content::new(one(&self.hashers.0), one(&self.hashers.1))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! The text of a tool: which fields it has, which of their words are searched, and what of it a model embeds.
+//! A [`Document`] depends on its tool alone, so that it is made once and shared by every index the tool stands in.
+
+mod schema;
+
+use vmcp_domain::{Json, Tool};
+
+use crate::text;
+
+/// Where a word stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    /// The advertised name.
+    Name,
+    /// The title for people.
+    Title,
+    /// What it says it does.
+    Description,
+    /// Names and descriptions of its parameters.
+    Parameters,
+}
+
+/// How many fields there are.
+pub(crate) const FIELDS: usize = 4;
+
+/// A tool's words, counted per field. Made of one tool, for any number of indexes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Document {
+    /// All different stems, sorted, one after the other.
+    stems: Box<str>,
+    entries: Box<[Entry]>,
+    /// How many words each field has.
+    lengths: [u16; FIELDS],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    /// Where the stem ends; it begins where the one before ends.
+    end: u32,
+    /// How often it stands in each field.
+    counts: [u8; FIELDS],
+}
+
+impl Document {
+    /// The words of `tool`: of its advertised name, title, description in force and input schema.
+    #[must_use]
+    pub fn read(tool: &Tool) -> Self {
+        let mut counter = Counter::new();
+        counter.add(Field::Name, tool.name.as_str());
+        let title = tool.definition.get("title").and_then(Json::to_text);
+        if let Some(title) = title.as_deref().or(tool.hints.title.as_deref()) {
+            counter.add(Field::Title, title);
+        }
+        if let Some(description) = &tool.description {
+            counter.add(Field::Description, description);
+        }
+        if let Some(schema) = tool.definition.get("inputSchema") {
+            schema::each_text(schema, &mut |text| counter.add(Field::Parameters, text));
+        }
+        counter.finish()
+    }
+
+    /// Every different stem with how often it stands in each field, sorted by stem.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, [u8; FIELDS])> {
+        let mut start = 0;
+        self.entries.iter().map(move |entry| {
+            let end = entry.end as usize;
+            let stem = self.stems.get(start..end).unwrap_or_default();
+            start = end;
+            (stem, entry.counts)
+        })
+    }
+
+    /// How many words each field has.
+    pub(crate) fn lengths(&self) -> [u16; FIELDS] {
+        self.lengths
+    }
+
+    /// How much memory it takes, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.stems.len() + size_of_val(&*self.entries)
+    }
+}
+
+/// What of `tool` is embedded: `name in words: description`, without line breaks. Parameters stay out: they cost a
+/// model more than they tell it.
+#[must_use]
+pub fn embedding_text(tool: &Tool) -> String {
+    let mut text = String::new();
+    text::each_spoken_word(tool.name.as_str(), |word| {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(word);
+    });
+    let description = text::cut(tool.description.as_deref().unwrap_or_default(), text::TEXT_BYTES_MAX);
+    if !description.trim().is_empty() {
+        text.push(':');
+    }
+    for word in description.split_whitespace() {
+        text.push(' ');
+        text.push_str(word);
+    }
+    text
+}
+
+/// Collects the words of one tool.
+struct Counter {
+    /// Stems as they come.
+    stems: String,
+    /// Where each begins and ends, and its field.
+    found: Vec<(u32, u32, Field)>,
+    lengths: [u16; FIELDS],
+}
+
+impl Counter {
+    fn new() -> Self {
+        Self { stems: String::new(), found: Vec::new(), lengths: [0; FIELDS] }
+    }
+
+    fn add(&mut self, field: Field, text: &str) {
+        text::each_word(text, |word| {
+            // A name may consist of nothing else: `whoami` does not, `who` does.
+            if field != Field::Name && text::is_filler(word) {
+                return;
+            }
+            let start = self.stems.len() as u32;
+            text::append_stem(word, &mut self.stems);
+            self.found.push((start, self.stems.len() as u32, field));
+            if let Some(length) = self.lengths.get_mut(field as usize) {
+                *length = length.saturating_add(1);
+            }
+        });
+    }
+
+    fn finish(self) -> Document {
+        let Self { stems: all, mut found, lengths, .. } = self;
+        let stem =
+            |&(start, end, _): &(u32, u32, Field)| all.get(start as usize..end as usize).unwrap_or_default();
+        found.sort_unstable_by(|one, other| stem(one).cmp(stem(other)));
+        let mut stems = String::new();
+        let mut entries: Vec<Entry> = Vec::with_capacity(found.len());
+        let mut last = None;
+        for place in &found {
+            let text = stem(place);
+            if last != Some(text) {
+                stems.push_str(text);
+                entries.push(Entry { end: stems.len() as u32, counts: [0; FIELDS] });
+                last = Some(text);
+            }
+            if let Some(count) = entries.last_mut().and_then(|entry| entry.counts.get_mut(place.2 as usize)) {
+                *count = count.saturating_add(1);
+            }
+        }
+        Document { stems: stems.into(), entries: entries.into(), lengths }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! The words of an input schema: names, titles and descriptions of parameters and the values they may take.
+//! Reads the text as it is, without a tree, and stops at a depth and an amount that no honest schema reaches.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use vmcp_domain::Json;
+
+use crate::text;
+
+/// How deep parameters within parameters are read.
+const DEPTH_MAX: usize = 12;
+/// How many bytes of text are taken from one schema.
+const BYTES_MAX: usize = 16 * 1024;
+
+/// Calls `each` with every text of the schema that may say what the tool is for. A schema that is not valid JSON
+/// gives what stands before the fault.
+pub(super) fn each_text(schema: &Json, each: &mut dyn FnMut(&str)) {
+    let mut walk = Walk { each, bytes_left: BYTES_MAX };
+    let mut reader = serde_json::Deserializer::from_str(schema.as_str());
+    // What could be read has been told; the rest of a malformed schema has no words.
+    let _ = Place { walk: &mut walk, within: Within::Schema, depth: 0 }.deserialize(&mut reader);
+}
+
+struct Walk<'a> {
+    each: &'a mut dyn FnMut(&str),
+    bytes_left: usize,
+}
+
+impl Walk<'_> {
+    fn tell(&mut self, text: &str) {
+        let text = text::cut(text, self.bytes_left);
+        self.bytes_left -= text.len();
+        (self.each)(text);
+    }
+}
+
+/// What the value being read is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// A schema, or a list of schemas.
+    Schema,
+    /// An object whose members are schemas with names that people chose.
+    Named,
+    /// An object whose members are schemas with names that nobody reads.
+    Definitions,
+    /// A text, or a list of texts.
+    Text,
+}
+
+struct Place<'a, 'b> {
+    walk: &'a mut Walk<'b>,
+    within: Within,
+    depth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Place<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        if self.depth > DEPTH_MAX || self.walk.bytes_left == 0 {
+            return deserializer.deserialize_ignored_any(IgnoredAny).map(drop);
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Place<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        if self.within == Within::Text {
+            self.walk.tell(text);
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        let (within, depth) = (self.within, self.depth + 1);
+        while elements.next_element_seed(Place { walk: self.walk, within, depth })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<(), A::Error> {
+        let depth = self.depth + 1;
+        while let Some(key) = members.next_key::<std::borrow::Cow<'de, str>>()? {
+            let within = match self.within {
+                Within::Schema => member_of_schema(&key),
+                Within::Named => {
+                    self.walk.tell(&key);
+                    Some(Within::Schema)
+                }
+                Within::Definitions => Some(Within::Schema),
+                Within::Text => None,
+            };
+            match within {
+                Some(within) => members.next_value_seed(Place { walk: self.walk, within, depth })?,
+                None => members.next_value::<IgnoredAny>().map(drop)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _value: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _value: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _value: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _value: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// What stands under a keyword of JSON Schema 2020-12, as far as it has words.
+fn member_of_schema(key: &str) -> Option<Within> {
+    match key {
+        "properties" => Some(Within::Named),
+        "$defs" | "definitions" => Some(Within::Definitions),
+        "description" | "title" | "enum" => Some(Within::Text),
+        "items" | "anyOf" | "oneOf" | "allOf" | "additionalProperties" => Some(Within::Schema),
+        _ => None,
+    }
+}

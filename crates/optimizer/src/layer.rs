@@ -1,0 +1,155 @@
+//! The decorator: lists the two virtual tools and what is pinned, and passes everything else on. Tools that are not
+//! listed can still be called by their names, by whoever may call them without this layer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use vmcp_domain::{
+    Answer, CallContext, CallTool, Cause, Error, Gateway, Origin, Reply, SharedGateway, ToolList, forward,
+};
+use vmcp_wire::reply;
+
+use crate::menu::{self, CALL_TOOL, FIND_TOOL};
+use crate::observer::{CallEvent, CallOutcome, FindEvent};
+use crate::optimizer::Optimizer;
+use crate::{answer, ask, suggest};
+
+/// How many lists are remembered with what is listed in their place.
+const MENU_COUNT_MAX: usize = 256;
+
+/// The layer that offers the virtual tools.
+pub struct Optimized {
+    inner: SharedGateway,
+    optimizer: Arc<Optimizer>,
+    /// What is listed in place of a list, the most recently made last.
+    menus: Mutex<Vec<(Arc<ToolList>, Arc<ToolList>)>>,
+}
+
+impl Optimized {
+    /// Puts the layer around `inner`.
+    #[must_use]
+    pub fn wrap(inner: SharedGateway, optimizer: Arc<Optimizer>) -> SharedGateway {
+        Arc::new(Self { inner, optimizer, menus: Mutex::default() })
+    }
+
+    fn menu(&self, list: &Arc<ToolList>) -> Arc<ToolList> {
+        let mut menus = self.menus.lock();
+        if let Some((_, menu)) = menus.iter().rfind(|(whole, _)| Arc::ptr_eq(whole, list)) {
+            return menu.clone();
+        }
+        let policy = &self.optimizer.policy;
+        let summary = if policy.server_summary { menu::summarise(list) } else { None };
+        let mut tools = menu::describe(policy.find_description.as_deref(), summary.as_deref());
+        let made = tools.len();
+        let pinned = list.iter().filter(|tool| policy.pinned.contains(&tool.name));
+        // A backend's tool of the same name is reached through `call_tool` only.
+        tools.extend(pinned.filter(|tool| !is_virtual(tool.name.as_str())).cloned());
+        tracing::debug!(
+            tools = list.len(),
+            pinned = tools.len() - made,
+            "the list gives way to find_tool and call_tool"
+        );
+        let menu = Arc::new(tools);
+        // A list that nobody else holds will not be asked for again.
+        menus.retain(|(whole, _)| Arc::strong_count(whole) > 1);
+        if menus.len() >= MENU_COUNT_MAX {
+            menus.remove(0);
+        }
+        menus.push((list.clone(), menu.clone()));
+        menu
+    }
+
+    async fn find(&self, ctx: &CallContext, request: CallTool) -> Result<Reply, Error> {
+        let begun = Instant::now();
+        let mut event =
+            FindEvent { took: begun.elapsed(), result_count: None, savings_percent: 0.0, semantic: false };
+        let outcome = self.search(ctx, &request, &mut event).await;
+        event.took = begun.elapsed();
+        self.optimizer.observer.found(&event);
+        outcome
+    }
+
+    async fn search(
+        &self,
+        ctx: &CallContext,
+        request: &CallTool,
+        event: &mut FindEvent,
+    ) -> Result<Reply, Error> {
+        let asked = match ask::read_find(request.arguments.as_ref()) {
+            Ok(asked) => asked,
+            Err(complaint) => return Ok(reply::failure(complaint)),
+        };
+        let list = self.inner.list_tools(ctx).await?;
+        let found = self.optimizer.find(ctx, &list, &asked.query, false).await?;
+        let written = answer::write(&found, self.optimizer.policy.schemas);
+        let (reply, tokens) = written.map_err(|error| Error::Internal(Cause::new(error)))?;
+        event.result_count = Some(found.tools.len());
+        event.savings_percent = tokens.savings_percent;
+        event.semantic = found.semantic;
+        Ok(reply)
+    }
+
+    async fn call(&self, ctx: &CallContext, request: CallTool) -> Result<Reply, Error> {
+        let named = match ask::read_call(request.arguments.as_ref()) {
+            Ok(named) => named,
+            Err(complaint) => return Ok(reply::failure(complaint)),
+        };
+        let begun = Instant::now();
+        let ctx = CallContext { origin: Origin::CallTool, ..ctx.clone() };
+        let call = CallTool { name: named.name.into(), arguments: Some(named.arguments), ..request };
+        let name = call.name.clone();
+        let outcome = self.inner.call_tool(&ctx, call).await;
+        let ended = match &outcome {
+            Ok(_) => CallOutcome::Answered,
+            Err(Error::UnknownTool(_)) => CallOutcome::NotFound,
+            Err(_) => CallOutcome::Failed,
+        };
+        self.optimizer.observer.called(&CallEvent { tool: &name, took: begun.elapsed(), outcome: ended });
+        match outcome {
+            Err(Error::UnknownTool(_)) => self.not_found(&ctx, name.as_str()).await,
+            other => other,
+        }
+    }
+
+    /// A model that mistook a name can mend that itself, so it is told in a result. Only names this caller may see are
+    /// suggested.
+    async fn not_found(&self, ctx: &CallContext, name: &str) -> Result<Reply, Error> {
+        let list = self.inner.list_tools(ctx).await?;
+        let meant = suggest::nearest(name, list.iter().map(|tool| tool.name.as_str()));
+        let text = match meant {
+            _ if is_virtual(name) => {
+                format!(
+                    "call_tool does not call {name}; call it directly, and give call_tool the name of a tool that find_tool returned"
+                )
+            }
+            Some(meant) => format!("tool \"{name}\" not found; did you mean \"{meant}\"?"),
+            None => format!("tool \"{name}\" not found; use find_tool to find one"),
+        };
+        Ok(reply::failure(&text))
+    }
+}
+
+fn is_virtual(name: &str) -> bool {
+    [FIND_TOOL, CALL_TOOL].contains(&name)
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Gateway for Optimized {
+    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
+        Box::pin(async move { Ok(self.menu(&self.inner.list_tools(ctx).await?)) })
+    }
+
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+        match request.name.as_str() {
+            FIND_TOOL => Box::pin(self.find(ctx, request)),
+            CALL_TOOL => Box::pin(self.call(ctx, request)),
+            _ => self.inner.call_tool(ctx, request),
+        }
+    }
+
+    forward!(list_resources, list_resource_templates, read_resource, list_prompts, get_prompt, complete);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! Merging the words of documents into an index.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use super::vocabulary::Vocabulary;
+use super::{Lexical, strength};
+use crate::document::Document;
+
+/// A word of a document, before terms have their final numbers.
+struct Posting {
+    met: u32,
+    place: u32,
+    strength: u16,
+}
+
+impl Lexical {
+    /// Indexes `documents`; the first is at place 0.
+    pub(crate) fn build(documents: &[Arc<Document>]) -> Self {
+        let mut numbers: AHashMap<&str, u32> = AHashMap::new();
+        let mut stems: Vec<&str> = Vec::new();
+        let mut postings = Vec::new();
+        for (place, document) in documents.iter().enumerate() {
+            let lengths = document.lengths();
+            for (stem, counts) in document.entries() {
+                let met = *numbers.entry(stem).or_insert_with(|| {
+                    stems.push(stem);
+                    stems.len() as u32 - 1
+                });
+                postings.push(Posting { met, place: place as u32, strength: strength(counts, lengths) });
+            }
+        }
+        let (order, terms) = alphabetical(&stems);
+        let vocabulary = Vocabulary::build(order.iter().filter_map(|&met| stems.get(met as usize).copied()));
+        let term = |posting: &Posting| terms.get(posting.met as usize).copied().unwrap_or_default() as usize;
+        let mut starts = vec![0_u32; stems.len() + 1];
+        for posting in &postings {
+            starts[term(posting) + 1] += 1;
+        }
+        let mut sum = 0;
+        for start in &mut starts {
+            sum += *start;
+            *start = sum;
+        }
+        let mut next = starts.clone();
+        let (mut places, mut strengths) = (vec![0; postings.len()], vec![0; postings.len()]);
+        // Documents come in order, so the places of each term ascend.
+        for posting in &postings {
+            let slot = &mut next[term(posting)];
+            places[*slot as usize] = posting.place;
+            strengths[*slot as usize] = posting.strength;
+            *slot += 1;
+        }
+        Self {
+            vocabulary,
+            starts: starts.into(),
+            places: places.into(),
+            strengths: strengths.into(),
+            documents: documents.len(),
+        }
+    }
+}
+
+/// The numbers of `stems` in alphabetical order, and the place of each number in it.
+fn alphabetical(stems: &[&str]) -> (Vec<u32>, Vec<u32>) {
+    let mut order: Vec<u32> = (0..stems.len() as u32).collect();
+    order.sort_unstable_by_key(|&met| stems.get(met as usize));
+    let mut terms = vec![0; stems.len()];
+    for (term, &met) in order.iter().enumerate() {
+        terms[met as usize] = term as u32;
+    }
+    (order, terms)
+}

@@ -1,0 +1,121 @@
+//! All different stems of an index, in one piece of memory, found by halving; and what a word that is not among them
+//! may have meant.
+
+/// A shorter word is not guessed at: too many others are near.
+const GUESSED_LENGTH_MIN: usize = 4;
+/// From this length on two slips are forgiven, below it one.
+const TWO_SLIPS_LENGTH_MIN: usize = 8;
+/// A part of a word that is two words has at least so many letters.
+const PART_LENGTH_MIN: usize = 3;
+
+/// Sorted stems. A term is the place of a stem in their order.
+#[derive(Debug)]
+pub(super) struct Vocabulary {
+    text: Box<str>,
+    /// Where each stem ends.
+    ends: Box<[u32]>,
+}
+
+impl Vocabulary {
+    /// Takes over sorted, different stems.
+    pub(super) fn build<'a>(stems: impl Iterator<Item = &'a str>) -> Self {
+        let mut text = String::new();
+        let mut ends = Vec::new();
+        for stem in stems {
+            text.push_str(stem);
+            ends.push(text.len() as u32);
+        }
+        Self { text: text.into(), ends: ends.into() }
+    }
+
+    /// The stem of a term.
+    pub(super) fn stem(&self, term: usize) -> &str {
+        let end = |term: usize| self.ends.get(term).map_or(0, |&end| end as usize);
+        let start = term.checked_sub(1).map_or(0, end);
+        self.text.get(start..end(term)).unwrap_or_default()
+    }
+
+    /// The first term that does not sort before `stem`.
+    fn at_least(&self, stem: &str) -> usize {
+        let (mut low, mut high) = (0, self.ends.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.stem(middle) < stem {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// The term of a stem.
+    pub(super) fn find(&self, stem: &str) -> Option<usize> {
+        Some(self.at_least(stem)).filter(|&term| term < self.ends.len() && self.stem(term) == stem)
+    }
+
+    /// The terms that `stem`, which none of the documents in question has, may mean, with their weights: a word that
+    /// begins with it (`repo`), two words in one (`webpage`), or a word that differs by a slip or two.
+    /// `weigh` has a weight for the terms that stand in a document in question.
+    pub(super) fn guess(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Vec<(usize, f32)> {
+        if stem.len() < GUESSED_LENGTH_MIN || !stem.bytes().all(|byte| byte.is_ascii_lowercase()) {
+            return Vec::new();
+        }
+        if let Some(longer) = self.longer(stem, &weigh) {
+            return vec![longer];
+        }
+        let parts = self.parts(stem, &weigh);
+        if parts.is_empty() { self.misspelt(stem, &weigh).into_iter().collect() } else { parts }
+    }
+
+    /// The most common word that begins with `stem`: the one of least weight.
+    fn longer(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Option<(usize, f32)> {
+        let begins = |&term: &usize| self.stem(term).starts_with(stem);
+        let longer = (self.at_least(stem)..self.ends.len()).take_while(begins);
+        let weighed = longer.filter_map(|term| Some((term, weigh(term)?)));
+        weighed.min_by(|one, other| one.1.total_cmp(&other.1))
+    }
+
+    fn parts(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Vec<(usize, f32)> {
+        let known = |part: &str| {
+            let term = self.find(part)?;
+            Some((term, weigh(term)?))
+        };
+        let split = |at| {
+            let (first, second) = stem.split_at(at);
+            Some(vec![known(first)?, known(second)?])
+        };
+        (PART_LENGTH_MIN..=stem.len() - PART_LENGTH_MIN).find_map(split).unwrap_or_default()
+    }
+
+    /// The nearest word with the same first letter, of several the most common.
+    fn misspelt(&self, stem: &str, weigh: impl Fn(usize) -> Option<f32>) -> Option<(usize, f32)> {
+        let slips_max = if stem.len() < TWO_SLIPS_LENGTH_MIN { 1 } else { 2 };
+        let first = stem.get(..1)?;
+        let letters = letters(stem);
+        let same = |&term: &usize| self.stem(term).starts_with(first);
+        let near = (self.at_least(first)..self.ends.len()).take_while(same).filter_map(|term| {
+            let other = self.stem(term);
+            // Cheap tests come first: most words fail them.
+            let lengths = other.len().abs_diff(stem.len()) <= slips_max;
+            if !lengths || (letters ^ self::letters(other)).count_ones() as usize > 2 * slips_max {
+                return None;
+            }
+            let slips = strsim::osa_distance(stem, other);
+            let weight = weigh(term).filter(|_| slips <= slips_max)?;
+            Some((slips, weight, term))
+        });
+        let best = near.min_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
+        best.map(|(_, weight, term)| (term, weight))
+    }
+
+    /// How much memory it takes, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len() + size_of_val(&*self.ends)
+    }
+}
+
+/// Which letters a word has: one bit each for a to z.
+fn letters(word: &str) -> u32 {
+    word.bytes().fold(0, |letters, byte| letters | 1 << (byte & 31))
+}

@@ -1,0 +1,56 @@
+//! Which documents of an index may be found: one bit each.
+
+/// A set of places.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    bits: Box<[u64]>,
+    documents: usize,
+    count: usize,
+}
+
+impl Mask {
+    /// None of so many documents.
+    #[must_use]
+    pub fn none(documents: usize) -> Self {
+        Self { bits: vec![0; documents.div_ceil(64)].into(), documents, count: 0 }
+    }
+
+    /// All of so many documents.
+    #[must_use]
+    pub fn all(documents: usize) -> Self {
+        let mut mask = Self::none(documents);
+        (0..documents).for_each(|place| mask.show(place));
+        mask
+    }
+
+    /// Lets the document at `place` be found. There is none beyond the number the mask was made for.
+    pub fn show(&mut self, place: usize) {
+        if place < self.documents
+            && let Some(bits) = self.bits.get_mut(place / 64)
+        {
+            let bit = 1 << (place % 64);
+            self.count += usize::from(*bits & bit == 0);
+            *bits |= bit;
+        }
+    }
+
+    /// True if the document at `place` may be found.
+    #[must_use]
+    pub fn contains(&self, place: usize) -> bool {
+        self.bits.get(place / 64).is_some_and(|bits| bits >> (place % 64) & 1 == 1)
+    }
+
+    /// How many documents may be found.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The places that may be found, ascending.
+    pub fn places(&self) -> impl Iterator<Item = usize> {
+        (0..self.documents).filter(|&place| self.contains(place))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! The optimizer itself: what is searched, who turns texts into vectors, and the one search that the virtual tool and
+//! the command line share. The decorator in `layer` asks it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use vmcp_domain::{CallContext, Error, Foresight, Prospect, Tool, ToolList, ToolName};
+
+use crate::advise::prefer_usable;
+use crate::corpus::{Corpus, View};
+use crate::embed::Embedder;
+use crate::engine::{Hit, SearchOptions};
+use crate::lexical::Query;
+use crate::observer::Observer;
+use crate::policy::OptimizerPolicy;
+use crate::suggest;
+use crate::vectorise::Vectorising;
+
+/// How many tools beyond those returned are looked at, for usable ones that fit about as well.
+const SPARE_COUNT: usize = 8;
+/// How long finding out about limits and backends may hold a search up.
+const FORESIGHT_PATIENCE: Duration = Duration::from_millis(50);
+/// How long the vector of a search may take; after that words alone are compared.
+const QUERY_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Finds tools.
+pub struct Optimizer {
+    pub(crate) policy: OptimizerPolicy,
+    pub(crate) observer: Arc<dyn Observer>,
+    corpus: Arc<Corpus>,
+    vectorising: Option<Vectorising>,
+    foresight: Option<Arc<dyn Foresight>>,
+    /// Pinned tools that are not on offer.
+    absent: Mutex<Vec<ToolName>>,
+}
+
+/// What a search found.
+#[derive(Clone, Debug)]
+pub struct Findings {
+    /// The tools, the best first.
+    pub tools: Vec<Finding>,
+    /// Whether meaning was compared, not words alone.
+    pub semantic: bool,
+    /// How long the whole list of this caller is as JSON, in bytes.
+    pub list_bytes: usize,
+}
+
+/// One tool that was found.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The tool.
+    pub tool: Tool,
+    /// Whether it can be used now.
+    pub prospect: Prospect,
+    /// Why it was found.
+    pub hit: Hit,
+}
+
+/// What an operator may know about the search.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptimizerStatus {
+    /// How many tools are searched, over all callers.
+    pub tool_count: usize,
+    /// How many of them have a vector.
+    pub vector_count: usize,
+    /// Whose vectors these are, once some are known.
+    pub model: Option<Arc<str>>,
+    /// How much memory the index takes, in bytes.
+    pub bytes: usize,
+}
+
+impl Optimizer {
+    /// An optimizer. Without an embedder it compares words alone. Must be called on a tokio runtime.
+    #[must_use]
+    pub fn start(
+        policy: OptimizerPolicy,
+        embedder: Option<Arc<dyn Embedder>>,
+        foresight: Option<Arc<dyn Foresight>>,
+        observer: Arc<dyn Observer>,
+    ) -> Arc<Self> {
+        let corpus = Corpus::new();
+        let vectorising = embedder.map(|embedder| Vectorising::start(embedder, &corpus));
+        Arc::new(Self { policy, observer, corpus, vectorising, foresight, absent: Mutex::default() })
+    }
+
+    /// Prepares for the tools of everybody, so that no caller has to wait for it. To be called when they change.
+    pub async fn prepare(&self, tools: Arc<ToolList>) {
+        self.look_for_pinned(&tools);
+        if let Err(error) = self.corpus.keep_whole(tools).await {
+            tracing::warn!(
+                cause = error.cause().map_or("", vmcp_domain::Cause::for_log),
+                "the search index is not built"
+            );
+        }
+    }
+
+    /// Says which pinned tools are not there, each time that changes.
+    fn look_for_pinned(&self, tools: &ToolList) {
+        let there = |name: &ToolName| tools.iter().any(|tool| tool.name == *name);
+        let absent: Vec<ToolName> = self.policy.pinned.iter().filter(|name| !there(name)).cloned().collect();
+        let mut known = self.absent.lock();
+        for name in absent.iter().filter(|name| !known.contains(name)) {
+            let meant = suggest::nearest(name.as_str(), tools.iter().map(|tool| tool.name.as_str()));
+            tracing::warn!(tool = %name, hint = meant.unwrap_or_default(), "a pinned tool is not on offer");
+        }
+        *known = absent;
+    }
+
+    /// How the search is doing.
+    #[must_use]
+    pub fn status(&self) -> OptimizerStatus {
+        let snapshot = self.corpus.snapshot();
+        OptimizerStatus {
+            tool_count: snapshot.len(),
+            vector_count: snapshot.vector_count(),
+            model: self.vectorising.as_ref().and_then(Vectorising::model),
+            bytes: snapshot.bytes(),
+        }
+    }
+
+    /// Waits until the vectors of every known tool have been computed, or computing them has failed once.
+    pub async fn settled(&self) {
+        if let Some(vectorising) = &self.vectorising {
+            vectorising.settled(&self.corpus.snapshot()).await;
+        }
+    }
+
+    /// Finds the tools of `list`, which is what this caller may see, that fit `query` best. With `explain` it is told
+    /// which words of the query each has.
+    ///
+    /// # Errors
+    /// When the index cannot be built, which is a fault of the gateway.
+    pub async fn find(
+        &self,
+        ctx: &CallContext,
+        list: &Arc<ToolList>,
+        query: &str,
+        explain: bool,
+    ) -> Result<Findings, Error> {
+        let view = self.corpus.view(list).await?;
+        let meaning = self.meaning(query).await;
+        let options = SearchOptions {
+            count: self.policy.result_count.get() + SPARE_COUNT,
+            semantic_ratio: self.policy.semantic_weight.get(),
+            semantic_distance_max: self.policy.distance_max.get(),
+            explain,
+        };
+        let engine = view.snapshot.engine.load();
+        let hits = engine.search(&Query::read(query), meaning.as_deref(), &view.visible, &options);
+        let semantic = hits.iter().any(|hit| hit.semantic.is_some());
+        let tools = self.advise(ctx, &view, hits).await;
+        Ok(Findings { tools, semantic, list_bytes: view.list_bytes })
+    }
+
+    async fn meaning(&self, query: &str) -> Option<Vec<f32>> {
+        if self.policy.semantic_weight.get() <= 0.0 {
+            return None;
+        }
+        self.vectorising.as_ref()?.query(query, QUERY_PATIENCE).await
+    }
+
+    async fn advise(&self, ctx: &CallContext, view: &View, hits: Vec<Hit>) -> Vec<Finding> {
+        let found = hits.into_iter().filter_map(|hit| Some((view.tool(hit.place)?.clone(), hit)));
+        let (tools, hits): (Vec<Tool>, Vec<Hit>) = found.unzip();
+        let prospects = self.prospects(ctx, &tools).await;
+        let scores: Vec<f32> = hits.iter().map(|hit| hit.score).collect();
+        let order = prefer_usable(&scores, &prospects);
+        let finding = |place: usize| {
+            Some(Finding {
+                tool: tools.get(place)?.clone(),
+                prospect: prospects.get(place).cloned().unwrap_or(Prospect::Usable),
+                hit: hits.get(place)?.clone(),
+            })
+        };
+        order.into_iter().take(self.policy.result_count.get()).filter_map(finding).collect()
+    }
+
+    async fn prospects(&self, ctx: &CallContext, tools: &[Tool]) -> Vec<Prospect> {
+        let usable = || vec![Prospect::Usable; tools.len()];
+        let Some(foresight) = &self.foresight else { return usable() };
+        let asked = tokio::time::timeout(FORESIGHT_PATIENCE, foresight.prospects(ctx, tools)).await;
+        asked.ok().filter(|prospects| prospects.len() == tools.len()).unwrap_or_else(usable)
+    }
+}

@@ -1,0 +1,67 @@
+//! Which tool was meant by a name that fits none.
+
+/// How alike two names must be, from 0 to 1.
+const LIKENESS_MIN: f64 = 0.6;
+/// The longest name that is looked at; no real one is longer, and comparing costs the product of the lengths.
+const NAME_BYTES_MAX: usize = 200;
+
+/// The name most like `asked` among `names`, if one is like enough. A name that only lacks its server's prefix, or has one
+/// too many, counts as most alike.
+pub(crate) fn nearest<'a>(asked: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    if asked.is_empty() || asked.len() > NAME_BYTES_MAX {
+        return None;
+    }
+    let plain = simplify(asked);
+    let likeness = |name: &str| {
+        let name = simplify(name);
+        if name.ends_with(&plain) || plain.ends_with(&name) {
+            // Among several with the same ending, the one that adds least.
+            let (short, long) = (name.len().min(plain.len()), name.len().max(plain.len()));
+            return 1.0 + ratio(short, long);
+        }
+        strsim::normalized_damerau_levenshtein(&plain, &name)
+    };
+    names
+        .filter(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX)
+        .map(|name| (likeness(name), name))
+        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
+        .max_by(|left, right| left.0.total_cmp(&right.0).then_with(|| right.1.cmp(left.1)))
+        .map(|(_, name)| name)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "names are short")]
+fn ratio(short: usize, long: usize) -> f64 {
+    short as f64 / long as f64
+}
+
+/// A name without the spelling that models get wrong: case and separators.
+fn simplify(name: &str) -> String {
+    let letters = name.chars().map(|letter| if letter.is_alphanumeric() { letter } else { '_' });
+    letters.flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    const NAMES: [&str; 4] = ["github_create_issue", "github_list_issues", "time_convert", "git_status"];
+
+    fn meant(asked: &str) -> Option<&'static str> {
+        nearest(asked, NAMES.into_iter())
+    }
+
+    #[test]
+    fn a_misspelt_name_is_recognised() {
+        assert_eq!(meant("github_create_isue"), Some("github_create_issue"));
+        assert_eq!(meant("GitHub.Create-Issue"), Some("github_create_issue"));
+        assert_eq!(meant("create_issue"), Some("github_create_issue"));
+        assert_eq!(meant("mcp_time_convert"), Some("time_convert"));
+    }
+
+    #[test]
+    fn a_name_like_no_other_is_not() {
+        assert_eq!(meant("send_mail"), None);
+        assert_eq!(meant(""), None);
+        assert_eq!(meant(&"x".repeat(10_000)), None);
+    }
+}

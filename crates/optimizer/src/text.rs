@@ -1,0 +1,200 @@
+//! Words: what a text is made of for searching. Splits prose and identifiers of every spelling, folds case and accents,
+//! cuts unspaced scripts into pairs of characters, and knows which words say nothing about what is asked for.
+//! Which words a tool has is [`crate::document`]'s, what they weigh is [`crate::lexical`]'s.
+
+mod stem;
+
+pub(crate) use stem::append_stem;
+
+/// Of a text no more than so many bytes are read; what a tool is for stands at the beginning.
+pub(crate) const TEXT_BYTES_MAX: usize = 8 * 1024;
+/// A longer word is an encoded something and is left out.
+const WORD_BYTES_MAX: usize = 48;
+/// An identifier of more parts than this is found by its parts alone.
+const JOINED_PARTS_MAX: usize = 3;
+
+/// The longest beginning of `text` that has at most `bytes_max` bytes.
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or_default()
+}
+
+/// Calls `each` with every word of the beginning of `text`, in order: lower case, without accents, not stemmed.
+///
+/// A word whose case shows parts (`getUser`, `HTTPServer`, `GitHub`) comes as its parts, and joined if they are few.
+pub(crate) fn each_word(text: &str, each: impl FnMut(&str)) {
+    each_of(text, true, each);
+}
+
+/// As [`each_word`], but a word whose case shows parts comes as its parts only: the name as a person would say it.
+pub(crate) fn each_spoken_word(name: &str, each: impl FnMut(&str)) {
+    each_of(name, false, each);
+}
+
+fn each_of(text: &str, joined: bool, mut each: impl FnMut(&str)) {
+    let text = cut(text, TEXT_BYTES_MAX);
+    let mut word = String::new();
+    let mut run: Option<(usize, Script)> = None;
+    let ends = text.char_indices().map(|(at, c)| (at, Script::of(c))).chain([(text.len(), Script::None)]);
+    for (at, script) in ends {
+        if let Some((start, kind)) = run
+            && kind != script
+        {
+            let run = text.get(start..at).unwrap_or_default();
+            match kind {
+                Script::Spaced => each_part(run, joined, &mut word, &mut each),
+                Script::Unspaced => each_pair(run, &mut each),
+                Script::None => {}
+            }
+        }
+        if run.is_none_or(|(_, kind)| kind != script) {
+            run = Some((at, script));
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Script {
+    /// Words stand apart.
+    Spaced,
+    /// Words follow each other without a gap.
+    Unspaced,
+    /// Not part of a word.
+    None,
+}
+
+impl Script {
+    fn of(c: char) -> Self {
+        match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' => Self::Spaced,
+            '\0'..='\u{7f}' => Self::None,
+            // Thai, Lao, Myanmar, Khmer, kana, Han, Hangul.
+            '\u{e00}'..='\u{eff}'
+            | '\u{1000}'..='\u{109f}'
+            | '\u{1780}'..='\u{17ff}'
+            | '\u{3041}'..='\u{30fa}'
+            | '\u{30fc}'..='\u{30ff}'
+            | '\u{31f0}'..='\u{31ff}'
+            | '\u{3400}'..='\u{9fff}'
+            | '\u{ac00}'..='\u{d7af}'
+            | '\u{f900}'..='\u{faff}'
+            | '\u{20000}'..='\u{323af}' => Self::Unspaced,
+            _ if c.is_alphanumeric() => Self::Spaced,
+            _ => Self::None,
+        }
+    }
+}
+
+/// Every two neighbours of a run without gaps, or the one character it has.
+fn each_pair(run: &str, each: &mut impl FnMut(&str)) {
+    let mut starts = run.char_indices().map(|(at, _)| at).chain([run.len()]);
+    let (mut first, mut second) = (starts.next().unwrap_or(0), starts.next().unwrap_or(run.len()));
+    let mut third = starts.next();
+    loop {
+        each(run.get(first..third.unwrap_or(second)).unwrap_or_default());
+        let Some(next) = third else { return };
+        (first, second, third) = (second, next, starts.next());
+        if third.is_none() {
+            return;
+        }
+    }
+}
+
+/// The parts of a run of letters and digits, and the run itself if it has a few.
+fn each_part(run: &str, joined: bool, word: &mut String, each: &mut impl FnMut(&str)) {
+    let mut parts = 0;
+    let mut start = 0;
+    for end in part_ends(run) {
+        let part = run.get(start..end).unwrap_or_default();
+        let whole = start == 0 && end == run.len();
+        start = end;
+        parts += 1;
+        // The single letters of `eBay` and `OAuth` say nothing alone.
+        if (whole || !joined || part.len() > 1) && fold(part, word) {
+            each(word);
+        }
+    }
+    if joined && (2..=JOINED_PARTS_MAX).contains(&parts) && fold(run, word) {
+        each(word);
+    }
+}
+
+/// Where the parts of a run end: before a capital after a small letter or digit, and before the last capital of several
+/// when a word of small letters follows (`HTTP|Server`, but `PDFs`, `IPv6`).
+fn part_ends(run: &str) -> impl Iterator<Item = usize> {
+    let mut before = ' ';
+    let inner = run.char_indices().filter_map(move |(at, c)| {
+        let rest = run.get(at + c.len_utf8()..).unwrap_or_default();
+        let small_follow = || rest.chars().take_while(|c| c.is_lowercase()).take(2).count() == 2;
+        let begins = at > 0
+            && c.is_uppercase()
+            && (before.is_lowercase() || before.is_numeric() || (before.is_uppercase() && small_follow()));
+        before = c;
+        begins.then_some(at)
+    });
+    inner.chain([run.len()])
+}
+
+/// Writes the folded form of `part` into `word`; false if it is no word to search by.
+fn fold(part: &str, word: &mut String) -> bool {
+    word.clear();
+    if part.len() > WORD_BYTES_MAX {
+        return false;
+    }
+    if part.is_ascii() {
+        word.extend(part.bytes().map(|byte| char::from(byte.to_ascii_lowercase())));
+    } else {
+        word.extend(part.chars().flat_map(char::to_lowercase).map(without_accent));
+    }
+    true
+}
+
+/// The letter of Latin scripts that people type when they leave the accent out.
+fn without_accent(c: char) -> char {
+    match c {
+        'à'..='å' | 'ā' | 'ă' | 'ą' => 'a',
+        'ç' | 'ć' | 'ĉ' | 'ċ' | 'č' => 'c',
+        'ď' | 'đ' => 'd',
+        'è'..='ë' | 'ē' | 'ĕ' | 'ė' | 'ę' | 'ě' => 'e',
+        'ĝ' | 'ğ' | 'ġ' | 'ģ' => 'g',
+        'ì'..='ï' | 'ĩ' | 'ī' | 'ĭ' | 'į' | 'ı' => 'i',
+        'ĺ' | 'ļ' | 'ľ' | 'ł' => 'l',
+        'ñ' | 'ń' | 'ņ' | 'ň' => 'n',
+        'ò'..='ö' | 'ø' | 'ō' | 'ŏ' | 'ő' => 'o',
+        'ŕ' | 'ŗ' | 'ř' => 'r',
+        'ś' | 'ŝ' | 'ş' | 'š' | 'ș' => 's',
+        'ţ' | 'ť' | 'ț' => 't',
+        'ù'..='ü' | 'ũ' | 'ū' | 'ŭ' | 'ů' | 'ű' | 'ų' => 'u',
+        'ý' | 'ÿ' => 'y',
+        'ź' | 'ż' | 'ž' => 'z',
+        _ => c,
+    }
+}
+
+/// True for a word that says nothing about which tool is meant: a number is a value, and words such as `please` stand
+/// in any request.
+pub(crate) fn is_filler(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_digit())
+        || word.len() <= FILLER_BYTES_MAX && FILLERS.binary_search(&word).is_ok()
+}
+
+/// The longest of [`FILLERS`].
+const FILLER_BYTES_MAX: usize = 7;
+
+/// Function words of English and the words of asking, sorted. Words that also name tools (`get`, `find`, `list`) stay
+/// out: how common they are in a catalogue decides what they weigh.
+const FILLERS: [&str; 138] = [
+    "a", "about", "after", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be", "because",
+    "been", "before", "being", "both", "but", "by", "can", "could", "did", "do", "does", "doing", "don",
+    "each", "else", "etc", "every", "for", "from", "further", "given", "had", "has", "have", "having", "he",
+    "help", "her", "here", "hers", "hey", "hi", "him", "his", "how", "i", "if", "im", "in", "into", "is",
+    "it", "its", "just", "know", "let", "like", "ll", "looking", "may", "me", "might", "more", "most",
+    "must", "my", "need", "no", "not", "now", "of", "off", "on", "one", "or", "other", "our", "out", "over",
+    "own", "per", "please", "re", "s", "same", "shall", "she", "should", "so", "some", "such", "t", "tell",
+    "than", "that", "the", "their", "them", "then", "there", "these", "they", "this", "those", "through",
+    "to", "too", "up", "us", "use", "using", "ve", "very", "via", "want", "was", "we", "were", "what",
+    "when", "where", "which", "while", "who", "whom", "whose", "why", "will", "wish", "with", "within",
+    "would", "you", "your",
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! The decorator for tools that the gateway makes up itself. It stands outside the layer that offers them, and charges
+//! a call of one only where a rule names it; the calls that such a tool makes are charged further inside.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use vmcp_domain::{
+    Answer, CallContext, CallTool, Error, Gateway, Reply, SharedGateway, Tool, ToolName, forward,
+};
+
+use crate::limiter::{Bound, Limiter};
+
+/// The layer that charges calls of virtual tools.
+pub struct VirtualRateLimited {
+    inner: SharedGateway,
+    limiter: Arc<Limiter>,
+    bound: HashMap<ToolName, Bound>,
+}
+
+impl VirtualRateLimited {
+    /// Puts the layer around `inner`, which offers `tools`. Without a rule that names one of them it is left out.
+    #[must_use]
+    pub fn wrap(inner: SharedGateway, limiter: Arc<Limiter>, tools: &[Tool]) -> SharedGateway {
+        let bound = limiter.bind_virtual(tools);
+        if bound.is_empty() {
+            return inner;
+        }
+        Arc::new(Self { inner, limiter, bound })
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Gateway for VirtualRateLimited {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+        let Some(bound) = self.bound.get(&request.name) else { return self.inner.call_tool(ctx, request) };
+        Box::pin(async move {
+            // Nothing is given back for a call that was refused further inside: the virtual tool did its work.
+            let _permit = self.limiter.admit(bound, ctx).await?;
+            let outcome: Result<Reply, Error> = self.inner.call_tool(ctx, request).await;
+            outcome
+        })
+    }
+
+    forward!(
+        list_tools,
+        list_resources,
+        list_resource_templates,
+        read_resource,
+        list_prompts,
+        get_prompt,
+        complete,
+    );
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use vmcp_domain::{Caller, Origin, Target};
+use vmcp_testkit::{FakeGateway, conformance, tool};
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::observer::NoObserver;
+use crate::pattern::Pattern;
+use crate::plan::Planner;
+use crate::policy::{Anonymous, Concurrency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule};
+use crate::rate::Rate;
+
+fn once_a_minute() -> Limits {
+    let rate = Rate::new(1, Duration::from_secs(60), 1).unwrap();
+    let quota = Quota { windows: vec![rate], mode: Mode::Enforce };
+    Limits { shared: Some(quota), per_user: None, concurrency: Concurrency::default() }
+}
+
+fn limiter(server: Limits, rules: &[&str]) -> Arc<Limiter> {
+    let rule = |name: &&str| ToolRule {
+        name: Pattern::new(*name),
+        group: false,
+        limits: once_a_minute(),
+        cost: NonZeroU32::MIN,
+    };
+    let tools = rules.iter().map(rule).collect();
+    let policy = LimitPolicy { server, tools, anonymous: Anonymous::Refuse, memory: MemoryBounds::default() };
+    let clock = Arc::new(ManualClock::default());
+    Limiter::new(Arc::new(Planner::new(policy)), clock, None, Arc::new(NoObserver))
+}
+
+fn find_tool() -> Tool {
+    Tool { target: Target::of_virtual("find_tool".into()), ..tool("", "find_tool", "find_tool") }
+}
+
+fn wrapped(limiter: &Arc<Limiter>) -> (Arc<FakeGateway>, SharedGateway) {
+    let inner = FakeGateway::new(vec![find_tool(), tool("a", "search", "a_search")]);
+    (inner.clone(), VirtualRateLimited::wrap(inner, limiter.clone(), &[find_tool()]))
+}
+
+async fn outcomes(gateway: &SharedGateway, name: &str) -> Vec<bool> {
+    let ctx = CallContext::bare(Caller::Anonymous, Origin::Client);
+    let mut outcomes = Vec::new();
+    for _ in 0..2 {
+        outcomes.push(gateway.call_tool(&ctx, conformance::call(name)).await.is_ok());
+    }
+    outcomes
+}
+
+#[tokio::test]
+async fn keeps_the_rules_of_the_seam() {
+    let limiter = limiter(Limits::default(), &["find_tool"]);
+    conformance::check_decorator(&[], |inner| {
+        VirtualRateLimited::wrap(inner, limiter.clone(), &[find_tool()])
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rule_that_names_a_virtual_tool_charges_it_alone() {
+    let limiter = limiter(Limits::default(), &["find_tool"]);
+    let (_, gateway) = wrapped(&limiter);
+    assert_eq!(outcomes(&gateway, "find_tool").await, [true, false]);
+    assert_eq!(outcomes(&gateway, "a_search").await, [true, true]);
+}
+
+#[tokio::test]
+async fn limits_on_all_calls_and_patterns_charge_no_virtual_tool() {
+    let limiter = limiter(once_a_minute(), &["find_*", "*"]);
+    let (_, gateway) = wrapped(&limiter);
+    assert_eq!(outcomes(&gateway, "find_tool").await, [true, true]);
+}
+
+#[test]
+fn a_rule_for_a_virtual_tool_is_not_idle() {
+    let limiter = limiter(Limits::default(), &["find_tool", "gone"]);
+    let (_, _gateway) = wrapped(&limiter);
+    assert_eq!(limiter.prepare(&Arc::new(vec![tool("a", "search", "a_search")])), ["gone"]);
+}
