@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod conformance;
+mod model;
 mod tidy;
 
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ enum Chore {
         #[arg(value_enum, default_value = "calls")]
         bench: bench::Bench,
     },
+    /// Derives the models inside the binary anew from the original weights. Needs Debian 12, Python and some minutes.
+    Model,
     /// Runs the official conformance suite through the gateway and writes docs/conformance.md.
     Conformance {
         /// Writes nothing; fails if docs/conformance.md would change.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Chore::Ci => ci::run(),
         Chore::Tidy => tidy::run(),
         Chore::Bench { bench } => bench::run(bench),
+        Chore::Model => model::run(),
         Chore::Conformance { check } => conformance::run(check),
         Chore::ConformanceClient { url } => conformance::client::run(&url),
     };

@@ -1,0 +1,185 @@
+//! Keeps what an embedder has computed: documents on disk and in memory, queries in memory.
+//!
+//! A document's vector is known by its text's digest and the model's identity, so a catalogue is embedded once and not
+//! at every start. Which model there is, is learned from its answers: vectors of another model are never given out.
+
+mod recent;
+mod record;
+mod store;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use vmcp_domain::BoxFuture;
+use vmcp_optimizer::{EmbedError, Embedded, Embedder, Purpose};
+
+use self::recent::Recent;
+use self::record::{Digest, digest};
+use self::store::Store;
+
+/// Queries kept. With 384 dimensions some 2 MB.
+const QUERIES_MAX: usize = 1_024;
+
+/// Documents kept. With 384 dimensions 420 bytes each, in memory as on disk.
+const DOCUMENTS_MAX: usize = 200_000;
+
+/// How often a model may change while it is asked.
+const CHANGES_MAX: usize = 3;
+
+/// An embedder that does not compute twice.
+///
+/// Vectors of documents are kept as signed bytes and a scale, and given out as they are kept, the first time too; the
+/// cosine to what was computed is above 0.9995. Vectors of queries are kept as they are.
+pub struct Cached {
+    inner: Arc<dyn Embedder>,
+    model: Mutex<Option<Arc<str>>>,
+    documents: Arc<Mutex<Store>>,
+    queries: Mutex<Recent>,
+}
+
+impl Cached {
+    /// What `inner` computes, kept in memory and in `folder`, if there is one. Other processes may use the same
+    /// folder at the same time. What cannot be understood in its files is dropped, and a file that cannot be read or
+    /// written later on costs a warning and nothing else.
+    ///
+    /// # Errors
+    /// When the folder is not there and cannot be made.
+    pub fn open(inner: Arc<dyn Embedder>, folder: Option<&Path>) -> io::Result<Self> {
+        Self::bounded(inner, folder, DOCUMENTS_MAX, QUERIES_MAX)
+    }
+
+    fn bounded(
+        inner: Arc<dyn Embedder>,
+        folder: Option<&Path>,
+        documents_max: usize,
+        queries_max: usize,
+    ) -> io::Result<Self> {
+        if let Some(folder) = folder {
+            std::fs::create_dir_all(folder)?;
+        }
+        Ok(Self {
+            inner,
+            model: Mutex::new(None),
+            documents: Arc::new(Mutex::new(Store::new(folder, documents_max))),
+            queries: Mutex::new(Recent::new(queries_max)),
+        })
+    }
+
+    async fn embed_queries(&self, texts: &[String]) -> Result<Embedded, EmbedError> {
+        let digests: Vec<Digest> = texts.iter().map(|text| digest(text)).collect();
+        let model = self.model.lock().clone();
+        if let Some(model) = model
+            && let Some(vectors) = self.queries.lock().get(&model, &digests)
+        {
+            return Ok(Embedded { model, vectors });
+        }
+        let embedded = self.inner.embed(Purpose::Query, texts).await?;
+        *self.model.lock() = Some(embedded.model.clone());
+        self.queries.lock().put(&embedded.model, &digests, &embedded.vectors);
+        Ok(embedded)
+    }
+
+    async fn embed_documents(&self, texts: &[String]) -> Result<Embedded, EmbedError> {
+        let digests: Arc<[Digest]> = texts.iter().map(|text| digest(text)).collect();
+        for _attempt in 0..CHANGES_MAX {
+            let model = self.model_for(texts, &digests).await?;
+            if !self.fill(&model, texts, &digests).await? {
+                continue;
+            }
+            let known = self.known(&model, &digests).await?;
+            if let Some(vectors) = known.into_iter().collect() {
+                return Ok(Embedded { model, vectors });
+            }
+            // More texts than are kept, or another build has pushed some out meanwhile: these are not for keeping.
+            return self.inner.embed(Purpose::Document, texts).await;
+        }
+        Err(EmbedError::Unavailable("its model changes all the time".to_owned()))
+    }
+
+    /// The model, as its last answer named it. Without any, it is asked for the first text.
+    async fn model_for(&self, texts: &[String], digests: &[Digest]) -> Result<Arc<str>, EmbedError> {
+        let known = self.model.lock().clone();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let some = texts.len().min(1);
+        let embedded = self.inner.embed(Purpose::Document, &texts[..some]).await?;
+        let model = embedded.model.clone();
+        *self.model.lock() = Some(model.clone());
+        self.keep(embedded, &digests[..some]).await?;
+        Ok(model)
+    }
+
+    /// Computes what is not known yet, batch by batch, so that giving up keeps what is done. False if the model has
+    /// become another one.
+    async fn fill(
+        &self,
+        model: &Arc<str>,
+        texts: &[String],
+        digests: &Arc<[Digest]>,
+    ) -> Result<bool, EmbedError> {
+        let known = self.known(model, digests).await?;
+        let missing = known.iter().zip(texts.iter().zip(&**digests)).filter(|(known, _)| known.is_none());
+        let (texts, digests): (Vec<String>, Vec<Digest>) =
+            missing.map(|(_, (text, digest))| (text.clone(), *digest)).unzip();
+        let size = self.inner.batch_size().max(1);
+        for (texts, digests) in texts.chunks(size).zip(digests.chunks(size)) {
+            let embedded = self.inner.embed(Purpose::Document, texts).await?;
+            let same = embedded.model == *model;
+            *self.model.lock() = Some(embedded.model.clone());
+            self.keep(embedded, digests).await?;
+            if !same {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn known(
+        &self,
+        model: &Arc<str>,
+        digests: &Arc<[Digest]>,
+    ) -> Result<Vec<Option<Vec<f32>>>, EmbedError> {
+        let (model, digests) = (model.clone(), digests.clone());
+        self.with_store(move |store| store.get(&model, &digests)).await
+    }
+
+    async fn keep(&self, embedded: Embedded, digests: &[Digest]) -> Result<(), EmbedError> {
+        let digests = digests.to_vec();
+        self.with_store(move |store| store.put(&embedded.model, &digests, &embedded.vectors)).await
+    }
+
+    /// Uses the store on a thread that may wait for a disk.
+    async fn with_store<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Store) -> T + Send + 'static,
+    ) -> Result<T, EmbedError> {
+        let store = self.documents.clone();
+        let done = tokio::task::spawn_blocking(move || job(&mut store.lock())).await;
+        done.map_err(|_broken_off| EmbedError::Unavailable("the runtime is going down".to_owned()))
+    }
+}
+
+impl Embedder for Cached {
+    fn batch_size(&self) -> usize {
+        self.inner.batch_size()
+    }
+
+    fn embed<'a>(
+        &'a self,
+        purpose: Purpose,
+        texts: &'a [String],
+    ) -> BoxFuture<'a, Result<Embedded, EmbedError>> {
+        Box::pin(async move {
+            match purpose {
+                Purpose::Document => self.embed_documents(texts).await,
+                Purpose::Query => self.embed_queries(texts).await,
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,52 @@
+//! The vectors of the queries asked last, of one model at a time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::record::Digest;
+
+/// At most so many vectors; whatever was not asked for longest makes room.
+pub(super) struct Recent {
+    model: Option<Arc<str>>,
+    vectors: HashMap<Digest, (u64, Vec<f32>)>,
+    vectors_max: usize,
+    /// Counts uses: the higher a vector's number, the later it was used.
+    uses: u64,
+}
+
+impl Recent {
+    pub(super) fn new(vectors_max: usize) -> Self {
+        Self { model: None, vectors: HashMap::new(), vectors_max, uses: 0 }
+    }
+
+    /// The vectors of all these queries, if all are known.
+    pub(super) fn get(&mut self, model: &Arc<str>, digests: &[Digest]) -> Option<Vec<Vec<f32>>> {
+        if self.model.as_ref() != Some(model) {
+            return None;
+        }
+        self.uses += 1;
+        let uses = self.uses;
+        let one = |digest| {
+            let (used, vector) = self.vectors.get_mut(digest)?;
+            *used = uses;
+            Some(vector.clone())
+        };
+        digests.iter().map(one).collect()
+    }
+
+    pub(super) fn put(&mut self, model: &Arc<str>, digests: &[Digest], vectors: &[Vec<f32>]) {
+        if self.model.as_ref() != Some(model) {
+            self.model = Some(model.clone());
+            self.vectors.clear();
+        }
+        for (digest, vector) in digests.iter().zip(vectors) {
+            self.uses += 1;
+            self.vectors.insert(*digest, (self.uses, vector.clone()));
+            if self.vectors.len() > self.vectors_max {
+                let oldest = self.vectors.iter().min_by_key(|(_, (used, _))| *used);
+                let oldest = oldest.map(|(digest, _)| *digest);
+                oldest.map(|oldest| self.vectors.remove(&oldest));
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The vectors of documents of one model: a table in memory, and a file to which whole records are appended.
+//!
+//! Processes may share a folder. Each appends by one write at the file's end; a file that has grown too long, or is
+//! damaged, is replaced in one step by a new one. Records that another process appended meanwhile may then be lost,
+//! and are computed again by whoever misses them.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::record::{Digest, Rounded, mark, read, write};
+
+/// A file is never read or written further than this.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// See the module.
+pub(super) struct Store {
+    folder: Option<PathBuf>,
+    model: Option<Arc<str>>,
+    vectors: HashMap<Digest, Rounded>,
+    /// The oldest first.
+    order: VecDeque<Digest>,
+    vectors_max: usize,
+    /// Bytes of the file, as far as this process knows.
+    file_bytes: u64,
+    /// Whether a failure was logged. One is enough.
+    complained: bool,
+}
+
+impl Store {
+    pub(super) fn new(folder: Option<&Path>, vectors_max: usize) -> Self {
+        Self {
+            folder: folder.map(Path::to_owned),
+            model: None,
+            vectors: HashMap::new(),
+            order: VecDeque::new(),
+            vectors_max,
+            file_bytes: 0,
+            complained: false,
+        }
+    }
+
+    /// The vectors of these documents, as far as they are known.
+    pub(super) fn get(&mut self, model: &Arc<str>, digests: &[Digest]) -> Vec<Option<Vec<f32>>> {
+        self.use_model(model);
+        digests.iter().map(|digest| self.vectors.get(digest).map(Rounded::vector)).collect()
+    }
+
+    pub(super) fn put(&mut self, model: &Arc<str>, digests: &[Digest], vectors: &[Vec<f32>]) {
+        self.use_model(model);
+        let mut records = Vec::new();
+        for (digest, vector) in digests.iter().zip(vectors) {
+            let rounded = Rounded::new(vector);
+            write(mark(model), digest, &rounded, &mut records);
+            self.insert(*digest, rounded);
+        }
+        let Some(path) = self.path() else { return };
+        let grown = self.file_bytes + records.len() as u64;
+        if grown > self.file_bytes_max() {
+            self.rewrite(&path);
+        } else {
+            let written = append(&path, &records);
+            self.file_bytes = grown;
+            self.complain(&path, written);
+        }
+    }
+
+    fn insert(&mut self, digest: Digest, rounded: Rounded) {
+        if self.vectors.insert(digest, rounded).is_none() {
+            self.order.push_back(digest);
+        }
+        while self.order.len() > self.vectors_max {
+            if let Some(oldest) = self.order.pop_front() {
+                self.vectors.remove(&oldest);
+            }
+        }
+    }
+
+    /// Forgets the vectors of another model and reads those of this one.
+    fn use_model(&mut self, model: &Arc<str>) {
+        if self.model.as_ref() == Some(model) {
+            return;
+        }
+        self.model = Some(model.clone());
+        self.vectors.clear();
+        self.order.clear();
+        self.file_bytes = 0;
+        let Some(path) = self.path() else { return };
+        match read_end(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self.complain(&path, Err(error)),
+            Ok((file, whole)) => {
+                let found = read(mark(model), &file);
+                let count = found.records.len();
+                for (digest, rounded) in found.records {
+                    self.insert(digest, rounded);
+                }
+                self.file_bytes = file.len() as u64;
+                if found.damaged || !whole || count > self.order.len() {
+                    self.rewrite(&path);
+                }
+            }
+        }
+    }
+
+    /// The model's own file. Its name is the model's mark, for an identity may hold any character.
+    fn path(&self) -> Option<PathBuf> {
+        let mark = mark(self.model.as_ref()?);
+        let digits: String = mark.iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(self.folder.as_ref()?.join(format!("vectors-{digits}.bin")))
+    }
+
+    /// Twice what is kept: then half of the file at least is worth being dropped.
+    fn file_bytes_max(&self) -> u64 {
+        let record = self.vectors.values().next().map_or(0, Rounded::record_bytes) as u64;
+        (2 * record * self.vectors_max as u64).min(FILE_BYTES_MAX)
+    }
+
+    /// Replaces the file by one of what is kept, the youngest if not all fit into half of the bound.
+    fn rewrite(&mut self, path: &Path) {
+        let Some(model) = &self.model else { return };
+        let mark = mark(model);
+        let record = self.vectors.values().next().map_or(1, Rounded::record_bytes).max(1);
+        let fits = (FILE_BYTES_MAX / 2) as usize / record;
+        let mut records = Vec::new();
+        for digest in self.order.iter().skip(self.order.len().saturating_sub(fits)) {
+            if let Some(rounded) = self.vectors.get(digest) {
+                write(mark, digest, rounded, &mut records);
+            }
+        }
+        let replaced = replace(path, &records);
+        if replaced.is_ok() {
+            self.file_bytes = records.len() as u64;
+        }
+        self.complain(path, replaced);
+    }
+
+    fn complain(&mut self, path: &Path, outcome: io::Result<()>) {
+        if let Err(error) = outcome
+            && !self.complained
+        {
+            self.complained = true;
+            tracing::warn!(%error, path = %path.display(), "vectors are not kept on disk");
+        }
+    }
+}
+
+/// The last part of a file that may be read, and whether that is all of it.
+fn read_end(path: &Path) -> io::Result<(Vec<u8>, bool)> {
+    let mut file = File::open(path)?;
+    let surplus = file.metadata()?.len().saturating_sub(FILE_BYTES_MAX);
+    file.seek(SeekFrom::Start(surplus))?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok((bytes, surplus == 0))
+}
+
+/// By one write, which another process's cannot come between.
+fn append(path: &Path, records: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    let written = file.write(records)?;
+    if written == records.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+}
+
+/// Whoever has the old file open keeps it; whoever opens it later finds the new one.
+fn replace(path: &Path, records: &[u8]) -> io::Result<()> {
+    let scratch = path.with_extension(format!("{}.new", std::process::id()));
+    std::fs::write(&scratch, records)?;
+    let renamed = std::fs::rename(&scratch, path);
+    if renamed.is_err() {
+        // The failure worth telling is the first; what is left behind is overwritten next time.
+        std::fs::remove_file(&scratch).unwrap_or_default();
+    }
+    renamed
+}

@@ -1,0 +1,111 @@
+//! all-MiniLM-L6-v2 in 4 bits, inside the binary: texts to vectors of 384 dimensions.
+//!
+//! The weights are used where they lie; a text costs a few milliseconds of one core. What a text's pieces are is
+//! `wordpiece`'s; keeping vectors is [`Cached`](crate::Cached)'s.
+
+mod activations;
+mod asset;
+mod attend;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod encode;
+mod multiply;
+mod numbers;
+mod processor;
+mod shape;
+
+use std::sync::{Arc, OnceLock};
+
+use vmcp_domain::BoxFuture;
+use vmcp_optimizer::{EmbedError, Embedded, Embedder, Purpose};
+
+use self::asset::Weights;
+use self::processor::encode_fast;
+use self::shape::PIECES_MAX;
+use crate::turns::Turns;
+use crate::wordpiece::pieces;
+
+/// SHA-256 of the asset, in hexadecimal.
+const DIGEST: &str = include_str!("../assets/minilm-q4.sha256");
+
+/// Texts of a round: enough to share the unpacking of weights, and a round is over within a few tens of milliseconds.
+const BATCH: usize = 8;
+
+/// Tokens that go through the network at once, unless one text alone has more. Bounds what a round takes to about
+/// 5 MB.
+const TOKENS_MAX: usize = 512;
+
+/// The sentence model all-MiniLM-L6-v2 with 4-bit weights. Cheap to make and to clone.
+#[derive(Clone, Debug)]
+pub struct MiniLm {
+    model: Arc<str>,
+    turns: Turns,
+}
+
+impl MiniLm {
+    /// The dimension of its vectors.
+    pub const DIMENSION: usize = shape::WIDTH;
+
+    /// The model of this binary.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { model: crate::identity("minilm-l6-v2-q4", DIGEST).into(), turns: Turns::new() }
+    }
+
+    /// The vectors of `texts`, each of unit length, computed on this thread. Of a text, the first 254 word pieces
+    /// count.
+    #[must_use]
+    pub fn vectors(&self, texts: &[String]) -> Vec<Vec<f32>> {
+        self.vectors_by(encode_fast, texts)
+    }
+
+    fn vectors_by(
+        &self,
+        encode: impl Fn(&Weights, &[Vec<u16>]) -> Vec<Vec<f32>>,
+        texts: &[String],
+    ) -> Vec<Vec<f32>> {
+        static WEIGHTS: OnceLock<Weights> = OnceLock::new();
+        let weights = WEIGHTS.get_or_init(Weights::read);
+        let texts: Vec<Vec<u16>> = texts.iter().map(|text| pieces(text, PIECES_MAX)).collect();
+        let mut vectors = Vec::with_capacity(texts.len());
+        let mut rest = &texts[..];
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fits = rest.iter().take_while(|text| {
+                tokens += text.len();
+                tokens <= TOKENS_MAX
+            });
+            let (round, later) = rest.split_at(fits.count().max(1));
+            vectors.extend(encode(weights, round));
+            rest = later;
+        }
+        vectors
+    }
+}
+
+impl Default for MiniLm {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Embedder for MiniLm {
+    fn batch_size(&self) -> usize {
+        BATCH
+    }
+
+    fn embed<'a>(
+        &'a self,
+        purpose: Purpose,
+        texts: &'a [String],
+    ) -> BoxFuture<'a, Result<Embedded, EmbedError>> {
+        Box::pin(async move {
+            let own = self.clone();
+            let vectors = self.turns.run(purpose, BATCH, texts, move |texts| own.vectors(texts)).await?;
+            Ok(Embedded { model: self.model.clone(), vectors })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

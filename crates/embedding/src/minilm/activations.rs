@@ -1,0 +1,74 @@
+//! What flows into a matrix, rounded to 8 bits: 32 inputs of a token share one scale.
+
+use super::multiply::TILE;
+use super::numbers::ROUNDING;
+use super::shape::GROUP;
+
+/// Inputs of a matrix for some tokens, tile after tile: of a tile, the first groups of its tokens, then the second
+/// ones, and so on. The last tile has what tokens are left.
+#[derive(Default)]
+pub(super) struct Activations {
+    pub(super) groups: Vec<Group>,
+    /// Groups of one token.
+    pub(super) groups_per_token: usize,
+}
+
+/// 32 inputs of a token.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Group {
+    /// Signed bytes, four a word, the first lowest.
+    pub(super) fours: [i32; GROUP / 4],
+    pub(super) scale: f32,
+    /// 8 times the sum of the bytes: what weights from 0 to 15 add to a product with weights from -8 to 7.
+    pub(super) excess: i32,
+}
+
+impl Activations {
+    pub(super) fn tokens(&self) -> usize {
+        self.groups.len() / self.groups_per_token
+    }
+
+    /// Rounds `values`, tokens of `width` inputs. The scale is that of the largest input of a group.
+    #[inline(always)]
+    pub(super) fn round(&mut self, values: &[f32], width: usize) {
+        let per_token = width / GROUP;
+        self.groups_per_token = per_token;
+        self.groups.resize(values.len() / GROUP, Group::default());
+        let tiles = self.groups.chunks_mut(TILE * per_token).zip(values.chunks(TILE * width));
+        for (groups, values) in tiles {
+            let tokens = groups.len() / per_token;
+            for (index, values) in values.as_chunks::<GROUP>().0.iter().enumerate() {
+                groups[index % per_token * tokens + index / per_token] = round(values);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn round(values: &[f32; GROUP]) -> Group {
+    let mut lanes = [0.0_f32; 8];
+    for chunk in values.as_chunks::<8>().0 {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane = if value.abs() > *lane { value.abs() } else { *lane };
+        }
+    }
+    let mut largest = 0.0;
+    for lane in lanes {
+        largest = if lane > largest { lane } else { largest };
+    }
+    let scale = largest / 127.0;
+    let factor = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    let mut rounded = [0_i32; GROUP];
+    for (rounded, value) in rounded.iter_mut().zip(values) {
+        *rounded = (value * factor + ROUNDING).to_bits() as i32 - ROUNDING.to_bits() as i32;
+    }
+    let mut sum = 0;
+    for rounded in &rounded {
+        sum += rounded;
+    }
+    let mut fours = [0_i32; GROUP / 4];
+    for (four, bytes) in fours.iter_mut().zip(rounded.as_chunks::<4>().0) {
+        *four = (bytes[0] & 255) | (bytes[1] & 255) << 8 | (bytes[2] & 255) << 16 | bytes[3] << 24;
+    }
+    Group { fours, scale, excess: 8 * sum }
+}

@@ -1,0 +1,135 @@
+//! The model's weights as they lie in the binary: where each part starts, and how weights are packed.
+//!
+//! Everything is little-endian and in this order: the word vectors, the position vectors, the norm behind them, then
+//! six layers of four matrices and two norms. `examples/derive` writes what this reads.
+//!
+//! A weight has 4 bits: it is (q - 8) times the scale of its group of 32. Scales are bfloat16, the upper half of an
+//! f32. Word vectors are as `words` describes them. A matrix is cut into panels of 8 outputs; see [`Matrix`].
+
+use super::shape::{GROUP, HEAD_WIDTHS, INNER, LANES, LAYERS, PIECES_MAX, WIDTH};
+use crate::vocabulary::PIECES;
+use crate::words::{WORD_BYTES, Words, wide};
+
+/// Aligned, so that no panel straddles more cache lines than it must.
+#[repr(C, align(64))]
+struct Aligned<T: ?Sized>(T);
+
+static FILE: &Aligned<[u8; BYTES]> = &Aligned(*include_bytes!("../../assets/minilm-q4.bin"));
+
+/// A block of a matrix: 8 scales and 8 times 32 weights.
+pub(super) const BLOCK: usize = LANES * 2 + LANES * GROUP / 2;
+
+const NORM: usize = 2 * WIDTH * 4;
+const LAYER: usize = matrix_bytes(HEAD_WIDTHS, WIDTH)
+    + matrix_bytes(WIDTH, WIDTH)
+    + matrix_bytes(INNER, WIDTH)
+    + matrix_bytes(WIDTH, INNER)
+    + 2 * NORM;
+const BYTES: usize = PIECES * WORD_BYTES + PIECES_MAX * WIDTH * 2 + NORM + LAYERS * LAYER;
+
+const fn matrix_bytes(outputs: usize, inputs: usize) -> usize {
+    outputs / LANES * (inputs / GROUP) * BLOCK + outputs * 4
+}
+
+/// Scale and shift of a layer norm.
+pub(super) struct Norm {
+    pub(super) scale: Vec<f32>,
+    pub(super) shift: Vec<f32>,
+}
+
+/// A matrix in panels of 8 outputs, and what is added to the outputs.
+///
+/// A panel has one block for each group of 32 inputs: 8 scales, one an output, then 4 times 32 bytes. Byte
+/// `4 * output + j` of the `s`th 32 bytes holds the weights of input `4 * s + j` (low) and `4 * s + j + 16` (high).
+pub(super) struct Matrix {
+    pub(super) blocks: &'static [[u8; BLOCK]],
+    pub(super) bias: Vec<f32>,
+    pub(super) inputs: usize,
+}
+
+impl Matrix {
+    pub(super) fn outputs(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// Groups of 32 inputs, and so blocks of a panel.
+    pub(super) fn groups(&self) -> usize {
+        self.inputs / GROUP
+    }
+}
+
+/// One of the six layers.
+pub(super) struct Layer {
+    /// To queries, keys, values, and what the values lack, in this order.
+    pub(super) heads: Matrix,
+    pub(super) mixed: Matrix,
+    pub(super) mixed_norm: Norm,
+    pub(super) up: Matrix,
+    pub(super) down: Matrix,
+    pub(super) down_norm: Norm,
+}
+
+/// The whole model. Weights stay where they are; only the 130 kB of other numbers are copied.
+pub(super) struct Weights {
+    words: Words,
+    positions: &'static [[[u8; 2]; WIDTH]],
+    pub(super) norm: Norm,
+    pub(super) layers: Vec<Layer>,
+}
+
+impl Weights {
+    pub(super) fn read() -> Self {
+        let mut rest = Rest(&FILE.0);
+        let (words, _) = rest.take(PIECES * WORD_BYTES).as_chunks();
+        let (numbers, _) = rest.take(PIECES_MAX * WIDTH * 2).as_chunks();
+        let (positions, _) = numbers.as_chunks();
+        let norm = rest.norm();
+        let layers = (0..LAYERS).map(|_| rest.layer()).collect();
+        Self { words: Words(words), positions, norm, layers }
+    }
+
+    /// Writes the sum of a word's and a position's vector.
+    #[inline(always)]
+    pub(super) fn place(&self, piece: u16, position: usize, into: &mut [f32]) {
+        for (value, number) in into.iter_mut().zip(&self.positions[position]) {
+            *value = wide(*number);
+        }
+        self.words.add(piece, into);
+    }
+}
+
+/// What is not read yet. The file's size is checked by the compiler, so there is always enough.
+struct Rest(&'static [u8]);
+
+impl Rest {
+    fn take(&mut self, bytes: usize) -> &'static [u8] {
+        let (taken, rest) = self.0.split_at(bytes);
+        self.0 = rest;
+        taken
+    }
+
+    fn numbers(&mut self, count: usize) -> Vec<f32> {
+        let (numbers, _) = self.take(count * 4).as_chunks();
+        numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    }
+
+    fn norm(&mut self) -> Norm {
+        Norm { scale: self.numbers(WIDTH), shift: self.numbers(WIDTH) }
+    }
+
+    fn matrix(&mut self, outputs: usize, inputs: usize) -> Matrix {
+        let (blocks, _) = self.take(outputs / LANES * (inputs / GROUP) * BLOCK).as_chunks();
+        Matrix { blocks, bias: self.numbers(outputs), inputs }
+    }
+
+    fn layer(&mut self) -> Layer {
+        Layer {
+            heads: self.matrix(HEAD_WIDTHS, WIDTH),
+            mixed: self.matrix(WIDTH, WIDTH),
+            mixed_norm: self.norm(),
+            up: self.matrix(INNER, WIDTH),
+            down: self.matrix(WIDTH, INNER),
+            down_norm: self.norm(),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Attention within one text: each token becomes a mixture of what it finds like itself.
+
+use super::numbers::{exp, fused, sum_of};
+use super::shape::{HEAD, HEAD_WIDTHS, HEADS, WIDTH};
+
+/// Scratch of one head.
+#[derive(Default)]
+pub(super) struct Attention {
+    /// Keys by dimension, so that all tokens of the text are compared with a query side by side.
+    keys: Vec<f32>,
+    /// How much each token counts for the one in question.
+    shares: Vec<f32>,
+}
+
+impl Attention {
+    /// Writes the mixtures of a text's tokens. `heads` are their queries, keys and values.
+    #[inline(always)]
+    pub(super) fn mix<const FUSED: bool>(&mut self, heads: &[f32], mixed: &mut [f32]) {
+        let tokens = heads.len() / HEAD_WIDTHS;
+        // Rounded up, so that no loop over tokens has a remainder.
+        let padded = tokens.next_multiple_of(8);
+        self.keys.clear();
+        self.keys.resize(padded * HEAD, 0.0);
+        self.shares.resize(padded, 0.0);
+        for head in 0..HEADS {
+            let part = |kind: usize| kind * WIDTH + head * HEAD..kind * WIDTH + (head + 1) * HEAD;
+            for (index, token) in heads.chunks_exact(HEAD_WIDTHS).enumerate() {
+                for (dimension, value) in token[part(1)].iter().enumerate() {
+                    self.keys[dimension * padded + index] = *value;
+                }
+            }
+            for (token, mixed) in heads.chunks_exact(HEAD_WIDTHS).zip(mixed.chunks_exact_mut(WIDTH)) {
+                self.share::<FUSED>(&token[part(0)], tokens);
+                let mut sums = [0.0_f32; HEAD];
+                for (share, other) in self.shares.iter().zip(heads.chunks_exact(HEAD_WIDTHS)) {
+                    for (sum, value) in sums.iter_mut().zip(&other[part(2)]) {
+                        *sum = fused::<FUSED>(*share, *value, *sum);
+                    }
+                }
+                mixed[part(0)].copy_from_slice(&sums);
+            }
+        }
+    }
+
+    /// Fills in the shares for a query; they sum up to 1.
+    #[inline(always)]
+    fn share<const FUSED: bool>(&mut self, query: &[f32], tokens: usize) {
+        let factor = 1.0 / (HEAD as f32).sqrt();
+        let shares = &mut self.shares[..];
+        shares.fill(0.0);
+        for (query, keys) in query.iter().zip(self.keys.chunks_exact(shares.len())) {
+            let query = query * factor;
+            for (share, key) in shares.iter_mut().zip(keys) {
+                *share = fused::<FUSED>(query, *key, *share);
+            }
+        }
+        let largest = shares[..tokens].iter().fold(f32::MIN, |largest, share| largest.max(*share));
+        for share in &mut *shares {
+            *share = exp::<FUSED>(*share - largest);
+        }
+        shares[tokens..].fill(0.0);
+        let factor = 1.0 / sum_of::<FUSED>(shares, |share, sum| sum + share);
+        for share in shares {
+            *share *= factor;
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Rounded activations times a 4-bit matrix.
+//!
+//! A panel of 8 outputs is unpacked once for all tokens, into a scratch that stays in the nearest cache; then a tile
+//! of a few tokens at a time is multiplied with it. How a tile is done is the processor's; both ways there are give
+//! the same integers.
+
+use super::activations::{Activations, Group};
+use super::asset::{BLOCK, Matrix};
+use super::shape::{GROUP, INNER, LANES};
+use crate::words::wide;
+
+/// Tokens of a tile: as many as the sums of fit into the registers of AVX2.
+pub(super) const TILE: usize = 4;
+
+/// One group of 32 inputs of a panel: for each four of them, 4 bytes of output 0, of output 1, and so on.
+/// Eight bytes are a word, the first lowest.
+#[derive(Clone, Copy)]
+#[repr(C, align(32))]
+pub(super) struct Unpacked {
+    pub(super) fours: [[u64; LANES / 2]; GROUP / 4],
+    pub(super) scales: [f32; LANES],
+}
+
+/// 8 outputs of the tokens of a tile.
+pub(super) type Sums = [[f32; LANES]; TILE];
+
+/// Room for one panel of the widest matrix.
+pub(super) struct Panel([Unpacked; INNER / GROUP]);
+
+impl Panel {
+    pub(super) fn new() -> Self {
+        Self([Unpacked { fours: [[0; LANES / 2]; GROUP / 4], scales: [0.0; LANES] }; INNER / GROUP])
+    }
+}
+
+/// Writes the outputs of `matrix` for all tokens. `tile` does up to [`TILE`] tokens, whose groups and number
+/// it is given.
+#[inline(always)]
+pub(super) fn multiply(
+    matrix: &Matrix,
+    inputs: &Activations,
+    outputs: &mut Vec<f32>,
+    panel: &mut Panel,
+    tile: impl Fn(&[Unpacked], &[Group], usize, &[f32; LANES]) -> Sums,
+) {
+    let width = matrix.outputs();
+    outputs.clear();
+    outputs.resize(inputs.tokens() * width, 0.0);
+    let panel = &mut panel.0[..matrix.groups()];
+    let blocks = matrix.blocks.chunks_exact(matrix.groups());
+    for (index, (blocks, bias)) in blocks.zip(matrix.bias.as_chunks::<LANES>().0).enumerate() {
+        for (block, into) in blocks.iter().zip(&mut *panel) {
+            unpack(block, into);
+        }
+        let tiles = inputs.groups.chunks(TILE * inputs.groups_per_token);
+        for (groups, outputs) in tiles.zip(outputs.chunks_mut(TILE * width)) {
+            let sums = tile(panel, groups, groups.len() / inputs.groups_per_token, bias);
+            for (output, sums) in outputs.chunks_exact_mut(width).zip(&sums) {
+                output[index * LANES..(index + 1) * LANES].copy_from_slice(sums);
+            }
+        }
+    }
+}
+
+/// Eight weights at a step: the compiler makes no vector code of single bytes here.
+#[inline(always)]
+fn unpack(block: &[u8; BLOCK], into: &mut Unpacked) {
+    const FIRST_OF_TWO: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+    let (scales, weights) = block.split_at(2 * LANES);
+    for (scale, half) in into.scales.iter_mut().zip(scales.as_chunks::<2>().0) {
+        *scale = wide(*half);
+    }
+    let (lows, highs) = into.fours.split_at_mut(GROUP / 8);
+    let (lows, highs) = (lows.as_flattened_mut(), highs.as_flattened_mut());
+    for ((packed, low), high) in weights.as_chunks::<8>().0.iter().zip(lows).zip(highs) {
+        let packed = u64::from_le_bytes(*packed);
+        *low = packed & FIRST_OF_TWO;
+        *high = (packed >> 4) & FIRST_OF_TWO;
+    }
+}
+
+/// The tile for any processor.
+#[inline(always)]
+pub(super) fn plain_tile(panel: &[Unpacked], groups: &[Group], tokens: usize, bias: &[f32; LANES]) -> Sums {
+    let mut sums = [*bias; TILE];
+    for (weights, groups) in panel.iter().zip(groups.chunks_exact(tokens)) {
+        for (sums, group) in sums.iter_mut().zip(groups) {
+            let mut whole = [-group.excess; LANES];
+            for (weights, four) in weights.fours.iter().zip(group.fours) {
+                let inputs = four.to_le_bytes();
+                for (whole, two) in whole.as_chunks_mut::<2>().0.iter_mut().zip(weights) {
+                    let two = two.to_le_bytes();
+                    for (whole, weights) in whole.iter_mut().zip(two.as_chunks::<4>().0) {
+                        for (weight, input) in weights.iter().zip(inputs) {
+                            *whole += i32::from(i16::from(*weight) * i16::from(input.cast_signed()));
+                        }
+                    }
+                }
+            }
+            for ((sum, whole), scale) in sums.iter_mut().zip(whole).zip(weights.scales) {
+                *sum += whole as f32 * (scale * group.scale);
+            }
+        }
+    }
+    sums
+}

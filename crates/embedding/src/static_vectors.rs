@@ -1,0 +1,99 @@
+//! A vector for each word piece, the mean of which tells texts apart much as the sentence model does: for where a
+//! millisecond is too long.
+//!
+//! The vectors lie in the binary in 4 bits. They were fitted to the sentence model's vectors of short descriptions, less
+//! what all of these have in common: words that say little are short, words that decide are long, word order counts for
+//! nothing. They cannot be compared with the sentence model's.
+
+use std::sync::Arc;
+
+use vmcp_domain::BoxFuture;
+use vmcp_optimizer::{EmbedError, Embedded, Embedder, Purpose};
+
+use crate::turns::Turns;
+use crate::vocabulary::{PIECES, UNKNOWN};
+use crate::wordpiece::pieces;
+use crate::words::{WIDTH, WORD_BYTES, Words};
+
+static FILE: &[u8; PIECES * WORD_BYTES] = include_bytes!("../assets/static-q4.bin");
+
+/// SHA-256 of the asset, in hexadecimal.
+const DIGEST: &str = include_str!("../assets/static-q4.sha256");
+
+/// Pieces of a text that count, with the marks at its ends.
+const PIECES_MAX: usize = 512;
+
+/// Texts of a round: a few milliseconds.
+const BATCH: usize = 64;
+
+/// Static vectors of word pieces, averaged. Cheap to make and to clone.
+#[derive(Clone, Debug)]
+pub struct StaticVectors {
+    model: Arc<str>,
+    turns: Turns,
+}
+
+impl StaticVectors {
+    /// The dimension of its vectors.
+    pub const DIMENSION: usize = WIDTH;
+
+    /// The model of this binary.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { model: crate::identity("static-q4", DIGEST).into(), turns: Turns::new() }
+    }
+
+    /// The vectors of `texts`, each of unit length, computed on this thread. Of a text, the first 510 word pieces
+    /// count.
+    #[must_use]
+    pub fn vectors(&self, texts: &[String]) -> Vec<Vec<f32>> {
+        texts.iter().map(|text| vector(text)).collect()
+    }
+}
+
+fn vector(text: &str) -> Vec<f32> {
+    let words = Words(FILE.as_chunks().0);
+    let pieces = pieces(text, PIECES_MAX);
+    let own = pieces.get(1..pieces.len() - 1).unwrap_or_default();
+    let mut sum = vec![0.0; WIDTH];
+    for piece in own {
+        words.add(*piece, &mut sum);
+    }
+    let mut length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
+    if length == 0.0 {
+        // A text without any piece lies where the unknown does, for every vector has a direction.
+        words.add(UNKNOWN, &mut sum);
+        length = sum.iter().map(|value| value * value).sum::<f32>().sqrt();
+    }
+    for value in &mut sum {
+        *value /= length;
+    }
+    sum
+}
+
+impl Default for StaticVectors {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Embedder for StaticVectors {
+    fn batch_size(&self) -> usize {
+        BATCH
+    }
+
+    fn embed<'a>(
+        &'a self,
+        purpose: Purpose,
+        texts: &'a [String],
+    ) -> BoxFuture<'a, Result<Embedded, EmbedError>> {
+        Box::pin(async move {
+            let own = self.clone();
+            let vectors = self.turns.run(purpose, BATCH, texts, move |texts| own.vectors(texts)).await?;
+            Ok(Embedded { model: self.model.clone(), vectors })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

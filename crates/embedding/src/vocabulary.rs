@@ -1,0 +1,130 @@
+//! The 30,522 word pieces of BERT's uncased English vocabulary, and how the longest piece at a place is found.
+//!
+//! The list is the model's own, one piece a line, the line's number its identifier. Splitting texts into words is
+//! `wordpiece`'s.
+
+use std::sync::OnceLock;
+
+/// The list as the model's authors published it.
+const LIST: &str = include_str!("../assets/vocab.txt");
+
+/// How many pieces there are.
+pub(crate) const PIECES: usize = 30_522;
+
+/// What stands for a word of which some part is unknown.
+pub(crate) const UNKNOWN: u16 = 100;
+/// What every text begins with.
+pub(crate) const BEGIN: u16 = 101;
+/// What every text ends with.
+pub(crate) const END: u16 = 102;
+
+/// What marks a piece that goes on within a word.
+const CONTINUES: &str = "##";
+
+/// A slot without a piece. No piece has this identifier.
+const EMPTY: u16 = u16::MAX;
+
+/// Twice the number of pieces: most look-ups end at the first slot.
+const SLOTS: usize = 1 << 16;
+
+/// Whether a piece begins a word or goes on in one. The same letters are two different pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Position {
+    Begins,
+    Continues,
+}
+
+/// A table of the pieces by their letters, built at first use and shared.
+pub(crate) struct Vocabulary {
+    /// Where the letters of a piece start and end in the list.
+    spans: Vec<(u32, u8)>,
+    /// Identifiers by hash, with the next free slot for whoever comes second.
+    slots: Vec<u16>,
+    /// How many bytes the longest piece has.
+    longest_bytes: usize,
+}
+
+impl Vocabulary {
+    /// The one table of the process.
+    pub(crate) fn get() -> &'static Self {
+        static SHARED: OnceLock<Vocabulary> = OnceLock::new();
+        SHARED.get_or_init(Self::build)
+    }
+
+    fn build() -> Self {
+        let mut built =
+            Self { spans: Vec::with_capacity(PIECES), slots: vec![EMPTY; SLOTS], longest_bytes: 0 };
+        let mut start = 0;
+        for (id, line) in (0..EMPTY).zip(LIST.split_terminator('\n')) {
+            let (position, letters) = match line.strip_prefix(CONTINUES) {
+                Some(letters) if !letters.is_empty() => (Position::Continues, letters),
+                _ => (Position::Begins, line),
+            };
+            let letters_start = start + line.len() - letters.len();
+            built.longest_bytes = built.longest_bytes.max(letters.len());
+            built.spans.push((letters_start as u32, letters.len() as u8));
+            let mut slot = slot(letters.bytes().fold(seed(position), mix));
+            while built.slots[slot] != EMPTY {
+                slot = (slot + 1) % SLOTS;
+            }
+            built.slots[slot] = id;
+            start += line.len() + 1;
+        }
+        built
+    }
+
+    /// The longest piece that `rest` starts with: its identifier and its length in bytes.
+    pub(crate) fn longest(&self, position: Position, rest: &str) -> Option<(u16, usize)> {
+        // All prefixes' hashes come out of one pass; then the longest that is a piece wins.
+        let mut hashes = [0_u32; 64];
+        let reach = rest.len().min(self.longest_bytes).min(hashes.len());
+        let mut hash = seed(position);
+        for (byte, kept) in rest.bytes().zip(&mut hashes[..reach]) {
+            hash = mix(hash, byte);
+            *kept = hash;
+        }
+        (1..=reach)
+            .rev()
+            .filter(|end| rest.is_char_boundary(*end))
+            .find_map(|end| self.find(position, &rest[..end], hashes[end - 1]).map(|id| (id, end)))
+    }
+
+    fn find(&self, position: Position, letters: &str, hash: u32) -> Option<u16> {
+        let mut slot = slot(hash);
+        loop {
+            let id = self.slots[slot];
+            if id == EMPTY {
+                return None;
+            }
+            let (start, length) = self.spans[usize::from(id)];
+            let start = start as usize;
+            let known = &LIST.as_bytes()[start..start + usize::from(length)];
+            if known == letters.as_bytes() && self.position(start) == position {
+                return Some(id);
+            }
+            slot = (slot + 1) % SLOTS;
+        }
+    }
+
+    /// Whether the letters that start here stand behind the mark of a piece that goes on.
+    fn position(&self, start: usize) -> Position {
+        let before = start.checked_sub(CONTINUES.len()).map(|before| &LIST.as_bytes()[before..start]);
+        if before == Some(CONTINUES.as_bytes()) { Position::Continues } else { Position::Begins }
+    }
+}
+
+fn seed(position: Position) -> u32 {
+    match position {
+        Position::Begins => 0x811c_9dc5,
+        Position::Continues => 0x9747_b28c,
+    }
+}
+
+/// One step of FNV-1a.
+fn mix(hash: u32, byte: u8) -> u32 {
+    (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+}
+
+fn slot(hash: u32) -> usize {
+    (hash ^ (hash >> 16)) as usize % SLOTS
+}

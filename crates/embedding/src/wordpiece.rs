@@ -1,0 +1,154 @@
+//! BERT's uncased tokeniser: a text becomes the identifiers of word pieces.
+//!
+//! The rules and their order are those of the model's own tokeniser: control characters go, ideographs stand alone,
+//! accents go, capitals become small, words end at white space and punctuation, and each word is taken apart by the
+//! longest piece that fits. One rule differs on purpose: "[SEP]" and its like in a text are plain letters, for whoever
+//! wrote a tool's description must not be able to end it early.
+
+use icu_normalizer::DecomposingNormalizerBorrowed;
+use icu_properties::CodePointMapData;
+use icu_properties::props::GeneralCategory as Category;
+
+use crate::vocabulary::{BEGIN, END, Position, UNKNOWN, Vocabulary};
+
+/// How many characters of a text are read. Far more than the pieces of any text make, unless it is mostly blank.
+const CHARS_MAX: usize = 65_536;
+
+/// A word of more characters is unknown as a whole, as in the model's own tokeniser.
+const WORD_CHARS_MAX: usize = 100;
+
+/// The identifiers of a text's word pieces between the two that mark its begin and end, at most `pieces_max` with
+/// these and never fewer than these two.
+#[must_use]
+pub fn pieces(text: &str, pieces_max: usize) -> Vec<u16> {
+    let mut splitter = Splitter {
+        vocabulary: Vocabulary::get(),
+        word: String::new(),
+        word_chars: 0,
+        pieces: vec![BEGIN],
+        pieces_max: pieces_max.max(2) - 1,
+    };
+    let chars = text.chars().take(CHARS_MAX);
+    if text.is_ascii() {
+        splitter.read(chars.filter(|c| !is_dropped(*c)).map(|c| c.to_ascii_lowercase()));
+    } else {
+        let spread = chars.filter(|c| !is_dropped(*c)).flat_map(set_apart);
+        let plain = DecomposingNormalizerBorrowed::new_nfd().normalize_iter(spread);
+        splitter
+            .read(plain.filter(|c| category(*c) != Category::NonspacingMark).flat_map(char::to_lowercase));
+    }
+    splitter.pieces.push(END);
+    splitter.pieces
+}
+
+struct Splitter {
+    vocabulary: &'static Vocabulary,
+    word: String,
+    word_chars: usize,
+    pieces: Vec<u16>,
+    /// How many pieces there may be before the one that marks the end.
+    pieces_max: usize,
+}
+
+impl Splitter {
+    fn read(&mut self, chars: impl Iterator<Item = char>) {
+        for c in chars {
+            let blank = c.is_whitespace();
+            let alone = !blank && is_punctuation(c);
+            if blank || alone {
+                self.end_word();
+            }
+            if !blank {
+                self.word.push(c);
+                self.word_chars += 1;
+            }
+            if alone {
+                self.end_word();
+            }
+            if self.pieces.len() >= self.pieces_max {
+                break;
+            }
+        }
+        self.end_word();
+        self.pieces.truncate(self.pieces_max);
+    }
+
+    fn end_word(&mut self) {
+        if self.word.is_empty() {
+            return;
+        }
+        let before = self.pieces.len();
+        let known = self.word_chars <= WORD_CHARS_MAX && self.take_apart();
+        if !known {
+            self.pieces.truncate(before);
+            self.pieces.push(UNKNOWN);
+        }
+        self.word.clear();
+        self.word_chars = 0;
+    }
+
+    /// Appends the pieces of the word. False if some part of it is no piece.
+    fn take_apart(&mut self) -> bool {
+        let mut rest = self.word.as_str();
+        let mut position = Position::Begins;
+        while !rest.is_empty() {
+            let Some((piece, length)) = self.vocabulary.longest(position, rest) else { return false };
+            self.pieces.push(piece);
+            rest = &rest[length..];
+            position = Position::Continues;
+        }
+        true
+    }
+}
+
+fn category(c: char) -> Category {
+    CodePointMapData::<Category>::new().get(c)
+}
+
+fn is_dropped(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r');
+    }
+    c == char::REPLACEMENT_CHARACTER
+        || matches!(category(c), Category::Control | Category::Format | Category::PrivateUse)
+}
+
+fn is_punctuation(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_punctuation();
+    }
+    matches!(
+        category(c),
+        Category::ConnectorPunctuation
+            | Category::DashPunctuation
+            | Category::OpenPunctuation
+            | Category::ClosePunctuation
+            | Category::InitialPunctuation
+            | Category::FinalPunctuation
+            | Category::OtherPunctuation
+    )
+}
+
+/// An ideograph between blanks, and any other character as it is.
+fn set_apart(c: char) -> impl Iterator<Item = char> {
+    let blank = is_ideograph(c).then_some(' ');
+    blank.into_iter().chain([c]).chain(blank)
+}
+
+/// The blocks that the model's tokeniser takes for ideographs.
+fn is_ideograph(c: char) -> bool {
+    matches!(
+        u32::from(c),
+        0x4E00..=0x9FFF
+            | 0x3400..=0x4DBF
+            | 0x2_0000..=0x2_A6DF
+            | 0x2_A700..=0x2_B73F
+            | 0x2_B740..=0x2_B81F
+            | 0x2_B920..=0x2_CEAF
+            | 0xF900..=0xFAFF
+            | 0x2_F800..=0x2_FA1F
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+//! A vector of 384 dimensions for each word piece, in 4 bits: the form both models keep their words in.
+//!
+//! A vector is 12 groups of a scale (a bfloat16, the upper half of an f32) and 16 bytes; byte `j` of a group holds
+//! weight `j` in its low half and `j + 16` in its high one, each 8 more than it is worth in scales.
+
+/// Dimension of the vectors.
+pub(crate) const WIDTH: usize = 384;
+/// How many numbers share a scale.
+pub(crate) const GROUP: usize = 32;
+
+const GROUP_BYTES: usize = 2 + GROUP / 2;
+
+/// Bytes of a vector.
+pub(crate) const WORD_BYTES: usize = WIDTH / GROUP * GROUP_BYTES;
+
+/// The vectors of all pieces.
+pub(crate) struct Words(pub(crate) &'static [[u8; WORD_BYTES]]);
+
+impl Words {
+    /// Adds the vector of a piece.
+    #[inline(always)]
+    pub(crate) fn add(&self, piece: u16, to: &mut [f32]) {
+        let (groups, _) = self.0[usize::from(piece)].as_chunks::<GROUP_BYTES>();
+        let (sums, _) = to.as_chunks_mut::<GROUP>();
+        for (group, sums) in groups.iter().zip(sums) {
+            let [first, second, numbers @ ..] = group;
+            let scale = wide([*first, *second]);
+            let (lows, highs) = sums.split_at_mut(GROUP / 2);
+            for ((two, low), high) in numbers.iter().zip(lows).zip(highs) {
+                *low += (f32::from(two & 15) - 8.0) * scale;
+                *high += (f32::from(two >> 4) - 8.0) * scale;
+            }
+        }
+    }
+}
+
+/// A bfloat16 as f32.
+#[inline(always)]
+pub(crate) fn wide(half: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(half)) << 16)
+}

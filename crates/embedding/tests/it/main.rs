@@ -1,0 +1,13 @@
+//! The models against what the original tokeniser and the original weights say about the same texts.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test's own steps fail by panicking, those outside #[test] functions too"
+)]
+
+mod minilm;
+mod static_vectors;
+mod texts;
+mod tokeniser;
