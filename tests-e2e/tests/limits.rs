@@ -1,7 +1,9 @@
 //! Limits on every road, over a real Redis: one real call of a backend's tool is one charge, whoever made it and
 //! however it came in.
 
+use std::cell::RefCell;
 use std::process::Command;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,9 @@ use vmcp_e2e::mcp::{Client, Era, HttpClient, StdioClient};
 use vmcp_e2e::process::{binary, fixture};
 use vmcp_e2e::redis::Redis;
 use vmcp_e2e::wait;
+
+/// Two tools in place of the list; the others can still be called by their names.
+const OPTIMIZER: &str = "optimizer: {embeddingProvider: none}\n";
 
 /// The one limited tool, and one that is not.
 const LIMITED: &str = "echo";
@@ -41,14 +46,29 @@ fn roads(gateway: &Gateway, file: &std::path::Path) -> anyhow::Result<Vec<(&'sta
         let mut client = HttpClient::open(&gateway.url, era)?;
         roads.push((name, Box::new(move |tool| ask(&mut client, tool))));
     }
+    for (name, era) in
+        [("HTTP, session era, call_tool", Era::Session), ("HTTP, 2026-07-28, call_tool", Era::Stateless)]
+    {
+        let mut client = HttpClient::open(&gateway.url, era)?;
+        roads.push((name, Box::new(move |tool| ask_by_name(&mut client, tool))));
+    }
     for (name, era) in [("stdio, session era", Era::Session), ("stdio, 2026-07-28", Era::Stateless)] {
         let mut command = Command::new(binary("vmcp")?);
         command.arg("stdio").arg("--config").arg(file);
-        let mut client = StdioClient::start(&mut command, era)?;
-        roads.push((name, Box::new(move |tool| ask(&mut client, tool))));
+        let client = Rc::new(RefCell::new(StdioClient::start(&mut command, era)?));
+        let same = client.clone();
+        roads.push((name, Box::new(move |tool| ask(&mut *client.borrow_mut(), tool))));
+        let name = if era == Era::Session {
+            "stdio, session era, call_tool"
+        } else {
+            "stdio, 2026-07-28, call_tool"
+        };
+        roads.push((name, Box::new(move |tool| ask_by_name(&mut *same.borrow_mut(), tool))));
     }
-    let file = file.to_owned();
-    roads.push(("vmcp call", Box::new(move |tool| shell(&file, tool))));
+    let (direct, by_name) = (file.to_owned(), file.to_owned());
+    roads.push(("vmcp call", Box::new(move |tool| shell(&direct, tool, r#"{"text": "x"}"#))));
+    let arguments = |tool: &str| json!({"tool_name": tool, "parameters": {"text": "x"}}).to_string();
+    roads.push(("vmcp call call_tool", Box::new(move |tool| shell(&by_name, "call_tool", &arguments(tool)))));
     Ok(roads)
 }
 
@@ -57,10 +77,16 @@ fn ask(client: &mut impl Client, tool: &str) -> anyhow::Result<Value> {
     Ok(serde_json::from_str(&answer.text)?)
 }
 
+fn ask_by_name(client: &mut impl Client, tool: &str) -> anyhow::Result<Value> {
+    let arguments = json!({"tool_name": tool, "parameters": {"text": "x"}});
+    let answer = client.ask("tools/call", json!({"name": "call_tool", "arguments": arguments}))?;
+    Ok(serde_json::from_str(&answer.text)?)
+}
+
 /// The command prints a refusal for people; it is given the shape of the others here.
-fn shell(file: &std::path::Path, tool: &str) -> anyhow::Result<Value> {
+fn shell(file: &std::path::Path, tool: &str, arguments: &str) -> anyhow::Result<Value> {
     let mut command = Command::new(binary("vmcp")?);
-    command.args(["call", tool, r#"{"text": "x"}"#, "--json", "--config"]).arg(file);
+    command.args(["call", tool, arguments, "--json", "--config"]).arg(file);
     let output = command.output()?;
     let said = String::from_utf8(output.stderr)?;
     if output.status.success() {
@@ -85,13 +111,13 @@ fn refusal(message: &Value) -> Option<(i64, String, u64)> {
 fn every_road_spends_from_one_bucket_and_is_refused_alike() -> anyhow::Result<()> {
     let redis = Redis::start()?;
     // As many tokens as there are roads, and none again while the test runs.
-    let text = configured(&limits(5, "10000h", &redis, ""))?;
+    let text = configured(&limits(10, "10000h", &redis, OPTIMIZER))?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("vmcp.yaml");
     std::fs::write(&file, &text)?;
     let gateway = Gateway::start(&text)?;
     let mut roads = roads(&gateway, &file)?;
-    assert_eq!(roads.len(), 5, "a token for each road");
+    assert_eq!(roads.len(), 10, "a token for each road");
     for (name, call) in &mut roads {
         let answer = call(LIMITED)?;
         ensure!(refusal(&answer).is_none(), "{name} has a token: {answer}");

@@ -1,19 +1,26 @@
 //! Puts the running gateway together from its settings: backends, federation, the stack, the pages.
 //! Settings are taken apart here and nowhere else.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use vmcp_authz::{Ask, AuthzPolicy};
 use vmcp_backends::{Backends, GatewayIdentity};
-use vmcp_domain::{Backend, CallContext, Caller, Directory, Gateway, Origin, SharedGateway};
-use vmcp_edge::policy::EdgePolicy;
+use vmcp_domain::{
+    Backend, CallContext, Caller, ChangeListener, Directory, Gateway, Origin, Overview, ResourceUri,
+    SharedGateway,
+};
+use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_federation::Federation;
+use vmcp_optimizer::Optimizer;
 use vmcp_ratelimit::{Limiter, Planner, Sharing, SystemClock};
 use vmcp_ratelimit_redis::RedisStore;
 
 use crate::config::{LimitSettings, Settings};
 use crate::metrics::Metrics;
-use crate::stack;
+use crate::outlook::Outlook;
+use crate::search::{self, Indexing};
+use crate::stack::{self, Stack};
 use crate::status::{Sources, StatusPages};
 
 /// How long backends get to end by themselves.
@@ -28,23 +35,44 @@ const STORE_GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct Assembly {
     /// The whole stack.
     pub(crate) gateway: SharedGateway,
+    /// What is advertised, to whomever.
+    pub(crate) exposed: SharedGateway,
+    /// What each caller may use, virtual tools left out.
+    pub(crate) offer: SharedGateway,
     /// The innermost part, for reports.
     pub(crate) federation: Federation,
     /// What counts calls, if anything limits them.
     pub(crate) limiter: Option<Arc<Limiter>>,
+    /// What searches, if clients are given `find_tool` in place of the list.
+    pub(crate) optimizer: Option<Arc<Optimizer>>,
+    authz: Option<Arc<AuthzPolicy>>,
+    layers: Vec<&'static str>,
     metrics: Arc<Metrics>,
     /// The settings of the client edge.
     pub(crate) edge: EdgePolicy,
     name: String,
     group: Option<String>,
     backends: Backends,
+    /// Keeps the search index up to date as long as it lives.
+    _indexing: Option<Arc<Indexing>>,
 }
 
 impl Assembly {
     /// Starts connecting to every backend and builds the stack over them.
     pub(crate) async fn start(settings: Settings) -> Self {
-        let Settings { name, group, aggregation, backends, edge, health, limits, log_level: _, warnings: _ } =
-            settings;
+        let Settings {
+            name,
+            group,
+            aggregation,
+            backends,
+            edge,
+            health,
+            authz,
+            limits,
+            optimizer,
+            log_level: _,
+            warnings: _,
+        } = settings;
         let identity =
             GatewayIdentity { name: edge.server.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() };
         let backends = Backends::start(backends, &identity);
@@ -60,13 +88,49 @@ impl Assembly {
             }
             tokio::spawn(prepare(federation.clone(), limiter));
         }
-        let gateway = stack::build(federation.clone(), aggregation, limiter.clone(), metrics.clone());
-        Self { gateway, federation, limiter, metrics, edge, name, group, backends }
+        let outlook = Outlook::new(federation.clone(), limiter.clone());
+        let optimizer = optimizer.map(|settings| search::start(settings, outlook, metrics.clone()));
+        let parts = stack::Parts {
+            policy: aggregation,
+            authz: authz.clone(),
+            limiter: limiter.clone(),
+            optimizer: optimizer.clone(),
+            metrics: metrics.clone(),
+        };
+        let Stack { gateway, exposed, offer, layers } = stack::build(federation.clone(), parts);
+        let indexing =
+            optimizer.clone().map(|optimizer| Indexing::start(optimizer, &federation, exposed.clone()));
+        Self {
+            gateway,
+            exposed,
+            offer,
+            federation,
+            limiter,
+            optimizer,
+            authz,
+            layers,
+            metrics,
+            edge,
+            name,
+            group,
+            backends,
+            _indexing: indexing,
+        }
+    }
+
+    /// Who calls from the command line.
+    pub(crate) fn operator(&self) -> Caller {
+        match &self.edge.incoming {
+            IncomingAuth::Anonymous => Caller::Anonymous,
+            IncomingAuth::Local(identity) => Caller::Known(identity.clone()),
+            // Who presents nothing is nobody, on the command line too: policies and limits see no one.
+            IncomingAuth::Bearer(_) => Caller::Anonymous,
+        }
     }
 
     /// What the edges need to introduce the gateway.
     pub(crate) fn directory(&self) -> Arc<dyn Directory> {
-        Arc::new(self.federation.clone())
+        Arc::new(Introduction { federation: self.federation.clone(), authz: self.authz.clone() })
     }
 
     /// The pages for operators.
@@ -76,6 +140,8 @@ impl Assembly {
             group: self.group.clone(),
             federation: self.federation.clone(),
             limiter: self.limiter.clone(),
+            optimizer: self.optimizer.clone(),
+            layers: self.layers.clone(),
             metrics: self.metrics.clone(),
             local: self.edge.listen.ip().is_loopback(),
         })
@@ -89,6 +155,27 @@ impl Assembly {
             tracing::warn!("calls that were admitted without the shared store are not written back");
         }
         self.backends.shutdown(BACKEND_GRACE).await;
+    }
+}
+
+/// What the edges are told of the whole: the federation's offer, within what the policies let a caller know.
+struct Introduction {
+    federation: Federation,
+    authz: Option<Arc<AuthzPolicy>>,
+}
+
+impl Directory for Introduction {
+    fn overview(&self) -> Overview {
+        self.federation.overview()
+    }
+
+    fn watch(&self, listener: Weak<dyn ChangeListener>) {
+        self.federation.watch(listener);
+    }
+
+    fn may_watch(&self, caller: &Caller, uri: &ResourceUri) -> bool {
+        let ask = Ask::ReadResource { uri: uri.as_str() };
+        self.authz.as_ref().is_none_or(|policy| policy.decide(caller, &ask).allowed)
     }
 }
 

@@ -76,6 +76,16 @@ pub(crate) enum Command {
         #[arg(long)]
         all: bool,
     },
+    /// Find tools by what they do, as clients find them with `find_tool`.
+    Find {
+        /// What the tool should do.
+        query: String,
+        #[command(flatten)]
+        source: Source,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Call one tool and print its result.
     Call {
         /// The tool, by the name clients see.
@@ -93,6 +103,16 @@ pub(crate) enum Command {
     Limits {
         #[command(subcommand)]
         command: LimitsCommand,
+    },
+    /// Credentials of callers.
+    Auth {
+        #[command(subcommand)]
+        command: AuthCommand,
+    },
+    /// What callers may do.
+    Authz {
+        #[command(subcommand)]
+        command: AuthzCommand,
     },
     /// Show what is configured, or what can be.
     Config {
@@ -143,6 +163,56 @@ pub(crate) enum LimitsCommand {
         #[arg(long, value_name = "URL")]
         url: Option<String>,
     },
+}
+
+/// Commands about credentials.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthCommand {
+    /// Make a key for a machine. It is printed once; the configuration gets its hash.
+    NewKey {
+        /// Who will present it: the subject of the caller.
+        name: String,
+    },
+}
+
+/// Commands about policies.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuthzCommand {
+    /// Say whether a caller may do something, and which policies decide.
+    Explain(ExplainArgs),
+}
+
+/// What is asked of the policies.
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// What is to be done.
+    #[arg(value_enum)]
+    pub(crate) action: Action,
+    /// The tool, the prompt, or the URI of the resource.
+    pub(crate) name: String,
+    /// The caller, as the issuer names it; nobody in particular if left out.
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// Who vouches for the caller.
+    #[arg(long, default_value = "local", requires = "user")]
+    pub(crate) issuer: String,
+    /// The caller's claims, as a JSON object.
+    #[arg(long, value_name = "JSON", requires = "user")]
+    pub(crate) claims: Option<String>,
+    /// The arguments of the call, as a JSON object.
+    #[arg(long, value_name = "JSON")]
+    pub(crate) arguments: Option<String>,
+    #[command(flatten)]
+    pub(crate) source: Source,
+}
+
+/// What policies are asked about, by the names they use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Action {
+    CallTool,
+    GetPrompt,
+    ReadResource,
 }
 
 /// Commands about the configuration.

@@ -1,12 +1,15 @@
 //! What each command does. What they share: loading the configuration and saying what is wrong with it.
 
+pub(crate) mod auth;
 pub(crate) mod call;
+pub(crate) mod find;
 pub(crate) mod init;
 pub(crate) mod limits;
 pub(crate) mod serve;
 pub(crate) mod tools;
 pub(crate) mod validate;
 
+use crate::assembly::Assembly;
 use crate::cli::Source;
 use crate::config::{LogLevel, Overrides, Report, Settings, load_file, load_mcp_json};
 
@@ -41,4 +44,21 @@ fn user() -> String {
 /// The log level of a command whose output is its answer: only trouble, unless asked for more.
 pub(crate) fn quiet(settings: &Settings, source: &Source) -> LogLevel {
     if source.debug { settings.log_level } else { LogLevel::Error }
+}
+
+/// Says on standard error which backends are missing and what is odd about the rest.
+pub(crate) fn report_absent(assembly: &Assembly) -> bool {
+    let mut missing = false;
+    for report in assembly.federation.reports().iter().filter(|report| !report.listed) {
+        missing = true;
+        let class = report.status.last_error.unwrap_or("no answer");
+        eprintln!(
+            "vmcp: backend `{}` ({}) is not listed: {class}; run with --debug to see why",
+            report.id, report.status.transport
+        );
+    }
+    for finding in assembly.federation.findings() {
+        eprintln!("vmcp: {finding}");
+    }
+    missing
 }

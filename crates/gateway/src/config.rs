@@ -16,12 +16,13 @@ mod show;
 mod starter;
 mod tree;
 
+pub(crate) use convert::default_optimizer;
 pub(crate) use duration::parse as parse_duration;
 pub(crate) use load::load_file;
 pub(crate) use mcp_json::load_mcp_json;
 pub(crate) use report::Report;
 pub(crate) use schema::schema_text;
-pub(crate) use settings::{LimitSettings, LogLevel, Overrides, Settings};
+pub(crate) use settings::{EmbeddingSource, LimitSettings, LogLevel, OptimizerSettings, Overrides, Settings};
 pub(crate) use show::{effective_json, effective_yaml};
 pub(crate) use starter::{starter, starter_from};
 

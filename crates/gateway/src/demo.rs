@@ -132,6 +132,8 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         backends: vec![backend("notes", notes), backend("glossary", glossary)],
         edge,
         health: HealthPolicy::DEFAULT,
+        authz: None,
+        optimizer: None,
         limits: Some(limits()?),
         log_level: LogLevel::Warn,
         warnings: Vec::new(),

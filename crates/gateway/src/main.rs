@@ -9,6 +9,8 @@ mod demo;
 mod logs;
 mod metrics;
 mod observe;
+mod outlook;
+mod search;
 mod stack;
 mod status;
 
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{AuthCommand, AuthzCommand, Cli, Command};
 
 /// Something was wrong with the command line or the configuration.
 const EXIT_CONFIG: u8 = 2;
@@ -70,10 +72,21 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             logs::start(commands::quiet(&settings, &source), format);
             on_runtime(commands::tools::run(settings, json, all))
         }
+        Command::Find { query, source, json } => {
+            let settings = commands::load(&source, commands::overrides(&source))?;
+            logs::start(commands::quiet(&settings, &source), format);
+            on_runtime(commands::find::run(settings, &query, json))
+        }
         Command::Call { tool, arguments, source, json } => {
             let settings = commands::load(&source, commands::overrides(&source))?;
             logs::start(commands::quiet(&settings, &source), format);
             on_runtime(commands::call::run(settings, tool, arguments, json))
+        }
+        Command::Auth { command: AuthCommand::NewKey { name } } => commands::auth::new_key(&name),
+        Command::Authz { command: AuthzCommand::Explain(asked) } => {
+            let settings = commands::load(&asked.source, commands::overrides(&asked.source))?;
+            logs::start(commands::quiet(&settings, &asked.source), format);
+            on_runtime(commands::auth::explain(settings, asked))
         }
         Command::Limits { command } => {
             logs::start(config::LogLevel::Error, format);
@@ -99,6 +112,13 @@ fn on_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::R
     // A blocked read of standard input must not keep the process from ending.
     runtime.shutdown_background();
     outcome
+}
+
+/// The one place that reads the time of day: tokens and keys say in it when they end.
+fn unix_s() -> u64 {
+    #[allow(clippy::disallowed_methods, reason = "this is the one place")]
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The one place that reads the environment.

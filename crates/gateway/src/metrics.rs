@@ -1,6 +1,8 @@
 //! Counters for `/metrics`, the reference's names where it has them. No label holds a user, a URI or anything else
 //! that a client can make up without bound.
 
+mod optimizer;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use vmcp_ratelimit::{DecisionEvent, Observer, StoreFailure};
+
+use optimizer::OptimizerMetrics;
 
 /// Upper bounds of duration buckets, in seconds: from one table look-up to a slow tool.
 const SECONDS: [f64; 12] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
@@ -26,6 +30,7 @@ pub(crate) struct Metrics {
     fail_open: Counter,
     store_errors: Family<StoreLabels, Counter>,
     latency: Histogram,
+    optimizer: OptimizerMetrics,
     namespace: String,
     server: String,
 }
@@ -67,6 +72,7 @@ impl Metrics {
             fail_open: Counter::default(),
             store_errors: Family::default(),
             latency: Histogram::new(DECISION_SECONDS),
+            optimizer: OptimizerMetrics::default(),
             registry: Registry::default(),
             namespace: namespace.to_owned(),
             server: server.to_owned(),
@@ -104,6 +110,7 @@ impl Metrics {
             Unit::Seconds,
             metrics.latency.clone(),
         );
+        metrics.optimizer.register(&mut registry);
         Arc::new(Self { registry, ..metrics })
     }
 

@@ -73,6 +73,8 @@ impl Gateway for Observed {
             let span = tracing::info_span!(
                 "tools/call",
                 tool = %request.name,
+                // The tool that really ran, where a virtual one was asked.
+                resolved_tool = tracing::field::Empty,
                 rate_limit.decision = tracing::field::Empty,
                 rate_limit.rejected_by = tracing::field::Empty,
                 rate_limit.fail_open = tracing::field::Empty,

@@ -2,36 +2,80 @@
 
 use std::sync::Arc;
 
+use vmcp_authz::{Authorized, AuthzPolicy};
 use vmcp_domain::SharedGateway;
 use vmcp_federation::policy::AggregationPolicy;
 use vmcp_federation::{Exposed, Federation};
-use vmcp_ratelimit::{Limiter, RateLimited};
+use vmcp_optimizer::{Optimized, Optimizer, virtual_tools};
+use vmcp_ratelimit::{Limiter, RateLimited, VirtualRateLimited};
 
 use crate::metrics::Metrics;
 use crate::observe::Observed;
 
 /// The layers from inside to outside, by the names `/status` uses.
-pub(crate) const LAYERS: [&str; 4] = ["federation", "ratelimit", "exposure", "observe"];
+const LAYERS: [&str; 7] =
+    ["federation", "ratelimit", "exposure", "authz", "optimizer", "ratelimit-virtual", "observe"];
+
+/// The stack, and the part of it that has no virtual tools.
+pub(crate) struct Stack {
+    /// The whole.
+    pub(crate) gateway: SharedGateway,
+    /// What is advertised, to whomever.
+    pub(crate) exposed: SharedGateway,
+    /// What each caller may use, before any layer offers something else in its place.
+    pub(crate) offer: SharedGateway,
+    /// The layers that stand, from inside to outside.
+    pub(crate) layers: Vec<&'static str>,
+}
+
+/// What stands in the stack besides federation. What is `None` is left out.
+pub(crate) struct Parts {
+    pub(crate) policy: AggregationPolicy,
+    pub(crate) authz: Option<Arc<AuthzPolicy>>,
+    pub(crate) limiter: Option<Arc<Limiter>>,
+    pub(crate) optimizer: Option<Arc<Optimizer>>,
+    pub(crate) metrics: Arc<Metrics>,
+}
 
 /// Builds the stack over a federation. A layer that has nothing to do is left out.
-pub(crate) fn build(
-    federation: Federation,
-    policy: AggregationPolicy,
-    limiter: Option<Arc<Limiter>>,
-    metrics: Arc<Metrics>,
-) -> SharedGateway {
+pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
+    let Parts { policy, authz, limiter, optimizer, metrics } = parts;
+    let has_virtual = optimizer.is_some();
+    let stands = |layer: &&'static str| match *layer {
+        "ratelimit" => limiter.is_some(),
+        "authz" => authz.is_some(),
+        "optimizer" => has_virtual,
+        "ratelimit-virtual" => limiter.is_some() && has_virtual,
+        _always => true,
+    };
+    let layers = LAYERS.into_iter().filter(stands).collect();
     // Innermost: resolves the advertised name to a backend and its own name for the tool, and calls it.
     let gateway: SharedGateway = Arc::new(federation);
     // Right above: every road to a backend leads through here, so every real call is charged once, by the tool that
     // runs and the caller who asks, whatever layer above composed it.
-    let gateway = match limiter {
+    let gateway = match limiter.clone() {
         Some(limiter) => RateLimited::wrap(gateway, limiter),
         None => gateway,
     };
     // Above federation, so that the operator's own workflows below it may use tools hidden from clients.
-    let gateway = Exposed::wrap(gateway, Arc::new(policy));
+    let exposed = Exposed::wrap(gateway, Arc::new(policy));
+    // Outside the limiter: a denied call spends nothing, and does not learn that there is a limit.
+    let offer = match authz {
+        Some(policy) => Authorized::wrap(exposed.clone(), policy),
+        None => exposed.clone(),
+    };
+    // Above everything that narrows what a caller sees: it searches what its caller may list, and nothing else.
+    let gateway = match optimizer {
+        Some(optimizer) => Optimized::wrap(offer.clone(), optimizer),
+        None => offer.clone(),
+    };
+    // Around the layers with virtual tools: a call of one is charged only where a rule names it, before its work.
+    let gateway = match limiter {
+        Some(limiter) if has_virtual => VirtualRateLimited::wrap(gateway, limiter, &virtual_tools()),
+        Some(_) | None => gateway,
+    };
     // Outermost: sees each request as the client made it, whatever became of it inside.
-    Observed::wrap(gateway, metrics)
+    Stack { gateway: Observed::wrap(gateway, metrics), exposed, offer, layers }
 }
 
 #[cfg(test)]
@@ -41,9 +85,20 @@ mod tests {
     fn the_order_is_pinned() {
         // Without this test, which spells the names too.
         let (source, _) = include_str!("stack.rs").split_once("#[cfg(test)]").unwrap();
-        let spelled = ["Arc::new(federation)", "RateLimited::wrap(", "Exposed::wrap(", "Observed::wrap("];
+        let spelled = [
+            "Arc::new(federation)",
+            "=> RateLimited::wrap(",
+            "Exposed::wrap(",
+            "Authorized::wrap(",
+            "Optimized::wrap(",
+            "VirtualRateLimited::wrap(",
+            "Observed::wrap(",
+        ];
         let places: Vec<usize> = spelled.iter().map(|text| source.find(text).unwrap()).collect();
         assert!(places.is_sorted(), "the stack is spelled from inside to outside");
-        assert_eq!(super::LAYERS, ["federation", "ratelimit", "exposure", "observe"]);
+        assert_eq!(
+            super::LAYERS,
+            ["federation", "ratelimit", "exposure", "authz", "optimizer", "ratelimit-virtual", "observe"]
+        );
     }
 }

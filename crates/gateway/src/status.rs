@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use vmcp_domain::{BackendState, CallContext, Caller, Identity, Members, Origin};
 use vmcp_edge::{AdminPages, Page};
 use vmcp_federation::{BackendReport, Federation};
+use vmcp_optimizer::{Optimizer, OptimizerStatus};
 use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{BucketView, Limiter, Wait};
 
@@ -30,6 +31,10 @@ pub(crate) struct Sources {
     pub(crate) federation: Federation,
     /// What counts calls.
     pub(crate) limiter: Option<Arc<Limiter>>,
+    /// What searches.
+    pub(crate) optimizer: Option<Arc<Optimizer>>,
+    /// The layers of the stack.
+    pub(crate) layers: Vec<&'static str>,
     /// The counters.
     pub(crate) metrics: Arc<Metrics>,
     /// Only this machine can reach the pages.
@@ -88,11 +93,9 @@ impl StatusPages {
     }
 
     fn status(&self) -> Value {
-        let Sources { name, group, federation, limiter, metrics: _, local: _ } = &self.sources;
+        let Sources { name, group, federation, limiter, optimizer, layers, metrics: _, local: _ } =
+            &self.sources;
         let reports = federation.reports();
-        // The limiter is left out of the stack when nothing is limited.
-        let has = |layer: &&str| limiter.is_some() || *layer != "ratelimit";
-        let layers: Vec<&str> = crate::stack::LAYERS.into_iter().filter(has).collect();
         let healthy = reports.iter().all(|report| report.status.state == BackendState::Ready);
         let findings: Vec<String> = federation.findings().iter().map(ToString::to_string).collect();
         json!({
@@ -109,6 +112,10 @@ impl StatusPages {
                 "store_available": limiter.store_available(),
                 "users": limiter.user_count(),
             })),
+            "optimizer": optimizer.as_ref().map(|optimizer| {
+                let OptimizerStatus { tool_count, vector_count, model, bytes } = optimizer.status();
+                json!({"tools": tool_count, "vectors": vector_count, "model": model, "bytes": bytes})
+            }),
         })
     }
 }

@@ -3,8 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use vmcp_domain::{CallContext, CallTool, Caller, Continuation, Error, Json, Members, Origin};
-use vmcp_edge::policy::IncomingAuth;
+use vmcp_domain::{CallContext, CallTool, Continuation, Error, Json, Members, Origin};
 
 use crate::assembly::Assembly;
 use crate::config::Settings;
@@ -20,11 +19,7 @@ pub(crate) async fn run(
     let arguments = arguments
         .ok_or_else(|| anyhow::anyhow!("the arguments must be a JSON object, as '{{\"path\": \"/tmp\"}}'"))?;
     let assembly = Assembly::start(settings).await;
-    let caller = match &assembly.edge.incoming {
-        IncomingAuth::Anonymous => Caller::Anonymous,
-        IncomingAuth::Local(identity) => Caller::Known(identity.clone()),
-    };
-    let ctx = CallContext::bare(caller, Origin::Operator);
+    let ctx = CallContext::bare(assembly.operator(), Origin::Operator);
     let request = CallTool {
         name: tool.into(),
         arguments: Some(arguments),
@@ -59,7 +54,7 @@ pub(crate) async fn run(
 }
 
 async fn nearest(assembly: &Assembly, ctx: &CallContext, name: &str) -> Option<String> {
-    let tools = assembly.gateway.list_tools(ctx).await.ok()?;
+    let tools = assembly.offer.list_tools(ctx).await.ok()?;
     let near = tools.iter().max_by(|a, b| {
         let score = |tool: &vmcp_domain::Tool| strsim::jaro_winkler(name, tool.name.as_str());
         score(a).total_cmp(&score(b))

@@ -15,7 +15,7 @@ pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow:
     let assembly = Assembly::start(settings).await;
     let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
     let whole = assembly.federation.list_tools(&ctx).await?;
-    let shown = assembly.gateway.list_tools(&ctx).await?;
+    let shown = assembly.exposed.list_tools(&ctx).await?;
     let visible: HashSet<&str> = shown.iter().map(|tool| tool.name.as_str()).collect();
     let mut out = String::new();
     let listed: Vec<&Tool> =
@@ -40,24 +40,7 @@ pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow:
         }
     }
     std::io::stdout().write_all(out.as_bytes())?;
-    let missing = report_absent(&assembly);
+    let missing = super::report_absent(&assembly);
     assembly.stop().await;
     Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Says on standard error which backends are missing and what is odd about the rest.
-fn report_absent(assembly: &Assembly) -> bool {
-    let mut missing = false;
-    for report in assembly.federation.reports().iter().filter(|report| !report.listed) {
-        missing = true;
-        let class = report.status.last_error.unwrap_or("no answer");
-        eprintln!(
-            "vmcp: backend `{}` ({}) is not listed: {class}; run with --debug to see why",
-            report.id, report.status.transport
-        );
-    }
-    for finding in assembly.federation.findings() {
-        eprintln!("vmcp: {finding}");
-    }
-    missing
 }

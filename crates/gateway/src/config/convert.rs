@@ -5,7 +5,9 @@ mod aggregation;
 mod backend;
 mod edge;
 mod health;
+mod incoming;
 mod limits;
+mod optimizer;
 mod outgoing;
 mod unbuilt;
 
@@ -15,7 +17,7 @@ use std::time::Duration;
 use super::expand::Env;
 use super::file::{File, GoDuration, LogLevel as FileLogLevel, Operational, SessionStorage, StorageProvider};
 use super::report::{Problem, join};
-use super::settings::{LogLevel, Overrides, Settings};
+use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
 
 pub(super) use unbuilt::UNBUILT;
 
@@ -92,7 +94,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         metadata,
         telemetry: _,
         audit: _,
-        optimizer: _,
+        optimizer,
         code_mode: _,
         session_storage,
         rate_limiting,
@@ -111,16 +113,10 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let backends = backend::convert(backends, &calls, &mut outgoing, findings);
     outgoing.finish(findings);
     let aggregation = aggregation::convert(aggregation.unwrap_or_default(), &names, findings);
-    let edge = edge::convert(
-        edge::Parts {
-            name: name.clone(),
-            listen: listen.unwrap_or_default(),
-            incoming: incoming_auth,
-            passthrough: passthrough_headers,
-        },
-        overrides,
-        findings,
-    );
+    let authz = incoming::authz(incoming_auth.as_ref(), &name, findings);
+    let (listen, passthrough) = (listen.unwrap_or_default(), passthrough_headers);
+    let parts = edge::Parts { name: name.clone(), listen, incoming: incoming_auth, passthrough };
+    let edge = edge::convert(parts, overrides, findings);
     let limits = rate_limiting.map(|file| {
         limits::convert(
             file,
@@ -130,6 +126,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
             findings,
         )
     });
+    let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
     let (aggregation, mut edge) = (aggregation?, edge?);
     let (limits, answer) = limits.unzip();
     edge.limit_answer = answer.unwrap_or(edge.limit_answer);
@@ -140,10 +137,17 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         backends,
         edge,
         health,
+        authz,
         limits,
+        optimizer,
         log_level: convert_log_level(log_level, overrides),
         warnings: Vec::new(),
     })
+}
+
+/// What an empty section `optimizer` asks for.
+pub(crate) fn default_optimizer(env: Env<'_>) -> OptimizerSettings {
+    optimizer::convert(super::file::Optimizer::default(), &mut Findings::new(env))
 }
 
 /// What concerns the file as a whole.

@@ -3,6 +3,7 @@
 //! what the values mean together is `convert`'s to say.
 
 mod feature;
+mod incoming;
 mod limits;
 mod outgoing;
 
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use super::duration::GoDuration;
 pub(crate) use feature::*;
+pub(crate) use incoming::*;
 pub(crate) use limits::*;
 pub(crate) use outgoing::*;
 
@@ -51,7 +53,7 @@ pub(crate) struct File {
     pub(crate) telemetry: Option<Telemetry>,
     /// A record of who did what.
     pub(crate) audit: Option<Audit>,
-    /// Two tools, find and call, in place of the whole list. `{}` searches by keywords only.
+    /// Two tools, find and call, in place of the whole list.
     pub(crate) optimizer: Option<Optimizer>,
     /// One tool that runs a script over the others.
     pub(crate) code_mode: Option<CodeMode>,
@@ -142,90 +144,6 @@ pub(crate) enum BackendKind {
 pub(crate) struct NameRef {
     /// The object's name.
     pub(crate) name: String,
-}
-
-/// Who callers are and what they may do.
-#[derive(Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct IncomingAuth {
-    /// `anonymous`: nobody in particular. `local`: the operating-system user who runs the gateway.
-    /// `oidc`: whoever the token says.
-    #[serde(rename = "type")]
-    pub(crate) kind: IncomingKind,
-    /// The issuer that tokens must come from.
-    pub(crate) oidc: Option<Oidc>,
-    /// What callers may do.
-    pub(crate) authz: Option<Authz>,
-}
-
-/// How callers are recognised.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum IncomingKind {
-    Anonymous,
-    Local,
-    Oidc,
-}
-
-/// The issuer that tokens must come from.
-#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Oidc {
-    /// The issuer's URL.
-    pub(crate) issuer: String,
-    /// The audience tokens must name.
-    pub(crate) audience: String,
-    /// The client id used for token introspection.
-    pub(crate) client_id: Option<String>,
-    /// The variable that holds the client secret.
-    pub(crate) client_secret_env: Option<String>,
-    /// The resource URI published in the protected-resource metadata (RFC 9728).
-    pub(crate) resource: Option<String>,
-    /// Where the signing keys are. Left out: found by discovery.
-    pub(crate) jwks_url: Option<String>,
-    /// Where opaque tokens are checked (RFC 7662).
-    pub(crate) introspection_url: Option<String>,
-    /// Scopes published in the protected-resource metadata.
-    #[serde(default)]
-    pub(crate) scopes: Vec<String>,
-    /// Allows an issuer on a private address.
-    pub(crate) protected_resource_allow_private_ip: Option<bool>,
-    /// Allows signing keys on a private address.
-    pub(crate) jwks_allow_private_ip: Option<bool>,
-    /// Allows an issuer without TLS.
-    pub(crate) insecure_allow_http: Option<bool>,
-    /// A PEM file of authorities trusted in place of the system's, with its absolute path.
-    pub(crate) ca_bundle_path: Option<String>,
-}
-
-/// What callers may do.
-#[derive(Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Authz {
-    /// `cedar`, or `none` for no policies.
-    #[serde(rename = "type")]
-    pub(crate) kind: AuthzKind,
-    /// Cedar policies.
-    #[serde(default)]
-    pub(crate) policies: Vec<String>,
-    /// Cedar entities as a JSON list.
-    pub(crate) entities_json: Option<String>,
-    /// The upstream provider whose claims are used.
-    pub(crate) primary_upstream_provider: Option<String>,
-    /// The claim that lists the caller's groups.
-    pub(crate) group_claim_name: Option<String>,
-    /// The claim that lists the caller's roles.
-    pub(crate) role_claim_name: Option<String>,
-    /// The Cedar entity type of groups.
-    pub(crate) group_entity_type: Option<String>,
-}
-
-/// The language of policies.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum AuthzKind {
-    Cedar,
-    None,
 }
 
 /// How many lists become one.

@@ -2,11 +2,15 @@
 //! can be served.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use vmcp_authz::AuthzPolicy;
 use vmcp_backends::policy::{BackendPolicy, Secret};
 use vmcp_edge::policy::EdgePolicy;
+use vmcp_embedding_service::ServicePolicy;
 use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
+use vmcp_optimizer::policy::OptimizerPolicy;
 use vmcp_ratelimit::OnStoreFailure;
 use vmcp_ratelimit::policy::LimitPolicy;
 use vmcp_ratelimit_redis::RedisPolicy;
@@ -28,12 +32,40 @@ pub(crate) struct Settings {
     pub(crate) edge: EdgePolicy,
     /// Health checks and the circuit breaker.
     pub(crate) health: HealthPolicy,
+    /// What callers may do; `None` lets everybody do everything.
+    pub(crate) authz: Option<Arc<AuthzPolicy>>,
     /// How often tools may be called; `None` without limits.
     pub(crate) limits: Option<LimitSettings>,
+    /// Two virtual tools in place of the list; `None` lists every tool.
+    pub(crate) optimizer: Option<OptimizerSettings>,
     /// How much is logged.
     pub(crate) log_level: LogLevel,
     /// What in the config has no effect, in the order of the file.
     pub(crate) warnings: Vec<Problem>,
+}
+
+/// The two virtual tools, and who turns texts into vectors for them.
+#[derive(Clone, Debug)]
+pub(crate) struct OptimizerSettings {
+    /// The virtual tools and the search.
+    pub(crate) policy: OptimizerPolicy,
+    /// Who turns texts into vectors.
+    pub(crate) source: EmbeddingSource,
+    /// The folder where vectors are kept; `None` keeps none.
+    pub(crate) cache: Option<PathBuf>,
+}
+
+/// Who turns texts into vectors.
+#[derive(Clone, Debug)]
+pub(crate) enum EmbeddingSource {
+    /// Nobody: words alone are compared.
+    Words,
+    /// The model within the binary.
+    Builtin,
+    /// The static vectors within the binary.
+    Static,
+    /// A service.
+    Service(Box<ServicePolicy>),
 }
 
 /// How often tools may be called, and where that is counted.

@@ -2,13 +2,14 @@
 //! the file, so that defaults and flags show too.
 
 mod limits;
+mod optimizer;
 
 use std::time::Duration;
 
 use http::Uri;
 use serde_json::{Map, Value, json};
 use vmcp_backends::policy::{BackendPolicy, HttpPolicy, Secret, StdioPolicy, Transport};
-use vmcp_domain::ToolOverride;
+use vmcp_domain::{Challenge, ToolOverride};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_federation::policy::{
     AggregationPolicy, BreakerPolicy, ConflictPolicy, HealthPolicy, ToolPolicy, Visibility,
@@ -44,17 +45,30 @@ pub(crate) fn effective_json(settings: &Settings) -> String {
 }
 
 fn effective(settings: &Settings) -> Value {
-    let Settings { name, group, aggregation, backends, edge, health, limits: quotas, log_level, warnings: _ } =
-        settings;
+    let Settings {
+        name,
+        group,
+        aggregation,
+        backends,
+        edge,
+        health,
+        authz,
+        limits: quotas,
+        optimizer,
+        log_level,
+        warnings: _,
+    } = settings;
     let off = UNBUILT.iter().map(|row| (row.path.to_owned(), Value::from("not in this build")));
     json!({
         "name": name,
         "groupRef": group,
         "listen": listen(edge),
         "incomingAuth": incoming(&edge.incoming),
+        "authz": authz.as_ref().map(|policy| json!({"policies": policy.policy_count()})),
         "passthroughHeaders": edge.passthrough_headers,
         "limits": bounds(edge),
         "rateLimiting": limits::show(quotas.as_ref(), edge),
+        "optimizer": optimizer::show(optimizer.as_ref()),
         "backends": backends.iter().map(backend).collect::<Value>(),
         "aggregation": aggregate(aggregation),
         "health": watch(health),
@@ -78,6 +92,15 @@ fn incoming(auth: &IncomingAuth) -> Value {
     match auth {
         IncomingAuth::Anonymous => json!({"type": "anonymous"}),
         IncomingAuth::Local(identity) => json!({"type": "local", "user": identity.subject}),
+        IncomingAuth::Bearer(authenticator) => {
+            let Challenge { realm, scopes, resource } = authenticator.challenge();
+            json!({
+                "type": "bearer",
+                "realm": realm,
+                "scopes": scopes,
+                "resource": resource.as_ref().map(|resource| &resource.resource),
+            })
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use serde::Deserialize;
 use vmcp_domain::{
-    Answer, CallContext, CallTool, ChangeListener, Complete, CompletionSubject, Directory, Error, Gateway,
-    GetPrompt, Json, Overview, PromptList, ReadResource, Reply, ResourceList, Target, TemplateList, Tool,
-    ToolHints, ToolList, ToolOverride,
+    Answer, CallContext, CallTool, Caller, ChangeListener, Complete, CompletionSubject, Directory, Error,
+    Gateway, GetPrompt, Json, Overview, PromptList, ReadResource, Reply, ResourceList, ResourceUri, Target,
+    TemplateList, Tool, ToolHints, ToolList, ToolOverride,
 };
 use vmcp_wire::{offer, reply};
 
@@ -133,6 +133,10 @@ impl Directory for Server {
     }
 
     fn watch(&self, _listener: Weak<dyn ChangeListener>) {}
+
+    fn may_watch(&self, _caller: &Caller, _uri: &ResourceUri) -> bool {
+        true
+    }
 }
 
 fn ready<'a, T: Send + 'a>(outcome: Result<T, Error>) -> Answer<'a, T> {

@@ -1,16 +1,14 @@
 //! `listen`, `incomingAuth` and `passthroughHeaders`: the client edge.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 
 use http::HeaderName;
 use ipnet::IpNet;
-use vmcp_domain::{Identity, Members};
-use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth as Incoming, ServerInfo};
+use vmcp_edge::policy::{EdgeLimits, EdgePolicy, ServerInfo};
 
-use super::Findings;
 use super::outgoing::is_own;
-use crate::config::file::{IncomingAuth, IncomingKind, Listen};
+use super::{Findings, incoming};
+use crate::config::file::{IncomingAuth, Listen};
 use crate::config::report::{Problem, item};
 use crate::config::settings::Overrides;
 
@@ -47,7 +45,8 @@ pub(super) fn convert(
         Some(host) => parse_host(&host, host_path, findings),
         None => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
     };
-    let incoming = convert_incoming(incoming, address, host_path, overrides, findings);
+    let listens = incoming::Listens::on(address, host_path);
+    let incoming = incoming::convert(incoming.as_ref(), &name, &listens, overrides, findings);
     let mut limits = EdgeLimits::DEFAULT;
     // Zero asks for the default, as the reference's flag does.
     if let Some(ttl) = overrides.session_ttl.filter(|ttl| !ttl.is_zero()) {
@@ -80,51 +79,6 @@ fn parse_host(host: &str, path: &str, findings: &mut Findings<'_>) -> Option<IpA
             let hint = "use `0.0.0.0` to listen on every address; the port stands on its own";
             findings.add(Problem::new(path, message).hint(hint));
             None
-        }
-    }
-}
-
-fn convert_incoming(
-    file: Option<IncomingAuth>,
-    address: Option<IpAddr>,
-    host_path: &str,
-    overrides: &Overrides,
-    findings: &mut Findings<'_>,
-) -> Option<Incoming> {
-    let loopback = address.is_none_or(|address| address.is_loopback());
-    let Some(auth) = file else {
-        if !loopback {
-            let message = "listening beyond this machine needs `incomingAuth`";
-            let hint = "write `incomingAuth: {type: anonymous}` if anybody may call";
-            findings.add(Problem::new(host_path, message).hint(hint));
-            return None;
-        }
-        return Some(Incoming::Anonymous);
-    };
-    let IncomingAuth {
-        kind,
-        // Both are refused by the table of unbuilt features when they ask for something.
-        oidc: _,
-        authz: _,
-    } = auth;
-    match kind {
-        IncomingKind::Anonymous => Some(Incoming::Anonymous),
-        IncomingKind::Oidc => None,
-        IncomingKind::Local => {
-            let Some(user) = &overrides.user else {
-                findings
-                    .problem("incomingAuth.type", "the name of the user who runs the gateway is not known");
-                return None;
-            };
-            if !loopback {
-                let message = format!("whoever reaches the port is taken for the user `{user}`");
-                findings.warn("incomingAuth.type", message);
-            }
-            Some(Incoming::Local(Arc::new(Identity {
-                issuer: "local".to_owned(),
-                subject: user.clone(),
-                claims: Members::new(),
-            })))
         }
     }
 }

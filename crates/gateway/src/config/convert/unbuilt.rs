@@ -3,7 +3,7 @@
 //! Whoever builds a feature deletes its row.
 
 use super::Findings;
-use crate::config::file::{AuthzKind, File, IncomingKind, StorageProvider, Telemetry};
+use crate::config::file::{File, StorageProvider, Telemetry};
 use crate::config::report::{Problem, item};
 
 /// A feature this build does not have.
@@ -21,24 +21,6 @@ const REMOVE: &str = "remove the section";
 /// Every feature this build does not have.
 pub(in crate::config) const UNBUILT: &[Unbuilt] = &[
     Unbuilt {
-        path: "incomingAuth.oidc",
-        feature: "OIDC for clients",
-        asked_for: |file| {
-            let auth = file.incoming_auth.as_ref();
-            auth.is_some_and(|auth| auth.kind == IncomingKind::Oidc || auth.oidc.is_some())
-        },
-        remedy: "use `type: anonymous` or `type: local` without `oidc`, behind a proxy that authenticates",
-    },
-    Unbuilt {
-        path: "incomingAuth.authz",
-        feature: "authorization policies",
-        asked_for: |file| {
-            let authz = file.incoming_auth.as_ref().and_then(|auth| auth.authz.as_ref());
-            authz.is_some_and(|authz| authz.kind == AuthzKind::Cedar || !authz.policies.is_empty())
-        },
-        remedy: "without the section, every caller may do everything",
-    },
-    Unbuilt {
         path: "compositeTools",
         feature: "composite tools",
         asked_for: |file| !file.composite_tools.is_empty(),
@@ -54,12 +36,6 @@ pub(in crate::config) const UNBUILT: &[Unbuilt] = &[
         path: "audit",
         feature: "audit records",
         asked_for: |file| file.audit.as_ref().is_some_and(|audit| audit.enabled != Some(false)),
-        remedy: REMOVE,
-    },
-    Unbuilt {
-        path: "optimizer",
-        feature: "the optimizer",
-        asked_for: |file| file.optimizer.is_some(),
         remedy: REMOVE,
     },
     Unbuilt {
@@ -107,9 +83,5 @@ pub(super) fn refuse(file: &File, findings: &mut Findings<'_>) {
             let message = "names a Kubernetes object, which is not read here";
             findings.add(Problem::new(path, message).hint("write `filter` and `overrides` in its place"));
         }
-    }
-    let oidc = file.incoming_auth.as_ref().and_then(|auth| auth.oidc.as_ref());
-    if oidc.is_some_and(|oidc| oidc.client_secret_env.is_some()) {
-        findings.warn("incomingAuth.oidc.clientSecretEnv", "has no effect");
     }
 }

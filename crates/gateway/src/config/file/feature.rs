@@ -135,31 +135,57 @@ pub(crate) struct OutputProperty {
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Optimizer {
-    /// The URL of an embedding service. Left out: search by keywords only.
+    /// The URL of an embedding service. Left out: the model within the binary.
     pub(crate) embedding_service: Option<String>,
-    /// How long an embedding may take. Left out: 30s.
+    /// How long one request to the service may take. Left out: 30s.
     pub(crate) embedding_service_timeout: Option<GoDuration>,
-    /// `tei` or `openai`. Left out: `tei`.
+    /// Who turns texts into vectors: `tei` or `openai`, which need `embeddingService`; `builtin`, the model within the
+    /// binary; `static`, smaller and faster vectors within the binary; `none`, search by words only. Left out: `tei`
+    /// with `embeddingService`, else `builtin`.
     pub(crate) embedding_provider: Option<EmbeddingProvider>,
     /// The model's name. Needed by `openai`.
     pub(crate) embedding_model: Option<String>,
-    /// Headers sent to the embedding service, at most 32.
+    /// Headers sent to the embedding service, at most 32; `openai` only.
     #[serde(default)]
     pub(crate) embedding_headers: BTreeMap<String, String>,
+    /// The folder where vectors are kept from one start to the next; `""` keeps none. Left out: `vmcp/embeddings` in the
+    /// user's cache folder.
+    pub(crate) embedding_cache: Option<String>,
     /// How many tools one search returns, 1 to 50. Left out: 8.
     pub(crate) max_tools_to_return: Option<u32>,
-    /// How much meaning counts against keywords, "0.0" to "1.0". Left out: "0.5".
+    /// How much meaning counts against words, "0.0" to "1.0". Left out: "0.5", with static vectors "0.3".
     pub(crate) hybrid_search_semantic_ratio: Option<String>,
-    /// How far in meaning a result may lie, "0.0" to "2.0". Left out: "1.0".
+    /// How far in meaning a tool may lie that has no word in common, "0.0" to "2.0". Left out: "1.0".
     pub(crate) semantic_distance_threshold: Option<String>,
+    /// Tools that stay listed beside the two, by the names clients see.
+    #[serde(default)]
+    pub(crate) pinned_tools: Vec<String>,
+    /// What clients read about `find_tool`. Left out: the built-in text.
+    pub(crate) find_tool_description: Option<String>,
+    /// Whether that text ends with a line about each server. Left out: yes.
+    pub(crate) server_summary: Option<bool>,
+    /// How much of a tool's definition a search returns: `full`, or `compact` for name, description and what a call needs
+    /// of the input schema. Left out: `full`.
+    pub(crate) return_schemas: Option<ReturnSchemas>,
 }
 
-/// Who computes embeddings.
+/// Who turns texts into vectors.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum EmbeddingProvider {
     Tei,
     Openai,
+    Builtin,
+    Static,
+    None,
+}
+
+/// How much of a tool's definition a search returns.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ReturnSchemas {
+    Full,
+    Compact,
 }
 
 /// One tool that runs a script over the others.

@@ -20,6 +20,51 @@ backends:
 ",
     ),
     (
+        "an optimizer that finds nothing, or far too much",
+        "
+name: a
+backends: [{name: b, command: c}]
+optimizer:
+  maxToolsToReturn: 0
+  hybridSearchSemanticRatio: '1.5'
+  semanticDistanceThreshold: near
+  pinnedTools: [b_x, '', b_x]
+  findToolDescription: ' '
+",
+    ),
+    (
+        "an embedding service that cannot be asked",
+        "
+name: a
+backends: [{name: b, command: c}]
+optimizer: {embeddingService: 'ftp://${TOKEN}@host', embeddingServiceTimeout: 30s}
+",
+    ),
+    (
+        "an embedding service of the wrong kind",
+        "
+name: a
+backends: [{name: b, command: c}]
+optimizer: {embeddingProvider: openai, embeddingService: 'http://host', embeddingHeaders: {X: y}}
+",
+    ),
+    (
+        "an embedding provider without its service, and a service without its provider",
+        "
+name: a
+backends: [{name: b, command: c}]
+optimizer: {embeddingProvider: static, embeddingService: 'http://host', embeddingModel: m, embeddingHeaders: {X: y}}
+",
+    ),
+    (
+        "headers for a service that is sent none",
+        "
+name: a
+backends: [{name: b, command: c}]
+optimizer: {embeddingService: 'http://host', embeddingHeaders: {X: y}}
+",
+    ),
+    (
         "limits that limit nothing, or cannot be kept",
         "
 name: a

@@ -1,0 +1,76 @@
+//! `vmcp auth` and `vmcp authz`: keys for machines, and which policy decides about whom.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use vmcp_authz::Ask;
+use vmcp_domain::{CallContext, Caller, Identity, Json, Members, Origin};
+
+use crate::assembly::Assembly;
+use crate::cli::{Action, ExplainArgs};
+use crate::config::Settings;
+
+/// Makes a key and prints it with its hash. The key is shown this once and kept nowhere.
+pub(crate) fn new_key(name: &str) -> anyhow::Result<ExitCode> {
+    let made = vmcp_identity::new_api_key().context("the system has no random bytes")?;
+    let text = format!(
+        "key   {}\n\nGive it to {name}; it cannot be shown again. Put this under `incomingAuth.apiKeys`:\n\n  - {{name: {}, hash: \
+         \"{}\"}}\n",
+        made.key.expose(),
+        Json::string(name).as_str(),
+        made.hash
+    );
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what the policies answer to one question, and which of them decide. Fails when it is denied.
+pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyhow::Result<ExitCode> {
+    let policy =
+        settings.authz.take().context("there are no policies: `incomingAuth.authz` is missing or `none`")?;
+    let ExplainArgs { action, name, user, issuer, claims, arguments, source: _ } = asked;
+    let caller = caller(user, issuer, claims.as_deref())?;
+    let arguments = match arguments {
+        Some(text) => Some(object(&text, "--arguments")?),
+        None => None,
+    };
+    let explanation = match action {
+        Action::CallTool => {
+            // Policies may look at annotations, which only the backend knows.
+            let assembly = Assembly::start(settings).await;
+            let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
+            let tools = assembly.exposed.list_tools(&ctx).await?;
+            let hints = tools.iter().find(|tool| tool.name.as_str() == name).map(|tool| tool.hints.clone());
+            assembly.stop().await;
+            if hints.is_none() {
+                eprintln!(
+                    "vmcp: no tool is called `{name}`; a client is told that it is denied, whatever the policies say"
+                );
+            }
+            policy.explain(
+                &caller,
+                &Ask::CallTool { name: &name, hints: hints.as_ref(), arguments: arguments.as_ref() },
+            )
+        }
+        Action::GetPrompt => policy.explain(&caller, &Ask::GetPrompt { name: &name }),
+        Action::ReadResource => policy.explain(&caller, &Ask::ReadResource { uri: &name }),
+    };
+    writeln!(std::io::stdout(), "{explanation}")?;
+    Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn caller(user: Option<String>, issuer: String, claims: Option<&str>) -> anyhow::Result<Caller> {
+    let Some(subject) = user else { return Ok(Caller::Anonymous) };
+    let claims = match claims {
+        Some(text) => object(text, "--claims")?.members()?,
+        None => Members::new(),
+    };
+    Ok(Caller::Known(Arc::new(Identity { issuer, subject, claims })))
+}
+
+fn object(text: &str, flag: &str) -> anyhow::Result<Json> {
+    let json = Json::parse(text.to_owned()).ok().filter(Json::is_object);
+    json.with_context(|| format!("{flag} must be a JSON object, as '{{\"groups\": [\"dev\"]}}'"))
+}

@@ -1,0 +1,85 @@
+//! `vmcp find`: what `find_tool` would return for a search, with scores and why each tool was found.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vmcp_domain::{CallContext, Origin, Prospect};
+use vmcp_optimizer::{Finding, Findings};
+
+use crate::assembly::Assembly;
+use crate::config::{Settings, default_optimizer};
+
+/// How long the command waits for the vectors of every tool.
+const VECTORS_PATIENCE: Duration = Duration::from_secs(300);
+
+/// Connects, searches, prints and ends; fails when nothing is found.
+pub(crate) async fn run(mut settings: Settings, query: &str, as_json: bool) -> anyhow::Result<ExitCode> {
+    // Without the section the search is the one that an empty section asks for.
+    let optimizer = settings.optimizer.take();
+    settings.optimizer = Some(optimizer.unwrap_or_else(|| default_optimizer(&crate::environment)));
+    let assembly = Assembly::start(settings).await;
+    let ctx = CallContext::bare(assembly.operator(), Origin::Operator);
+    let tools = assembly.offer.list_tools(&ctx).await?;
+    let Some(optimizer) = assembly.optimizer.clone() else { anyhow::bail!("nothing searches") };
+    optimizer.prepare(tools.clone()).await;
+    if tokio::time::timeout(VECTORS_PATIENCE, optimizer.settled()).await.is_err() {
+        eprintln!("vmcp: the vectors of some tools are not there yet; these are found by words alone");
+    }
+    let found = optimizer.find(&ctx, &tools, query, true).await?;
+    let out = if as_json { to_json(&found)? } else { to_text(&found) };
+    std::io::stdout().write_all(out.as_bytes())?;
+    if found.tools.is_empty() {
+        eprintln!("vmcp: none of {} tools fits", tools.len());
+    }
+    let _missing = super::report_absent(&assembly);
+    assembly.stop().await;
+    Ok(if found.tools.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn to_text(found: &Findings) -> String {
+    let width = found.tools.iter().map(|one| one.tool.name.as_str().chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for (rank, one) in found.tools.iter().enumerate() {
+        let Finding { tool, prospect, hit } = one;
+        // Writing into a string does not fail.
+        let _ = write!(out, "{:>2}  {:width$}  {:.3}", rank + 1, tool.name, hit.score);
+        let _ = write!(out, "  words {:.3}", hit.lexical);
+        if let Some(semantic) = hit.semantic {
+            let _ = write!(out, "  meaning {semantic:.3}");
+        }
+        let matched: Vec<&str> = hit.matched.iter().map(|word| word.asked.as_str()).collect();
+        if !matched.is_empty() {
+            let _ = write!(out, "  [{}]", matched.join(" "));
+        }
+        let _ = match prospect {
+            Prospect::Usable => writeln!(out),
+            Prospect::Unavailable => writeln!(out, "  (its server cannot be reached)"),
+            Prospect::Limited(limit) => writeln!(out, "  ({limit})"),
+        };
+    }
+    out
+}
+
+fn to_json(found: &Findings) -> anyhow::Result<String> {
+    let row = |one: &Finding| {
+        let Finding { tool, prospect, hit } = one;
+        json!({
+            "name": tool.name.as_str(),
+            "backend": tool.target.backend.as_str(),
+            "score": hit.score,
+            "lexical": hit.lexical,
+            "semantic": hit.semantic,
+            "matched": hit.matched.iter().map(|word| word.asked.as_str()).collect::<Vec<_>>(),
+            "prospect": match prospect {
+                Prospect::Usable => Value::from("usable"),
+                Prospect::Unavailable => Value::from("unavailable"),
+                Prospect::Limited(limit) => json!({"limited": limit.rule, "retryAfterSeconds": limit.retry_after_seconds()}),
+            },
+        })
+    };
+    let rows: Vec<Value> = found.tools.iter().map(row).collect();
+    Ok(format!("{:#}\n", json!({"semantic": found.semantic, "tools": rows})))
+}

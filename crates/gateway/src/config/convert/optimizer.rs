@@ -1,0 +1,245 @@
+//! `optimizer`: the two virtual tools, and who turns texts into vectors for them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use vmcp_embedding_service::{PolicyError as ServiceError, Provider, Secret, ServicePolicy};
+use vmcp_optimizer::policy::{Distance, OptimizerPolicy, PolicyError, ResultCount, Schemas, Share};
+
+use super::Findings;
+use crate::config::file::{EmbeddingProvider, GoDuration, Optimizer, ReturnSchemas};
+use crate::config::report::item;
+use crate::config::settings::{EmbeddingSource, OptimizerSettings};
+
+const PATH: &str = "optimizer";
+/// The variable that holds the key of an OpenAI-compatible service, as with the reference.
+const KEY_VARIABLE: &str = "OPENAI_API_KEY";
+
+/// What of the section concerns a service.
+struct ServiceKeys {
+    url: Option<String>,
+    timeout: Option<GoDuration>,
+    model: Option<String>,
+    headers: BTreeMap<String, String>,
+}
+
+pub(super) fn convert(file: Optimizer, findings: &mut Findings<'_>) -> OptimizerSettings {
+    let Optimizer {
+        embedding_service,
+        embedding_service_timeout,
+        embedding_provider,
+        embedding_model,
+        embedding_headers,
+        embedding_cache,
+        max_tools_to_return,
+        hybrid_search_semantic_ratio,
+        semantic_distance_threshold,
+        pinned_tools,
+        find_tool_description,
+        server_summary,
+        return_schemas,
+    } = file;
+    let provider = embedding_provider.unwrap_or(match &embedding_service {
+        Some(_) => EmbeddingProvider::Tei,
+        None => EmbeddingProvider::Builtin,
+    });
+    let keys = ServiceKeys {
+        url: embedding_service,
+        timeout: embedding_service_timeout,
+        model: embedding_model,
+        headers: embedding_headers,
+    };
+    let source = source(provider, keys, findings);
+    if provider == EmbeddingProvider::None {
+        let set = [
+            ("hybridSearchSemanticRatio", hybrid_search_semantic_ratio.is_some()),
+            ("semanticDistanceThreshold", semantic_distance_threshold.is_some()),
+            ("embeddingCache", embedding_cache.is_some()),
+        ];
+        for (key, _) in set.into_iter().filter(|(_, set)| *set) {
+            findings.warn(path(key), "has no effect with `embeddingProvider: none`");
+        }
+    }
+    if find_tool_description.as_ref().is_some_and(|text| text.trim().is_empty()) {
+        findings.problem(path("findToolDescription"), "must not be empty").hint =
+            Some("leave the key out for the built-in text".to_owned());
+    }
+    check_pinned(&pinned_tools, findings);
+    let count = max_tools_to_return.map(ResultCount::new);
+    let distance = number(semantic_distance_threshold, "semanticDistanceThreshold", Distance::new, findings);
+    let weight = number(hybrid_search_semantic_ratio, "hybridSearchSemanticRatio", Share::new, findings);
+    let default = OptimizerPolicy::default();
+    let policy = OptimizerPolicy {
+        result_count: told(count, "maxToolsToReturn", findings).unwrap_or_default(),
+        semantic_weight: weight.unwrap_or(default_weight(provider)),
+        distance_max: distance.unwrap_or_default(),
+        pinned: pinned_tools.into_iter().map(Into::into).collect(),
+        find_description: find_tool_description,
+        server_summary: server_summary.unwrap_or(default.server_summary),
+        schemas: match return_schemas {
+            Some(ReturnSchemas::Compact) => Schemas::Compact,
+            Some(ReturnSchemas::Full) | None => Schemas::Full,
+        },
+    };
+    OptimizerSettings { policy, source, cache: cache(provider, embedding_cache, findings) }
+}
+
+fn path(key: &str) -> String {
+    format!("{PATH}.{key}")
+}
+
+/// What was measured to be best (docs/search.md).
+fn default_weight(provider: EmbeddingProvider) -> Share {
+    match provider {
+        EmbeddingProvider::Tei | EmbeddingProvider::Openai | EmbeddingProvider::Builtin => Share::MODEL,
+        EmbeddingProvider::Static => Share::STATIC,
+        EmbeddingProvider::None => Share::NONE,
+    }
+}
+
+fn told<T>(outcome: Option<Result<T, PolicyError>>, key: &str, findings: &mut Findings<'_>) -> Option<T> {
+    match outcome? {
+        Ok(value) => Some(value),
+        Err(error) => {
+            findings.problem(path(key), error.to_string());
+            None
+        }
+    }
+}
+
+/// A number that the reference writes as text.
+fn number<T>(
+    text: Option<String>,
+    key: &str,
+    build: impl FnOnce(f32) -> Result<T, PolicyError>,
+    findings: &mut Findings<'_>,
+) -> Option<T> {
+    let text = text?;
+    let Ok(number) = text.trim().parse::<f32>() else {
+        findings.problem(path(key), format!("is not a number: `{text}`"));
+        return None;
+    };
+    told(Some(build(number)), key, findings)
+}
+
+fn check_pinned(names: &[String], findings: &mut Findings<'_>) {
+    for (index, name) in names.iter().enumerate() {
+        let place = item(&path("pinnedTools"), index);
+        if name.trim().is_empty() {
+            findings.problem(place, "must not be empty");
+        } else if names.iter().take(index).any(|earlier| earlier == name) {
+            findings.problem(place, format!("`{name}` is pinned twice"));
+        }
+    }
+}
+
+fn source(provider: EmbeddingProvider, keys: ServiceKeys, findings: &mut Findings<'_>) -> EmbeddingSource {
+    let (name, within) = match provider {
+        EmbeddingProvider::Tei | EmbeddingProvider::Openai => return service(provider, keys, findings),
+        EmbeddingProvider::Builtin => ("builtin", EmbeddingSource::Builtin),
+        EmbeddingProvider::Static => ("static", EmbeddingSource::Static),
+        EmbeddingProvider::None => ("none", EmbeddingSource::Words),
+    };
+    let ServiceKeys { url, timeout, model, headers } = keys;
+    if url.is_some() {
+        findings
+            .problem(path("embeddingService"), format!("cannot be used with `embeddingProvider: {name}`"))
+            .hint = Some("use `tei` or `openai`, or leave the address out".to_owned());
+    }
+    let set = [
+        ("embeddingServiceTimeout", timeout.is_some()),
+        ("embeddingModel", model.is_some()),
+        ("embeddingHeaders", !headers.is_empty()),
+    ];
+    for (key, _) in set.into_iter().filter(|(_, set)| *set) {
+        findings.warn(path(key), format!("has no effect with `embeddingProvider: {name}`"));
+    }
+    within
+}
+
+fn service(provider: EmbeddingProvider, keys: ServiceKeys, findings: &mut Findings<'_>) -> EmbeddingSource {
+    let ServiceKeys { url, timeout, model, headers } = keys;
+    let speaks = if provider == EmbeddingProvider::Openai {
+        let Some(model) = model else {
+            findings.problem(path("embeddingModel"), "is missing").hint =
+                Some("name the model as the service knows it".to_owned());
+            return EmbeddingSource::Words;
+        };
+        Provider::OpenAi { model }
+    } else {
+        if model.is_some() {
+            findings.warn(path("embeddingModel"), "has no effect with `tei`, which serves one model");
+        }
+        Provider::Tei
+    };
+    let Some(url) = url else {
+        findings.problem(path("embeddingService"), "is missing").hint = Some(
+            "give the service's address, or `embeddingProvider: builtin` for the model within the binary"
+                .to_owned(),
+        );
+        return EmbeddingSource::Words;
+    };
+    let key = (provider == EmbeddingProvider::Openai).then(|| (findings.env)(KEY_VARIABLE)).flatten();
+    let built = ServicePolicy::new(&url, speaks)
+        .and_then(|policy| match timeout {
+            Some(timeout) => policy.with_timeout(timeout.0),
+            None => Ok(policy),
+        })
+        .and_then(|policy| {
+            policy.with_headers(headers.into_iter().map(|(name, value)| (name, Secret::new(value))))
+        })
+        .and_then(|policy| match key {
+            Some(key) => policy.with_api_key(&Secret::new(key)),
+            None => Ok(policy),
+        });
+    match built {
+        Ok(policy) => {
+            if policy.shows_secrets() {
+                findings
+                    .warn(path("embeddingService"), "sends a key or headers over a connection without TLS");
+            }
+            EmbeddingSource::Service(Box::new(policy))
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let text = text.split_once(": ").map_or(text.as_str(), |(_, rest)| rest);
+            findings.problem(path(key_of(&error)), text);
+            EmbeddingSource::Words
+        }
+    }
+}
+
+/// Which key a service's policy complains about.
+fn key_of(error: &ServiceError) -> &'static str {
+    match error {
+        ServiceError::Url
+        | ServiceError::UrlCredentials
+        | ServiceError::UrlFragment
+        | ServiceError::UrlQuery => "embeddingService",
+        ServiceError::Model => "embeddingModel",
+        ServiceError::Timeout | ServiceError::QueryTimeout => "embeddingServiceTimeout",
+        ServiceError::Headers
+        | ServiceError::HeadersUnused
+        | ServiceError::HeaderName
+        | ServiceError::HeaderTwice(_)
+        | ServiceError::HeaderOwn(_)
+        | ServiceError::HeaderValue(_) => "embeddingHeaders",
+        ServiceError::ApiKey | ServiceError::ApiKeyUnused => "embeddingProvider",
+    }
+}
+
+/// Where vectors are kept. The user's cache folder is where the XDG base directories say.
+fn cache(provider: EmbeddingProvider, folder: Option<String>, findings: &Findings<'_>) -> Option<PathBuf> {
+    match folder {
+        _ if provider == EmbeddingProvider::None => None,
+        Some(folder) if folder.is_empty() => None,
+        Some(folder) => Some(PathBuf::from(folder)),
+        None => {
+            let absolute = |variable: &str| {
+                (findings.env)(variable).map(PathBuf::from).filter(|folder| folder.is_absolute())
+            };
+            let own = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+            own.map(|cache| cache.join("vmcp").join("embeddings"))
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! `find_tool` and `call_tool` as clients of both eras meet them: what is listed, what is found, what a limited tool says,
+//! and that everything a tool can do comes through `call_tool` unchanged.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::mcp::{Client, Era, HttpClient, names, text_of, without_hop_fields};
+use vmcp_e2e::process::{Process, fixture};
+use vmcp_e2e::wait;
+
+/// One echo backend under a prefix, with words alone to search by.
+fn configured(extra: &str) -> anyhow::Result<String> {
+    let backend = Backend::stdio("lab", &fixture(&["echo"])?);
+    Ok(config(Names::Prefixed, &[backend], &format!("optimizer: {{embeddingProvider: none}}\n{extra}")))
+}
+
+fn find(client: &mut impl Client, what: &str) -> anyhow::Result<Vec<Value>> {
+    let result = client.call("find_tool", json!({"tool_description": what}))?;
+    ensure!(result["isError"] != true, "{result}");
+    let text: Value = serde_json::from_str(&text_of(&result))?;
+    let found = &result["structuredContent"];
+    ensure!(text == *found, "the text says what the structured content says");
+    ensure!(found["token_metrics"]["baseline_tokens"].is_u64(), "{found}");
+    Ok(found["tools"].as_array().context("a result has tools")?.clone())
+}
+
+fn by_name(client: &mut impl Client, tool: &str, parameters: Value) -> anyhow::Result<Value> {
+    let arguments = json!({"tool_name": tool, "parameters": parameters});
+    let answer = client.ask("tools/call", json!({"name": "call_tool", "arguments": arguments}))?;
+    Ok(serde_json::from_str(&answer.text)?)
+}
+
+fn direct(client: &mut impl Client, tool: &str, arguments: Value) -> anyhow::Result<Value> {
+    let answer = client.ask("tools/call", json!({"name": tool, "arguments": arguments}))?;
+    Ok(serde_json::from_str(&answer.text)?)
+}
+
+/// The limit's data of a refusal in the form of the era.
+fn refusal(message: &Value, era: Era) -> Option<Value> {
+    let limit = match era {
+        Era::Session => message["result"].get("structuredContent")?,
+        Era::Stateless => message.get("error")?,
+    };
+    (limit["code"] == 429).then(|| limit.clone())
+}
+
+#[test]
+fn a_limit_on_the_tool_that_runs_holds_behind_call_tool() -> anyhow::Result<()> {
+    let limits = "rateLimiting: {tools: [{name: lab_echo, shared: {maxTokens: 1, refillPeriod: 1000h}}]}\n";
+    for era in Era::ALL {
+        let gateway = Gateway::start(&configured(limits)?)?;
+        let mut client = HttpClient::open(&gateway.url, era)?;
+        ensure!(
+            names(&client.list_tools()?) == ["find_tool", "call_tool"],
+            "two tools stand in place of the list"
+        );
+        for _ in 0..3 {
+            let found = find(&mut client, "answers with its text")?;
+            ensure!(names(&found)[0] == "lab_echo" && found[0].get("availability").is_none(), "{found:?}");
+        }
+        let first = by_name(&mut client, "lab_echo", json!({"text": "x"}))?;
+        ensure!(text_of(&first["result"]) == "x", "searching has spent nothing: {first}");
+        let second = by_name(&mut client, "lab_echo", json!({"text": "x"}))?;
+        let limit = refusal(&second, era).with_context(|| format!("{era:?}: {second}"))?;
+        let message = limit["message"].as_str().unwrap_or_default();
+        ensure!(message.starts_with("Rate limit exceeded") && message.contains("lab_echo"), "{limit}");
+        ensure!(limit["data"]["retryAfterSeconds"].as_u64() > Some(3_500_000), "{limit}");
+        let again = direct(&mut client, "lab_echo", json!({"text": "x"}))?;
+        ensure!(refusal(&again, era).is_some(), "a direct call spends from the same bucket: {again}");
+        let other = by_name(&mut client, "lab_whoami", json!({}))?;
+        ensure!(other["result"]["isError"] != true && other.get("error").is_none(), "{other}");
+        let found = find(&mut client, "answers with its text")?;
+        let echo = found.iter().find(|tool| tool["name"] == "lab_echo").context("it is still found")?;
+        ensure!(echo["availability"]["state"] == "over_quota", "{echo}");
+        ensure!(echo["availability"]["retryAfterSeconds"].as_u64() > Some(3_500_000), "{echo}");
+    }
+    Ok(())
+}
+
+#[test]
+fn searching_can_have_a_limit_of_its_own() -> anyhow::Result<()> {
+    let limits = "rateLimiting: {shared: {maxTokens: 1, refillPeriod: 1000h}, tools: [{name: find_tool, shared: {maxTokens: 2, refillPeriod: 1000h}}]}\n";
+    let gateway = Gateway::start(&configured(limits)?)?;
+    let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
+    for _ in 0..2 {
+        find(&mut client, "echo")?;
+    }
+    let third = direct(&mut client, "find_tool", json!({"tool_description": "echo"}))?;
+    ensure!(third["error"]["data"]["rule"] == "tools[find_tool].shared", "{third}");
+    let call = by_name(&mut client, "lab_whoami", json!({}))?;
+    ensure!(call.get("error").is_none(), "searches have not spent from the limit on real calls: {call}");
+    Ok(())
+}
+
+#[test]
+fn what_a_backend_adds_is_found_and_called_while_others_go_on() -> anyhow::Result<()> {
+    let gateway = Gateway::start(&configured("")?)?;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| -> anyhow::Result<usize> {
+            let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                ensure!(names(&find(&mut client, "id of this instance")?)[0] == "lab_whoami");
+                by_name(&mut client, "lab_whoami", json!({}))?["result"]["content"]
+                    .as_array()
+                    .context("it answers")?;
+                count += 1;
+            }
+            Ok(count)
+        });
+        let outcome = grows(&gateway);
+        stop.store(true, Ordering::Relaxed);
+        let count = other.join().map_err(|_| anyhow::anyhow!("the other caller panicked"))?;
+        ensure!(count? > 0, "the other caller was served");
+        outcome
+    })
+}
+
+fn grows(gateway: &Gateway) -> anyhow::Result<()> {
+    for (number, era) in Era::ALL.into_iter().enumerate() {
+        let mut client = HttpClient::open(&gateway.url, era)?;
+        by_name(&mut client, "lab_grow", json!({}))?;
+        let tool = format!("lab_grown_{number}");
+        wait::until(&format!("{tool} is found"), || {
+            names(&find(&mut client, &format!("grown {number}")).ok()?).contains(&tool).then_some(())
+        })?;
+        let answer = by_name(&mut client, &tool, json!({}))?;
+        ensure!(text_of(&answer["result"]) == format!("grown_{number}"), "{answer}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_call_by_name_answers_as_the_direct_one() -> anyhow::Result<()> {
+    let mut suite = Process::start(&mut fixture(&["conformance", "--port", "0"])?)?;
+    let backend = Backend::http("suite", suite.wait_for_url()?);
+    let extra = "optimizer: {embeddingProvider: none}\n";
+    let gateway = Gateway::start(&config(Names::AsTheyAre, &[backend], extra))?;
+    let tools = [
+        "test_simple_text",
+        "test_image_content",
+        "test_multiple_content_types",
+        "test_error_handling",
+        "test_tool_with_logging",
+        "test_tool_with_progress",
+    ];
+    for era in Era::ALL {
+        for tool in tools {
+            let mut client = HttpClient::open(&gateway.url, era)?;
+            let mut both = Vec::new();
+            for (name, arguments) in
+                [(tool, json!({})), ("call_tool", json!({"tool_name": tool, "parameters": {}}))]
+            {
+                let meta = json!({"progressToken": "p", "io.modelcontextprotocol/logLevel": "debug"});
+                let params = json!({"name": name, "arguments": arguments, "_meta": meta});
+                let mut stream = client.start("tools/call", params)?;
+                let mut said = Vec::new();
+                while let Some(message) = stream.next_message()? {
+                    let mut message: Value = serde_json::from_str(&message)?;
+                    message.as_object_mut().and_then(|members| members.remove("id"));
+                    if let Some(result) = message.get_mut("result") {
+                        *result = without_hop_fields(result.take());
+                    }
+                    said.push(message);
+                }
+                both.push(said);
+            }
+            ensure!(both[0] == both[1], "{era:?}, {tool}:\n{:#?}", both);
+            if tool == "test_tool_with_progress" {
+                ensure!(both[1].len() > 1, "progress comes through: {:#?}", both[1]);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_near_miss_and_wrong_arguments_are_told_what_is_right() -> anyhow::Result<()> {
+    let gateway = Gateway::start(&configured("")?)?;
+    for era in Era::ALL {
+        let mut client = HttpClient::open(&gateway.url, era)?;
+        let missed = by_name(&mut client, "lab_ecko", json!({}))?;
+        ensure!(missed["result"]["isError"] == true, "{missed}");
+        ensure!(
+            text_of(&missed["result"]) == "tool \"lab_ecko\" not found; did you mean \"lab_echo\"?",
+            "{missed}"
+        );
+        for (tool, arguments) in [
+            ("find_tool", json!({})),
+            ("find_tool", json!({"tool_description": ["x"]})),
+            ("call_tool", json!({"tool_name": 7})),
+            ("call_tool", json!({"tool_name": "lab_echo", "parameters": [1]})),
+        ] {
+            let answer = direct(&mut client, tool, arguments)?;
+            ensure!(answer["result"]["isError"] == true, "{answer}");
+        }
+        let huge = "x".repeat(1 << 20);
+        ensure!(find(&mut client, &huge)?.is_empty(), "a long search finds nothing and harms nobody");
+    }
+    Ok(())
+}
