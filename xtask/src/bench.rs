@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: what the gateway adds to a call, held against calling the same backend directly, in one run.
 //! Shared machines are noisy, so rounds of every contender are interleaved and only ratios of medians are claimed.
 
+mod tokens;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use vmcp_e2e::cache;
+
+use crate::root;
 
 /// How long one contender is measured in one round.
 const ROUND: Duration = Duration::from_millis(1500);
@@ -23,6 +28,12 @@ pub(crate) enum Bench {
     Calls,
     /// Decisions of the limiter.
     Limits,
+    /// What `find_tool` and `call_tool` save in definitions and cost in turns.
+    Tokens,
+    /// How much of what is wanted the tool search finds; writes docs/search.md.
+    Retrieval,
+    /// What a tool search costs among ten thousand tools; writes docs/search.md.
+    Search,
 }
 
 /// Runs a bench and prints its table.
@@ -33,7 +44,36 @@ pub(crate) fn run(bench: Bench) -> anyhow::Result<()> {
             cargo(&["run", "--quiet", "--release", "-p", "vmcp-ratelimit-redis", "--example", "bench"])
         }
         Bench::Calls => calls(),
+        Bench::Tokens => tokens::run(),
+        Bench::Retrieval => {
+            let bfcl = bfcl()?.display().to_string();
+            search(&["retrieval", "--bfcl", &bfcl])
+        }
+        Bench::Search => search(&["search"]),
     }
+}
+
+/// Labelled requests nobody here wrote (Apache-2.0).
+const BFCL: &str = "bfcl-eval==2026.3.23";
+
+/// The folder of BFCL's data. Installs the package into the cache, without what it needs to run, if it is not there.
+fn bfcl() -> anyhow::Result<PathBuf> {
+    let folder = cache::root()?.join(BFCL);
+    let data = folder.join("bfcl_eval/data");
+    if !data.exists() {
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&folder).arg(BFCL);
+        ensure!(pip.status().context("python3 does not start")?.success(), "pip cannot install {BFCL}");
+    }
+    Ok(data)
+}
+
+fn search(words: &[&str]) -> anyhow::Result<()> {
+    let data = root().join("../shared/data").display().to_string();
+    let page = root().join("docs/search.md").display().to_string();
+    let tool =
+        ["run", "--quiet", "--release", "-p", "vmcp-search-bench", "--", "--data", &data, "--page", &page];
+    cargo(&[&tool[..], words].concat())
 }
 
 fn cargo(words: &[&str]) -> anyhow::Result<()> {

@@ -1,0 +1,188 @@
+//! The labelled sets: tools, requests, and which tools answer them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+use vmcp_domain::{BackendId, BackendToolName, Json, Target, Tool, ToolHints, ToolName, ToolOverride};
+
+/// Tools and what people ask of them.
+pub(crate) struct LabelledSet {
+    pub(crate) name: String,
+    pub(crate) tools: Vec<Tool>,
+    pub(crate) requests: Vec<Request>,
+}
+
+/// A request with the names of the tools that answer it. A name may be carried by several tools.
+pub(crate) struct Request {
+    pub(crate) text: String,
+    pub(crate) wanted: BTreeSet<String>,
+}
+
+/// The files of `bfcl-eval` that hold functions and single requests. Left out are `parallel` and `live_parallel`:
+/// their requests repeat one function each, with the functions of the files that are here.
+const BFCL: [&str; 11] = [
+    "irrelevance",
+    "live_irrelevance",
+    "live_multiple",
+    "live_parallel_multiple",
+    "live_relevance",
+    "live_simple",
+    "multiple",
+    "parallel_multiple",
+    "simple_java",
+    "simple_javascript",
+    "simple_python",
+];
+
+#[derive(Deserialize)]
+struct BfclLine {
+    id: String,
+    question: Vec<Vec<Message>>,
+    function: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    role: String,
+    content: String,
+}
+
+#[derive(Deserialize)]
+struct BfclAnswer {
+    id: String,
+    ground_truth: Vec<HashMap<String, Value>>,
+}
+
+/// BFCL: all functions of its files in one pool, the first of each name, and the requests that have an answer.
+pub(crate) fn bfcl(folder: &Path) -> anyhow::Result<LabelledSet> {
+    let (mut tools, mut seen, mut requests) = (Vec::new(), BTreeSet::new(), Vec::new());
+    for part in BFCL {
+        let file = format!("BFCL_v4_{part}.json");
+        let answers = folder.join("possible_answer").join(&file);
+        let answers: Vec<BfclAnswer> = if answers.exists() { lines(&answers)? } else { Vec::new() };
+        let mut answers: HashMap<String, BfclAnswer> =
+            answers.into_iter().map(|answer| (answer.id.clone(), answer)).collect();
+        for line in lines::<BfclLine>(&folder.join(&file))? {
+            for function in &line.function {
+                let name = function["name"].as_str().context("a function without a name")?;
+                if seen.insert(name.to_owned()) {
+                    tools.push(tool(name, function["description"].as_str(), &function["parameters"], None)?);
+                }
+            }
+            if let Some(answer) = answers.remove(&line.id) {
+                let messages = line.question.iter().flatten().filter(|message| message.role == "user");
+                let text: Vec<&str> = messages.map(|message| message.content.as_str()).collect();
+                let wanted = answer.ground_truth.into_iter().flat_map(HashMap::into_keys).collect();
+                requests.push(Request { text: text.join("\n"), wanted });
+            }
+        }
+    }
+    ensure!((tools.len(), requests.len()) == (1804, 2285), "bfcl-eval is not the version this bench knows");
+    Ok(LabelledSet { name: "BFCL".to_owned(), tools, requests })
+}
+
+fn lines<T: for<'a> Deserialize<'a>>(file: &Path) -> anyhow::Result<Vec<T>> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let read = |line| serde_json::from_str(line).with_context(|| file.display().to_string());
+    text.lines().filter(|line| !line.trim().is_empty()).map(read).collect()
+}
+
+#[derive(Deserialize)]
+struct LiveServer {
+    tools: HashMap<String, LiveTools>,
+}
+
+#[derive(Deserialize)]
+struct LiveTools {
+    tools: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct LiveTask {
+    #[serde(rename = "Question")]
+    question: String,
+    #[serde(rename = "Annotator Metadata")]
+    metadata: HashMap<String, String>,
+}
+
+/// LiveMCPBench: the tools of its servers, and its tasks with the tools an annotator used. Five labels name
+/// no tool and count as not found.
+pub(crate) fn live(folder: &Path) -> anyhow::Result<LabelledSet> {
+    let servers: Vec<LiveServer> = json(&folder.join("tools.json"))?;
+    let mut tools = Vec::new();
+    for one in servers.into_iter().flat_map(|server| server.tools.into_values()).flat_map(|part| part.tools) {
+        let name = one["name"].as_str().context("a tool without a name")?;
+        tools.push(tool(name, one["description"].as_str(), &one["inputSchema"], one["title"].as_str())?);
+    }
+    let tasks: Vec<LiveTask> = json(&folder.join("tasks.json"))?;
+    let mut requests = Vec::new();
+    for task in tasks {
+        let labels = task.metadata.get("Tools").context("a task without tools")?;
+        let label =
+            |line: &str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').trim().to_owned();
+        requests.push(Request { text: task.question, wanted: labels.lines().map(label).collect() });
+    }
+    Ok(LabelledSet { name: "LiveMCPBench".to_owned(), tools, requests })
+}
+
+#[derive(Deserialize)]
+struct OwnSet {
+    tools: Vec<Value>,
+    requests: Vec<OwnRequest>,
+}
+
+#[derive(Deserialize)]
+struct OwnRequest {
+    text: String,
+    tools: BTreeSet<String>,
+}
+
+/// A set of one's own: `{"tools": [definitions], "requests": [{"text": …, "tools": [names]}]}`.
+pub(crate) fn own(file: &Path) -> anyhow::Result<LabelledSet> {
+    let set: OwnSet = json(file)?;
+    let definition = |one: &Value| {
+        let name = one["name"].as_str().context("a tool without a name")?;
+        tool(name, one["description"].as_str(), &one["inputSchema"], one["title"].as_str())
+    };
+    Ok(LabelledSet {
+        name: file.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        tools: set.tools.iter().map(definition).collect::<anyhow::Result<_>>()?,
+        requests: set
+            .requests
+            .into_iter()
+            .map(|request| Request { text: request.text, wanted: request.tools })
+            .collect(),
+    })
+}
+
+/// Reads a whole file.
+pub(crate) fn json<T: for<'a> Deserialize<'a>>(file: &Path) -> anyhow::Result<T> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| file.display().to_string())
+}
+
+/// A tool as the gateway would list it.
+pub(crate) fn tool(
+    name: &str,
+    description: Option<&str>,
+    schema: &Value,
+    title: Option<&str>,
+) -> anyhow::Result<Tool> {
+    let mut definition = serde_json::Map::new();
+    definition.insert("name".to_owned(), name.into());
+    definition.extend(title.map(|title| ("title".to_owned(), title.into())));
+    definition.extend(description.map(|description| ("description".to_owned(), description.into())));
+    definition.insert("inputSchema".to_owned(), schema.clone());
+    Ok(Tool {
+        name: ToolName::from(name),
+        target: Target { backend: BackendId::from("bench"), name: BackendToolName::from(name) },
+        description: description.map(str::to_owned),
+        hints: ToolHints::default(),
+        definition: Arc::new(Json::encode(&definition)?.members()?),
+        overrides: ToolOverride::default(),
+    })
+}

@@ -1,0 +1,69 @@
+//! What the tool search finds and what it costs, measured on labelled requests. Started by `cargo xtask bench retrieval`
+//! and `cargo xtask bench search`, which also fetch the data; never part of the product.
+
+mod data;
+mod fts5;
+mod models;
+mod retrieval;
+mod speed;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+/// Measures the tool search.
+#[derive(Parser)]
+#[command(name = "vmcp-search-bench")]
+struct Cli {
+    /// The folder with `livemcpbench` and `catalogues`.
+    #[arg(long)]
+    data: PathBuf,
+    /// A page whose table between the command's markers is replaced.
+    #[arg(long)]
+    page: Option<PathBuf>,
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// How much of what is wanted is found.
+    Retrieval {
+        /// The folder `bfcl_eval/data` of the Python package bfcl-eval.
+        #[arg(long)]
+        bfcl: PathBuf,
+        /// A labelled set of your own: `{"tools": [definitions], "requests": [{"text": …, "tools": [names]}]}`.
+        #[arg(long)]
+        own: Vec<PathBuf>,
+    },
+    /// What a search costs among ten thousand tools.
+    Search,
+}
+
+fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let (name, table) = match &cli.bench {
+        Bench::Retrieval { bfcl, own } => {
+            let mut sets = vec![data::bfcl(bfcl)?, data::live(&cli.data.join("livemcpbench"))?];
+            for file in own {
+                sets.push(data::own(file)?);
+            }
+            ("retrieval", retrieval::table(&sets)?)
+        }
+        Bench::Search => ("search", speed::table(&cli.data)?),
+    };
+    println!("{table}");
+    cli.page.map_or(Ok(()), |page| write(&page, name, &table))
+}
+
+/// Puts `table` between the markers of `name`.
+fn write(page: &Path, name: &str, table: &str) -> anyhow::Result<()> {
+    let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
+    let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
+    let (before, rest) = text.split_once(&begin).with_context(|| format!("no `{}`", begin.trim()))?;
+    let (_, after) = rest.split_once(&end).with_context(|| format!("no `{end}`"))?;
+    std::fs::write(page, format!("{before}{begin}\n{table}\n{end}{after}"))?;
+    println!("{} is written", page.display());
+    Ok(())
+}
