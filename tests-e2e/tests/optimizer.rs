@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
 use vmcp_e2e::mcp::{Client, Era, HttpClient, names, text_of, without_hop_fields};
 use vmcp_e2e::process::{Process, fixture};
-use vmcp_e2e::wait;
+use vmcp_e2e::{http, wait};
 
 /// One echo backend under a prefix, with words alone to search by.
 fn configured(extra: &str) -> anyhow::Result<String> {
@@ -200,5 +200,58 @@ fn a_near_miss_and_wrong_arguments_are_told_what_is_right() -> anyhow::Result<()
         let huge = "x".repeat(1 << 20);
         ensure!(find(&mut client, &huge)?.is_empty(), "a long search finds nothing and harms nobody");
     }
+    Ok(())
+}
+
+/// How many tools and how many vectors `/status` tells of.
+fn indexed(gateway: &Gateway) -> anyhow::Result<(u64, u64)> {
+    let page = http::get(&gateway.url.replace("/mcp", "/status"), &[])?.text()?;
+    let page: Value = serde_json::from_str(&page)?;
+    let count = |key: &str| page["optimizer"][key].as_u64().context("the page tells of the optimizer");
+    Ok((count("tools")?, count("vectors")?))
+}
+
+fn vectorised(gateway: &Gateway) -> anyhow::Result<()> {
+    wait::until("every tool has its vector", || {
+        let (tools, vectors) = indexed(gateway).ok()?;
+        (tools > 0 && tools == vectors).then_some(())
+    })
+}
+
+#[test]
+fn the_model_within_the_binary_finds_by_meaning_and_remembers() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let backend = Backend::stdio("lab", &fixture(&["echo"])?);
+    let quoted = Value::from(folder.path().to_string_lossy()).to_string();
+    let extra = format!("optimizer: {{embeddingCache: {quoted}}}\n");
+    let text = config(Names::Prefixed, &[backend], &extra);
+    for round in ["computed", "remembered"] {
+        let gateway = Gateway::start(&text)?;
+        vectorised(&gateway)?;
+        for era in Era::ALL {
+            let mut client = HttpClient::open(&gateway.url, era)?;
+            // No word of it stands in any definition.
+            let found = names(&find(&mut client, "take a nap")?);
+            ensure!(found.first().is_some_and(|name| name == "lab_sleep"), "{round}, {era:?}: {found:?}");
+        }
+        let kept = std::fs::read_dir(folder.path())?.count();
+        ensure!(kept > 0, "vectors are kept in the folder");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_dead_embedding_service_leaves_search_by_words() -> anyhow::Result<()> {
+    // Nobody listens there: the port is free until somebody takes it.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let backend = Backend::stdio("lab", &fixture(&["echo"])?);
+    let extra =
+        format!("optimizer: {{embeddingService: \"http://127.0.0.1:{port}\", embeddingCache: \"\"}}\n");
+    let gateway = Gateway::start(&config(Names::Prefixed, &[backend], &extra))?;
+    let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
+    for _ in 0..5 {
+        ensure!(names(&find(&mut client, "answers with its text")?)[0] == "lab_echo");
+    }
+    ensure!(indexed(&gateway)?.1 == 0, "there are no vectors");
     Ok(())
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use vmcp_e2e::cache;
+use vmcp_e2e::identity::{Format, IdentityProvider};
 
 use crate::root;
 
@@ -140,7 +141,18 @@ fn calls() -> anyhow::Result<()> {
     let limited = config("limited.yaml", limits)?;
     let through = Server::start(&vmcp, &["serve", "--port", "0", "-c", &plain])?;
     let metered = Server::start(&vmcp, &["serve", "--port", "0", "-c", &limited])?;
-    let contenders = [("direct", &backend), ("vmcp", &through), ("vmcp, four limits in memory", &metered)];
+    let provider = IdentityProvider::start()?;
+    let token = provider.user_token(Format::Signed, "ada", RESOURCE)?;
+    let guarded = config("guarded.yaml", limits)?;
+    let text = std::fs::read_to_string(&guarded)?;
+    std::fs::write(&guarded, text.replace("incomingAuth: {type: local}\n", &policies(&provider.issuer)))?;
+    let guarded = Server::start(&vmcp, &["serve", "--port", "0", "-c", &guarded])?;
+    let contenders = [
+        ("direct", &backend, None),
+        ("vmcp", &through, None),
+        ("vmcp, four limits in memory", &metered, None),
+        ("vmcp, four limits, token and policies", &guarded, Some(&*token)),
+    ];
     println!(
         "tools/call on 2026-07-28, answers of about 200 bytes; medians of {ROUNDS} interleaved rounds of {ROUND:?}"
     );
@@ -150,14 +162,14 @@ fn calls() -> anyhow::Result<()> {
     for connections in CONNECTIONS {
         let mut samples: Vec<Vec<Sample>> = contenders.iter().map(|_| Vec::new()).collect();
         for _ in 0..ROUNDS {
-            for ((_, server), samples) in contenders.iter().zip(&mut samples) {
-                samples.push(measure(&server.address, connections)?);
+            for ((_, server, token), samples) in contenders.iter().zip(&mut samples) {
+                samples.push(measure(&server.address, connections, *token)?);
             }
         }
         let middle = |values: &[Sample], of: fn(&Sample) -> f64| median(values.iter().map(of).collect());
         let direct = samples.first().context("there is a first contender")?;
         let (base_rate, base_time) = (middle(direct, |one| one.rate), middle(direct, |one| one.micros));
-        for ((name, _), values) in contenders.iter().zip(&samples) {
+        for ((name, ..), values) in contenders.iter().zip(&samples) {
             let (rate, micros) = (middle(values, |one| one.rate), middle(values, |one| one.micros));
             println!(
                 "| {connections} | {name} | {rate:.0} | {:.2} | {micros:.0} µs | {:.0} µs |",
@@ -175,12 +187,32 @@ struct Sample {
     micros: f64,
 }
 
+/// What the tokens of the bench are meant for.
+const RESOURCE: &str = "http://127.0.0.1:4483/mcp";
+
+/// A caller known by a signed token, and a hundred and one policies, one of which lets her call.
+fn policies(issuer: &str) -> String {
+    let mut text = format!(
+        "incomingAuth:\n  type: oidc\n  oidc: {{issuer: \"{issuer}\", audience: \"{RESOURCE}\", scopes: [mcp], \
+         protectedResourceAllowPrivateIp: true}}\n  authz:\n    type: cedar\n    policies:\n"
+    );
+    let tools = (0..100).map(|number| format!("other_{number}")).chain(["define".to_owned()]);
+    for tool in tools {
+        text += &format!(
+            "      - 'permit(principal, action == Action::\"call_tool\", resource == Tool::\"{tool}\") when {{ \
+             principal.claim_sub == \"ada\" }};'\n"
+        );
+    }
+    text
+}
+
 /// Calls as fast as answers come, on so many kept connections.
-fn measure(address: &str, connections: usize) -> anyhow::Result<Sample> {
+fn measure(address: &str, connections: usize, token: Option<&str>) -> anyhow::Result<Sample> {
     let begun = Instant::now();
     let stop = begun + ROUND;
     let mut times: Vec<f64> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..connections).map(|_| scope.spawn(move || caller(address, stop))).collect();
+        let threads: Vec<_> =
+            (0..connections).map(|_| scope.spawn(move || caller(address, stop, token))).collect();
         let mut times = Vec::new();
         for thread in threads {
             match thread.join() {
@@ -196,10 +228,11 @@ fn measure(address: &str, connections: usize) -> anyhow::Result<Sample> {
     Ok(Sample { rate, micros: times.get(times.len() / 2).copied().unwrap_or_default() })
 }
 
-fn caller(address: &str, stop: Instant) -> anyhow::Result<Vec<f64>> {
+fn caller(address: &str, stop: Instant, token: Option<&str>) -> anyhow::Result<Vec<f64>> {
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"define","arguments":{"word":"gateway"},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}}"#;
+    let credential = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let request = format!(
-        "POST /mcp HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nAccept: application/json, \
+        "POST /mcp HTTP/1.1\r\nHost: {address}\r\n{credential}Content-Type: application/json\r\nAccept: application/json, \
          text/event-stream\r\nMCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: \
          define\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

@@ -93,11 +93,13 @@ impl StatusPages {
     }
 
     fn status(&self) -> Value {
-        let Sources { name, group, federation, limiter, optimizer, layers, metrics: _, local: _ } =
+        let Sources { name, group, federation, limiter, optimizer, layers, metrics: _, local } =
             &self.sources;
         let reports = federation.reports();
         let healthy = reports.iter().all(|report| report.status.state == BackendState::Ready);
-        let findings: Vec<String> = federation.findings().iter().map(ToString::to_string).collect();
+        let findings = federation.findings();
+        // They name tools, which policies may hide from whoever asks from elsewhere.
+        let told: Vec<String> = findings.iter().filter(|_| *local).map(ToString::to_string).collect();
         json!({
             "name": name,
             "group_ref": group,
@@ -106,7 +108,8 @@ impl StatusPages {
             "healthy": healthy,
             "layers": layers,
             "backends": reports.iter().map(backend).collect::<Vec<_>>(),
-            "findings": findings,
+            "findings": told,
+            "finding_count": findings.len(),
             "limits": limiter.as_ref().map(|limiter| json!({
                 "store": if limiter.store_available().is_some() { "redis" } else { "memory" },
                 "store_available": limiter.store_available(),

@@ -2,6 +2,7 @@
 //! mean one thing is taken as meant, and everything else is answered with a sentence that says how to write it.
 
 use vmcp_domain::{Json, Members};
+use vmcp_wire::jsonrpc;
 
 /// The longest search, in bytes; what is beyond it is cut off.
 const QUERY_BYTES_MAX: usize = 4096;
@@ -90,6 +91,10 @@ fn object(json: &Json) -> Result<Json, Complaint> {
         return Ok(json.clone());
     }
     let text = json.to_text().ok_or(PARAMETERS_FORM)?;
+    // A text is no way past the bound that every message is held to.
+    if !jsonrpc::depth_within(text.as_bytes(), jsonrpc::DEPTH_MAX) {
+        return Err(PARAMETERS_FORM);
+    }
     Json::parse(text).ok().filter(Json::is_object).ok_or(PARAMETERS_FORM)
 }
 

@@ -46,6 +46,27 @@ impl View {
     }
 }
 
+/// How many words of a search are held against names.
+const NAMED_WORD_COUNT: usize = 8;
+
+impl View {
+    /// The document of the first tool whose whole name stands in a search. Only words that look like names are tried: plain
+    /// words are what tools are found by otherwise.
+    pub(crate) fn named_in(&self, query: &str) -> Option<usize> {
+        let looks = |word: &&str| {
+            word.len() > 2 && word.contains(|c: char| c == '_' || c == '-' || c == '.' || c.is_ascii_digit())
+        };
+        let bare = query.split_whitespace().map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()));
+        let words: Vec<&str> = bare.filter(looks).take(NAMED_WORD_COUNT).collect();
+        if words.is_empty() {
+            return None;
+        }
+        let named = |tool: &Tool| words.contains(&tool.name.as_str());
+        let tool = u32::try_from(self.list.iter().position(named)?).ok()?;
+        self.tools.iter().position(|place| *place == tool)
+    }
+}
+
 /// The snapshot and the views of it.
 pub(crate) struct Corpus {
     state: Mutex<State>,

@@ -15,6 +15,8 @@ use crate::observer::{CallEvent, CallOutcome, FindEvent};
 use crate::optimizer::Optimizer;
 use crate::{answer, ask, suggest};
 
+/// How much of a name that fits no tool is said back.
+const NAME_SHOWN_BYTES: usize = 200;
 /// How many lists are remembered with what is listed in their place.
 const MENU_COUNT_MAX: usize = 256;
 
@@ -117,6 +119,7 @@ impl Optimized {
     async fn not_found(&self, ctx: &CallContext, name: &str) -> Result<Reply, Error> {
         let list = self.inner.list_tools(ctx).await?;
         let meant = suggest::nearest(name, list.iter().map(|tool| tool.name.as_str()));
+        let name = name.get(..name.floor_char_boundary(NAME_SHOWN_BYTES)).unwrap_or_default();
         let text = match meant {
             _ if is_virtual(name) => {
                 format!(

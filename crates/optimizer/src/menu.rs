@@ -80,7 +80,7 @@ pub(crate) fn summarise(tools: &[Tool]) -> Option<String> {
         let (count, words) = servers.entry(tool.target.backend.as_str()).or_default();
         *count += 1;
         let mut once = HashSet::new();
-        text::each_spoken_word(tool.target.name.as_str(), |word| {
+        text::each_spoken_word(tool.name.as_str(), |word| {
             once.insert(word.to_owned());
         });
         for word in once {
@@ -120,7 +120,9 @@ fn telling<'a>(
         // In parts of a thousand, so that weights are ordered without rounding.
         *count * 1000 / spread.get(word.as_str()).copied().unwrap_or(1).max(1)
     };
-    let long = words.iter().filter(|(word, _)| word.chars().count() > 2 && !server.contains(word.as_str()));
+    let long = words.iter().filter(|(word, _)| {
+        word.chars().count() > 2 && !server.contains(word.as_str()) && word.contains(char::is_alphabetic)
+    });
     let mut ranked: Vec<(&String, &usize)> = long.collect();
     ranked.sort_by(|left, right| weigh(right).cmp(&weigh(left)).then_with(|| left.0.cmp(right.0)));
     let mut chosen: Vec<&str> = Vec::new();

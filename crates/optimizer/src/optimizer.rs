@@ -70,6 +70,13 @@ pub struct OptimizerStatus {
     pub bytes: usize,
 }
 
+/// Whoever writes a tool's whole name means that tool, whatever its words are worth.
+fn name_first(hits: &mut Vec<Hit>, place: usize) {
+    let found = hits.iter().position(|hit| hit.place == place).map(|at| hits.remove(at));
+    let hit = found.unwrap_or(Hit { place, score: 1.0, lexical: 0.0, semantic: None, matched: Vec::new() });
+    hits.insert(0, Hit { score: 1.0, ..hit });
+}
+
 impl Optimizer {
     /// An optimizer. Without an embedder it compares words alone. Must be called on a tokio runtime.
     #[must_use]
@@ -147,7 +154,10 @@ impl Optimizer {
             explain,
         };
         let engine = view.snapshot.engine.load();
-        let hits = engine.search(&Query::read(query), meaning.as_deref(), &view.visible, &options);
+        let mut hits = engine.search(&Query::read(query), meaning.as_deref(), &view.visible, &options);
+        if let Some(place) = view.named_in(query) {
+            name_first(&mut hits, place);
+        }
         let semantic = hits.iter().any(|hit| hit.semantic.is_some());
         let tools = self.advise(ctx, &view, hits).await;
         Ok(Findings { tools, semantic, list_bytes: view.list_bytes })

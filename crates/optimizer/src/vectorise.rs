@@ -2,6 +2,7 @@
 //! compared. What fails is tried again, ever more rarely.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,6 +30,8 @@ struct Shared {
     model: Mutex<Option<Arc<str>>>,
     /// The last snapshot for which nothing is left to do, or for which the last try has failed.
     done: watch::Sender<u64>,
+    /// The last search had to do without a vector.
+    failing: AtomicBool,
     /// Another model answers: everything is to be computed anew.
     anew: Notify,
 }
@@ -42,8 +45,12 @@ impl Drop for Vectorising {
 impl Vectorising {
     /// Begins.
     pub(crate) fn start(embedder: Arc<dyn Embedder>, corpus: &Arc<Corpus>) -> Self {
-        let shared =
-            Arc::new(Shared { model: Mutex::new(None), done: watch::Sender::new(0), anew: Notify::new() });
+        let shared = Arc::new(Shared {
+            model: Mutex::new(None),
+            done: watch::Sender::new(0),
+            failing: AtomicBool::new(false),
+            anew: Notify::new(),
+        });
         let worker = Worker { embedder: embedder.clone(), shared: shared.clone(), snapshots: corpus.watch() };
         Self { embedder, shared, worker: tokio::spawn(worker.run()).abort_handle() }
     }
@@ -65,21 +72,30 @@ impl Vectorising {
         let texts = [text.to_owned()];
         let embedding = self.embedder.embed(Purpose::Query, &texts);
         match tokio::time::timeout(patience, embedding).await {
-            Ok(Ok(Embedded { model: answered, vectors })) if answered == model => vectors.into_iter().next(),
+            Ok(Ok(Embedded { model: answered, vectors })) if answered == model => {
+                if self.shared.failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!("searching by meaning again");
+                }
+                vectors.into_iter().next()
+            }
             Ok(Ok(Embedded { model: answered, .. })) => {
                 tracing::warn!(was = %model, is = %answered, "another model answers; every vector is computed anew");
                 self.shared.anew.notify_one();
                 None
             }
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "searching by words alone");
-                None
-            }
-            Err(_) => {
-                tracing::warn!("searching by words alone: no vector in time");
-                None
-            }
+            Ok(Err(error)) => self.without(&error),
+            Err(_) => self.without(&"no vector in time"),
         }
+    }
+}
+
+impl Vectorising {
+    /// Says once that searches do without vectors: clients decide how many searches there are.
+    fn without(&self, why: &dyn std::fmt::Display) -> Option<Vec<f32>> {
+        if !self.shared.failing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%why, "searching by words alone until there are vectors again");
+        }
+        None
     }
 }
 

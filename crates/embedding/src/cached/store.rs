@@ -167,11 +167,10 @@ fn append(path: &Path, records: &[u8]) -> io::Result<()> {
 /// Whoever has the old file open keeps it; whoever opens it later finds the new one.
 fn replace(path: &Path, records: &[u8]) -> io::Result<()> {
     let scratch = path.with_extension(format!("{}.new", std::process::id()));
-    std::fs::write(&scratch, records)?;
-    let renamed = std::fs::rename(&scratch, path);
-    if renamed.is_err() {
-        // The failure worth telling is the first; what is left behind is overwritten next time.
+    let replaced = std::fs::write(&scratch, records).and_then(|()| std::fs::rename(&scratch, path));
+    if replaced.is_err() {
+        // The failure worth telling is the first.
         std::fs::remove_file(&scratch).unwrap_or_default();
     }
-    renamed
+    replaced
 }

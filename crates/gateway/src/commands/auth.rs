@@ -44,7 +44,11 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
             let tools = assembly.exposed.list_tools(&ctx).await?;
             let hints = tools.iter().find(|tool| tool.name.as_str() == name).map(|tool| tool.hints.clone());
             assembly.stop().await;
-            if hints.is_none() {
+            if is_virtual(&name) {
+                eprintln!(
+                    "vmcp: `{name}` is offered outside the policies: everybody may use it, and what it finds and calls is asked about"
+                );
+            } else if hints.is_none() {
                 eprintln!(
                     "vmcp: no tool is called `{name}`; a client is told that it is denied, whatever the policies say"
                 );
@@ -59,6 +63,10 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
     };
     writeln!(std::io::stdout(), "{explanation}")?;
     Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn is_virtual(name: &str) -> bool {
+    [vmcp_optimizer::FIND_TOOL, vmcp_optimizer::CALL_TOOL].contains(&name)
 }
 
 fn caller(user: Option<String>, issuer: String, claims: Option<&str>) -> anyhow::Result<Caller> {

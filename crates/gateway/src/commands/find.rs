@@ -33,6 +33,9 @@ pub(crate) async fn run(mut settings: Settings, query: &str, as_json: bool) -> a
     std::io::stdout().write_all(out.as_bytes())?;
     if found.tools.is_empty() {
         eprintln!("vmcp: none of {} tools fits", tools.len());
+        if tools.is_empty() && !assembly.exposed.list_tools(&ctx).await?.is_empty() {
+            eprintln!("vmcp: the policies let the operator, who presents no credential here, see no tool");
+        }
     }
     let _missing = super::report_absent(&assembly);
     assembly.stop().await;

@@ -84,6 +84,8 @@ fn parameters_written_as_text_are_understood() {
     assert_eq!(call(r#"{"tool_name":"t","parameters":"{\"a\":1}"}"#), named("t", r#"{"a":1}"#));
     assert_eq!(call(r#"{"tool_name":"t","parameters":"a=1"}"#), Err(PARAMETERS_FORM));
     assert_eq!(call(r#"{"tool_name":"t","parameters":[1]}"#), Err(PARAMETERS_FORM));
+    let deep = format!(r#"{{\"a\":{}{}}}"#, "[".repeat(500), "]".repeat(500));
+    assert_eq!(call(&format!(r#"{{"tool_name":"t","parameters":"{deep}"}}"#)), Err(PARAMETERS_FORM));
 }
 
 #[test]

@@ -127,6 +127,20 @@ async fn no_more_than_asked_for_are_returned() {
 }
 
 #[tokio::test]
+async fn a_whole_name_finds_its_tool_first() {
+    let stack = stack(OptimizerPolicy::default());
+    stack.inner.set_tools(
+        (0..20).map(|n| described("irs", "form", &format!("get_form_{n}"), "Gets a form")).collect(),
+    );
+    assert_eq!(names(&find(&stack, "call get_form_17, please").await)[0], "get_form_17");
+    assert_eq!(
+        names(&find(&stack, "get_form_21").await).len(),
+        8,
+        "a name that fits none finds by its words"
+    );
+}
+
+#[tokio::test]
 async fn a_compact_result_leaves_out_what_no_call_needs() {
     let definition = r#"{"name":"t","inputSchema":{"type":"object","properties":{"a":{"type":"string","description":"long"}}},"outputSchema":{"type":"object"}}"#;
     let definition = Arc::new(Json::parse(definition).unwrap().members().unwrap());

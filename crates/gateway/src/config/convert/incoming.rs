@@ -9,6 +9,7 @@ use vmcp_domain::{Identity, Json, Members};
 use vmcp_edge::policy::IncomingAuth as Incoming;
 use vmcp_identity::policy::{Flaw, OidcPolicy, OidcSettings, Secret};
 use vmcp_identity::{BearerAuthenticator, SetupError, SystemClock};
+use vmcp_optimizer::{CALL_TOOL, FIND_TOOL};
 
 use super::Findings;
 use crate::config::file::{ApiKey, Authz, AuthzKind, IncomingAuth, IncomingKind, Oidc};
@@ -208,6 +209,21 @@ fn api_key(file: &ApiKey) -> vmcp_identity::ApiKey {
         scopes: scopes.clone(),
         claims: claims.unwrap_or_default(),
         expires_unix_s: *expires,
+    }
+}
+
+/// The first policy that names one of the optimizer's virtual tools.
+pub(super) fn virtual_named(file: Option<&IncomingAuth>) -> Option<usize> {
+    let names =
+        |text: &String| [FIND_TOOL, CALL_TOOL].iter().any(|name| text.contains(&format!("Tool::\"{name}\"")));
+    file?.authz.as_ref()?.policies.iter().position(names)
+}
+
+/// Says that such a policy decides nothing.
+pub(super) fn warn_of_virtual(policy: Option<usize>, findings: &mut Findings<'_>) {
+    if let Some(index) = policy {
+        let message = "names a virtual tool of the optimizer, which everybody may use; policies decide about what it finds and calls";
+        findings.warn(item("incomingAuth.authz.policies", index), message);
     }
 }
 

@@ -229,10 +229,19 @@ fn key_of(error: &ServiceError) -> &'static str {
 }
 
 /// Where vectors are kept. The user's cache folder is where the XDG base directories say.
-fn cache(provider: EmbeddingProvider, folder: Option<String>, findings: &Findings<'_>) -> Option<PathBuf> {
+fn cache(
+    provider: EmbeddingProvider,
+    folder: Option<String>,
+    findings: &mut Findings<'_>,
+) -> Option<PathBuf> {
     match folder {
         _ if provider == EmbeddingProvider::None => None,
         Some(folder) if folder.is_empty() => None,
+        Some(folder) if folder.starts_with('~') => {
+            findings.problem(path("embeddingCache"), "`~` is not expanded").hint =
+                Some("write `${HOME}` in its place".to_owned());
+            None
+        }
         Some(folder) => Some(PathBuf::from(folder)),
         None => {
             let absolute = |variable: &str| {
