@@ -2,11 +2,11 @@
 //! Built by `vmcp-gateway` from the config file.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use vmcp_domain::BackendId;
+pub use vmcp_domain::Secret;
 
 /// Everything the transports need to know about one backend.
 #[derive(Clone, Debug)]
@@ -83,29 +83,6 @@ impl Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self::DEFAULT
-    }
-}
-
-/// Text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes over a secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the wire or the child's environment only.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
     }
 }
 

@@ -93,34 +93,10 @@ impl Unauthorized {
             Self::Unavailable => "unavailable",
         }
     }
-
-    /// The error code for the client (RFC 6750 section 3.1); `None` where the trouble is not the client's.
-    #[must_use]
-    pub fn code(&self) -> Option<&'static str> {
-        match self {
-            Self::Missing | Self::Malformed => Some("invalid_request"),
-            Self::InvalidToken(_) => Some("invalid_token"),
-            Self::InsufficientScope { .. } => Some("insufficient_scope"),
-            Self::Unavailable => None,
-        }
-    }
-
-    /// One sentence for the client. It tells apart only what the client can act on.
-    #[must_use]
-    pub fn description(&self) -> &'static str {
-        match self {
-            Self::Missing => "an access token is required",
-            Self::Malformed => "the Authorization header must be one bearer token",
-            Self::InvalidToken(TokenFault::Expired) => "the access token has expired",
-            Self::InvalidToken(_) => "the access token is not valid here",
-            Self::InsufficientScope { .. } => "the access token lacks a required scope",
-            Self::Unavailable => "authentication service temporarily unavailable",
-        }
-    }
 }
 
 /// What is wrong with a credential. For logs and metrics; a client learns no more than
-/// [`Unauthorized::description`] says.
+/// that its credential is not good, or has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TokenFault {
     /// It is larger than a token may be.

@@ -17,6 +17,7 @@ mod item;
 mod json;
 mod message;
 mod name;
+mod secret;
 mod version;
 
 pub use backend::{
@@ -41,4 +42,5 @@ pub use message::{
     CallTool, Complete, CompletionSubject, Continuation, GetPrompt, ReadResource, Reply, Stage,
 };
 pub use name::{BackendId, BackendPromptName, BackendToolName, PromptName, ResourceUri, ToolName};
+pub use secret::Secret;
 pub use version::ProtocolVersion;

@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
 use vmcp_domain::{
-    Admission, Authenticator, Caller, Challenge, Json, Members, ProtectedResource, Unauthorized,
+    Admission, Authenticator, Caller, Challenge, Json, Members, ProtectedResource, TokenFault, Unauthorized,
 };
 
 use crate::admin::{self, Page};
@@ -81,6 +81,28 @@ async fn recognise(
     tokio::time::timeout(RECOGNISE_MAX, recognised).await.unwrap_or(Err(Unauthorized::Unavailable))
 }
 
+/// The error code for the client (RFC 6750 section 3.1); `None` where the trouble is not the client's.
+fn code(fault: &Unauthorized) -> Option<&'static str> {
+    match fault {
+        Unauthorized::Missing | Unauthorized::Malformed => Some("invalid_request"),
+        Unauthorized::InvalidToken(_) => Some("invalid_token"),
+        Unauthorized::InsufficientScope { .. } => Some("insufficient_scope"),
+        Unauthorized::Unavailable => None,
+    }
+}
+
+/// One sentence for the client. It tells apart only what the client can act on.
+fn description(fault: &Unauthorized) -> &'static str {
+    match fault {
+        Unauthorized::Missing => "an access token is required",
+        Unauthorized::Malformed => "the Authorization header must be one bearer token",
+        Unauthorized::InvalidToken(TokenFault::Expired) => "the access token has expired",
+        Unauthorized::InvalidToken(_) => "the access token is not valid here",
+        Unauthorized::InsufficientScope { .. } => "the access token lacks a required scope",
+        Unauthorized::Unavailable => "authentication service temporarily unavailable",
+    }
+}
+
 /// Tells a client what to come back with.
 fn refuse(fault: &Unauthorized, challenge: &Challenge) -> Response<EdgeBody> {
     tracing::debug!(class = fault.class(), "a caller was not recognised");
@@ -91,19 +113,19 @@ fn refuse(fault: &Unauthorized, challenge: &Challenge) -> Response<EdgeBody> {
         Unauthorized::InsufficientScope { .. } => StatusCode::FORBIDDEN,
         Unauthorized::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
     };
-    let (kind, body) = match fault.code() {
+    let (kind, body) = match code(fault) {
         Some(code) => {
-            let members = [("error", code), ("error_description", fault.description())];
+            let members = [("error", code), ("error_description", description(fault))];
             ("application/json", text_members(&members).to_json().as_str().to_owned())
         }
-        None => ("text/plain; charset=utf-8", fault.description().to_owned()),
+        None => ("text/plain; charset=utf-8", description(fault).to_owned()),
     };
     let mut response = Response::new(EdgeBody::whole(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    match fault.code() {
+    match code(fault) {
         Some(code) => {
             let value = HeaderValue::try_from(authenticate(fault, code, challenge));
             let value = value.unwrap_or(HeaderValue::from_static("Bearer"));
@@ -132,7 +154,7 @@ fn authenticate(fault: &Unauthorized, code: &str, challenge: &Challenge) -> Stri
         ("resource_metadata", metadata),
         ("scope", scopes),
         ("error", Some(code.to_owned())),
-        ("error_description", Some(fault.description().to_owned())),
+        ("error_description", Some(description(fault).to_owned())),
     ];
     let written: Vec<String> = parameters
         .into_iter()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::Uri;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+pub use vmcp_domain::Secret;
 
 use crate::address::Address;
 
@@ -104,23 +105,6 @@ pub enum Provider {
     },
 }
 
-/// Text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes over a secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
 /// A provider with the addresses of its endpoints.
 #[derive(Clone)]
 pub(crate) enum Speaks {
@@ -205,7 +189,8 @@ impl ServicePolicy {
         headers: impl IntoIterator<Item = (String, Secret)>,
     ) -> Result<Self, PolicyError> {
         let mut taken = HeaderMap::new();
-        for (name, Secret(value)) in headers {
+        for (name, value) in headers {
+            let value = value.expose();
             let name = HeaderName::try_from(name).map_err(|_| PolicyError::HeaderName)?;
             if OWN_HEADERS.contains(&name) || name == header::AUTHORIZATION || name == header::CONTENT_TYPE {
                 return Err(PolicyError::HeaderOwn(name));
@@ -214,7 +199,7 @@ impl ServicePolicy {
             if chars == 0 || chars > HEADER_CHARS_MAX || value.contains(char::is_control) {
                 return Err(PolicyError::HeaderValue(name));
             }
-            let value = sensitive(&value).ok_or_else(|| PolicyError::HeaderValue(name.clone()))?;
+            let value = sensitive(value).ok_or_else(|| PolicyError::HeaderValue(name.clone()))?;
             if taken.insert(&name, value).is_some() {
                 return Err(PolicyError::HeaderTwice(name));
             }
@@ -236,7 +221,7 @@ impl ServicePolicy {
         if self.is_tei() {
             return Err(PolicyError::ApiKeyUnused);
         }
-        let Secret(key) = key;
+        let key = key.expose();
         if key.is_empty() || key.len() > KEY_CHARS_MAX || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(PolicyError::ApiKey);
         }

@@ -1,11 +1,11 @@
 //! The validated settings of one issuer. Impossible values cannot be built; every flaw of the settings is told at once.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
 use jsonwebtoken::{Algorithm, AlgorithmFamily};
+pub use vmcp_domain::Secret;
 
 use crate::guard::{Reach, is_localhost};
 
@@ -13,29 +13,6 @@ use crate::guard::{Reach, is_localhost};
 pub const LEEWAY_MAX: Duration = Duration::from_secs(60);
 /// The most audiences, scopes or algorithms that are taken.
 const ENTRIES_MAX: usize = 64;
-
-/// A text that must not be seen: it does not show itself in `Debug`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes over a secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the one place that has to write it.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[hidden]")
-    }
-}
 
 /// One issuer's settings as an operator writes them.
 #[derive(Clone, Debug)]
