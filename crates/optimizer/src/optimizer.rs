@@ -14,6 +14,7 @@ use crate::engine::{Hit, SearchOptions};
 use crate::lexical::Query;
 use crate::observer::Observer;
 use crate::policy::OptimizerPolicy;
+use crate::snapshot::Index;
 use crate::suggest;
 use crate::vectorise::Vectorising;
 
@@ -118,12 +119,8 @@ impl Optimizer {
     #[must_use]
     pub fn status(&self) -> OptimizerStatus {
         let snapshot = self.corpus.snapshot();
-        OptimizerStatus {
-            tool_count: snapshot.len(),
-            vector_count: snapshot.vector_count(),
-            model: self.vectorising.as_ref().and_then(Vectorising::model),
-            bytes: snapshot.bytes(),
-        }
+        let (model, vector_count) = snapshot.vectors();
+        OptimizerStatus { tool_count: snapshot.len(), vector_count, model, bytes: snapshot.bytes() }
     }
 
     /// Waits until the vectors of every known tool have been computed, or computing them has failed once.
@@ -146,15 +143,16 @@ impl Optimizer {
         explain: bool,
     ) -> Result<Findings, Error> {
         let view = self.corpus.view(list).await?;
-        let meaning = self.meaning(query).await;
+        // One index for the whole search: what it compares is by one model.
+        let index = view.snapshot.index();
+        let meaning = self.meaning(&index, query).await;
         let options = SearchOptions {
             count: self.policy.result_count.get() + SPARE_COUNT,
             semantic_ratio: self.policy.semantic_weight.get(),
             semantic_distance_max: self.policy.distance_max.get(),
             explain,
         };
-        let engine = view.snapshot.engine.load();
-        let mut hits = engine.search(&Query::read(query), meaning.as_deref(), &view.visible, &options);
+        let mut hits = index.engine.search(&Query::read(query), meaning.as_deref(), &view.visible, &options);
         if let Some(place) = view.named_in(query) {
             name_first(&mut hits, place);
         }
@@ -163,11 +161,9 @@ impl Optimizer {
         Ok(Findings { tools, semantic, list_bytes: view.list_bytes })
     }
 
-    async fn meaning(&self, query: &str) -> Option<Vec<f32>> {
-        if self.policy.semantic_weight.get() <= 0.0 {
-            return None;
-        }
-        self.vectorising.as_ref()?.query(query, QUERY_PATIENCE).await
+    async fn meaning(&self, index: &Index, query: &str) -> Option<Vec<f32>> {
+        let model = index.model.as_ref().filter(|_| self.policy.semantic_weight.get() > 0.0)?;
+        self.vectorising.as_ref()?.query(model, query, QUERY_PATIENCE).await
     }
 
     async fn advise(&self, ctx: &CallContext, view: &View, hits: Vec<Hit>) -> Vec<Finding> {

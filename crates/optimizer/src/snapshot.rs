@@ -44,12 +44,27 @@ impl Entry {
 pub(crate) struct Snapshot {
     /// Grows from one snapshot to the next.
     pub(crate) number: u64,
-    /// The index. Replaced when vectors become known.
-    pub(crate) engine: ArcSwap<Engine>,
     entries: Vec<Entry>,
     places: HashMap<Content, usize>,
-    /// The vectors that are known, by place.
-    rows: Mutex<Vec<Option<Arc<Packed>>>>,
+    /// Replaced when vectors are put to use.
+    index: ArcSwap<Index>,
+    /// The vectors that are known, whether or not they are put to use yet.
+    known: Mutex<Known>,
+}
+
+/// The index, and whose vectors it holds: vectors of another model cannot be compared with these.
+pub(crate) struct Index {
+    pub(crate) engine: Engine,
+    /// `None` without vectors.
+    pub(crate) model: Option<Arc<str>>,
+}
+
+/// The vectors that are known, all by one model.
+#[derive(Clone, Default)]
+struct Known {
+    model: Option<Arc<str>>,
+    /// By place.
+    rows: Vec<Option<Arc<Packed>>>,
 }
 
 impl Snapshot {
@@ -57,10 +72,10 @@ impl Snapshot {
     pub(crate) fn nothing() -> Self {
         Self {
             number: 0,
-            engine: ArcSwap::from_pointee(Engine::build(&[], &[])),
             entries: Vec::new(),
             places: HashMap::new(),
-            rows: Mutex::default(),
+            index: ArcSwap::from_pointee(Index { engine: Engine::build(&[], &[]), model: None }),
+            known: Mutex::default(),
         }
     }
 
@@ -69,18 +84,22 @@ impl Snapshot {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let documents: Vec<Arc<Document>> = entries.iter().map(|entry| entry.document.clone()).collect();
         let places = entries.iter().zip(0..).map(|(entry, place)| (entry.content, place)).collect();
-        let known = earlier.rows.lock();
-        let row = |entry: &Entry| known.get(earlier.place(entry.content)?).cloned().flatten();
+        let Known { model, rows } = earlier.known.lock().clone();
+        let row = |entry: &Entry| rows.get(earlier.place(entry.content)?).cloned().flatten();
         let rows: Vec<Option<Arc<Packed>>> = entries.iter().map(row).collect();
-        drop(known);
-        let engine = Engine::build(&documents, &rows);
+        let index = Index { engine: Engine::build(&documents, &rows), model: model.clone() };
         Self {
             number: 1 + NUMBER.fetch_add(1, Ordering::Relaxed),
-            engine: ArcSwap::from_pointee(engine),
             entries,
             places,
-            rows: Mutex::new(rows),
+            index: ArcSwap::from_pointee(index),
+            known: Mutex::new(Known { model, rows }),
         }
+    }
+
+    /// The index as it stands.
+    pub(crate) fn index(&self) -> Arc<Index> {
+        self.index.load_full()
     }
 
     /// How many tools there are.
@@ -105,41 +124,85 @@ impl Snapshot {
 
     /// The places of tools whose vectors are not known.
     pub(crate) fn without_vector(&self) -> Vec<usize> {
-        let rows = self.rows.lock();
-        rows.iter().enumerate().filter(|(_, row)| row.is_none()).map(|(place, _)| place).collect()
+        let known = self.known.lock();
+        known.rows.iter().enumerate().filter(|(_, row)| row.is_none()).map(|(place, _)| place).collect()
     }
 
-    /// Keeps the vectors of the tools at `places`. They are used once published.
-    pub(crate) fn keep_vectors(&self, places: &[usize], vectors: &[Vec<f32>]) {
-        let mut rows = self.rows.lock();
+    /// Keeps the vectors of the tools at `places`, which are used once published. Says whether they are by the model of
+    /// those known before; else these are all that is known, and nothing of the others is used any more.
+    pub(crate) fn keep_vectors(&self, model: &Arc<str>, places: &[usize], vectors: &[Vec<f32>]) -> bool {
+        let mut known = self.known.lock();
+        let same = known.model.as_ref().is_none_or(|known| known == model);
+        if !same {
+            known.rows.iter_mut().for_each(|row| *row = None);
+        }
+        known.model = Some(model.clone());
         for (place, vector) in places.iter().zip(vectors) {
-            if let Some(row) = rows.get_mut(*place) {
+            if let Some(row) = known.rows.get_mut(*place) {
                 *row = Some(Arc::new(Packed::pack(vector)));
             }
         }
+        drop(known);
+        if !same {
+            self.publish_vectors();
+        }
+        same
     }
 
     /// Puts the vectors that are kept to use.
     pub(crate) fn publish_vectors(&self) {
-        let engine = self.engine.load().with_vectors(&self.rows.lock());
-        self.engine.store(Arc::new(engine));
+        let known = self.known.lock();
+        let engine = self.index.load().engine.with_vectors(&known.rows);
+        self.index.store(Arc::new(Index { engine, model: known.model.clone() }));
     }
 
     /// Forgets every vector.
     pub(crate) fn forget_vectors(&self) {
-        self.rows.lock().iter_mut().for_each(|row| *row = None);
+        let mut known = self.known.lock();
+        known.model = None;
+        known.rows.iter_mut().for_each(|row| *row = None);
+        drop(known);
         self.publish_vectors();
     }
 
-    /// How many vectors are known.
-    pub(crate) fn vector_count(&self) -> usize {
-        self.rows.lock().iter().flatten().count()
+    /// Whose vectors are known, and how many.
+    pub(crate) fn vectors(&self) -> (Option<Arc<str>>, usize) {
+        let known = self.known.lock();
+        (known.model.clone(), known.rows.iter().flatten().count())
     }
 
     /// How much memory the index and what belongs to it takes, in bytes, texts of tools included.
     pub(crate) fn bytes(&self) -> usize {
         let entries =
             self.entries.iter().map(|entry| entry.document.bytes() + entry.text.len() + size_of::<Entry>());
-        self.engine.load().bytes() + entries.sum::<usize>()
+        self.index.load().engine.bytes() + entries.sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vmcp_testkit::tool;
+
+    use super::*;
+
+    fn entries(count: u64) -> Vec<Entry> {
+        (0..count).map(|n| Entry::read(Content::new(0, n), &tool("b", "t", &format!("t{n}")))).collect()
+    }
+
+    #[test]
+    fn vectors_of_two_models_never_stand_in_one_index() {
+        let (one, two): (Arc<str>, Arc<str>) = ("one".into(), "two".into());
+        let first = Snapshot::build(entries(2), &Snapshot::nothing());
+        assert!(first.keep_vectors(&one, &[0, 1], &[vec![1.0, 0.0], vec![0.0, 1.0]]));
+        assert_eq!(first.index().model, None, "what is not published is not used");
+        first.publish_vectors();
+        let next = Snapshot::build(entries(3), &first);
+        assert_eq!((next.vectors(), next.without_vector()), ((Some(one.clone()), 2), vec![2]));
+        assert_eq!(next.index().model, Some(one));
+        assert!(!next.keep_vectors(&two, &[2], &[vec![1.0, 0.0]]));
+        assert_eq!((next.vectors(), next.without_vector()), ((Some(two.clone()), 1), vec![0, 1]));
+        assert_eq!(next.index().model, Some(two));
+        next.forget_vectors();
+        assert_eq!((next.vectors(), next.index().model.clone()), ((None, 0), None));
     }
 }

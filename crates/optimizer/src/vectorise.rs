@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::corpus::Corpus;
@@ -26,8 +25,6 @@ pub(crate) struct Vectorising {
 }
 
 struct Shared {
-    /// Whose vectors the snapshot holds.
-    model: Mutex<Option<Arc<str>>>,
     /// The last snapshot for which nothing is left to do, or for which the last try has failed.
     done: watch::Sender<u64>,
     /// The last search had to do without a vector.
@@ -46,7 +43,6 @@ impl Vectorising {
     /// Begins.
     pub(crate) fn start(embedder: Arc<dyn Embedder>, corpus: &Arc<Corpus>) -> Self {
         let shared = Arc::new(Shared {
-            model: Mutex::new(None),
             done: watch::Sender::new(0),
             failing: AtomicBool::new(false),
             anew: Notify::new(),
@@ -55,31 +51,25 @@ impl Vectorising {
         Self { embedder, shared, worker: tokio::spawn(worker.run()).abort_handle() }
     }
 
-    /// Whose vectors are computed, once some are known.
-    pub(crate) fn model(&self) -> Option<Arc<str>> {
-        self.shared.model.lock().clone()
-    }
-
     /// Waits until nothing is left to do for a snapshot, or a try has failed.
     pub(crate) async fn settled(&self, snapshot: &Snapshot) {
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ = self.shared.done.subscribe().wait_for(|done| *done >= snapshot.number).await;
     }
 
-    /// The vector of a search; `None` when there is none in time, or none that can be compared.
-    pub(crate) async fn query(&self, text: &str, patience: Duration) -> Option<Vec<f32>> {
-        let model = self.model()?;
+    /// The vector of a search, by `model`; `None` when there is none in time, or another model answers.
+    pub(crate) async fn query(&self, model: &str, text: &str, patience: Duration) -> Option<Vec<f32>> {
         let texts = [text.to_owned()];
         let embedding = self.embedder.embed(Purpose::Query, &texts);
         match tokio::time::timeout(patience, embedding).await {
-            Ok(Ok(Embedded { model: answered, vectors })) if answered == model => {
+            Ok(Ok(Embedded { model: answered, vectors })) if *answered == *model => {
                 if self.shared.failing.swap(false, Ordering::Relaxed) {
                     tracing::info!("searching by meaning again");
                 }
                 vectors.into_iter().next()
             }
             Ok(Ok(Embedded { model: answered, .. })) => {
-                tracing::warn!(was = %model, is = %answered, "another model answers; every vector is computed anew");
+                tracing::warn!(was = model, is = %answered, "another model answers; every vector is computed anew");
                 self.shared.anew.notify_one();
                 None
             }
@@ -87,9 +77,7 @@ impl Vectorising {
             Err(_) => self.without(&"no vector in time"),
         }
     }
-}
 
-impl Vectorising {
     /// Says once that searches do without vectors: clients decide how many searches there are.
     fn without(&self, why: &dyn std::fmt::Display) -> Option<Vec<f32>> {
         if !self.shared.failing.swap(true, Ordering::Relaxed) {
@@ -126,8 +114,9 @@ impl Worker {
                 }
                 Err(error) => {
                     tracing::warn!(%error, again_in = ?pause, "vectors of tools are missing; words alone are compared for these");
+                    let wait = pause;
                     pause = (pause * 2).min(PAUSE_MAX);
-                    Some(pause)
+                    Some(wait)
                 }
             };
             self.shared.done.send_replace(snapshot.number);
@@ -139,15 +128,10 @@ impl Worker {
             };
             tokio::select! {
                 changed = self.snapshots.changed() => if changed.is_err() { return },
-                () = self.shared.anew.notified() => self.forget(&snapshot),
+                () = self.shared.anew.notified() => snapshot.forget_vectors(),
                 () = retry => {}
             }
         }
-    }
-
-    fn forget(&self, snapshot: &Snapshot) {
-        *self.shared.model.lock() = None;
-        snapshot.forget_vectors();
     }
 
     async fn fill(&self, snapshot: &Snapshot) -> Result<Progress, EmbedError> {
@@ -161,14 +145,11 @@ impl Worker {
             let texts: Vec<String> = places.iter().map(|place| snapshot.text(*place)).collect();
             let outcome = self.embedder.embed(Purpose::Document, &texts).await;
             let Embedded { model, vectors } = outcome.inspect_err(|_| snapshot.publish_vectors())?;
-            let known = self.shared.model.lock().replace(model.clone());
-            if known.is_some_and(|known| known != model) {
+            if !snapshot.keep_vectors(&model, places, &vectors) {
                 tracing::warn!(is = %model, "another model answers; every vector is computed anew");
-                snapshot.forget_vectors();
                 return Ok(Progress::Again);
             }
             unpublished += places.len();
-            snapshot.keep_vectors(places, &vectors);
             if unpublished >= PUBLISHED_COUNT {
                 snapshot.publish_vectors();
                 unpublished = 0;

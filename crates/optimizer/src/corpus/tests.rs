@@ -15,7 +15,7 @@ fn described(name: &str, description: &str) -> Tool {
 fn found(view: &View, query: &str) -> Vec<String> {
     let options =
         SearchOptions { count: 10, semantic_ratio: 0.0, semantic_distance_max: 1.0, explain: false };
-    let hits = view.snapshot.engine.load().search(&Query::read(query), None, &view.visible, &options);
+    let hits = view.snapshot.index().engine.search(&Query::read(query), None, &view.visible, &options);
     hits.iter().map(|hit| view.tool(hit.place).unwrap().name.to_string()).collect()
 }
 

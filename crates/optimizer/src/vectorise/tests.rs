@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use vmcp_domain::{BoxFuture, CallContext, Caller, Origin, Tool, ToolList};
 use vmcp_testkit::tool;
 
