@@ -13,22 +13,17 @@ use crate::scan::{Access, Reads};
 use crate::words::{ACTION, ARGUMENT, CLAIM, HINTS, ITEM, SERVER, Types, Verb};
 use crate::world::World;
 
-struct Lint<'a> {
-    types: &'a Types,
-    world: &'a World,
-    server: &'a [EntityUid],
-    warnings: &'a mut Vec<AuthzProblem>,
+/// What policies are held against.
+pub(crate) struct Lint<'a> {
+    pub(crate) types: &'a Types,
+    pub(crate) world: &'a World,
+    pub(crate) server: &'a [EntityUid],
+    /// Tools that no policy is asked about.
+    pub(crate) unasked_tools: &'a [String],
+    pub(crate) warnings: &'a mut Vec<AuthzProblem>,
 }
 
-pub(crate) fn check(
-    written: &[Written],
-    reads: &[Reads],
-    types: &Types,
-    world: &World,
-    server: &[EntityUid],
-    warnings: &mut Vec<AuthzProblem>,
-) {
-    let mut lint = Lint { types, world, server, warnings };
+pub(crate) fn check(written: &[Written], reads: &[Reads], mut lint: Lint<'_>) {
     for (written, reads) in written.iter().zip(reads) {
         let effect = if written.record.permits { "permits" } else { "forbids" };
         let mut say = |(message, hint): (String, String)| {
@@ -47,6 +42,9 @@ pub(crate) fn check(
             say((format!("{message}, so the policy {effect} nothing"), hint));
         }
         if let Some((message, hint)) = resource(&written.policy, &verbs, types, world, lint.server) {
+            say((format!("{message}, so the policy {effect} nothing"), hint));
+        }
+        if let Some((message, hint)) = unasked_tool(&written.policy, types, lint.unasked_tools) {
             say((format!("{message}, so the policy {effect} nothing"), hint));
         }
         let mut accesses: Vec<&Access> = reads.accesses.iter().collect();
@@ -175,6 +173,15 @@ fn resource(
         ResourceConstraint::Is(name) => is(&name),
         ResourceConstraint::IsIn(name, uid) => is(&name).or_else(|| within(&uid)),
     }
+}
+
+/// Tools that are offered to everybody, whatever policies say.
+fn unasked_tool(policy: &Policy, types: &Types, names: &[String]) -> Option<(String, String)> {
+    let ResourceConstraint::Eq(uid) = policy.resource_constraint() else { return None };
+    let is_tool = uid.type_name() == types.item_type(Verb::CallTool);
+    let unasked = is_tool && names.iter().any(|name| name == uid.id().unescaped());
+    let hint = "name the tools that it finds and calls: about these, policies are asked".to_owned();
+    unasked.then(|| (format!("{uid} is offered to everybody"), hint))
 }
 
 /// Attributes that nothing ever has.

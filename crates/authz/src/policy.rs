@@ -9,7 +9,7 @@ use vmcp_domain::Caller;
 use crate::asker::Asker;
 use crate::decide::Decision;
 use crate::index::Index;
-use crate::lint;
+use crate::lint::{self, Lint};
 use crate::parse::{Record, read_policies};
 use crate::problem::AuthzProblem;
 use crate::scan::{Names, Reads};
@@ -29,6 +29,8 @@ pub struct PolicySource {
     pub group_claim_name: Option<String>,
     /// The claim that holds roles, or a path to it with dots. Roles are groups that come from another claim.
     pub role_claim_name: Option<String>,
+    /// Tools that are offered outside the layer, so that no policy is asked about them.
+    pub unasked_tools: Vec<String>,
     /// The entity type of groups and roles, a plain Cedar identifier; `THVGroup` where left out.
     pub group_entity_type: Option<String>,
 }
@@ -64,6 +66,7 @@ impl AuthzPolicy {
             server_name,
             group_claim_name,
             role_claim_name,
+            unasked_tools,
             group_entity_type,
         } = source;
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
@@ -100,7 +103,9 @@ impl AuthzPolicy {
                 "the declared actions cannot be brought into order",
             )]);
         };
-        lint::check(&written, &reads, &types, &world, &server, &mut warnings);
+        let lint =
+            Lint { types: &types, world: &world, server: &server, unasked_tools, warnings: &mut warnings };
+        lint::check(&written, &reads, lint);
         Ok(Self {
             index: Index::build(&written, &reads, &types, &world, &server),
             records: written.into_iter().map(|written| written.record).collect(),

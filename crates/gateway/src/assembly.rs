@@ -81,12 +81,11 @@ impl Assembly {
         let namespace = crate::environment("VMCP_NAMESPACE");
         let metrics = Metrics::new(namespace.as_deref().unwrap_or("local"), &name);
         let limiter = limits.map(|limits| limiter(limits, &metrics));
-        if let Some(limiter) = limiter.clone() {
+        if let Some(limiter) = &limiter {
             // Backends are connecting meanwhile. No call is decided before this, on any road.
             if !limiter.connected(STORE_PATIENCE).await {
                 tracing::warn!("the shared store does not answer; its failure policy applies until it does");
             }
-            tokio::spawn(prepare(federation.clone(), limiter));
         }
         let outlook = Outlook::new(federation.clone(), limiter.clone());
         let optimizer = optimizer.map(|settings| search::start(settings, outlook, metrics.clone()));
@@ -98,6 +97,10 @@ impl Assembly {
             metrics: metrics.clone(),
         };
         let Stack { gateway, exposed, offer, layers } = stack::build(federation.clone(), parts);
+        // Not before the stack stands: it tells the limiter which tools are virtual, and rules for these fit nothing else.
+        if let Some(limiter) = limiter.clone() {
+            tokio::spawn(prepare(federation.clone(), limiter));
+        }
         let indexing =
             optimizer.clone().map(|optimizer| Indexing::start(optimizer, &federation, exposed.clone()));
         Self {

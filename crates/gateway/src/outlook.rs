@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use vmcp_domain::{BoxFuture, CallContext, Foresight, Gateway as _, Prospect, Tool};
+use vmcp_domain::{BoxFuture, CallContext, Foresight, Gateway as _, Prospect, Tool, ToolList};
 use vmcp_federation::Federation;
 use vmcp_ratelimit::Limiter;
 
@@ -20,22 +20,33 @@ impl Outlook {
         Arc::new(Self { federation, limiter })
     }
 
-    async fn limited(&self, ctx: &CallContext, tool: &Tool) -> Option<Prospect> {
-        let limiter = self.limiter.as_ref()?;
-        // The limiter's plans belong to the innermost list.
-        let tools = self.federation.list_tools(ctx).await.ok()?;
-        let foreseen = limiter.foresee(&tools, &tool.name, ctx).await.ok()??;
-        Some(Prospect::Limited(Box::new(foreseen)))
+    async fn prospect(
+        &self,
+        ctx: &CallContext,
+        limits: Option<&(&Limiter, Arc<ToolList>)>,
+        tool: &Tool,
+    ) -> Prospect {
+        if !self.federation.reachable(&tool.target.backend) {
+            return Prospect::Unavailable;
+        }
+        let Some((limiter, tools)) = limits else { return Prospect::Usable };
+        match limiter.foresee(tools, &tool.name, ctx).await {
+            Ok(Some(limit)) => Prospect::Limited(Box::new(limit)),
+            // What cannot be found out is found out by the call.
+            Ok(None) | Err(_) => Prospect::Usable,
+        }
     }
 }
 
 impl Foresight for Outlook {
     fn prospects<'a>(&'a self, ctx: &'a CallContext, tools: &'a [Tool]) -> BoxFuture<'a, Vec<Prospect>> {
-        Box::pin(join_all(tools.iter().map(async |tool| {
-            if !self.federation.reachable(&tool.target.backend) {
-                return Prospect::Unavailable;
-            }
-            self.limited(ctx, tool).await.unwrap_or(Prospect::Usable)
-        })))
+        Box::pin(async move {
+            let limits = match &self.limiter {
+                // The limiter's plans belong to the innermost list.
+                Some(limiter) => self.federation.list_tools(ctx).await.ok().map(|whole| (&**limiter, whole)),
+                None => None,
+            };
+            join_all(tools.iter().map(|tool| self.prospect(ctx, limits.as_ref(), tool))).await
+        })
     }
 }

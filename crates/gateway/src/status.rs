@@ -99,7 +99,8 @@ impl StatusPages {
         let healthy = reports.iter().all(|report| report.status.state == BackendState::Ready);
         let findings = federation.findings();
         // They name tools, which policies may hide from whoever asks from elsewhere.
-        let told: Vec<String> = findings.iter().filter(|_| *local).map(ToString::to_string).collect();
+        let told: Vec<String> =
+            if *local { findings.iter().map(ToString::to_string).collect() } else { Vec::new() };
         json!({
             "name": name,
             "group_ref": group,

@@ -25,6 +25,9 @@ const DOCUMENT_COUNT_MAX: usize = 100_000;
 /// How long a search waits for tools that have just appeared; then it does without them.
 const BUILD_PATIENCE: Duration = Duration::from_millis(100);
 
+/// How many words of a search are held against names.
+const NAMED_WORD_COUNT: usize = 8;
+
 /// One list as a part of a snapshot.
 pub(crate) struct View {
     /// The list.
@@ -32,11 +35,17 @@ pub(crate) struct View {
     pub(crate) snapshot: Arc<Snapshot>,
     /// Which documents stand for tools of the list.
     pub(crate) visible: Mask,
-    contents: Arc<[Content]>,
     /// The list's place of each document; `u32::MAX` for none.
     tools: Vec<u32>,
+    reading: Reading,
+}
+
+/// What is read of a list once, whatever snapshot it is part of.
+#[derive(Clone)]
+struct Reading {
+    contents: Arc<[Content]>,
     /// How long the whole list is as JSON.
-    pub(crate) list_bytes: usize,
+    list_bytes: usize,
 }
 
 impl View {
@@ -44,12 +53,12 @@ impl View {
     pub(crate) fn tool(&self, document: usize) -> Option<&Tool> {
         self.list.get(usize::try_from(*self.tools.get(document)?).ok()?)
     }
-}
 
-/// How many words of a search are held against names.
-const NAMED_WORD_COUNT: usize = 8;
+    /// How long the whole list is as JSON, in bytes.
+    pub(crate) fn list_bytes(&self) -> usize {
+        self.reading.list_bytes
+    }
 
-impl View {
     /// The document of the first tool whose whole name stands in a search. Only words that look like names are tried: plain
     /// words are what tools are found by otherwise.
     pub(crate) fn named_in(&self, query: &str) -> Option<usize> {
@@ -109,9 +118,11 @@ impl Corpus {
 
     /// Makes all of `list` known, and forgets what neither it nor a list at hand has.
     pub(crate) async fn keep_whole(self: &Arc<Self>, list: Arc<ToolList>) -> Result<(), Error> {
-        let contents: Arc<[Content]> = list.iter().map(|tool| self.content(tool)).collect();
-        self.state.lock().whole = contents.clone();
-        self.know(list, contents, None).await
+        let reading = self.read(&list).await?;
+        self.state.lock().whole = reading.contents.clone();
+        self.know(list.clone(), reading.contents.clone(), None).await?;
+        self.remember(&list, reading);
+        Ok(())
     }
 
     /// The view of a list. Waits for tools that are not known yet, but not long if there is something to search.
@@ -120,16 +131,26 @@ impl Corpus {
             return Ok(view);
         }
         let known = self.state.lock().views.iter().find(|view| Arc::ptr_eq(&view.list, list)).cloned();
-        let contents = match known {
-            Some(view) => view.contents.clone(),
-            None => list.iter().map(|tool| self.content(tool)).collect(),
+        let reading = match known {
+            Some(view) => view.reading.clone(),
+            None => self.read(list).await?,
         };
         let snapshot = self.snapshot();
-        if contents.iter().any(|content| snapshot.place(*content).is_none()) {
+        if reading.contents.iter().any(|content| snapshot.place(*content).is_none()) {
             let patience = (snapshot.len() > 0).then_some(BUILD_PATIENCE);
-            self.know(list.clone(), contents.clone(), patience).await?;
+            self.know(list.clone(), reading.contents.clone(), patience).await?;
         }
-        Ok(self.remember(list, contents))
+        Ok(self.remember(list, reading))
+    }
+
+    /// Reads a list away from the runtime's threads: ten thousand definitions are megabytes.
+    async fn read(self: &Arc<Self>, list: &Arc<ToolList>) -> Result<Reading, Error> {
+        let (corpus, list) = (self.clone(), list.clone());
+        let reading = tokio::task::spawn_blocking(move || Reading {
+            contents: list.iter().map(|tool| corpus.content(tool)).collect(),
+            list_bytes: list.iter().map(|tool| offer::tool(tool).as_str().len()).sum(),
+        });
+        reading.await.map_err(|error| failed(&error))
     }
 
     fn at_hand(&self, list: &Arc<ToolList>) -> Option<Arc<View>> {
@@ -142,23 +163,18 @@ impl Corpus {
         Some(view)
     }
 
-    fn remember(&self, list: &Arc<ToolList>, contents: Arc<[Content]>) -> Arc<View> {
+    fn remember(&self, list: &Arc<ToolList>, reading: Reading) -> Arc<View> {
         let snapshot = self.snapshot();
         let mut visible = Mask::none(snapshot.len());
         let mut tools = vec![u32::MAX; snapshot.len()];
-        for (content, tool) in contents.iter().zip(0..) {
+        for (content, tool) in reading.contents.iter().zip(0..) {
             let Some(place) = snapshot.place(*content) else { continue };
             visible.show(place);
             if let Some(slot) = tools.get_mut(place) {
                 *slot = tool;
             }
         }
-        let known = self.state.lock().views.iter().find(|view| Arc::ptr_eq(&view.list, list)).cloned();
-        let list_bytes = match known {
-            Some(view) => view.list_bytes,
-            None => list.iter().map(|tool| offer::tool(tool).as_str().len()).sum(),
-        };
-        let view = Arc::new(View { list: list.clone(), snapshot, visible, contents, tools, list_bytes });
+        let view = Arc::new(View { list: list.clone(), snapshot, visible, tools, reading });
         let mut state = self.state.lock();
         // A list that nobody else holds will not be asked about again.
         state
@@ -185,9 +201,6 @@ impl Corpus {
             let worker = corpus.clone();
             tokio::task::spawn_blocking(move || worker.build(&list, &contents)).await
         });
-        let failed = |error: &dyn std::fmt::Display| {
-            Error::Internal(Cause::new(format_args!("search index: {error}")))
-        };
         let outcome = match patience {
             None => building.await,
             Some(patience) => match tokio::time::timeout(patience, building).await {
@@ -202,7 +215,7 @@ impl Corpus {
         let (earlier, mut wanted) = {
             let state = self.state.lock();
             let live = state.views.iter().rev().filter(|view| Arc::strong_count(&view.list) > 1);
-            let lists = live.map(|view| &view.contents);
+            let lists = live.map(|view| &view.reading.contents);
             let mut wanted: Vec<Content> = contents.to_vec();
             wanted.extend(state.whole.iter());
             for one in lists {
@@ -244,6 +257,11 @@ impl Corpus {
         };
         Content::new(one(&self.hashers.0), one(&self.hashers.1))
     }
+}
+
+/// The work on the index was broken off, which only a panic does.
+fn failed(error: &tokio::task::JoinError) -> Error {
+    Error::Internal(Cause::new(format_args!("search index: {error}")))
 }
 
 #[cfg(test)]

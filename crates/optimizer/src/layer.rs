@@ -10,7 +10,7 @@ use vmcp_domain::{
 };
 use vmcp_wire::reply;
 
-use crate::menu::{self, CALL_TOOL, FIND_TOOL};
+use crate::menu::{self, CALL_TOOL, FIND_TOOL, VIRTUAL_NAMES};
 use crate::observer::{CallEvent, CallOutcome, FindEvent};
 use crate::optimizer::Optimizer;
 use crate::{answer, ask, suggest};
@@ -46,7 +46,7 @@ impl Optimized {
         let made = tools.len();
         let pinned = list.iter().filter(|tool| policy.pinned.contains(&tool.name));
         // A backend's tool of the same name is reached through `call_tool` only.
-        tools.extend(pinned.filter(|tool| !is_virtual(tool.name.as_str())).cloned());
+        tools.extend(pinned.filter(|tool| !VIRTUAL_NAMES.contains(&tool.name.as_str())).cloned());
         tracing::debug!(
             tools = list.len(),
             pinned = tools.len() - made,
@@ -121,7 +121,7 @@ impl Optimized {
         let meant = suggest::nearest(name, list.iter().map(|tool| tool.name.as_str()));
         let name = name.get(..name.floor_char_boundary(NAME_SHOWN_BYTES)).unwrap_or_default();
         let text = match meant {
-            _ if is_virtual(name) => {
+            _ if VIRTUAL_NAMES.contains(&name) => {
                 format!(
                     "call_tool does not call {name}; call it directly, and give call_tool the name of a tool that find_tool returned"
                 )
@@ -131,10 +131,6 @@ impl Optimized {
         };
         Ok(reply::failure(&text))
     }
-}
-
-fn is_virtual(name: &str) -> bool {
-    [FIND_TOOL, CALL_TOOL].contains(&name)
 }
 
 #[deny(clippy::missing_trait_methods)]

@@ -32,7 +32,7 @@ pub use engine::{Engine, Hit, SearchOptions};
 pub use layer::Optimized;
 pub use lexical::{Matched, Query};
 pub use mask::Mask;
-pub use menu::{CALL_TOOL, FIND_TOOL, virtual_tools};
+pub use menu::{CALL_TOOL, FIND_TOOL, VIRTUAL_NAMES, virtual_tools};
 pub use observer::{CallEvent, CallOutcome, FindEvent, NoObserver, Observer};
 pub use optimizer::{Finding, Findings, Optimizer, OptimizerStatus};
 pub use vectors::{LANES_MAX, Packed};

@@ -14,6 +14,9 @@ pub const FIND_TOOL: &str = "find_tool";
 /// The name of the virtual tool that calls.
 pub const CALL_TOOL: &str = "call_tool";
 
+/// The names of both.
+pub const VIRTUAL_NAMES: [&str; 2] = [FIND_TOOL, CALL_TOOL];
+
 /// How many servers the summary names.
 const SERVER_COUNT_MAX: usize = 40;
 /// How many words it says about each.

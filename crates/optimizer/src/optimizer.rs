@@ -158,7 +158,7 @@ impl Optimizer {
         }
         let semantic = hits.iter().any(|hit| hit.semantic.is_some());
         let tools = self.advise(ctx, &view, hits).await;
-        Ok(Findings { tools, semantic, list_bytes: view.list_bytes })
+        Ok(Findings { tools, semantic, list_bytes: view.list_bytes() })
     }
 
     async fn meaning(&self, index: &Index, query: &str) -> Option<Vec<f32>> {

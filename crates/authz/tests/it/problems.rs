@@ -106,6 +106,15 @@ fn operators_are_told_what_has_no_effect() {
             "permit(principal, action, resource);\n@id(\"no\")\nforbid(principal == User::\"x\", action, resource);",
         ],
     );
+    let source = PolicySource {
+        unasked_tools: vec!["find".to_owned()],
+        ..source(&[
+            r#"forbid(principal, action, resource == Tool::"find");"#,
+            r#"permit(principal, action, resource == Prompt::"find");"#,
+            r#"permit(principal, action, resource == Tool::"other");"#,
+        ])
+    };
+    show("tools that no policy is asked about", &source, &mut out);
     expect_file!["warnings.txt"].assert_eq(&out);
 }
 

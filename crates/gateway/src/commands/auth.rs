@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use vmcp_authz::Ask;
 use vmcp_domain::{CallContext, Caller, Identity, Json, Members, Origin};
+use vmcp_optimizer::VIRTUAL_NAMES;
 
 use crate::assembly::Assembly;
 use crate::cli::{Action, ExplainArgs};
@@ -38,13 +39,14 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
     };
     let explanation = match action {
         Action::CallTool => {
-            // Policies may look at annotations, which only the backend knows.
-            let assembly = Assembly::start(settings).await;
+            // Policies may look at annotations, which only the backend knows. Limits are of no interest here.
+            settings.limits = None;
+            let assembly = Assembly::start(settings.without_vectors()).await;
             let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
             let tools = assembly.exposed.list_tools(&ctx).await?;
             let hints = tools.iter().find(|tool| tool.name.as_str() == name).map(|tool| tool.hints.clone());
             assembly.stop().await;
-            if is_virtual(&name) {
+            if VIRTUAL_NAMES.contains(&&*name) {
                 eprintln!(
                     "vmcp: `{name}` is offered outside the policies: everybody may use it, and what it finds and calls is asked about"
                 );
@@ -63,10 +65,6 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
     };
     writeln!(std::io::stdout(), "{explanation}")?;
     Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn is_virtual(name: &str) -> bool {
-    [vmcp_optimizer::FIND_TOOL, vmcp_optimizer::CALL_TOOL].contains(&name)
 }
 
 fn caller(user: Option<String>, issuer: String, claims: Option<&str>) -> anyhow::Result<Caller> {

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use vmcp_domain::{CallContext, CallTool, Continuation, Error, Json, Members, Origin};
 
+use vmcp_optimizer::FIND_TOOL;
+
 use crate::assembly::Assembly;
 use crate::config::Settings;
 
@@ -18,6 +20,7 @@ pub(crate) async fn run(
     let arguments = Json::parse(arguments).ok().filter(Json::is_object);
     let arguments = arguments
         .ok_or_else(|| anyhow::anyhow!("the arguments must be a JSON object, as '{{\"path\": \"/tmp\"}}'"))?;
+    let settings = if tool == FIND_TOOL { settings } else { settings.without_vectors() };
     let assembly = Assembly::start(settings).await;
     let ctx = CallContext::bare(assembly.operator(), Origin::Operator);
     let request = CallTool {

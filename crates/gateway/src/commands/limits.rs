@@ -46,7 +46,7 @@ async fn open(source: &Source, shared: bool) -> anyhow::Result<(Assembly, Arc<Li
     if !shared {
         limits.redis = None;
     }
-    let assembly = Assembly::start(settings).await;
+    let assembly = Assembly::start(settings.without_vectors()).await;
     let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
     let tools = assembly.federation.list_tools(&ctx).await?;
     let limiter = assembly.limiter.clone().context("the limiter was not built")?;

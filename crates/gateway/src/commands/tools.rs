@@ -12,7 +12,7 @@ use crate::config::Settings;
 
 /// Connects, lists, prints and ends. Backends that cannot be reached are named on standard error.
 pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow::Result<ExitCode> {
-    let assembly = Assembly::start(settings).await;
+    let assembly = Assembly::start(settings.without_vectors()).await;
     let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
     let whole = assembly.federation.list_tools(&ctx).await?;
     let shown = assembly.exposed.list_tools(&ctx).await?;

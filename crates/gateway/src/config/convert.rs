@@ -113,8 +113,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let backends = backend::convert(backends, &calls, &mut outgoing, findings);
     outgoing.finish(findings);
     let aggregation = aggregation::convert(aggregation.unwrap_or_default(), &names, findings);
-    let authz = incoming::authz(incoming_auth.as_ref(), &name, findings);
-    let virtual_named = incoming::virtual_named(incoming_auth.as_ref());
+    let authz = incoming::authz(incoming_auth.as_ref(), &name, optimizer.is_some(), findings);
     let (listen, passthrough) = (listen.unwrap_or_default(), passthrough_headers);
     let parts = edge::Parts { name: name.clone(), listen, incoming: incoming_auth, passthrough };
     let edge = edge::convert(parts, overrides, findings);
@@ -128,7 +127,6 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         )
     });
     let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
-    incoming::warn_of_virtual(virtual_named.filter(|_| optimizer.is_some()), findings);
     let (aggregation, mut edge) = (aggregation?, edge?);
     let (limits, answer) = limits.unzip();
     edge.limit_answer = answer.unwrap_or(edge.limit_answer);

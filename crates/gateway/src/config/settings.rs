@@ -44,6 +44,16 @@ pub(crate) struct Settings {
     pub(crate) warnings: Vec<Problem>,
 }
 
+impl Settings {
+    /// The same for commands that do not search: they leave nothing to compute vectors for.
+    pub(crate) fn without_vectors(mut self) -> Self {
+        if let Some(optimizer) = &mut self.optimizer {
+            optimizer.source = EmbeddingSource::Words;
+        }
+        self
+    }
+}
+
 /// The two virtual tools, and who turns texts into vectors for them.
 #[derive(Clone, Debug)]
 pub(crate) struct OptimizerSettings {

@@ -4,9 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use vmcp_domain::{
-    Answer, CallContext, CallTool, Error, Gateway, Reply, SharedGateway, Tool, ToolName, forward,
-};
+use vmcp_domain::{Answer, CallContext, CallTool, Gateway, Reply, SharedGateway, Tool, ToolName, forward};
 
 use crate::limiter::{Bound, Limiter};
 
@@ -36,8 +34,7 @@ impl Gateway for VirtualRateLimited {
         Box::pin(async move {
             // Nothing is given back for a call that was refused further inside: the virtual tool did its work.
             let _permit = self.limiter.admit(bound, ctx).await?;
-            let outcome: Result<Reply, Error> = self.inner.call_tool(ctx, request).await;
-            outcome
+            self.inner.call_tool(ctx, request).await
         })
     }
 

@@ -9,11 +9,11 @@ use vmcp_domain::{Identity, Json, Members};
 use vmcp_edge::policy::IncomingAuth as Incoming;
 use vmcp_identity::policy::{Flaw, OidcPolicy, OidcSettings, Secret};
 use vmcp_identity::{BearerAuthenticator, SetupError, SystemClock};
-use vmcp_optimizer::{CALL_TOOL, FIND_TOOL};
+use vmcp_optimizer::VIRTUAL_NAMES;
 
 use super::Findings;
 use crate::config::file::{ApiKey, Authz, AuthzKind, IncomingAuth, IncomingKind, Oidc};
-use crate::config::report::{Problem, item, join};
+use crate::config::report::{Problem, join};
 use crate::config::settings::Overrides;
 
 const PATH: &str = "incomingAuth";
@@ -187,7 +187,7 @@ fn bearer(
                 SetupError::Nobody => ("apiKeys", "there are none, so that nobody could call".to_owned()),
                 SetupError::ApiKeys(flaws) => {
                     for flaw in flaws {
-                        findings.problem(join(PATH, "apiKeys"), flaw.to_string());
+                        findings.problem(join(PATH, "apiKeys"), flaw.message);
                     }
                     return None;
                 }
@@ -212,25 +212,11 @@ fn api_key(file: &ApiKey) -> vmcp_identity::ApiKey {
     }
 }
 
-/// The first policy that names one of the optimizer's virtual tools.
-pub(super) fn virtual_named(file: Option<&IncomingAuth>) -> Option<usize> {
-    let names =
-        |text: &String| [FIND_TOOL, CALL_TOOL].iter().any(|name| text.contains(&format!("Tool::\"{name}\"")));
-    file?.authz.as_ref()?.policies.iter().position(names)
-}
-
-/// Says that such a policy decides nothing.
-pub(super) fn warn_of_virtual(policy: Option<usize>, findings: &mut Findings<'_>) {
-    if let Some(index) = policy {
-        let message = "names a virtual tool of the optimizer, which everybody may use; policies decide about what it finds and calls";
-        findings.warn(item("incomingAuth.authz.policies", index), message);
-    }
-}
-
-/// The policies; `None` without any.
+/// The policies; `None` without any. Virtual tools are offered outside them.
 pub(super) fn authz(
     file: Option<&IncomingAuth>,
     name: &str,
+    has_virtual: bool,
     findings: &mut Findings<'_>,
 ) -> Option<Arc<AuthzPolicy>> {
     let Authz {
@@ -254,9 +240,6 @@ pub(super) fn authz(
         let message = "names a provider of an embedded authorization server, which this build does not have";
         findings.problem(path("primaryUpstreamProvider"), message).hint = Some("leave it out".to_owned());
     }
-    for (index, _) in policies.iter().enumerate().filter(|(_, text)| text.trim().is_empty()) {
-        findings.problem(item(&path("policies"), index), "must not be empty");
-    }
     let source = PolicySource {
         policies: policies.clone(),
         entities_json: entities_json.clone().unwrap_or_default(),
@@ -264,6 +247,7 @@ pub(super) fn authz(
         group_claim_name: group_claim_name.clone(),
         role_claim_name: role_claim_name.clone(),
         group_entity_type: group_entity_type.clone(),
+        unasked_tools: if has_virtual { VIRTUAL_NAMES.map(str::to_owned).to_vec() } else { Vec::new() },
     };
     let told = |problem: &vmcp_authz::AuthzProblem| {
         let (place, rest) = problem.place.split_once(' ').unwrap_or((&problem.place, ""));

@@ -180,3 +180,18 @@ fn a_user_who_is_not_known_cannot_be_the_caller() {
     let report = load_with(&REFERENCE.replace("anonymous", "local"), &Overrides::default()).unwrap_err();
     assert_eq!(report.problems[0].path, "incomingAuth.type");
 }
+
+#[test]
+fn a_policy_about_a_virtual_tool_is_told_about_where_there_is_one() {
+    let text = r#"
+name: a
+backends: [{name: b, command: c}]
+incomingAuth:
+  type: local
+  authz: {type: cedar, policies: ['forbid(principal, action, resource == Tool::"call_tool");']}
+"#;
+    assert_eq!(load(text).warnings, []);
+    let warnings = load(&format!("{text}optimizer: {{}}")).warnings;
+    assert_eq!(warnings[0].path, "incomingAuth.authz.policies[0]");
+    assert!(warnings[0].message.contains("offered to everybody"), "{}", warnings[0]);
+}

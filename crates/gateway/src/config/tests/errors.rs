@@ -1,10 +1,12 @@
 //! A page of wrong configs, each with the exact messages it gets: `tests/config/errors.txt`.
 
+mod access;
 mod meaning;
 mod shape;
 
 use std::fmt::Write as _;
 
+use access::ACCESS;
 use meaning::{JSON, MEANING, UNBUILT};
 use shape::SHAPE;
 
@@ -16,7 +18,7 @@ fn every_wrong_config_gets_its_message() {
     let mut page = String::from(
         "Wrong configs and the messages they get. Written by a test; UPDATE_EXPECT=1 writes it anew.\n",
     );
-    for (title, text) in SHAPE.iter().chain(MEANING).chain(UNBUILT) {
+    for (title, text) in SHAPE.iter().chain(MEANING).chain(ACCESS).chain(UNBUILT) {
         let text = text.trim_matches('\n');
         let report = load_with(text, &overrides()).err();
         write_case(&mut page, title, text, report);
