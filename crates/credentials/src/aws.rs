@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use vmcp_domain::BoxFuture;
 
+use crate::bearer::known;
 use crate::cache::Key;
 use crate::error::CredentialError;
 use crate::exchanges::Exchanges;
 use crate::scope::{self, Scope};
 use crate::source::{Applied, CredentialSource, Outgoing, Subject};
-use crate::token_exchange::known;
 
 pub use policy::AwsStsPolicy;
 pub use roles::{RoleMapping, RoleMatch, Roles};

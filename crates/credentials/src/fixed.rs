@@ -34,49 +34,25 @@ const OWN: [&str; 17] = [
     "upgrade",
 ];
 
-/// Nothing is sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Unauthenticated;
-
-impl CredentialSource for Unauthenticated {
-    fn name(&self) -> &'static str {
-        "unauthenticated"
-    }
-
-    fn scope(&self, _caller: Option<&Subject<'_>>) -> Result<Scope, CredentialError> {
-        Ok(Scope::Shared)
-    }
-
-    fn apply<'a>(
-        &'a self,
-        _caller: Option<&'a Subject<'a>>,
-        request: &'a Outgoing<'a>,
-    ) -> BoxFuture<'a, Result<Applied, CredentialError>> {
-        self.probe(request)
-    }
-
-    fn probe<'a>(&'a self, _request: &'a Outgoing<'a>) -> BoxFuture<'a, Result<Applied, CredentialError>> {
-        Box::pin(ready(Ok(Applied::fixed(Vec::new()))))
-    }
-
-    fn forget(&self, _applied: &Applied) -> bool {
-        false
-    }
-}
-
-/// The same header for everyone.
+/// The same headers for everyone, or none.
 #[derive(Clone, Debug)]
-pub struct HeaderInjection {
-    name: HeaderName,
-    value: HeaderValue,
+pub struct FixedHeaders {
+    strategy: &'static str,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-impl HeaderInjection {
+impl FixedHeaders {
+    /// Nothing is sent.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { strategy: "unauthenticated", headers: Vec::new() }
+    }
+
     /// The header `name` with a secret value.
     ///
     /// # Errors
     /// When it cannot be sent, or the transport writes it itself.
-    pub fn new(name: &str, value: &Secret) -> Result<Self, PolicyError> {
+    pub fn one(name: &str, value: &Secret) -> Result<Self, PolicyError> {
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
             return Err(PolicyError::new("headerName", "must be letters, digits and hyphens only"));
         };
@@ -94,13 +70,13 @@ impl HeaderInjection {
             );
             return Err(PolicyError::new("headerValue", why));
         };
-        Ok(Self { name, value })
+        Ok(Self { strategy: "header_injection", headers: vec![(name, value)] })
     }
 }
 
-impl CredentialSource for HeaderInjection {
+impl CredentialSource for FixedHeaders {
     fn name(&self) -> &'static str {
-        "header_injection"
+        self.strategy
     }
 
     fn scope(&self, _caller: Option<&Subject<'_>>) -> Result<Scope, CredentialError> {
@@ -116,7 +92,7 @@ impl CredentialSource for HeaderInjection {
     }
 
     fn probe<'a>(&'a self, _request: &'a Outgoing<'a>) -> BoxFuture<'a, Result<Applied, CredentialError>> {
-        Box::pin(ready(Ok(Applied::fixed(vec![(self.name.clone(), self.value.clone())]))))
+        Box::pin(ready(Ok(Applied::fixed(self.headers.clone()))))
     }
 
     fn forget(&self, _applied: &Applied) -> bool {
@@ -141,10 +117,10 @@ mod tests {
             ("x-key", "hush\r\nx: y", "headerValue"),
             ("x-key", "hush\u{7f}", "headerValue"),
         ] {
-            let error = HeaderInjection::new(name, &Secret::new(value)).unwrap_err();
+            let error = FixedHeaders::one(name, &Secret::new(value)).unwrap_err();
             assert_eq!(error.field(), field, "{name:?} {value:?}");
             assert!(!error.to_string().contains("hush"));
         }
-        assert!(HeaderInjection::new("Authorization", &Secret::new("Basic eDp5")).is_ok());
+        assert!(FixedHeaders::one("Authorization", &Secret::new("Basic eDp5")).is_ok());
     }
 }

@@ -7,6 +7,7 @@
 //! environment is `vmcp-gateway`'s.
 
 mod aws;
+mod bearer;
 mod cache;
 mod client;
 mod clock;
@@ -29,11 +30,11 @@ pub use clock::{Clock, SystemClock};
 pub use endpoint::TokenUrl;
 pub use error::{CredentialError, PolicyError};
 pub use exchanges::Exchanges;
-pub use fixed::{HeaderInjection, Unauthenticated};
+pub use fixed::FixedHeaders;
 pub use grant::ClientAccount;
 pub use scope::{CallerScope, Scope};
 pub use secret::Secret;
 pub use source::{Applied, CredentialSource, Outgoing, Subject};
 pub use strategy::Strategy;
-pub use token_exchange::{TokenExchange, TokenExchangePolicy};
-pub use xaa::{Xaa, XaaPolicy};
+pub use token_exchange::TokenExchangePolicy;
+pub use xaa::XaaPolicy;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use crate::aws::{AwsSts, AwsStsPolicy};
 use crate::error::PolicyError;
 use crate::exchanges::Exchanges;
-use crate::fixed::{HeaderInjection, Unauthenticated};
+use crate::fixed::FixedHeaders;
 use crate::source::CredentialSource;
-use crate::token_exchange::{TokenExchange, TokenExchangePolicy};
-use crate::xaa::{Xaa, XaaPolicy};
+use crate::token_exchange::TokenExchangePolicy;
+use crate::xaa::XaaPolicy;
 
 /// How the gateway proves itself to one backend (`outgoingAuth` of the config file).
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub enum Strategy {
     /// Not at all.
     Unauthenticated,
     /// With a fixed header.
-    HeaderInjection(HeaderInjection),
+    HeaderInjection(FixedHeaders),
     /// With a token exchanged for the caller's.
     TokenExchange(TokenExchangePolicy),
     /// With a token got in two steps from the caller's ID token.
@@ -46,10 +46,10 @@ impl Strategy {
     pub fn build(self, exchanges: &Arc<Exchanges>) -> Result<Arc<dyn CredentialSource>, PolicyError> {
         let shared = || Arc::clone(exchanges);
         Ok(match self {
-            Self::Unauthenticated => Arc::new(Unauthenticated),
+            Self::Unauthenticated => Arc::new(FixedHeaders::none()),
             Self::HeaderInjection(header) => Arc::new(header),
-            Self::TokenExchange(policy) => Arc::new(TokenExchange::new(policy, shared())),
-            Self::Xaa(policy) => Arc::new(Xaa::new(policy, shared())),
+            Self::TokenExchange(policy) => Arc::new(policy.into_source(shared())),
+            Self::Xaa(policy) => Arc::new(policy.into_source(shared())),
             Self::AwsSts(policy) => Arc::new(AwsSts::new(policy, shared())),
             Self::UpstreamInject => {
                 let why = "upstream_inject sends the token of a login at an upstream provider, and this gateway keeps \

@@ -3,25 +3,22 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
-use http::header::AUTHORIZATION;
-use vmcp_domain::BoxFuture;
 
-use crate::cache::{Fresh, Key};
+use crate::bearer::{Bearer, Grant, Granted};
+use crate::cache::Fresh;
 use crate::endpoint::TokenUrl;
-use crate::error::{CredentialError, Failure, PolicyError};
+use crate::error::{Failure, PolicyError};
 use crate::exchanges::Exchanges;
 use crate::grant::{self, ClientAccount};
-use crate::scope::{self, Scope};
+use crate::scope;
 use crate::secret::Secret;
-use crate::source::{Applied, CredentialSource, Outgoing, Subject};
+use crate::source::CredentialSource;
 use crate::words;
 
 pub(crate) const GRANT_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 pub(crate) const TYPE_ACCESS: &str = "urn:ietf:params:oauth:token-type:access_token";
 pub(crate) const TYPE_ID: &str = "urn:ietf:params:oauth:token-type:id_token";
 const TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
-/// The subject of what the gateway gets on its own account: no token has this digest.
-pub(crate) const NOBODY: [u8; 32] = [0; 32];
 
 /// The validated settings of a token exchange.
 #[derive(Clone, Debug)]
@@ -90,67 +87,48 @@ impl TokenExchangePolicy {
         Ok(Self { subject_type, ..self })
     }
 
-    fn fingerprint(&self) -> [u8; 32] {
-        let uri = self.url.uri().to_string();
-        let id = self.account.as_ref().map_or("", ClientAccount::id);
-        let (audience, resource) = (self.audience.as_deref(), self.resource.as_deref());
-        let scopes = self.scopes.join(" ");
-        let (audience, resource) = (audience.unwrap_or_default(), resource.unwrap_or_default());
-        scope::fingerprint(&["token_exchange", &uri, id, audience, resource, &scopes, self.subject_type])
+    /// The source of one backend's exchanged tokens.
+    #[must_use]
+    pub fn into_source(self, exchanges: Arc<Exchanges>) -> impl CredentialSource + use<> {
+        let scopes = joined(&self.scopes);
+        Bearer::new(Exchange { policy: self, scopes }, exchanges)
     }
 }
 
-/// The source of one backend's exchanged tokens.
-pub struct TokenExchange {
-    asks: Arc<Asks>,
-    exchanges: Arc<Exchanges>,
-    fingerprint: [u8; 32],
-}
-
-/// What an exchange that outlives its request needs.
-struct Asks {
+struct Exchange {
     policy: TokenExchangePolicy,
     scopes: Option<String>,
 }
 
-impl TokenExchange {
-    /// A source under `policy`.
-    #[must_use]
-    pub fn new(policy: TokenExchangePolicy, exchanges: Arc<Exchanges>) -> Self {
-        let fingerprint = policy.fingerprint();
-        let scopes = joined(&policy.scopes);
-        Self { asks: Arc::new(Asks { policy, scopes }), exchanges, fingerprint }
+impl Grant for Exchange {
+    const NAME: &'static str = "token_exchange";
+
+    fn fingerprint(&self) -> [u8; 32] {
+        let uri = self.policy.url.uri().to_string();
+        let id = self.policy.account.as_ref().map_or("", ClientAccount::id);
+        let (audience, resource) = (self.policy.audience.as_deref(), self.policy.resource.as_deref());
+        let scopes = self.policy.scopes.join(" ");
+        let (audience, resource) = (audience.unwrap_or_default(), resource.unwrap_or_default());
+        scope::fingerprint(&[
+            "token_exchange",
+            &uri,
+            id,
+            audience,
+            resource,
+            &scopes,
+            self.policy.subject_type,
+        ])
     }
 
-    async fn apply_for(&self, caller: &Subject<'_>) -> Result<Applied, CredentialError> {
-        let key = Key { strategy: self.fingerprint, subject: caller.token.digest() };
-        let fetch = || {
-            let (asks, exchanges) = (Arc::clone(&self.asks), Arc::clone(&self.exchanges));
-            let token = caller.token.clone();
-            async move { asks.exchange(&exchanges, &token).await }
-        };
-        let place = self.asks.policy.url.place();
-        let (value, receipt) = self.exchanges.tokens.get(key, place, fetch).await?;
-        Ok(Applied::kept(vec![(AUTHORIZATION, value)], receipt))
+    fn place(&self) -> &Arc<str> {
+        self.policy.url.place()
     }
 
-    async fn apply_for_nobody(&self) -> Result<Applied, CredentialError> {
-        if !self.asks.policy.account.as_ref().is_some_and(ClientAccount::has_secret) {
-            return Ok(Applied::fixed(Vec::new()));
-        }
-        let key = Key { strategy: self.fingerprint, subject: NOBODY };
-        let fetch = || {
-            let (asks, exchanges) = (Arc::clone(&self.asks), Arc::clone(&self.exchanges));
-            async move { asks.own(&exchanges).await }
-        };
-        let place = self.asks.policy.url.place();
-        let (value, receipt) = self.exchanges.tokens.get(key, place, fetch).await?;
-        Ok(Applied::kept(vec![(AUTHORIZATION, value)], receipt))
+    fn has_own(&self) -> bool {
+        self.policy.account.as_ref().is_some_and(ClientAccount::has_secret)
     }
-}
 
-impl Asks {
-    async fn exchange(&self, exchanges: &Exchanges, token: &Secret) -> Result<Fresh<HeaderValue>, Failure> {
+    async fn get(&self, exchanges: &Exchanges, token: &Secret) -> Granted {
         let TokenExchangePolicy { url, account, audience, scopes: _, resource, subject_type } = &self.policy;
         let form = grant::form(
             account.as_ref(),
@@ -173,7 +151,7 @@ impl Asks {
         Ok(fresh(grant::bearer(url, &granted, &[token])?, granted.lifetime))
     }
 
-    async fn own(&self, exchanges: &Exchanges) -> Result<Fresh<HeaderValue>, Failure> {
+    async fn get_own(&self, exchanges: &Exchanges) -> Granted {
         let TokenExchangePolicy { url, account, audience, scopes: _, resource, subject_type: _ } =
             &self.policy;
         let asked = (audience.as_deref(), resource.as_deref(), self.scopes.as_deref());
@@ -187,7 +165,7 @@ pub(crate) async fn own_token(
     url: &TokenUrl,
     account: Option<&ClientAccount>,
     (audience, resource, scopes): (Option<&str>, Option<&str>, Option<&str>),
-) -> Result<Fresh<HeaderValue>, Failure> {
+) -> Granted {
     let form = grant::form(
         account,
         &[
@@ -208,39 +186,4 @@ pub(crate) fn fresh(value: HeaderValue, lifetime: Option<std::time::Duration>) -
 
 pub(crate) fn joined(scopes: &[String]) -> Option<String> {
     (!scopes.is_empty()).then(|| scopes.join(" "))
-}
-
-/// The caller, if there is one with a token.
-pub(crate) fn known<'c, 'a>(
-    caller: Option<&'c Subject<'a>>,
-    strategy: &'static str,
-) -> Result<&'c Subject<'a>, CredentialError> {
-    let caller = caller.filter(|caller| !caller.token.expose().is_empty());
-    caller.ok_or(CredentialError::NeedsCaller(strategy))
-}
-
-impl CredentialSource for TokenExchange {
-    fn name(&self) -> &'static str {
-        "token_exchange"
-    }
-
-    fn scope(&self, caller: Option<&Subject<'_>>) -> Result<Scope, CredentialError> {
-        Ok(scope::of_caller(&self.fingerprint, known(caller, self.name())?.identity, &[]))
-    }
-
-    fn apply<'a>(
-        &'a self,
-        caller: Option<&'a Subject<'a>>,
-        _request: &'a Outgoing<'a>,
-    ) -> BoxFuture<'a, Result<Applied, CredentialError>> {
-        Box::pin(async move { self.apply_for(known(caller, self.name())?).await })
-    }
-
-    fn probe<'a>(&'a self, _request: &'a Outgoing<'a>) -> BoxFuture<'a, Result<Applied, CredentialError>> {
-        Box::pin(self.apply_for_nobody())
-    }
-
-    fn forget(&self, applied: &Applied) -> bool {
-        applied.receipt().is_some_and(|receipt| self.exchanges.tokens.forget(receipt))
-    }
 }

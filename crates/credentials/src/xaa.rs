@@ -7,20 +7,17 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderValue;
-use http::header::AUTHORIZATION;
 use serde_json::Value;
-use vmcp_domain::BoxFuture;
 
-use crate::cache::{Fresh, Key};
+use crate::bearer::{Bearer, Grant, Granted};
 use crate::endpoint::TokenUrl;
-use crate::error::{CredentialError, Failure, PolicyError};
+use crate::error::{Failure, PolicyError};
 use crate::exchanges::Exchanges;
 use crate::grant::{self, ClientAccount};
-use crate::scope::{self, Scope};
+use crate::scope;
 use crate::secret::Secret;
-use crate::source::{Applied, CredentialSource, Outgoing, Subject};
-use crate::token_exchange::{GRANT_EXCHANGE, NOBODY, TYPE_ID, fresh, joined, known, own_token};
+use crate::source::CredentialSource;
+use crate::token_exchange::{GRANT_EXCHANGE, TYPE_ID, fresh, joined, own_token};
 use crate::words;
 
 const GRANT_ASSERTION: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -88,86 +85,20 @@ impl XaaPolicy {
         fits.then_some(self).ok_or_else(|| PolicyError::new("subjectTokenType", "must be id_token"))
     }
 
-    fn fingerprint(&self) -> [u8; 32] {
-        let (idp, target) = (self.idp_url.uri().to_string(), self.target_url.uri().to_string());
-        let id = |account: &'_ Option<ClientAccount>| {
-            account.as_ref().map_or(String::new(), |account| account.id().to_owned())
-        };
-        let (idp_id, target_id) = (id(&self.idp_account), id(&self.target_account));
-        let (resource, scopes) = (self.resource.as_deref().unwrap_or_default(), self.scopes.join(" "));
-        scope::fingerprint(&["xaa", &idp, &idp_id, &target, &target_id, &self.audience, resource, &scopes])
+    /// The source of one backend's tokens.
+    #[must_use]
+    pub fn into_source(self, exchanges: Arc<Exchanges>) -> impl CredentialSource + use<> {
+        let scopes = joined(&self.scopes);
+        Bearer::new(CrossApp { policy: self, scopes }, exchanges)
     }
 }
 
-/// The source of one backend's tokens.
-pub struct Xaa {
-    asks: Arc<Asks>,
-    exchanges: Arc<Exchanges>,
-    fingerprint: [u8; 32],
-}
-
-struct Asks {
+struct CrossApp {
     policy: XaaPolicy,
     scopes: Option<String>,
 }
 
-impl Xaa {
-    /// A source under `policy`.
-    #[must_use]
-    pub fn new(policy: XaaPolicy, exchanges: Arc<Exchanges>) -> Self {
-        let fingerprint = policy.fingerprint();
-        let scopes = joined(&policy.scopes);
-        Self { asks: Arc::new(Asks { policy, scopes }), exchanges, fingerprint }
-    }
-
-    async fn apply_for(&self, caller: &Subject<'_>) -> Result<Applied, CredentialError> {
-        let key = Key { strategy: self.fingerprint, subject: caller.token.digest() };
-        let fetch = || {
-            let (asks, exchanges) = (Arc::clone(&self.asks), Arc::clone(&self.exchanges));
-            let token = caller.token.clone();
-            async move { asks.both_steps(&exchanges, &token).await }
-        };
-        let place = self.asks.policy.target_url.place();
-        let (value, receipt) = self.exchanges.tokens.get(key, place, fetch).await?;
-        Ok(Applied::kept(vec![(AUTHORIZATION, value)], receipt))
-    }
-
-    async fn apply_for_nobody(&self) -> Result<Applied, CredentialError> {
-        if !self.asks.policy.target_account.as_ref().is_some_and(ClientAccount::has_secret) {
-            return Ok(Applied::fixed(Vec::new()));
-        }
-        let key = Key { strategy: self.fingerprint, subject: NOBODY };
-        let fetch = || {
-            let (asks, exchanges) = (Arc::clone(&self.asks), Arc::clone(&self.exchanges));
-            async move {
-                let policy = &asks.policy;
-                let asked =
-                    (Some(policy.audience.as_str()), policy.resource.as_deref(), asks.scopes.as_deref());
-                own_token(&exchanges, &policy.target_url, policy.target_account.as_ref(), asked).await
-            }
-        };
-        let place = self.asks.policy.target_url.place();
-        let (value, receipt) = self.exchanges.tokens.get(key, place, fetch).await?;
-        Ok(Applied::kept(vec![(AUTHORIZATION, value)], receipt))
-    }
-}
-
-impl Asks {
-    async fn both_steps(&self, exchanges: &Exchanges, token: &Secret) -> Result<Fresh<HeaderValue>, Failure> {
-        let assertion = self.assertion(exchanges, token).await?;
-        let XaaPolicy { target_url, target_account, .. } = &self.policy;
-        let form = grant::form(
-            target_account.as_ref(),
-            &[
-                ("grant_type", Some(GRANT_ASSERTION)),
-                ("assertion", Some(assertion.expose())),
-                ("scope", self.scopes.as_deref()),
-            ],
-        );
-        let granted = grant::request(&exchanges.client, target_url, target_account.as_ref(), form).await?;
-        Ok(fresh(grant::bearer(target_url, &granted, &[token, &assertion])?, granted.lifetime))
-    }
-
+impl CrossApp {
     async fn assertion(&self, exchanges: &Exchanges, token: &Secret) -> Result<Secret, Failure> {
         let XaaPolicy { idp_url, idp_account, audience, resource, .. } = &self.policy;
         let form = grant::form(
@@ -199,6 +130,59 @@ impl Asks {
     }
 }
 
+impl Grant for CrossApp {
+    const NAME: &'static str = "xaa";
+
+    fn fingerprint(&self) -> [u8; 32] {
+        let (idp, target) = (self.policy.idp_url.uri().to_string(), self.policy.target_url.uri().to_string());
+        let id = |account: &'_ Option<ClientAccount>| {
+            account.as_ref().map_or(String::new(), |account| account.id().to_owned())
+        };
+        let (idp_id, target_id) = (id(&self.policy.idp_account), id(&self.policy.target_account));
+        let (resource, scopes) =
+            (self.policy.resource.as_deref().unwrap_or_default(), self.policy.scopes.join(" "));
+        scope::fingerprint(&[
+            "xaa",
+            &idp,
+            &idp_id,
+            &target,
+            &target_id,
+            &self.policy.audience,
+            resource,
+            &scopes,
+        ])
+    }
+
+    fn place(&self) -> &Arc<str> {
+        self.policy.target_url.place()
+    }
+
+    fn has_own(&self) -> bool {
+        self.policy.target_account.as_ref().is_some_and(ClientAccount::has_secret)
+    }
+
+    async fn get(&self, exchanges: &Exchanges, token: &Secret) -> Granted {
+        let assertion = self.assertion(exchanges, token).await?;
+        let XaaPolicy { target_url, target_account, .. } = &self.policy;
+        let form = grant::form(
+            target_account.as_ref(),
+            &[
+                ("grant_type", Some(GRANT_ASSERTION)),
+                ("assertion", Some(assertion.expose())),
+                ("scope", self.scopes.as_deref()),
+            ],
+        );
+        let granted = grant::request(&exchanges.client, target_url, target_account.as_ref(), form).await?;
+        Ok(fresh(grant::bearer(target_url, &granted, &[token, &assertion])?, granted.lifetime))
+    }
+
+    async fn get_own(&self, exchanges: &Exchanges) -> Granted {
+        let XaaPolicy { target_url, target_account, audience, resource, .. } = &self.policy;
+        let asked = (Some(audience.as_str()), resource.as_deref(), self.scopes.as_deref());
+        own_token(exchanges, target_url, target_account.as_ref(), asked).await
+    }
+}
+
 /// Whether an assertion is for this target and no other. Its signature is the target's to verify: this only keeps an
 /// assertion that was made for somebody else from being shown to the target.
 fn is_bound(assertion: &str, audience: &str, resource: Option<&str>) -> bool {
@@ -222,30 +206,4 @@ fn is_bound(assertion: &str, audience: &str, resource: Option<&str>) -> bool {
     };
     let fits = resource.is_none_or(|resource| names("resource").iter().any(|name| name == resource));
     fits && names("aud") == [audience]
-}
-
-impl CredentialSource for Xaa {
-    fn name(&self) -> &'static str {
-        "xaa"
-    }
-
-    fn scope(&self, caller: Option<&Subject<'_>>) -> Result<Scope, CredentialError> {
-        Ok(scope::of_caller(&self.fingerprint, known(caller, self.name())?.identity, &[]))
-    }
-
-    fn apply<'a>(
-        &'a self,
-        caller: Option<&'a Subject<'a>>,
-        _request: &'a Outgoing<'a>,
-    ) -> BoxFuture<'a, Result<Applied, CredentialError>> {
-        Box::pin(async move { self.apply_for(known(caller, self.name())?).await })
-    }
-
-    fn probe<'a>(&'a self, _request: &'a Outgoing<'a>) -> BoxFuture<'a, Result<Applied, CredentialError>> {
-        Box::pin(self.apply_for_nobody())
-    }
-
-    fn forget(&self, applied: &Applied) -> bool {
-        applied.receipt().is_some_and(|receipt| self.exchanges.tokens.forget(receipt))
-    }
 }

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
 use vmcp_credentials::{
-    ClientAccount, CredentialError, CredentialSource as _, Scope, Secret, TokenExchange, TokenExchangePolicy,
+    ClientAccount, CredentialError, CredentialSource as _, Scope, Secret, TokenExchangePolicy,
 };
 
 use crate::{Caller, apply, bearer, exchange_at, exchanges, granted, headers, probe, url, web};
@@ -34,7 +34,7 @@ async fn everything_configured_is_asked_for_and_nothing_else() {
         .and_then(|policy| policy.with_resource("https://backend/mcp"))
         .and_then(|policy| policy.with_subject_token_type("jwt"))
         .unwrap();
-    let source = TokenExchange::new(policy, exchanges);
+    let source = policy.into_source(exchanges);
     let ann = Caller::new("ann", "{}");
     assert_eq!(bearer(&apply(&source, Some(&ann)).await.unwrap()), "backend-token-0");
     let hits = web.hits();
@@ -65,7 +65,7 @@ async fn a_public_client_names_itself_and_no_client_does_not() {
     let (_clock, exchanges) = exchanges();
     let ann = Caller::new("ann", "{}");
     let public = TokenExchangePolicy::new(url(&web)).with_account(account(None));
-    let public = TokenExchange::new(public, Arc::clone(&exchanges));
+    let public = public.into_source(Arc::clone(&exchanges));
     apply(&public, Some(&ann)).await.unwrap();
     apply(&exchange_at(&web, &exchanges), Some(&ann)).await.unwrap();
     let hits = web.hits();
@@ -124,7 +124,7 @@ async fn backends_that_ask_for_the_same_share_and_others_do_not() {
     let ann = Caller::new("ann", "{}");
     let source = |audience: &str, scopes: &[&str]| {
         let policy = TokenExchangePolicy::new(url(&web)).with_audience(audience).unwrap();
-        TokenExchange::new(policy.with_scopes(words(scopes)).unwrap(), Arc::clone(&exchanges))
+        policy.with_scopes(words(scopes)).unwrap().into_source(Arc::clone(&exchanges))
     };
     for (audience, scopes, expected) in [
         ("one", &["a", "b"][..], "backend-token-0"),
@@ -159,7 +159,7 @@ async fn without_a_caller_there_is_no_token() {
     let web = web::answer(granted).await;
     let (_clock, exchanges) = exchanges();
     let policy = TokenExchangePolicy::new(url(&web)).with_account(account(Some("secret")));
-    let source = TokenExchange::new(policy, exchanges);
+    let source = policy.into_source(exchanges);
     let needs = CredentialError::NeedsCaller("token_exchange");
     assert_eq!(apply(&source, None).await.unwrap_err(), needs);
     let nameless = Caller { token: Secret::new(""), ..Caller::new("ann", "{}") };
@@ -173,9 +173,9 @@ async fn the_gateways_own_checks_use_its_own_account() {
     let web = web::answer(granted).await;
     let (_clock, exchanges) = exchanges();
     let policy = TokenExchangePolicy::new(url(&web)).with_audience("backend").unwrap();
-    let silent = TokenExchange::new(policy.clone(), Arc::clone(&exchanges));
+    let silent = policy.clone().into_source(Arc::clone(&exchanges));
     assert_eq!(headers(&probe(&silent).await.unwrap()), []);
-    let source = TokenExchange::new(policy.with_account(account(Some("secret"))), exchanges);
+    let source = policy.with_account(account(Some("secret"))).into_source(exchanges);
     for _check in 0..3 {
         assert_eq!(bearer(&probe(&source).await.unwrap()), "backend-token-0");
     }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
-use vmcp_credentials::{CredentialError, TokenExchange, TokenExchangePolicy, TokenUrl};
+use vmcp_credentials::{CredentialError, TokenExchangePolicy, TokenUrl};
 
 use crate::web::{self, Reply};
 use crate::{Caller, apply, bearer, exchange_at, exchanges, granted};
@@ -176,7 +176,7 @@ async fn nobody_there_is_an_outage() {
     drop(listener);
     let (_clock, exchanges) = exchanges();
     let url = TokenUrl::read("tokenUrl", &format!("http://{address}/token"), false).unwrap();
-    let source = TokenExchange::new(TokenExchangePolicy::new(url), Arc::clone(&exchanges));
+    let source = TokenExchangePolicy::new(url).into_source(Arc::clone(&exchanges));
     let error = apply(&source, Some(&Caller::new("ann", "{}"))).await.unwrap_err();
     assert!(matches!(error, CredentialError::Unavailable { .. }), "{error}");
 }
@@ -241,7 +241,7 @@ async fn nothing_is_sent_before_tls_stands() {
     let plain = web::answer(granted).await;
     let (_clock, exchanges) = exchanges();
     let url = TokenUrl::read("tokenUrl", &plain.base().replace("http", "https"), false).unwrap();
-    let source = TokenExchange::new(TokenExchangePolicy::new(url), exchanges);
+    let source = TokenExchangePolicy::new(url).into_source(exchanges);
     let error = apply(&source, Some(&Caller::new("ann", "{}"))).await.unwrap_err();
     assert!(matches!(error, CredentialError::Unavailable { .. }), "{error}");
     assert_eq!(plain.count(), 0);

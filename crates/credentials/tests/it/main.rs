@@ -18,7 +18,7 @@ use std::time::Duration;
 use http::{HeaderMap, Method, Uri};
 use serde_json::json;
 use vmcp_credentials::{
-    Applied, Clock, CredentialError, CredentialSource, Exchanges, Outgoing, Secret, Subject, TokenExchange,
+    Applied, Clock, CredentialError, CredentialSource, Exchanges, Outgoing, Secret, Subject,
     TokenExchangePolicy, TokenUrl,
 };
 use vmcp_domain::{Identity, Json};
@@ -112,8 +112,8 @@ pub(crate) fn url(web: &Web) -> TokenUrl {
     TokenUrl::read("tokenUrl", &format!("{}/token", web.base()), false).unwrap()
 }
 
-pub(crate) fn exchange_at(web: &Web, exchanges: &Arc<Exchanges>) -> TokenExchange {
-    TokenExchange::new(TokenExchangePolicy::new(url(web)), Arc::clone(exchanges))
+pub(crate) fn exchange_at(web: &Web, exchanges: &Arc<Exchanges>) -> impl CredentialSource + use<> {
+    TokenExchangePolicy::new(url(web)).into_source(Arc::clone(exchanges))
 }
 
 /// A token for the backend, numbered.

@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::json;
 use vmcp_credentials::{
-    AwsStsPolicy, ClientAccount, CredentialSource, HeaderInjection, PolicyError, Roles, Scope, Secret,
-    Strategy, TokenExchangePolicy, XaaPolicy,
+    AwsStsPolicy, ClientAccount, CredentialSource, FixedHeaders, PolicyError, Roles, Scope, Secret, Strategy,
+    TokenExchangePolicy, XaaPolicy,
 };
 
 use crate::web::{self, Hit, Reply, Web};
@@ -43,7 +43,7 @@ fn strategies(web: &Web) -> Vec<Strategy> {
     let roles = Roles::new(None, vec![], Some("arn:aws:iam::123456789012:role/r")).unwrap();
     vec![
         Strategy::Unauthenticated,
-        Strategy::HeaderInjection(HeaderInjection::new("x-api-key", &Secret::new("fixed-secret")).unwrap()),
+        Strategy::HeaderInjection(FixedHeaders::one("x-api-key", &Secret::new("fixed-secret")).unwrap()),
         Strategy::TokenExchange(TokenExchangePolicy::new(url(web)).with_account(account.clone())),
         Strategy::Xaa(xaa.with_idp_account(account.clone()).with_target_account(account)),
         Strategy::AwsSts(AwsStsPolicy::new("eu-central-1", roles).unwrap().with_sts(url(web))),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use vmcp_credentials::{ClientAccount, CredentialError, Exchanges, Secret, Xaa, XaaPolicy};
+use vmcp_credentials::{ClientAccount, CredentialError, CredentialSource, Exchanges, Secret, XaaPolicy};
 
 use crate::web::{self, Hit, Reply, Web};
 use crate::{Caller, apply, bearer, exchanges, headers, probe, url};
@@ -42,12 +42,12 @@ async fn error_of(
     let idp = web::answer(move |_hit| answer.lock().unwrap().take().unwrap()).await;
     let target = web::answer(target_answer).await;
     let (_clock, exchanges) = exchanges();
-    let source = Xaa::new(change(policy(&idp, &target)), exchanges);
+    let source = change(policy(&idp, &target)).into_source(exchanges);
     let error = apply(&source, Some(&Caller::new("ann", "{}"))).await.unwrap_err();
     (error, target.count())
 }
 
-fn full(idp: &Web, target: &Web, exchanges: &Arc<Exchanges>) -> Xaa {
+fn full(idp: &Web, target: &Web, exchanges: &Arc<Exchanges>) -> impl CredentialSource + use<> {
     let account = |id: &str, secret: &str| {
         ClientAccount::new("clientId", id, "clientSecret", Some(&Secret::new(secret))).unwrap()
     };
@@ -58,7 +58,7 @@ fn full(idp: &Web, target: &Web, exchanges: &Arc<Exchanges>) -> Xaa {
         .and_then(|policy| policy.with_scopes(["read".to_owned()]))
         .and_then(|policy| policy.with_subject_token_type("id_token"))
         .unwrap();
-    Xaa::new(policy, Arc::clone(exchanges))
+    policy.into_source(Arc::clone(exchanges))
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn a_target_that_hands_things_back_gets_nothing_sent() {
             web::answer(move |_hit| web::json(200, &json!({"access_token": echo, "token_type": "Bearer"})))
                 .await;
         let (_clock, exchanges) = exchanges();
-        let source = Xaa::new(policy(&idp, &target), exchanges);
+        let source = policy(&idp, &target).into_source(exchanges);
         let error = apply(&source, Some(&Caller::new("ann", "{}"))).await.unwrap_err();
         assert!(matches!(error, CredentialError::Misconfigured { .. }), "{error}");
     }
@@ -168,7 +168,7 @@ async fn a_refusal_of_either_step_is_its_own() {
     let idp = web::answer(|_hit| issued(&assertion(&json!({"aud": [TARGET]})))).await;
     let target = web::answer(|_hit| web::json(400, &json!({"error": "access_denied"}))).await;
     let (_clock, exchanges) = exchanges();
-    let source = Xaa::new(policy(&idp, &target), exchanges);
+    let source = policy(&idp, &target).into_source(exchanges);
     let error = apply(&source, Some(&Caller::new("ann", "{}"))).await.unwrap_err();
     let place = Arc::from(target.base().trim_start_matches("http://"));
     assert_eq!(error, CredentialError::Refused { place, code: Some("access_denied") });
@@ -179,7 +179,7 @@ async fn without_a_caller_only_the_gateways_own_account_is_used() {
     let idp = web::answer(|_hit| panic!("nobody's ID token can be exchanged")).await;
     let target = web::answer(target_answer).await;
     let (_clock, exchanges) = exchanges();
-    let silent = Xaa::new(policy(&idp, &target), Arc::clone(&exchanges));
+    let silent = policy(&idp, &target).into_source(Arc::clone(&exchanges));
     assert_eq!(apply(&silent, None).await.unwrap_err(), CredentialError::NeedsCaller("xaa"));
     assert_eq!(headers(&probe(&silent).await.unwrap()), []);
     let source = full(&idp, &target, &exchanges);
