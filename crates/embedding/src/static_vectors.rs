@@ -87,11 +87,8 @@ impl Embedder for StaticVectors {
         purpose: Purpose,
         texts: &'a [String],
     ) -> BoxFuture<'a, Result<Embedded, EmbedError>> {
-        Box::pin(async move {
-            let own = self.clone();
-            let vectors = self.turns.run(purpose, BATCH, texts, move |texts| own.vectors(texts)).await?;
-            Ok(Embedded { model: self.model.clone(), vectors })
-        })
+        let own = self.clone();
+        Box::pin(self.turns.embed((&self.model, BATCH), purpose, texts, move |texts| own.vectors(texts)))
     }
 }
 

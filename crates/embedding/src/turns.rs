@@ -7,7 +7,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use vmcp_optimizer::{EmbedError, Purpose};
+use vmcp_optimizer::{EmbedError, Embedded, Purpose};
 
 /// Turns at the processors. Clones share them.
 #[derive(Clone, Debug)]
@@ -25,14 +25,14 @@ impl Turns {
         }
     }
 
-    /// The vectors of `texts`, `round` of them at a time. Between two rounds others have their turn.
-    pub(crate) async fn run(
+    /// The vectors of `texts` by `model`, `round` of them at a time. Between two rounds others have their turn.
+    pub(crate) async fn embed(
         &self,
+        (model, round): (&Arc<str>, usize),
         purpose: Purpose,
-        round: usize,
         texts: &[String],
         vectors: impl Fn(&[String]) -> Vec<Vec<f32>> + Clone + Send + 'static,
-    ) -> Result<Vec<Vec<f32>>, EmbedError> {
+    ) -> Result<Embedded, EmbedError> {
         let turns = match purpose {
             Purpose::Document => &self.documents,
             Purpose::Query => &self.queries,
@@ -52,6 +52,6 @@ impl Turns {
             let failed = |_| EmbedError::Unavailable("the computation was broken off".to_owned());
             all.extend(done.await.map_err(failed)?);
         }
-        Ok(all)
+        Ok(Embedded { model: model.clone(), vectors: all })
     }
 }
