@@ -149,7 +149,8 @@ pub(crate) struct Lists<T> {
 
 #[derive(Debug)]
 struct Sides<T> {
-    whole: Arc<Vec<T>>,
+    /// A weak pointer keeps its address from being used again.
+    whole: Weak<Vec<T>>,
     /// By which items are on it, a bit each.
     sides: HashMap<Box<[u64]>, Arc<Vec<T>>, ahash::RandomState>,
 }
@@ -177,16 +178,21 @@ impl<T: Clone> Lists<T> {
     }
 
     fn intern(&self, whole: &Arc<Vec<T>>, bits: Box<[u64]>) -> Arc<Vec<T>> {
+        let count: u32 = bits.iter().map(|bits| bits.count_ones()).sum();
+        if usize::try_from(count).is_ok_and(|count| count == whole.len()) {
+            return whole.clone();
+        }
         let mut kept = self.kept.lock();
-        let place = match kept.iter().position(|sides| Arc::ptr_eq(&sides.whole, whole)) {
+        let known = |sides: &Sides<T>| std::ptr::eq(sides.whole.as_ptr(), Arc::as_ptr(whole));
+        let place = match kept.iter().position(known) {
             Some(place) => place,
             None => {
-                // A list that only this table still holds is one that the inside has replaced.
-                kept.retain(|sides| Arc::strong_count(&sides.whole) > 1);
+                // The inside has replaced the lists that are gone.
+                kept.retain(|sides| sides.whole.strong_count() > 0);
                 if kept.len() >= LIST_COUNT_MAX {
                     kept.remove(0);
                 }
-                kept.push(Sides { whole: whole.clone(), sides: HashMap::default() });
+                kept.push(Sides { whole: Arc::downgrade(whole), sides: HashMap::default() });
                 kept.len() - 1
             }
         };
@@ -198,12 +204,8 @@ impl<T: Clone> Lists<T> {
     }
 }
 
-/// The items whose bits are set; the list itself when all are.
+/// The items whose bits are set.
 fn cut<T: Clone>(whole: &Arc<Vec<T>>, bits: &[u64]) -> Arc<Vec<T>> {
-    let count: u32 = bits.iter().map(|bits| bits.count_ones()).sum();
-    if usize::try_from(count).is_ok_and(|count| count == whole.len()) {
-        return whole.clone();
-    }
     let items = whole.chunks(64).zip(bits).flat_map(|(items, bits)| {
         items
             .iter()

@@ -102,7 +102,7 @@ impl Call<'_> {
         let drives = self.ctx.protocol.has_sessions();
         for _ in 0..ROUNDS_MAX {
             let reply = self.once_or_twice(continuation).await;
-            let reply = reply.map_err(|failure| failure.into_error(&self.shared.policy.id))?;
+            let reply = reply.map_err(|failure| self.shared.error(failure))?;
             if !(drives && reply.stage == Stage::InputRequired) {
                 return Ok(reply);
             }

@@ -166,6 +166,7 @@ impl Connector {
         let client = Arc::new(HttpClient::new(
             policy,
             &shared.policy.headers,
+            shared.bearing.clone(),
             shared.policy.timeouts.connect,
             &agent,
         )?);

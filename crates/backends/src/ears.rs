@@ -1,8 +1,8 @@
-//! Who hears what one backend tells unasked.
+//! Who hears what one backend tells unasked, on which line it tells it.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
-use vmcp_domain::{BackendEvent, BackendId, BackendListener};
+use vmcp_domain::{BackendEvent, BackendId, BackendListener, Scope};
 
 use crate::sync::Guarded;
 
@@ -13,7 +13,8 @@ struct Listener(Option<Weak<dyn BackendListener>>);
 /// Tells the listener.
 pub(crate) struct Ears {
     backend: BackendId,
-    listener: Guarded<Listener>,
+    scope: Scope,
+    listener: Arc<Guarded<Listener>>,
 }
 
 impl std::fmt::Debug for Ears {
@@ -24,7 +25,12 @@ impl std::fmt::Debug for Ears {
 
 impl Ears {
     pub(crate) fn new(backend: BackendId) -> Self {
-        Self { backend, listener: Guarded::default() }
+        Self { backend, scope: Scope::Shared, listener: Arc::default() }
+    }
+
+    /// The same listener's, for a line of another scope.
+    pub(crate) fn of_scope(&self, scope: Scope) -> Self {
+        Self { backend: self.backend.clone(), scope, listener: Arc::clone(&self.listener) }
     }
 
     pub(crate) fn backend(&self) -> &BackendId {
@@ -38,7 +44,7 @@ impl Ears {
     pub(crate) fn tell(&self, event: BackendEvent) {
         let listener = self.listener.lock().0.as_ref().and_then(Weak::upgrade);
         if let Some(listener) = listener {
-            listener.heard(&self.backend, event);
+            listener.heard(&self.backend, self.scope, event);
         }
     }
 }

@@ -16,8 +16,10 @@ pub(crate) enum Class {
     Timeout,
     /// What came back is not MCP.
     Protocol,
-    /// The backend refused the gateway's credentials.
+    /// The backend refused the credentials shown, or there are none for this caller.
     Auth,
+    /// No credential could be got: the token endpoint does not answer, or does not fit the settings.
+    Credential,
     /// The backend answered with an HTTP error of its own.
     Status,
     /// It sent the gateway somewhere it does not follow.
@@ -39,6 +41,7 @@ impl Class {
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
             Self::Auth => "auth",
+            Self::Credential => "credential",
             Self::Status => "status",
             Self::Redirect => "redirect",
             Self::Spawn => "spawn",

@@ -1,6 +1,7 @@
 //! The HTTP client of one backend: pooled connections, the operator's headers on every request, redirects on the
 //! same origin only. What the messages mean is the transports'.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use vmcp_credentials::Applied;
 
+use crate::bearing::Bearing;
 use crate::failure::{Class, Failure, chain};
 use crate::policy::{HttpPolicy, Secret};
 use crate::redirect::{self, REDIRECTS_MAX};
@@ -65,6 +68,7 @@ pub(crate) struct Outbound {
 pub(crate) struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     headers: HeaderMap,
+    bearing: Option<Arc<Bearing>>,
 }
 
 impl HttpClient {
@@ -72,6 +76,7 @@ impl HttpClient {
     pub(crate) fn new(
         policy: &HttpPolicy,
         headers: &[(String, Secret)],
+        bearing: Option<Arc<Bearing>>,
         connect_wait: Duration,
         user_agent: &str,
     ) -> Result<Self, Failure> {
@@ -100,7 +105,7 @@ impl HttpClient {
         let mut own = HeaderMap::new();
         put(&mut own, "user-agent", user_agent);
         own.extend(own_headers(headers)?);
-        Ok(Self { client, headers: own })
+        Ok(Self { client, headers: own, bearing })
     }
 
     /// Sends, following redirects that stay on the origin. Answers with the response's head and the address that
@@ -110,7 +115,7 @@ impl HttpClient {
             outbound.headers.insert(name.clone(), value.clone());
         }
         for _ in 0..=REDIRECTS_MAX {
-            let response = self.once(&outbound).await?;
+            let response = self.authorized(&outbound).await?;
             if !follows(response.status(), &outbound.method) {
                 return Ok((response, outbound.uri));
             }
@@ -123,11 +128,33 @@ impl HttpClient {
         Err(Failure::not_sent(Class::Redirect, "too many redirects"))
     }
 
-    async fn once(&self, outbound: &Outbound) -> Result<Response<Incoming>, Failure> {
+    /// Sends once with the credential, and once more with another when the backend does not take the kept one: a 401
+    /// says that nothing was done.
+    async fn authorized(&self, outbound: &Outbound) -> Result<Response<Incoming>, Failure> {
+        let Some(bearing) = &self.bearing else {
+            return self.once(outbound, None).await;
+        };
+        let applied = bearing.apply(outbound).await?;
+        let response = self.once(outbound, Some(&applied)).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || !bearing.forget(&applied) {
+            return Ok(response);
+        }
+        let applied = bearing.apply(outbound).await?;
+        self.once(outbound, Some(&applied)).await
+    }
+
+    async fn once(
+        &self,
+        outbound: &Outbound,
+        applied: Option<&Applied>,
+    ) -> Result<Response<Incoming>, Failure> {
         let mut request = http::Request::new(Full::new(outbound.body.clone()));
         *request.method_mut() = outbound.method.clone();
         *request.uri_mut() = outbound.uri.clone();
         *request.headers_mut() = outbound.headers.clone();
+        if let Some(applied) = applied {
+            applied.set_on(request.headers_mut());
+        }
         self.client.request(request).await.map_err(|error| {
             if error.is_connect() {
                 Failure::not_sent(Class::Connect, chain(&error))

@@ -4,6 +4,7 @@
 //! What messages look like is `vmcp-wire`'s; which backend a request goes to is `vmcp-federation`'s.
 
 mod backoff;
+mod bearing;
 mod body;
 mod calls;
 mod child;
@@ -20,6 +21,7 @@ mod life;
 mod lines;
 mod link;
 mod patience;
+mod personal;
 pub mod policy;
 mod probe;
 mod question;

@@ -2,9 +2,12 @@
 //! Built by `vmcp-gateway` from the config file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use vmcp_credentials::CredentialSource;
 use vmcp_domain::BackendId;
 pub use vmcp_domain::Secret;
 
@@ -19,6 +22,19 @@ pub struct BackendPolicy {
     pub timeouts: Timeouts,
     /// Headers sent with every HTTP request to it, names in lower case.
     pub headers: Vec<(String, Secret)>,
+    /// The credential each HTTP request to it carries on behalf of its caller, if any does. Callers of different scopes
+    /// then share neither connections nor sessions.
+    pub credentials: Option<Credentials>,
+}
+
+/// Where the credentials of a backend's requests come from.
+#[derive(Clone)]
+pub struct Credentials(pub Arc<dyn CredentialSource>);
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
+    }
 }
 
 /// How a backend is reached.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use vmcp_domain::{
     Answer, Backend, BackendId, BackendListener, BackendPromptName, BackendState, BackendStatus,
-    BackendToolName, CallContext, Continuation, Error, Inventory, Json, Members, Reply, ResourceUri,
+    BackendToolName, CallContext, Continuation, Error, Inventory, Json, Members, Reply, ResourceUri, Scope,
 };
 use vmcp_wire::method;
 
@@ -17,8 +17,9 @@ use crate::failure::{Class, Failure};
 use crate::flights::Purpose;
 use crate::inventory;
 use crate::link::Request;
+use crate::personal::{Lease, Lines};
 use crate::standing::Listening;
-use crate::supervisor::{Phase, Shared, ready};
+use crate::supervisor::{Phase, Shared, ready, refuse};
 
 /// The most resources subscribed to at one backend.
 const SUBSCRIPTIONS_MAX: usize = 10_000;
@@ -28,23 +29,61 @@ const INVENTORY_SHARE: u32 = 10;
 /// The backend.
 pub(crate) struct Remote {
     shared: Arc<Shared>,
+    /// Where each caller has a line of its own; `shared` is then for the gateway's own look alone.
+    lines: Option<Arc<Lines>>,
 }
 
 impl Remote {
+    /// Must be called on a tokio runtime.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        let lines = shared.policy.credentials.clone().map(|credentials| Lines::start(&shared, credentials));
+        Self { shared, lines }
+    }
+
+    /// The line that a caller's requests take.
+    fn line(&self, ctx: &CallContext) -> Result<Lease, Error> {
+        match &self.lines {
+            None => Ok(Lease::of_main(&self.shared)),
+            Some(lines) => lines.lease(ctx).map_err(|failure| self.unleased(failure)),
+        }
+    }
+
+    fn unleased(&self, failure: Failure) -> Error {
+        match failure {
+            Failure::NotSent(Class::Auth, cause) => refuse(self.id(), &cause),
+            failure => failure.into_error(self.id()),
+        }
     }
 
     fn call_wait(&self) -> Duration {
         self.shared.policy.timeouts.call
     }
 
+    async fn perform(
+        &self,
+        ctx: &CallContext,
+        asked: Asked,
+        continuation: Continuation,
+    ) -> Result<Reply, Error> {
+        let line = self.line(ctx)?;
+        perform(&line, ctx, asked, continuation).await
+    }
+
+    async fn subscription(&self, name: &'static str, line: &Shared, uri: &ResourceUri) -> Result<(), Error> {
+        let changed = timeout(self.call_wait(), line.change_subscription(name, uri)).await;
+        let changed = changed.map_err(|_| Error::DeadlineExceeded)?;
+        changed.map_err(|failure| line.error(failure))
+    }
+}
+
+impl Shared {
     async fn take_inventory(&self) -> Result<Inventory, Failure> {
-        let connection = ready(&self.shared).await?;
-        match inventory::take(&connection, self.call_wait()).await {
+        let wait = self.policy.timeouts.call;
+        let connection = ready(self).await?;
+        match inventory::take(&connection, wait).await {
             Err(Failure::Stale(..)) => {
-                let connection = ready(&self.shared).await?;
-                inventory::take(&connection, self.call_wait()).await
+                let connection = ready(self).await?;
+                inventory::take(&connection, wait).await
             }
             taken => taken,
         }
@@ -53,7 +92,7 @@ impl Remote {
     /// Adds to what is wanted. False when that would be too much.
     fn want(&self, uri: &ResourceUri) -> bool {
         let mut room = true;
-        self.shared.wanted.send_if_modified(|wanted| {
+        self.wanted.send_if_modified(|wanted| {
             room = wanted.contains(uri) || wanted.len() < SUBSCRIPTIONS_MAX;
             if !room || wanted.contains(uri) {
                 return false;
@@ -65,13 +104,13 @@ impl Remote {
     }
 
     fn forgo(&self, uri: &ResourceUri) {
-        self.shared.wanted.send_if_modified(|wanted| {
+        self.wanted.send_if_modified(|wanted| {
             wanted.contains(uri) && Arc::<BTreeSet<_>>::make_mut(wanted).remove(uri)
         });
     }
 
     async fn change_subscription(&self, name: &'static str, uri: &ResourceUri) -> Result<(), Failure> {
-        let connection = ready(&self.shared).await?;
+        let connection = ready(self).await?;
         if connection.has_session() {
             let request = Request::upkeep(name, connection.dialect.subscription(uri));
             connection.exchange(Purpose::Upkeep, |_| request).await.map(drop)
@@ -101,12 +140,6 @@ impl Remote {
             Err(_) => Err(Failure::broken(Class::Exited, "the connection ended")),
         }
     }
-
-    async fn subscription(&self, name: &'static str, uri: &ResourceUri) -> Result<(), Error> {
-        let changed = timeout(self.call_wait(), self.change_subscription(name, uri)).await;
-        let changed = changed.map_err(|_| Error::DeadlineExceeded)?;
-        changed.map_err(|failure| failure.into_error(self.id()))
-    }
 }
 
 impl Backend for Remote {
@@ -118,6 +151,8 @@ impl Backend for Remote {
         let (state, protocol) = match &*self.shared.phase.borrow() {
             Phase::Connecting => (BackendState::Connecting, None),
             Phase::Ready(connection) => (BackendState::Ready, Some(connection.dialect.version)),
+            // It is there, and wants to see a caller's credential.
+            Phase::Unavailable(Class::Auth) if self.shared.is_look() => (BackendState::Ready, None),
             Phase::Unavailable(_) => (BackendState::Unavailable, None),
             Phase::Stopped => (BackendState::Stopped, None),
         };
@@ -135,11 +170,26 @@ impl Backend for Remote {
         self.shared.ears.listen(listener);
     }
 
-    fn inventory(&self) -> Answer<'_, Inventory> {
+    fn is_personal(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    fn scope(&self, ctx: &CallContext) -> Result<Scope, Error> {
+        match &self.lines {
+            None => Ok(Scope::Shared),
+            Some(lines) => {
+                let scope = lines.scope(ctx).map_err(|failure| self.unleased(failure))?;
+                Ok(Scope::Caller(scope.0))
+            }
+        }
+    }
+
+    fn inventory<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Inventory> {
         Box::pin(async move {
-            let taken = timeout(self.call_wait() * INVENTORY_SHARE, self.take_inventory()).await;
+            let line = self.line(ctx)?;
+            let taken = timeout(self.call_wait() * INVENTORY_SHARE, line.take_inventory()).await;
             let taken = taken.map_err(|_| Error::DeadlineExceeded)?;
-            taken.map_err(|failure| failure.into_error(self.id()))
+            taken.map_err(|failure| line.error(failure))
         })
     }
 
@@ -152,7 +202,7 @@ impl Backend for Remote {
         rest: Members,
     ) -> Answer<'a, Reply> {
         let asked = Asked::Tool(name, arguments, rest);
-        Box::pin(perform(&self.shared, ctx, asked, continuation))
+        Box::pin(self.perform(ctx, asked, continuation))
     }
 
     fn read_resource<'a>(
@@ -163,7 +213,7 @@ impl Backend for Remote {
         rest: Members,
     ) -> Answer<'a, Reply> {
         let asked = Asked::Resource(uri, rest);
-        Box::pin(perform(&self.shared, ctx, asked, continuation))
+        Box::pin(self.perform(ctx, asked, continuation))
     }
 
     fn get_prompt<'a>(
@@ -175,7 +225,7 @@ impl Backend for Remote {
         rest: Members,
     ) -> Answer<'a, Reply> {
         let asked = Asked::Prompt(name, arguments, rest);
-        Box::pin(perform(&self.shared, ctx, asked, continuation))
+        Box::pin(self.perform(ctx, asked, continuation))
     }
 
     fn complete_prompt<'a>(
@@ -185,7 +235,7 @@ impl Backend for Remote {
         rest: Members,
     ) -> Answer<'a, Reply> {
         let asked = Asked::PromptArgument(name, rest);
-        Box::pin(perform(&self.shared, ctx, asked, Continuation::default()))
+        Box::pin(self.perform(ctx, asked, Continuation::default()))
     }
 
     fn complete_template<'a>(
@@ -195,26 +245,28 @@ impl Backend for Remote {
         rest: Members,
     ) -> Answer<'a, Reply> {
         let asked = Asked::TemplateVariable(template, rest);
-        Box::pin(perform(&self.shared, ctx, asked, Continuation::default()))
+        Box::pin(self.perform(ctx, asked, Continuation::default()))
     }
 
-    fn subscribe(&self, uri: ResourceUri) -> Answer<'_, ()> {
+    fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()> {
         Box::pin(async move {
-            if !self.want(&uri) {
+            let line = self.line(ctx)?;
+            if !line.want(&uri) {
                 return Err(Error::Overloaded);
             }
-            let subscribed = self.subscription(method::RESOURCES_SUBSCRIBE, &uri).await;
+            let subscribed = self.subscription(method::RESOURCES_SUBSCRIBE, &line, &uri).await;
             if subscribed.is_err() {
-                self.forgo(&uri);
+                line.forgo(&uri);
             }
             subscribed
         })
     }
 
-    fn unsubscribe(&self, uri: ResourceUri) -> Answer<'_, ()> {
+    fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()> {
         Box::pin(async move {
-            self.forgo(&uri);
-            self.subscription(method::RESOURCES_UNSUBSCRIBE, &uri).await
+            let line = self.line(ctx)?;
+            line.forgo(&uri);
+            self.subscription(method::RESOURCES_UNSUBSCRIBE, &line, &uri).await
         })
     }
 }

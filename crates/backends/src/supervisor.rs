@@ -2,18 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use vmcp_domain::{BackendEvent, ResourceUri};
+use vmcp_domain::{BackendEvent, BackendId, CallerScope, Error, ResourceUri, Scope};
 use vmcp_wire::method;
 
 use crate::GatewayIdentity;
 use crate::backoff::Backoff;
+use crate::bearing::{Bearing, Holder};
 use crate::connection::Connection;
 use crate::connector::Connector;
 use crate::ears::Ears;
@@ -65,12 +67,22 @@ pub(crate) struct Shared {
     pub(crate) record: Guarded<Record>,
     pub(crate) wanted: watch::Sender<Wanted>,
     pub(crate) stop: CancellationToken,
-    pub(crate) grace: Guarded<Duration>,
+    pub(crate) grace: Arc<Guarded<Duration>>,
     pub(crate) tasks: TaskTracker,
+    /// The credential of its requests, if they carry any.
+    pub(crate) bearing: Option<Arc<Bearing>>,
+    /// The caller that the line belongs to; `Shared` for the one that every caller uses or, where each has one of its
+    /// own, the gateway itself.
+    scope: Scope,
+    /// Ends a wait for the next attempt.
+    wake: Notify,
+    /// The wait is over and nobody has asked since: a caller's line is not tried again for nobody.
+    dormant: AtomicBool,
 }
 
 impl Shared {
     pub(crate) fn new(policy: BackendPolicy, identity: GatewayIdentity, tasks: TaskTracker) -> Arc<Self> {
+        let bearing = policy.credentials.clone().map(|credentials| Arc::new(Bearing::own(credentials)));
         Arc::new(Self {
             ears: Arc::new(Ears::new(policy.id.clone())),
             policy,
@@ -79,19 +91,83 @@ impl Shared {
             record: Guarded::default(),
             wanted: watch::Sender::new(Arc::new(BTreeSet::new())),
             stop: CancellationToken::new(),
-            grace: Guarded::new(FAREWELL),
+            grace: Arc::new(Guarded::new(FAREWELL)),
             tasks,
+            bearing,
+            scope: Scope::Shared,
+            wake: Notify::new(),
+            dormant: AtomicBool::new(false),
         })
+    }
+
+    /// A line of one caller to the same backend. It ends at the latest with this one.
+    pub(crate) fn personal(&self, scope: CallerScope, bearing: Bearing) -> Arc<Self> {
+        let scope = Scope::Caller(scope);
+        Arc::new(Self {
+            ears: Arc::new(self.ears.of_scope(scope)),
+            policy: self.policy.clone(),
+            identity: self.identity.clone(),
+            phase: watch::Sender::new(Phase::Connecting),
+            record: Guarded::default(),
+            wanted: watch::Sender::new(Arc::new(BTreeSet::new())),
+            stop: self.stop.child_token(),
+            grace: Arc::clone(&self.grace),
+            tasks: self.tasks.clone(),
+            bearing: Some(Arc::new(bearing)),
+            scope,
+            wake: Notify::new(),
+            dormant: AtomicBool::new(false),
+        })
+    }
+
+    fn is_personal(&self) -> bool {
+        matches!(self.scope, Scope::Caller(_))
+    }
+
+    /// The gateway's own look at a backend that answers properly to callers only.
+    pub(crate) fn is_look(&self) -> bool {
+        !self.is_personal() && self.bearing.is_some()
+    }
+
+    /// Takes the newest token of the line's caller, who is about to use it.
+    pub(crate) fn renew(&self, holder: Holder) {
+        let is_other = self.bearing.as_ref().is_some_and(|bearing| bearing.renew(holder));
+        let was_dormant = self.dormant.swap(false, Ordering::AcqRel);
+        if !is_other && !was_dormant {
+            return;
+        }
+        let tries = self.phase.send_if_modified(|phase| {
+            let tries = matches!(phase, Phase::Unavailable(_));
+            if tries {
+                *phase = Phase::Connecting;
+            }
+            tries
+        });
+        if tries {
+            self.wake.notify_one();
+        }
+    }
+
+    /// What the caller of the seam is told of a failure.
+    pub(crate) fn error(&self, failure: Failure) -> Error {
+        match failure {
+            // The backend, or its issuer, does not take this caller's credential. It is none the worse for it.
+            Failure::NotSent(Class::Auth, cause) if self.is_personal() => refuse(&self.policy.id, &cause),
+            failure => failure.into_error(&self.policy.id),
+        }
     }
 
     fn connected(&self, connection: &Arc<Connection>) {
         self.record.lock().connect_count += 1;
-        tracing::info!(
-            backend = %self.policy.id,
-            transport = self.policy.transport.as_str(),
-            protocol = %connection.dialect.version,
-            "backend connected"
-        );
+        let (transport, protocol) = (self.policy.transport.as_str(), connection.dialect.version);
+        match self.scope {
+            Scope::Shared => {
+                tracing::info!(backend = %self.policy.id, transport, %protocol, "backend connected");
+            }
+            Scope::Caller(scope) => {
+                tracing::debug!(backend = %self.policy.id, ?scope, transport, %protocol, "caller connected");
+            }
+        }
         self.phase.send_replace(Phase::Ready(Arc::clone(connection)));
         let wanted = Arc::clone(&self.wanted.borrow());
         if connection.has_session() && !wanted.is_empty() {
@@ -103,7 +179,11 @@ impl Shared {
     fn lost(&self, loss: Loss) {
         match loss {
             Loss::Failed(class) => {
-                tracing::warn!(backend = %self.policy.id, class = class.as_str(), "backend lost");
+                if self.is_personal() {
+                    tracing::debug!(backend = %self.policy.id, class = class.as_str(), "a caller's line was lost");
+                } else {
+                    tracing::warn!(backend = %self.policy.id, class = class.as_str(), "backend lost");
+                }
                 self.record.lock().last_error = Some(class);
                 self.phase.send_replace(Phase::Unavailable(class));
                 self.ears.tell(BackendEvent::Lost);
@@ -118,8 +198,17 @@ impl Shared {
 
     fn failed(&self, failure: &Failure, attempt: u64) {
         let class = failure.class();
-        // The first failures, then ever fewer of them.
-        if attempt <= 3 || attempt.is_power_of_two() {
+        if self.is_personal() && class == Class::Credential && attempt == 1 {
+            tracing::warn!(backend = %self.policy.id, cause = %failure, "there is no credential for a caller");
+        } else if self.is_personal() {
+            tracing::debug!(
+                backend = %self.policy.id, scope = ?self.scope, class = class.as_str(), cause = %failure,
+                "a caller cannot be connected"
+            );
+        } else if self.is_look() && class == Class::Auth {
+            tracing::debug!(backend = %self.policy.id, "the backend answers to callers only");
+        } else if attempt <= 3 || attempt.is_power_of_two() {
+            // The first failures, then ever fewer of them.
             tracing::warn!(
                 backend = %self.policy.id, class = class.as_str(), attempt, cause = %failure,
                 "backend cannot be connected"
@@ -173,11 +262,33 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             }
         }
         tokio::select! {
-            () = sleep(backoff.wait()) => {}
+            () = pause(&shared, backoff.wait()) => {}
             () = shared.stop.cancelled() => break,
         }
     }
     shared.phase.send_replace(Phase::Stopped);
+}
+
+/// Waits until it is time for the next attempt. A caller's line waits for its caller too.
+async fn pause(shared: &Shared, wait: Duration) {
+    let waiting = async {
+        sleep(wait).await;
+        if shared.is_personal() {
+            shared.dormant.store(true, Ordering::Release);
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = waiting => {}
+        () = shared.wake.notified() => {}
+    }
+    shared.dormant.store(false, Ordering::Release);
+}
+
+/// Refuses a caller whom the backend would not let in.
+pub(crate) fn refuse(backend: &BackendId, cause: &str) -> Error {
+    tracing::debug!(%backend, cause, "a caller has no credential that the backend takes");
+    Error::Denied
 }
 
 async fn end(shared: &Shared, connection: &Connection) {

@@ -8,13 +8,13 @@ mod sts;
 
 use std::sync::Arc;
 
-use vmcp_domain::BoxFuture;
+use vmcp_domain::{BoxFuture, Scope};
 
 use crate::bearer::known;
 use crate::cache::Key;
 use crate::error::CredentialError;
 use crate::exchanges::Exchanges;
-use crate::scope::{self, Scope};
+use crate::scope;
 use crate::source::{Applied, CredentialSource, Outgoing, Subject};
 
 pub use policy::AwsStsPolicy;

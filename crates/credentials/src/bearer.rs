@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use vmcp_domain::BoxFuture;
+use vmcp_domain::{BoxFuture, Scope, Secret};
 
 use crate::cache::{Fresh, Key};
 use crate::error::{CredentialError, Failure};
 use crate::exchanges::Exchanges;
-use crate::scope::{self, Scope};
-use crate::secret::Secret;
+use crate::scope;
 use crate::source::{Applied, CredentialSource, Outgoing, Subject};
 
 /// The subject of what the gateway gets on its own account: no token has this digest.

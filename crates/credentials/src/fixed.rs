@@ -3,12 +3,10 @@
 use std::future::ready;
 
 use http::{HeaderName, HeaderValue};
-use vmcp_domain::BoxFuture;
+use vmcp_domain::{BoxFuture, Scope, Secret};
 
 use crate::error::{CredentialError, PolicyError};
 use crate::grant::sensitive;
-use crate::scope::Scope;
-use crate::secret::Secret;
 use crate::source::{Applied, CredentialSource, Outgoing, Subject};
 
 const VALUE_BYTES_MAX: usize = 16 << 10;

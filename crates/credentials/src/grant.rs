@@ -9,11 +9,11 @@ use form_urlencoded::{Serializer, byte_serialize};
 use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
+use vmcp_domain::Secret;
 
 use crate::client::{Client, Reply};
 use crate::endpoint::TokenUrl;
 use crate::error::{Failure, PolicyError};
-use crate::secret::Secret;
 use crate::words;
 
 /// The longest token taken: servers refuse longer headers.

@@ -1,30 +1,7 @@
-//! Who may share connections and catalogues with whom.
-
-use std::fmt;
+//! Digests that tell scopes and settings apart.
 
 use sha2::{Digest as _, Sha256};
-use vmcp_domain::{Identity, Json};
-
-/// Callers of equal scope look the same to a backend; those of different scopes must share no connection, no session
-/// and no catalogue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// Every request carries the same credential, whoever calls.
-    Shared,
-    /// The credential depends on the caller.
-    Caller(CallerScope),
-}
-
-/// A digest of what makes a caller's rights at a backend: strategy, issuer, subject, and the token's reach.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CallerScope([u8; 32]);
-
-impl fmt::Debug for CallerScope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, ..] = self.0;
-        write!(f, "{a:02x}{b:02x}{c:02x}{d:02x}")
-    }
-}
+use vmcp_domain::{CallerScope, Identity, Json, Scope};
 
 /// Claims that bound what a token may do: what an issuer grants in exchange depends on them.
 const REACH: [&str; 7] = ["act", "aud", "authorization_details", "azp", "client_id", "scope", "scp"];
@@ -51,7 +28,7 @@ pub(crate) fn of_caller(strategy: &[u8; 32], identity: &Identity, detail: &[&str
             None => put(&mut hash, value.as_str()),
         }
     }
-    Scope::Caller(CallerScope(hash.finalize().into()))
+    Scope::Caller(CallerScope::new(hash.finalize().into()))
 }
 
 /// A digest of a strategy's settings: equal settings may share what was exchanged.

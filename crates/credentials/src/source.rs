@@ -3,12 +3,10 @@
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use vmcp_domain::{BoxFuture, Identity};
+use vmcp_domain::{BoxFuture, Identity, Scope, Secret};
 
 use crate::cache::Receipt;
 use crate::error::CredentialError;
-use crate::scope::Scope;
-use crate::secret::Secret;
 
 /// The caller on whose behalf a request is made: the identity and the token it was read from, both already verified.
 #[derive(Clone, Copy, Debug)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderValue;
+use vmcp_domain::Secret;
 
 use crate::bearer::{Bearer, Grant, Granted};
 use crate::cache::Fresh;
@@ -11,7 +12,6 @@ use crate::error::{Failure, PolicyError};
 use crate::exchanges::Exchanges;
 use crate::grant::{self, ClientAccount};
 use crate::scope;
-use crate::secret::Secret;
 use crate::source::CredentialSource;
 use crate::words;
 

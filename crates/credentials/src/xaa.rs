@@ -8,6 +8,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
+use vmcp_domain::Secret;
 
 use crate::bearer::{Bearer, Grant, Granted};
 use crate::endpoint::TokenUrl;
@@ -15,7 +16,6 @@ use crate::error::{Failure, PolicyError};
 use crate::exchanges::Exchanges;
 use crate::grant::{self, ClientAccount};
 use crate::scope;
-use crate::secret::Secret;
 use crate::source::CredentialSource;
 use crate::token_exchange::{GRANT_EXCHANGE, TYPE_ID, fresh, joined, own_token};
 use crate::words;

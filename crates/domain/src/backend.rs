@@ -8,10 +8,11 @@ use crate::item::ToolHints;
 use crate::json::{Json, Members};
 use crate::message::{Continuation, Reply};
 use crate::name::{BackendId, BackendPromptName, BackendToolName, ResourceUri};
+use crate::scope::Scope;
 use crate::version::ProtocolVersion;
 
 /// A tool as its backend offers it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferedTool {
     /// Its name.
     pub name: BackendToolName,
@@ -24,7 +25,7 @@ pub struct OfferedTool {
 }
 
 /// A resource as its backend offers it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferedResource {
     /// Its URI.
     pub uri: ResourceUri,
@@ -33,7 +34,7 @@ pub struct OfferedResource {
 }
 
 /// A resource template as its backend offers it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferedTemplate {
     /// Its URI template.
     pub template: ResourceUri,
@@ -42,7 +43,7 @@ pub struct OfferedTemplate {
 }
 
 /// A prompt as its backend offers it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferedPrompt {
     /// Its name.
     pub name: BackendPromptName,
@@ -51,7 +52,7 @@ pub struct OfferedPrompt {
 }
 
 /// Everything one backend offers at one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
     /// Its tools, in its order.
     pub tools: Vec<OfferedTool>,
@@ -127,8 +128,8 @@ pub enum BackendEvent {
 
 /// Hears what backends tell unasked. Called on the transport's own task, so it must not block.
 pub trait BackendListener: Send + Sync {
-    /// `backend` told `event`.
-    fn heard(&self, backend: &BackendId, event: BackendEvent);
+    /// `backend` told `event` on a connection of `scope`.
+    fn heard(&self, backend: &BackendId, scope: Scope, event: BackendEvent);
 }
 
 /// One MCP server behind the gateway. The connection is made, kept and remade inside.
@@ -143,8 +144,16 @@ pub trait Backend: Send + Sync {
     fn status(&self) -> BackendStatus;
     /// Tells `listener` of its events, from now on. One listener; a second call replaces the first.
     fn listen(&self, listener: std::sync::Weak<dyn BackendListener>);
-    /// Asks for everything it offers, all pages of all lists.
-    fn inventory(&self) -> Answer<'_, Inventory>;
+    /// True when requests carry a credential of the caller's own, so that what it offers depends on who asks. Its
+    /// [`Self::status`] then tells of the gateway's own look at it, and not of any caller's connection.
+    fn is_personal(&self) -> bool;
+    /// Which other callers see it as this one does.
+    ///
+    /// # Errors
+    /// [`crate::Error::Denied`] when there is no credential for this caller, or the backend needs one.
+    fn scope(&self, ctx: &CallContext) -> Result<Scope, crate::error::Error>;
+    /// Asks for everything it offers this caller, all pages of all lists.
+    fn inventory<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Inventory>;
     /// Calls one of its tools. `rest` are further parameters to pass on.
     fn call_tool<'a>(
         &'a self,
@@ -186,7 +195,7 @@ pub trait Backend: Send + Sync {
         rest: Members,
     ) -> Answer<'a, Reply>;
     /// Asks to be told when a resource changes. Asking twice is the same as asking once.
-    fn subscribe(&self, uri: ResourceUri) -> Answer<'_, ()>;
+    fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()>;
     /// Takes a subscription back.
-    fn unsubscribe(&self, uri: ResourceUri) -> Answer<'_, ()>;
+    fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()>;
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::caller::Caller;
 use crate::client_port::{ClientPort, NoClient};
 use crate::json::Members;
+use crate::secret::Secret;
 use crate::version::ProtocolVersion;
 
 /// Who composed a call: the client itself, or one of the gateway's own virtual tools for it.
@@ -30,6 +31,9 @@ pub enum Origin {
 pub struct CallContext {
     /// Who asks.
     pub caller: Caller,
+    /// The caller's own token, where the caller was recognised by one that an issuer can exchange. It is for token
+    /// endpoints and never for a backend.
+    pub token: Option<Secret>,
     /// The revision the client speaks.
     pub protocol: ProtocolVersion,
     /// When the answer is of no use any more. `None` leaves the bound to the backend's own time-out.
@@ -52,6 +56,7 @@ impl CallContext {
     pub fn bare(caller: Caller, origin: Origin) -> Self {
         Self {
             caller,
+            token: None,
             protocol: ProtocolVersion::V2026_07_28,
             deadline: None,
             meta: Members::new(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::caller::Caller;
 use crate::gateway::BoxFuture;
+use crate::secret::Secret;
 
 /// Recognises callers by what they present.
 pub trait Authenticator: Send + Sync {
@@ -30,6 +31,8 @@ pub trait Authenticator: Send + Sync {
 pub struct Admission {
     /// Who it is.
     pub caller: Caller,
+    /// The token that was presented, where an issuer can exchange it for others; an API key is none.
+    pub token: Option<Secret>,
     /// For how long from now the credential stands; `None` when it has no end. A stream does not outlive it.
     pub valid_for: Option<Duration>,
 }

@@ -8,6 +8,7 @@ use crate::context::CallContext;
 use crate::error::Error;
 use crate::item::{PromptList, ResourceList, TemplateList, ToolList};
 use crate::message::{CallTool, Complete, GetPrompt, ReadResource, Reply};
+use crate::scope::Audience;
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -70,8 +71,8 @@ pub enum Change {
 
 /// Hears of changes. Called from the party that noticed, so it must not block.
 pub trait ChangeListener: Send + Sync {
-    /// Something about the offer changed.
-    fn changed(&self, change: &Change);
+    /// Something about the offer changed, for some of the clients or for all.
+    fn changed(&self, change: &Change, audience: Audience<'_>);
 }
 
 /// What the whole offers, besides its lists.

@@ -17,6 +17,8 @@ mod item;
 mod json;
 mod message;
 mod name;
+mod per_list;
+mod scope;
 mod secret;
 mod version;
 
@@ -42,5 +44,7 @@ pub use message::{
     CallTool, Complete, CompletionSubject, Continuation, GetPrompt, ReadResource, Reply, Stage,
 };
 pub use name::{BackendId, BackendPromptName, BackendToolName, PromptName, ResourceUri, ToolName};
+pub use per_list::PerList;
+pub use scope::{Audience, CallerScope, Scope};
 pub use secret::Secret;
 pub use version::ProtocolVersion;

@@ -1,23 +1,47 @@
-//! Texts that must not be seen: passwords, keys, header values. Where they come from and go to is their holders'.
+//! Texts that must not be seen: passwords, keys, tokens. Where they come from and go to is their holders'.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
-/// Text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+/// Text that is never printed and is wiped from memory with its last holder. Clones share it.
+#[derive(Clone)]
+pub struct Secret(Arc<Held>);
+
+struct Held {
+    text: Zeroizing<String>,
+    digest: OnceLock<[u8; 32]>,
+}
 
 impl Secret {
     /// Takes over a secret.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Arc::new(Held { text: Zeroizing::new(text.into()), digest: OnceLock::new() }))
     }
 
     /// The text itself, for the one place that has to write it.
     #[must_use]
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.0.text
+    }
+
+    /// The SHA-256 of the text, computed once: what a secret is known by where it must not be kept.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        *self.0.digest.get_or_init(|| Sha256::digest(self.0.text.as_bytes()).into())
     }
 }
+
+impl PartialEq for Secret {
+    /// By their digests, so that comparing takes no longer the more two secrets have in common.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.digest() == other.digest()
+    }
+}
+
+impl Eq for Secret {}
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -34,5 +58,7 @@ mod tests {
         let held = (Secret::new("hush"), Some(Secret::new("hush")));
         assert!(!format!("{held:?} {held:#?}").contains("hush"));
         assert_eq!(held.0.expose(), "hush");
+        assert_eq!(Some(&held.0), held.1.as_ref());
+        assert_ne!(held.0, Secret::new("hush!"));
     }
 }

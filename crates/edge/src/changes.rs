@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, watch};
-use vmcp_domain::{Change, ChangeListener, ResourceUri};
+use vmcp_domain::{Audience, Caller, Change, ChangeListener, Identity, ResourceUri};
 
 use crate::session::Session;
 
@@ -36,7 +36,23 @@ impl Wanted {
     pub(crate) const ALL: Self = Self { tools: true, resources: true, prompts: true };
 }
 
+/// The user of a client: issuer and subject.
+type User = (String, String);
+
+fn user(identity: &Identity) -> User {
+    (identity.issuer.clone(), identity.subject.clone())
+}
+
 impl ListCounts {
+    fn count(&mut self, list: &Change) {
+        match list {
+            Change::Tools => self.tools += 1,
+            Change::Resources => self.resources += 1,
+            Change::Prompts => self.prompts += 1,
+            Change::Resource(_) => {}
+        }
+    }
+
     /// The changes between `self` and `now`, of those `wanted`; `self` catches up.
     pub(crate) fn catch_up(&mut self, now: Self, wanted: Wanted) -> Vec<Change> {
         let before = std::mem::replace(self, now);
@@ -54,6 +70,8 @@ impl ListCounts {
 pub(crate) struct Changes {
     lists: watch::Sender<ListCounts>,
     watched: Mutex<Watched>,
+    /// The clients of each user, for changes of what only that user sees so.
+    users: Mutex<HashMap<User, Vec<Weak<Inbox>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +82,11 @@ struct Watched {
 
 impl Changes {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { lists: watch::Sender::new(ListCounts::default()), watched: Mutex::default() })
+        Arc::new(Self {
+            lists: watch::Sender::new(ListCounts::default()),
+            watched: Mutex::default(),
+            users: Mutex::default(),
+        })
     }
 
     /// How often each list has changed up to now.
@@ -75,31 +97,43 @@ impl Changes {
     fn watched(&self) -> MutexGuard<'_, Watched> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn users(&self) -> MutexGuard<'_, HashMap<User, Vec<Weak<Inbox>>>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn inboxes_of(&self, identity: &Identity) -> Vec<Arc<Inbox>> {
+        let users = self.users();
+        let inboxes = users.get(&user(identity)).into_iter().flatten();
+        inboxes.filter_map(Weak::upgrade).collect()
+    }
 }
 
 impl ChangeListener for Changes {
-    fn changed(&self, change: &Change) {
-        let uri = match change {
-            Change::Tools => return self.lists.send_modify(|counts| counts.tools += 1),
-            Change::Resources => return self.lists.send_modify(|counts| counts.resources += 1),
-            Change::Prompts => return self.lists.send_modify(|counts| counts.prompts += 1),
-            Change::Resource(uri) => uri,
+    fn changed(&self, change: &Change, audience: Audience<'_>) {
+        let inboxes: Vec<Arc<Inbox>> = match (audience, change) {
+            (Audience::User(identity), _) => self.inboxes_of(identity),
+            (Audience::Everyone, Change::Tools | Change::Resources | Change::Prompts) => {
+                return self.lists.send_modify(|counts| counts.count(change));
+            }
+            (Audience::Everyone, Change::Resource(uri)) => {
+                let watched = self.watched();
+                watched.by_uri.get(uri).into_iter().flatten().filter_map(Weak::upgrade).collect()
+            }
         };
-        let watchers: Vec<Arc<Inbox>> = match self.watched().by_uri.get(uri) {
-            Some(watchers) => watchers.iter().filter_map(Weak::upgrade).collect(),
-            None => return,
-        };
-        for inbox in watchers {
-            inbox.mark(uri);
+        for inbox in inboxes {
+            inbox.mark(change);
         }
     }
 }
 
-/// The resources one client watches, and which of them have changed since it was last told.
+/// The resources one client watches, and what has changed since it was last told: of these, and of the lists where
+/// its user alone sees them so.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     changes: Arc<Changes>,
     this: Weak<Self>,
+    user: Option<User>,
     uris: Mutex<Uris>,
     news: Notify,
 }
@@ -108,16 +142,22 @@ pub(crate) struct Inbox {
 struct Uris {
     watched: BTreeSet<ResourceUri>,
     changed: BTreeSet<ResourceUri>,
+    lists: ListCounts,
 }
 
 impl Inbox {
-    pub(crate) fn new(changes: &Arc<Changes>) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self {
+    pub(crate) fn new(changes: &Arc<Changes>, caller: &Caller) -> Arc<Self> {
+        let inbox = Arc::new_cyclic(|this| Self {
             changes: Arc::clone(changes),
             this: this.clone(),
+            user: caller.identity().map(user),
             uris: Mutex::default(),
             news: Notify::new(),
-        })
+        });
+        if let Some(user) = &inbox.user {
+            changes.users().entry(user.clone()).or_default().push(inbox.this.clone());
+        }
+        inbox
     }
 
     fn uris(&self) -> MutexGuard<'_, Uris> {
@@ -176,22 +216,35 @@ impl Inbox {
         }
     }
 
-    fn mark(&self, uri: &ResourceUri) {
+    fn mark(&self, change: &Change) {
         let mut uris = self.uris();
-        if uris.watched.contains(uri) {
-            uris.changed.insert(uri.clone());
-            drop(uris);
-            self.news.notify_one();
+        match change {
+            Change::Resource(uri) if !uris.watched.contains(uri) => return,
+            Change::Resource(uri) => drop(uris.changed.insert(uri.clone())),
+            Change::Tools | Change::Resources | Change::Prompts => uris.lists.count(change),
         }
+        drop(uris);
+        self.news.notify_one();
     }
 
-    fn take(&self) -> BTreeSet<ResourceUri> {
-        std::mem::take(&mut self.uris().changed)
+    /// The lists that changed for this user alone, and the resources that changed.
+    fn take(&self) -> (ListCounts, BTreeSet<ResourceUri>) {
+        let mut uris = self.uris();
+        (std::mem::take(&mut uris.lists), std::mem::take(&mut uris.changed))
     }
 }
 
 impl Drop for Inbox {
     fn drop(&mut self) {
+        if let Some(user) = &self.user {
+            let mut users = self.changes.users();
+            if let Some(inboxes) = users.get_mut(user) {
+                inboxes.retain(|inbox| !Weak::ptr_eq(inbox, &self.this));
+                if inboxes.is_empty() {
+                    users.remove(user);
+                }
+            }
+        }
         let watched = std::mem::take(&mut self.uris().watched);
         self.forget(watched.iter());
     }
@@ -230,11 +283,17 @@ impl Feed {
     /// What there is to tell now.
     pub(crate) fn take(&mut self) -> Vec<Change> {
         let now = *self.lists.borrow_and_update();
-        let mut changes = match &mut self.told {
-            Told::Stream(told, wanted) => told.catch_up(now, *wanted),
-            Told::Session(session) => session.catch_up(now),
+        let (own, resources) = self.inbox.take();
+        let (mut changes, wanted) = match &mut self.told {
+            Told::Stream(told, wanted) => (told.catch_up(now, *wanted), *wanted),
+            Told::Session(session) => (session.catch_up(now), Wanted::ALL),
         };
-        changes.extend(self.inbox.take().into_iter().map(Change::Resource));
+        for change in ListCounts::default().catch_up(own, wanted) {
+            if !changes.contains(&change) {
+                changes.push(change);
+            }
+        }
+        changes.extend(resources.into_iter().map(Change::Resource));
         changes
     }
 

@@ -9,12 +9,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{
-    CallContext, Caller, ChangeListener, ClientPort, Directory, Origin, ProtocolVersion, SharedGateway,
+    CallContext, ChangeListener, ClientPort, Directory, Origin, ProtocolVersion, SharedGateway,
 };
 use vmcp_wire::server::{Face, Refusal, RequestHead};
 
 use crate::body::Intake;
 use crate::changes::Changes;
+use crate::entrance::Entrant;
 use crate::guard::Guard;
 use crate::pages::Pages;
 use crate::params::ParamRules;
@@ -94,14 +95,15 @@ impl Edge {
     /// The facts of one request, for the stack.
     pub(crate) fn context(
         &self,
-        caller: Caller,
+        entrant: Entrant,
         protocol: ProtocolVersion,
         head: RequestHead,
         parts: Option<&Parts>,
         client: Arc<dyn ClientPort>,
     ) -> CallContext {
         CallContext {
-            caller,
+            caller: entrant.caller,
+            token: entrant.token,
             protocol,
             deadline: None,
             meta: head.travelling,

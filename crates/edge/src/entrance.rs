@@ -8,7 +8,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
 use vmcp_domain::{
-    Admission, Authenticator, Caller, Challenge, Json, Members, ProtectedResource, TokenFault, Unauthorized,
+    Admission, Authenticator, Caller, Challenge, Json, Members, ProtectedResource, Secret, TokenFault,
+    Unauthorized,
 };
 
 use crate::admin::{self, Page};
@@ -27,8 +28,17 @@ const STREAM_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Clone, Debug)]
 pub(crate) struct Entrant {
     pub(crate) caller: Caller,
+    /// The caller's own token, for issuers that exchange it.
+    pub(crate) token: Option<Secret>,
     /// When the credential ends. A stream that waits for news ends with it.
     pub(crate) until: Option<Instant>,
+}
+
+impl Entrant {
+    /// Somebody who is known without showing a credential.
+    pub(crate) fn unasked(caller: Caller) -> Self {
+        Self { caller, token: None, until: None }
+    }
 }
 
 /// The head of a request, and who makes it.
@@ -38,19 +48,18 @@ pub(crate) struct Head {
 }
 
 impl Edge {
-    /// Finds out who makes a request. The credential goes no further than this.
+    /// Finds out who makes a request. The header that says so goes no further than this.
     pub(crate) async fn enter(&self, mut parts: Parts) -> Result<Head, Response<EdgeBody>> {
-        let known = |caller| Entrant { caller, until: None };
         let entrant = match &self.policy.incoming {
-            IncomingAuth::Anonymous => known(Caller::Anonymous),
-            IncomingAuth::Local(identity) => known(Caller::Known(identity.clone())),
+            IncomingAuth::Anonymous => Entrant::unasked(Caller::Anonymous),
+            IncomingAuth::Local(identity) => Entrant::unasked(Caller::Known(identity.clone())),
             IncomingAuth::Bearer(authenticator) => {
                 let recognised = recognise(&**authenticator, &parts.headers).await;
                 let admission = recognised.map_err(|fault| refuse(&fault, authenticator.challenge()))?;
                 parts.headers.remove(header::AUTHORIZATION);
                 let until =
                     admission.valid_for.and_then(|left| Instant::now().checked_add(left.min(STREAM_MAX)));
-                Entrant { caller: admission.caller, until }
+                Entrant { caller: admission.caller, token: admission.token, until }
             }
         };
         Ok(Head { parts, entrant })

@@ -31,7 +31,7 @@ pub(crate) struct Listening {
 impl Listening {
     /// Agrees to what of `filter` can be honoured.
     pub(crate) fn begin(edge: &Edge, caller: &Caller, id: &Id, filter: ListenFilter) -> Self {
-        let inbox = Inbox::new(&edge.changes);
+        let inbox = Inbox::new(&edge.changes, caller);
         let wanted = Wanted {
             tools: filter.tools_list_changed,
             resources: filter.resources_list_changed,

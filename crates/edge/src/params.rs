@@ -1,21 +1,18 @@
 //! Which tools want arguments repeated as headers, found once per list of tools.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use http::HeaderMap;
-use vmcp_domain::{CallTool, ToolList, ToolName};
+use vmcp_domain::{CallTool, PerList, ToolList, ToolName};
 use vmcp_wire::jsonrpc::RpcError;
 use vmcp_wire::server::{ParamHeader, check_params, param_headers};
 
-/// For how many lists the rules are kept.
-const LISTS_MAX: usize = 32;
+type Rules = HashMap<ToolName, Vec<ParamHeader>>;
 
-type Rules = Arc<HashMap<ToolName, Vec<ParamHeader>>>;
-
-/// The rules of the lists seen lately, the latest first.
+/// The rules of each list.
 #[derive(Debug, Default)]
-pub(crate) struct ParamRules(Mutex<Vec<(Arc<ToolList>, Rules)>>);
+pub(crate) struct ParamRules(PerList<ToolList, Rules>);
 
 impl ParamRules {
     /// Holds a call's headers against its arguments.
@@ -25,7 +22,7 @@ impl ParamRules {
         call: &CallTool,
         headers: &HeaderMap,
     ) -> Result<(), RpcError> {
-        let rules = self.of(tools);
+        let rules = self.0.get(tools, || rules(tools));
         let Some(rules) = rules.get(&call.name) else {
             return Ok(());
         };
@@ -38,26 +35,12 @@ impl ParamRules {
             }
         })
     }
+}
 
-    fn of(&self, tools: &Arc<ToolList>) -> Rules {
-        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(place) = lists.iter().position(|(list, _)| Arc::ptr_eq(list, tools)) {
-            if let Some(found) = lists.get_mut(..=place) {
-                found.rotate_right(1);
-            }
-            return lists.first().map(|(_, rules)| Arc::clone(rules)).unwrap_or_default();
-        }
-        let rules: Rules = Arc::new(
-            tools
-                .iter()
-                .filter_map(|tool| {
-                    let headers = param_headers(tool.definition.get("inputSchema")?);
-                    (!headers.is_empty()).then(|| (tool.name.clone(), headers))
-                })
-                .collect(),
-        );
-        lists.insert(0, (Arc::clone(tools), Arc::clone(&rules)));
-        lists.truncate(LISTS_MAX);
-        rules
-    }
+fn rules(tools: &ToolList) -> Rules {
+    let rules = tools.iter().filter_map(|tool| {
+        let headers = param_headers(tool.definition.get("inputSchema")?);
+        (!headers.is_empty()).then(|| (tool.name.clone(), headers))
+    });
+    rules.collect()
 }

@@ -114,7 +114,7 @@ impl Session {
     /// The resources the client watches.
     pub(crate) fn inbox(&self, changes: &Arc<Changes>) -> Arc<Inbox> {
         let mut state = self.state();
-        let inbox = state.inbox.get_or_insert_with(|| Inbox::new(changes));
+        let inbox = state.inbox.get_or_insert_with(|| Inbox::new(changes, &self.caller));
         Arc::clone(inbox)
     }
 

@@ -49,7 +49,7 @@ pub(crate) async fn serve(
     };
     let spool = Arc::new(Spool::once());
     let port = port(&head, &spool, accepts);
-    let ctx = edge.context(entrant.caller, VERSION, head, Some(&parts), Arc::new(port));
+    let ctx = edge.context(entrant, VERSION, head, Some(&parts), Arc::new(port));
     let task = Task { edge: Arc::clone(edge), ctx, session: None, id, request, params: Some(parts.headers) };
     let call = Box::pin(async move {
         let answer = dispatch::answer(task).await;

@@ -26,6 +26,7 @@ use self::lines::{Line, Lines};
 use crate::changes::Feed;
 use crate::dispatch::{self, Task};
 use crate::edge::Edge;
+use crate::entrance::Entrant;
 use crate::flight::{Flights, Landing};
 use crate::listen::Listening;
 use crate::policy::EdgePolicy;
@@ -252,7 +253,8 @@ impl Desk {
             outlet: Some(Outlet::Channel(self.out.clone(), Arc::clone(&answered))),
             session: session.clone(),
         };
-        let ctx = self.edge.context(self.caller.clone(), version, head, None, Arc::new(port));
+        let ctx =
+            self.edge.context(Entrant::unasked(self.caller.clone()), version, head, None, Arc::new(port));
         let task = Task { edge: Arc::clone(&self.edge), ctx, session, id: id.clone(), request, params: None };
         let (registration, landing) = self.flights.enter(id.clone());
         self.fly(registration, landing, async move {

@@ -81,11 +81,15 @@ impl Pass<'_> {
     /// Tells how the call ended.
     pub(crate) fn end<T>(mut self, outcome: &Result<T, Error>, now: Instant) {
         self.ended = true;
-        let failed = matches!(
-            outcome,
-            Err(Error::BackendUnavailable { .. } | Error::BackendFailed { .. } | Error::DeadlineExceeded)
-        );
-        self.breaker.record(Some(failed), now);
+        let failed = match outcome {
+            // A caller whom the backend does not let in says nothing about how it is doing.
+            Err(Error::Denied) => None,
+            Err(Error::BackendUnavailable { .. } | Error::BackendFailed { .. } | Error::DeadlineExceeded) => {
+                Some(true)
+            }
+            Ok(_) | Err(_) => Some(false),
+        };
+        self.breaker.record(failed, now);
     }
 }
 

@@ -109,36 +109,40 @@ impl Catalogue {
 
     /// Keeps the lists of `earlier` that are equal to this one's, and says which are not.
     pub(crate) fn keep_unchanged(&mut self, earlier: &Self) -> Vec<Change> {
-        let mut changes = Vec::new();
-        if same(&self.tools, &earlier.tools, same_tool) {
+        let equal = self.equal_lists(earlier);
+        if equal.tools {
             self.tools = earlier.tools.clone();
-        } else {
-            changes.push(Change::Tools);
         }
-        let resources = same(&self.resources, &earlier.resources, |a, b| {
-            a.uri == b.uri && a.backend == b.backend && a.definition == b.definition
-        });
-        if resources {
+        if equal.resources {
             self.resources = earlier.resources.clone();
         }
-        let templates = same(&self.templates, &earlier.templates, |a, b| {
-            a.template == b.template && a.backend == b.backend && a.definition == b.definition
-        });
-        if templates {
+        if equal.templates {
             self.templates = earlier.templates.clone();
         }
-        if !resources || !templates {
-            changes.push(Change::Resources);
-        }
-        let prompts = same(&self.prompts, &earlier.prompts, |a, b| {
-            a.name == b.name && a.target == b.target && a.definition == b.definition
-        });
-        if prompts {
+        if equal.prompts {
             self.prompts = earlier.prompts.clone();
-        } else {
-            changes.push(Change::Prompts);
         }
-        changes
+        equal.changes()
+    }
+
+    /// The lists that are not as they were.
+    pub(crate) fn changes_since(&self, earlier: &Self) -> Vec<Change> {
+        self.equal_lists(earlier).changes()
+    }
+
+    fn equal_lists(&self, earlier: &Self) -> EqualLists {
+        EqualLists {
+            tools: same(&self.tools, &earlier.tools, same_tool),
+            resources: same(&self.resources, &earlier.resources, |a, b| {
+                a.uri == b.uri && a.backend == b.backend && a.definition == b.definition
+            }),
+            templates: same(&self.templates, &earlier.templates, |a, b| {
+                a.template == b.template && a.backend == b.backend && a.definition == b.definition
+            }),
+            prompts: same(&self.prompts, &earlier.prompts, |a, b| {
+                a.name == b.name && a.target == b.target && a.definition == b.definition
+            }),
+        }
     }
 
     /// The tool advertised under a name.
@@ -174,12 +178,33 @@ impl Catalogue {
     }
 }
 
+/// Which lists of two catalogues are equal.
+#[derive(Clone, Copy, Debug)]
+struct EqualLists {
+    tools: bool,
+    resources: bool,
+    templates: bool,
+    prompts: bool,
+}
+
+impl EqualLists {
+    fn changes(self) -> Vec<Change> {
+        let changed = [
+            (!self.tools, Change::Tools),
+            (!self.resources || !self.templates, Change::Resources),
+            (!self.prompts, Change::Prompts),
+        ];
+        changed.into_iter().filter_map(|(changed, change)| changed.then_some(change)).collect()
+    }
+}
+
 fn places<T, K: Eq + std::hash::Hash>(items: &[T], key: impl Fn(&T) -> K) -> HashMap<K, usize> {
     items.iter().enumerate().map(|(place, item)| (key(item), place)).collect()
 }
 
-fn same<T>(left: &[T], right: &[T], equal: impl Fn(&T, &T) -> bool) -> bool {
-    left.len() == right.len() && left.iter().zip(right).all(|(left, right)| equal(left, right))
+fn same<T>(left: &Arc<Vec<T>>, right: &Arc<Vec<T>>, equal: impl Fn(&T, &T) -> bool) -> bool {
+    Arc::ptr_eq(left, right)
+        || left.len() == right.len() && left.iter().zip(right.iter()).all(|(left, right)| equal(left, right))
 }
 
 fn same_tool(left: &Tool, right: &Tool) -> bool {

@@ -4,9 +4,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Error, Gateway, Reply, SharedGateway, ToolList, ToolName, forward,
+    Answer, CallContext, CallTool, Error, Gateway, PerList, Reply, SharedGateway, ToolList, ToolName, forward,
 };
 
 use crate::policy::AggregationPolicy;
@@ -15,13 +14,13 @@ use crate::policy::AggregationPolicy;
 pub struct Exposed {
     inner: SharedGateway,
     policy: Arc<AggregationPolicy>,
-    view: ArcSwapOption<View>,
+    views: PerList<ToolList, View>,
 }
 
-/// The visible part of one list. Kept as long as the list below stays the same `Arc`.
+/// The visible part of one list.
 struct View {
-    whole: Arc<ToolList>,
-    shown: Arc<ToolList>,
+    /// `None` when that is the whole.
+    shown: Option<Arc<ToolList>>,
     names: HashSet<ToolName>,
 }
 
@@ -29,39 +28,44 @@ impl Exposed {
     /// Puts the layer around `inner`.
     #[must_use]
     pub fn wrap(inner: SharedGateway, policy: Arc<AggregationPolicy>) -> SharedGateway {
-        Arc::new(Self { inner, policy, view: ArcSwapOption::empty() })
+        Arc::new(Self { inner, policy, views: PerList::default() })
     }
 
-    async fn view(&self, ctx: &CallContext) -> Result<Arc<View>, Error> {
+    async fn view(&self, ctx: &CallContext) -> Result<(Arc<ToolList>, Arc<View>), Error> {
         let whole = self.inner.list_tools(ctx).await?;
-        if let Some(view) = self.view.load_full().filter(|view| Arc::ptr_eq(&view.whole, &whole)) {
-            return Ok(view);
-        }
+        let view = self.views.get(&whole, || self.look(&whole));
+        Ok((whole, view))
+    }
+
+    fn look(&self, whole: &ToolList) -> View {
         let shows = |backend, tool| self.policy.shows(backend, &self.policy.own_name(backend, tool));
         let hides_any = whole.iter().any(|tool| !shows(&tool.target.backend, &tool.target.name));
-        let shown = if hides_any {
-            Arc::new(
-                whole.iter().filter(|tool| shows(&tool.target.backend, &tool.target.name)).cloned().collect(),
-            )
-        } else {
-            whole.clone()
-        };
-        let names = shown.iter().map(|tool: &vmcp_domain::Tool| tool.name.clone()).collect();
-        let view = Arc::new(View { whole, shown, names });
-        self.view.store(Some(view.clone()));
-        Ok(view)
+        let shown: Option<Arc<ToolList>> = hides_any.then(|| {
+            let shown = whole.iter().filter(|tool| shows(&tool.target.backend, &tool.target.name));
+            Arc::new(shown.cloned().collect())
+        });
+        let names = shown
+            .as_deref()
+            .unwrap_or(whole)
+            .iter()
+            .map(|tool: &vmcp_domain::Tool| tool.name.clone())
+            .collect();
+        View { shown, names }
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for Exposed {
     fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
-        Box::pin(async move { Ok(self.view(ctx).await?.shown.clone()) })
+        Box::pin(async move {
+            let (whole, view) = self.view(ctx).await?;
+            Ok(view.shown.clone().unwrap_or(whole))
+        })
     }
 
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
         Box::pin(async move {
-            if !self.view(ctx).await?.names.contains(&request.name) {
+            if !self.view(ctx).await?.1.names.contains(&request.name) {
                 return Err(Error::UnknownTool(request.name));
             }
             self.inner.call_tool(ctx, request).await

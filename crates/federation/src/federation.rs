@@ -8,14 +8,16 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use vmcp_domain::{
-    Answer, Backend, BackendEvent, BackendId, BackendListener, BackendState, BackendStatus, CallContext,
-    CallTool, Caller, Cause, Change, ChangeListener, Complete, CompletionSubject, Directory, Error, Gateway,
-    GetPrompt, Overview, PromptList, ReadResource, Reply, ResourceList, ResourceUri, TemplateList, ToolList,
+    Answer, Audience, Backend, BackendEvent, BackendId, BackendListener, BackendState, BackendStatus,
+    CallContext, CallTool, Caller, Cause, Change, ChangeListener, Complete, CompletionSubject, Directory,
+    Error, Gateway, GetPrompt, Overview, PromptList, ReadResource, Reply, ResourceList, ResourceUri, Scope,
+    TemplateList, ToolList,
 };
 
 use crate::breaker::Breaker;
 use crate::catalogue::{Catalogue, Part};
 use crate::finding::Finding;
+use crate::personal::Personal;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::refresh;
 
@@ -46,16 +48,21 @@ pub struct BackendReport {
     pub resource_count: usize,
     /// How many prompts it offered last.
     pub prompt_count: usize,
+    /// How many callers it is listed for, where each sees it in a way of its own; the counts above then say nothing.
+    pub caller_count: Option<usize>,
 }
 
 /// State that the seam, the workers and the backends' events share.
 pub(crate) struct Shared {
+    this: Weak<Self>,
     pub(crate) policy: AggregationPolicy,
     pub(crate) health: HealthPolicy,
     pub(crate) members: Vec<Arc<Member>>,
     places: HashMap<BackendId, usize>,
     parts: Mutex<Vec<Option<Part>>>,
     catalogue: ArcSwap<Catalogue>,
+    /// What single callers see of backends that tell callers apart.
+    pub(crate) personal: Personal,
     watchers: Mutex<Vec<Weak<dyn ChangeListener>>>,
     /// How many backends have not yet answered or failed for the first time.
     pub(crate) unsettled: watch::Sender<usize>,
@@ -76,10 +83,14 @@ impl Federation {
     #[must_use]
     pub fn start(policy: AggregationPolicy, health: HealthPolicy, backends: Vec<Arc<dyn Backend>>) -> Self {
         let count = backends.len();
+        let apart = backends.iter().enumerate().filter(|(_, backend)| backend.is_personal());
+        let personal: Vec<usize> = apart.map(|(place, _)| place).collect();
+        let unsettled = count - personal.len();
         let member = |backend| {
             Arc::new(Member { backend, wake: Notify::new(), breaker: health.breaker.map(Breaker::new) })
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|this| Shared {
+            this: this.clone(),
             policy,
             health,
             places: backends
@@ -91,7 +102,8 @@ impl Federation {
             parts: Mutex::new((0..count).map(|_| None).collect()),
             catalogue: ArcSwap::from_pointee(Catalogue::default()),
             watchers: Mutex::new(Vec::new()),
-            unsettled: watch::Sender::new(count),
+            personal: Personal::new(personal),
+            unsettled: watch::Sender::new(unsettled),
             discoveries: Semaphore::new(refresh::DISCOVERY_COUNT_MAX),
         });
         let listener: Arc<dyn BackendListener> = shared.clone();
@@ -113,19 +125,23 @@ impl Federation {
     #[must_use]
     pub fn reports(&self) -> Vec<BackendReport> {
         let parts = self.shared.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        let report = |(member, part): (&Arc<Member>, &Option<Part>)| {
+        let report = |(place, (member, part)): (usize, (&Arc<Member>, &Option<Part>))| {
+            let caller_count =
+                self.shared.personal.has(place).then(|| self.shared.personal.caller_count(place));
             let inventory = part.as_ref().map(|part| &part.inventory);
             BackendReport {
                 id: member.backend.id().clone(),
                 status: member.backend.status(),
-                listed: part.as_ref().is_some_and(|part| part.present),
+                listed: caller_count.is_some_and(|count| count > 0)
+                    || part.as_ref().is_some_and(|part| part.present),
                 tool_count: inventory.map_or(0, |inventory| inventory.tools.len()),
                 resource_count: inventory
                     .map_or(0, |inventory| inventory.resources.len() + inventory.templates.len()),
                 prompt_count: inventory.map_or(0, |inventory| inventory.prompts.len()),
+                caller_count,
             }
         };
-        self.shared.members.iter().zip(parts.iter()).map(report).collect()
+        self.shared.members.iter().zip(parts.iter()).enumerate().map(report).collect()
     }
 
     /// What there is to say about the merged offer now.
@@ -144,11 +160,20 @@ impl Federation {
         })
     }
 
-    async fn catalogue(&self) -> Arc<Catalogue> {
+    async fn catalogue(&self, ctx: &CallContext) -> Arc<Catalogue> {
         if *self.shared.unsettled.borrow() > 0 {
             self.settled().await;
         }
-        self.shared.catalogue.load_full()
+        if self.shared.personal.is_empty() {
+            return self.shared.catalogue();
+        }
+        self.shared.personal.catalogue(&self.shared, ctx).await
+    }
+
+    /// True when some backend offers different callers different things, so that no one list is everybody's.
+    #[must_use]
+    pub fn tells_callers_apart(&self) -> bool {
+        !self.shared.personal.is_empty()
     }
 
     /// Makes one call to a backend, if its breaker lets calls through.
@@ -187,18 +212,35 @@ impl Shared {
             changes
         };
         for change in &changes {
-            self.announce(change);
+            self.announce(change, Audience::Everyone);
         }
     }
 
-    fn announce(&self, change: &Change) {
+    /// What everyone sees.
+    pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.load_full()
+    }
+
+    /// The catalogue of the parts that everyone sees and of `own`, which stand at places where everyone sees none.
+    pub(crate) fn merge(&self, own: &[(usize, Part)]) -> Catalogue {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (place, part) in own {
+            if let Some(slot) = parts.get_mut(*place) {
+                *slot = Some(part.clone());
+            }
+        }
+        let known: Vec<Part> = parts.into_iter().flatten().collect();
+        Catalogue::build(&self.policy, &known)
+    }
+
+    pub(crate) fn announce(&self, change: &Change, audience: Audience<'_>) {
         let listeners: Vec<Arc<dyn ChangeListener>> = {
             let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
             watchers.retain(|watcher| watcher.strong_count() > 0);
             watchers.iter().filter_map(Weak::upgrade).collect()
         };
         for listener in listeners {
-            listener.changed(change);
+            listener.changed(change, audience);
         }
     }
 }
@@ -226,15 +268,23 @@ impl Drop for Shared {
 }
 
 impl BackendListener for Shared {
-    fn heard(&self, backend: &BackendId, event: BackendEvent) {
-        if let BackendEvent::ResourceUpdated(uri) = event {
-            // Only the backend that serves the resource may speak for it.
-            if self.catalogue.load().resource_backend(&uri) == Some(backend) {
-                self.announce(&Change::Resource(uri));
+    fn heard(&self, backend: &BackendId, scope: Scope, event: BackendEvent) {
+        let place = self.places.get(backend).copied();
+        if let Some(place) = place.filter(|place| self.personal.has(*place)) {
+            // What the gateway sees on its own account concerns nobody.
+            if let (Scope::Caller(scope), Some(shared)) = (scope, self.this.upgrade()) {
+                self.personal.heard(&shared, place, scope, &event);
             }
             return;
         }
-        if let Some(member) = self.places.get(backend).and_then(|place| self.members.get(*place)) {
+        if let BackendEvent::ResourceUpdated(uri) = event {
+            // Only the backend that serves the resource may speak for it.
+            if self.catalogue.load().resource_backend(&uri) == Some(backend) {
+                self.announce(&Change::Resource(uri), Audience::Everyone);
+            }
+            return;
+        }
+        if let Some(member) = place.and_then(|place| self.members.get(place)) {
             member.wake.notify_one();
         }
     }
@@ -242,7 +292,12 @@ impl BackendListener for Shared {
 
 impl Directory for Federation {
     fn overview(&self) -> Overview {
-        self.shared.catalogue.load().overview.clone()
+        let mut overview = self.shared.catalogue.load().overview.clone();
+        if !self.shared.personal.is_empty() {
+            // What a caller's own backends can do is found out when the caller first asks for something.
+            (overview.completions, overview.logging, overview.subscriptions) = (true, true, true);
+        }
+        overview
     }
 
     fn watch(&self, listener: Weak<dyn ChangeListener>) {
@@ -256,13 +311,13 @@ impl Directory for Federation {
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for Federation {
-    fn list_tools<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
-        Box::pin(async move { Ok(self.catalogue().await.tools.clone()) })
+    fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
+        Box::pin(async move { Ok(self.catalogue(ctx).await.tools.clone()) })
     }
 
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
         Box::pin(async move {
-            let catalogue = self.catalogue().await;
+            let catalogue = self.catalogue(ctx).await;
             let tool =
                 catalogue.tool(&request.name).ok_or_else(|| Error::UnknownTool(request.name.clone()))?;
             let target = tool.target.clone();
@@ -274,17 +329,17 @@ impl Gateway for Federation {
         })
     }
 
-    fn list_resources<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
-        Box::pin(async move { Ok(self.catalogue().await.resources.clone()) })
+    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
+        Box::pin(async move { Ok(self.catalogue(ctx).await.resources.clone()) })
     }
 
-    fn list_resource_templates<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>> {
-        Box::pin(async move { Ok(self.catalogue().await.templates.clone()) })
+    fn list_resource_templates<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<TemplateList>> {
+        Box::pin(async move { Ok(self.catalogue(ctx).await.templates.clone()) })
     }
 
     fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
         Box::pin(async move {
-            let catalogue = self.catalogue().await;
+            let catalogue = self.catalogue(ctx).await;
             let backend = catalogue.resource_backend(&request.uri).cloned();
             let backend = backend.ok_or_else(|| Error::UnknownResource(request.uri.clone()))?;
             drop(catalogue);
@@ -295,13 +350,13 @@ impl Gateway for Federation {
         })
     }
 
-    fn list_prompts<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
-        Box::pin(async move { Ok(self.catalogue().await.prompts.clone()) })
+    fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
+        Box::pin(async move { Ok(self.catalogue(ctx).await.prompts.clone()) })
     }
 
     fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
         Box::pin(async move {
-            let catalogue = self.catalogue().await;
+            let catalogue = self.catalogue(ctx).await;
             let prompt =
                 catalogue.prompt(&request.name).ok_or_else(|| Error::UnknownPrompt(request.name.clone()))?;
             let target = prompt.target.clone();
@@ -315,7 +370,7 @@ impl Gateway for Federation {
 
     fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
         Box::pin(async move {
-            let catalogue = self.catalogue().await;
+            let catalogue = self.catalogue(ctx).await;
             match request.subject {
                 CompletionSubject::Prompt(name) => {
                     let prompt = catalogue.prompt(&name).ok_or(Error::UnknownPrompt(name))?;

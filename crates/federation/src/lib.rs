@@ -10,6 +10,7 @@ mod exposure;
 mod federation;
 mod finding;
 mod overview;
+mod personal;
 pub mod policy;
 mod refresh;
 mod uri_template;

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use vmcp_domain::BackendState;
+use vmcp_domain::{BackendState, CallContext, Caller, Origin};
 
 use crate::catalogue::Part;
 use crate::federation::{Member, Shared};
@@ -15,7 +15,7 @@ pub(crate) const DISCOVERY_COUNT_MAX: usize = 10;
 /// How long requests wait for backends that have neither answered nor failed yet, from the start of the gateway.
 pub(crate) const FIRST_WAIT: Duration = Duration::from_secs(15);
 /// The least time between two refreshes of one backend.
-const SPACING: Duration = Duration::from_millis(100);
+pub(crate) const SPACING: Duration = Duration::from_millis(100);
 /// How long a backend waits for others that are being asked, each perhaps for as long as connecting may take.
 const DISCOVERY_WAIT: Duration = Duration::from_secs(1);
 /// How long to wait before asking a connected backend again that did not give its inventory; doubled each time, up
@@ -24,7 +24,8 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Starts the workers. They end when the federation is dropped.
 pub(crate) fn start(shared: &Arc<Shared>) {
-    for place in 0..shared.members.len() {
+    let places = (0..shared.members.len()).filter(|place| !shared.personal.has(*place));
+    for place in places {
         tokio::spawn(work(Arc::downgrade(shared), place));
     }
     let waiting = Arc::downgrade(shared);
@@ -73,12 +74,13 @@ async fn work(federation: Weak<Shared>, place: usize) {
 /// Asks for the inventory and publishes it. Returns whether there was one.
 async fn look(shared: &Shared, member: &Member, place: usize, bound: Option<Duration>) -> bool {
     let backend = &member.backend;
+    let ctx = CallContext::bare(Caller::Anonymous, Origin::Gateway);
     let inventory = {
         // Ten backends that never answer must not hold up the eleventh: after a while it is asked beside them.
         let _permit = tokio::time::timeout(DISCOVERY_WAIT, shared.discoveries.acquire()).await;
         match bound {
-            None => backend.inventory().await,
-            Some(bound) => match tokio::time::timeout(bound, backend.inventory()).await {
+            None => backend.inventory(&ctx).await,
+            Some(bound) => match tokio::time::timeout(bound, backend.inventory(&ctx)).await {
                 Ok(inventory) => inventory,
                 Err(_) => Err(vmcp_domain::Error::DeadlineExceeded),
             },

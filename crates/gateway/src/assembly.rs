@@ -82,6 +82,9 @@ impl Assembly {
         let metrics = Metrics::new(namespace.as_deref().unwrap_or("local"), &name);
         let limiter = limits.map(|limits| limiter(limits, &metrics));
         if let Some(limiter) = &limiter {
+            if federation.tells_callers_apart() {
+                limiter.expect_lists_to_differ();
+            }
             // Backends are connecting meanwhile. No call is decided before this, on any road.
             if !limiter.connected(STORE_PATIENCE).await {
                 tracing::warn!("the shared store does not answer; its failure policy applies until it does");

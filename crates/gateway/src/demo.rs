@@ -120,6 +120,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
     });
     let glossary = Transport::StreamableHttp(HttpPolicy { url: glossary.parse()?, ca_bundle: None });
     let backend = |name: &str, transport| BackendPolicy {
+        credentials: None,
         id: name.into(),
         transport,
         timeouts: Timeouts::DEFAULT,

@@ -114,11 +114,16 @@ fn on_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::R
     outcome
 }
 
-/// The one place that reads the time of day: tokens and keys say in it when they end.
-fn unix_s() -> u64 {
+/// The one place that reads the time of day: tokens and keys say in it when they end, and signatures when they were
+/// made.
+fn wall_time() -> std::time::SystemTime {
     #[allow(clippy::disallowed_methods, reason = "this is the one place")]
-    let now = std::time::SystemTime::now();
-    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    std::time::SystemTime::now()
+}
+
+/// The same in seconds since 1970.
+fn unix_s() -> u64 {
+    wall_time().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The one place that reads the environment.

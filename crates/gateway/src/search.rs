@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::Notify;
 use vmcp_domain::{
-    CallContext, Caller, Change, ChangeListener, Directory as _, Foresight, Origin, SharedGateway,
+    Audience, CallContext, Caller, Change, ChangeListener, Directory as _, Foresight, Origin, SharedGateway,
 };
 use vmcp_embedding::{Cached, MiniLm, StaticVectors};
 use vmcp_embedding_service::Service;
@@ -82,10 +82,12 @@ impl Indexing {
 }
 
 impl ChangeListener for Indexing {
-    fn changed(&self, change: &Change) {
-        match change {
-            Change::Tools => self.changed.notify_one(),
-            Change::Resources | Change::Prompts | Change::Resource(_) => {}
+    fn changed(&self, change: &Change, audience: Audience<'_>) {
+        // What is indexed beforehand is what everyone sees; lists of single users are indexed when they search.
+        match (change, audience) {
+            (_, Audience::User(_)) => {}
+            (Change::Tools, Audience::Everyone) => self.changed.notify_one(),
+            (Change::Resources | Change::Prompts | Change::Resource(_), Audience::Everyone) => {}
         }
     }
 }

@@ -179,6 +179,7 @@ fn backend(report: &BackendReport) -> Value {
         "tools": report.tool_count,
         "resources": report.resource_count,
         "prompts": report.prompt_count,
+        "callers": report.caller_count,
         "last_error": status.last_error,
         "reconnects": status.reconnect_count,
     })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vmcp_domain::{
-    Admission, Authenticator, BoxFuture, Challenge, ProtectedResource, TokenFault, Unauthorized,
+    Admission, Authenticator, BoxFuture, Challenge, ProtectedResource, Secret, TokenFault, Unauthorized,
 };
 
 use crate::api_key::{self, ApiKey, ApiKeys};
@@ -88,16 +88,16 @@ impl BearerAuthenticator {
 
     async fn recognise(&self, authorization: Option<&[u8]>) -> Result<Admission, Unauthorized> {
         let token = bearer::token(authorization)?;
-        let recognised = if token.starts_with(api_key::PREFIX) && !self.api_keys.is_empty() {
-            self.api_keys.check(token, self.clock.unix_s())?
-        } else {
-            match &self.oidc {
-                Some(oidc) if jwt::is_signed(token) => oidc.tokens.check(token).await?,
-                Some(Oidc { introspector: Some(introspector), .. }) => introspector.check(token).await?,
-                Some(_) | None => return Err(Unauthorized::InvalidToken(TokenFault::Shape)),
-            }
+        if token.starts_with(api_key::PREFIX) && !self.api_keys.is_empty() {
+            let recognised = self.api_keys.check(token, self.clock.unix_s())?;
+            return Ok(recognised.admit(self.clock.unix_s(), None));
+        }
+        let recognised = match &self.oidc {
+            Some(oidc) if jwt::is_signed(token) => oidc.tokens.check(token).await?,
+            Some(Oidc { introspector: Some(introspector), .. }) => introspector.check(token).await?,
+            Some(_) | None => return Err(Unauthorized::InvalidToken(TokenFault::Shape)),
         };
-        Ok(recognised.admit(self.clock.unix_s()))
+        Ok(recognised.admit(self.clock.unix_s(), Some(Secret::new(token))))
     }
 }
 

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytestring::ByteString;
 use jsonwebtoken::{DecodingKey, Header, crypto, decode_header};
-use vmcp_domain::{Caller, Identity, Json, Members, TokenFault, Unauthorized};
+use vmcp_domain::{Caller, Identity, Json, Members, Secret, TokenFault, Unauthorized};
 
 use crate::cache::{self, Moment, Standing, TokenCache};
 use crate::claims::{self, Source};
@@ -28,9 +28,10 @@ pub(crate) struct Recognised {
 
 impl Recognised {
     /// As the edge wants it.
-    pub(crate) fn admit(self, now_s: u64) -> vmcp_domain::Admission {
+    pub(crate) fn admit(self, now_s: u64, token: Option<Secret>) -> vmcp_domain::Admission {
         vmcp_domain::Admission {
             caller: Caller::Known(self.identity),
+            token,
             valid_for: self.until_s.map(|until_s| Duration::from_secs(until_s.saturating_sub(now_s))),
         }
     }

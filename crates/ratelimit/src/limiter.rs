@@ -6,12 +6,13 @@ mod refusal;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use vmcp_domain::{
-    CallContext, Caller, Error, Identity, LimitScope, RateLimit, Retry, Tool, ToolList, ToolName,
+    CallContext, Caller, Error, Identity, LimitScope, PerList, RateLimit, Retry, Tool, ToolList, ToolName,
 };
 
 use crate::clock::Clock;
@@ -37,7 +38,8 @@ pub struct Limiter {
     sharing: Option<Sharing>,
     debts: Arc<Debts>,
     fallback: ArcSwapOption<Fallback>,
-    binding: ArcSwapOption<Binding>,
+    bindings: PerList<ToolList, Binding>,
+    lists_differ: AtomicBool,
     /// The virtual tools that another layer charges for.
     virtual_names: ArcSwap<Vec<ToolName>>,
     hashers: (RandomState, RandomState),
@@ -57,7 +59,6 @@ pub struct Sharing {
 
 /// The plans of one list of tools.
 struct Binding {
-    tools: Arc<ToolList>,
     plans: HashMap<ToolName, Arc<Bound>>,
 }
 
@@ -120,7 +121,8 @@ impl Limiter {
             sharing,
             debts: Debts::new(),
             fallback: ArcSwapOption::empty(),
-            binding: ArcSwapOption::empty(),
+            bindings: PerList::default(),
+            lists_differ: AtomicBool::new(false),
             virtual_names: ArcSwap::default(),
             hashers: (RandomState::new(), RandomState::new()),
             observer,
@@ -130,21 +132,26 @@ impl Limiter {
 
     /// The plan of the tool that `name` leads to; `None` when there is no such tool.
     pub(crate) fn bound(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<Arc<Bound>> {
-        let binding = self.binding.load();
-        if let Some(binding) = binding.as_ref().filter(|binding| Arc::ptr_eq(&binding.tools, tools)) {
-            return binding.plans.get(name).cloned();
-        }
-        let plans = tools.iter().map(|tool| (tool.name.clone(), Arc::new(self.bind(tool)))).collect();
+        let bind = || {
+            let plans = tools.iter().map(|tool| (tool.name.clone(), Arc::new(self.bind(tool)))).collect();
+            if !self.lists_differ.load(Ordering::Relaxed) {
+                self.warn_of_idle_rules(tools);
+            }
+            Binding { plans }
+        };
+        self.bindings.get(tools, bind).plans.get(name).cloned()
+    }
+
+    /// Says that callers see different tools, so that a rule which fits nothing on one list may fit on another.
+    pub fn expect_lists_to_differ(&self) {
+        self.lists_differ.store(true, Ordering::Relaxed);
+    }
+
+    fn warn_of_idle_rules(&self, tools: &ToolList) {
         for idle in self.idle_rules(tools) {
-            tracing::warn!(
-                rule = idle,
-                hint = nearest(tools, idle).unwrap_or_default(),
-                "no tool fits this limit"
-            );
+            let hint = nearest(tools, idle).unwrap_or_default();
+            tracing::warn!(rule = idle, hint, "no tool fits this limit");
         }
-        let binding = Arc::new(Binding { tools: tools.clone(), plans });
-        self.binding.store(Some(binding.clone()));
-        binding.plans.get(name).cloned()
     }
 
     /// Rules that fit none of these tools and no virtual one.

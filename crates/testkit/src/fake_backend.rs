@@ -1,12 +1,13 @@
 //! A backend whose inventory and state a test sets by hand.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 
 use vmcp_domain::{
     Answer, Backend, BackendEvent, BackendId, BackendListener, BackendPromptName, BackendState,
-    BackendStatus, BackendToolName, CallContext, Cause, Continuation, Error, Inventory, Json, Members,
-    OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, ProtocolVersion, Reply, ResourceUri,
-    ToolHints,
+    BackendStatus, BackendToolName, CallContext, CallerScope, Cause, Continuation, Error, Inventory, Json,
+    Members, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, ProtocolVersion, Reply,
+    ResourceUri, Scope, ToolHints,
 };
 
 /// Answers every request with a line that names the backend and what was asked.
@@ -15,6 +16,8 @@ pub struct FakeBackend {
     state: Mutex<BackendState>,
     inventory: Mutex<Inventory>,
     listener: Mutex<Option<Weak<dyn BackendListener>>>,
+    /// The tools of each caller by subject, where it tells callers apart; the others are not let in.
+    callers: Option<Mutex<HashMap<String, Inventory>>>,
 }
 
 impl FakeBackend {
@@ -26,7 +29,40 @@ impl FakeBackend {
             state: Mutex::new(BackendState::Ready),
             inventory: Mutex::new(Inventory::default()),
             listener: Mutex::new(None),
+            callers: None,
         })
+    }
+
+    /// A connected backend that tells callers apart and lets nobody in yet.
+    #[must_use]
+    pub fn personal(id: &str) -> Arc<Self> {
+        let backend = Self::new(id);
+        let mut own = Arc::into_inner(backend).unwrap();
+        own.callers = Some(Mutex::default());
+        Arc::new(own)
+    }
+
+    /// Lets a caller in, who sees these tools; `None` shuts it out.
+    pub fn set_tools_of(&self, subject: &str, tools: Option<&[&str]>) {
+        let inventory = tools.map(|tools| Inventory {
+            tools: tools.iter().map(|name| self.offer(name)).collect(),
+            ..Inventory::default()
+        });
+        let mut callers = self.callers.as_ref().unwrap().lock().unwrap();
+        match inventory {
+            Some(inventory) => callers.insert(subject.to_owned(), inventory),
+            None => callers.remove(subject),
+        };
+    }
+
+    /// The scope of a caller.
+    #[must_use]
+    pub fn scope_of(subject: &str) -> Scope {
+        let mut digest = [0; 32];
+        for (slot, byte) in digest.iter_mut().zip(subject.bytes()) {
+            *slot = byte;
+        }
+        Scope::Caller(CallerScope::new(digest))
     }
 
     /// A connected backend with these tools.
@@ -39,16 +75,17 @@ impl FakeBackend {
 
     /// Replaces its tools, without telling anyone.
     pub fn set_tools(&self, tools: &[&str]) {
-        let offer = |name: &&str| {
-            let definition = format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}},"x":1.0}}"#);
-            OfferedTool {
-                name: (*name).into(),
-                description: Some(format!("{name} of {}", self.id)),
-                hints: ToolHints::default(),
-                definition: members(&definition),
-            }
-        };
-        self.inventory.lock().unwrap().tools = tools.iter().map(offer).collect();
+        self.inventory.lock().unwrap().tools = tools.iter().map(|name| self.offer(name)).collect();
+    }
+
+    fn offer(&self, name: &str) -> OfferedTool {
+        let definition = format!(r#"{{"name":"{name}","inputSchema":{{"type":"object"}},"x":1.0}}"#);
+        OfferedTool {
+            name: name.into(),
+            description: Some(format!("{name} of {}", self.id)),
+            hints: ToolHints::default(),
+            definition: members(&definition),
+        }
     }
 
     /// Replaces its resources and templates, and declares that it serves them.
@@ -90,9 +127,14 @@ impl FakeBackend {
 
     /// Tells the listener something.
     pub fn tell(&self, event: BackendEvent) {
+        self.tell_on(Scope::Shared, event);
+    }
+
+    /// Tells the listener something on the line of one scope.
+    pub fn tell_on(&self, scope: Scope, event: BackendEvent) {
         let listener = self.listener.lock().unwrap().clone();
         if let Some(listener) = listener.and_then(|listener| listener.upgrade()) {
-            listener.heard(&self.id, event);
+            listener.heard(&self.id, scope, event);
         }
     }
 
@@ -136,13 +178,29 @@ impl Backend for FakeBackend {
         *self.listener.lock().unwrap() = Some(listener);
     }
 
-    fn inventory(&self) -> Answer<'_, Inventory> {
+    fn is_personal(&self) -> bool {
+        self.callers.is_some()
+    }
+
+    fn scope(&self, ctx: &CallContext) -> Result<Scope, Error> {
+        match (&self.callers, ctx.caller.identity()) {
+            (None, _) => Ok(Scope::Shared),
+            (Some(_), Some(identity)) if ctx.token.is_some() => Ok(Self::scope_of(&identity.subject)),
+            (Some(_), _) => Err(Error::Denied),
+        }
+    }
+
+    fn inventory<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Inventory> {
         Box::pin(async move {
             if *self.state.lock().unwrap() == BackendState::Connecting {
                 // Real ones wait for the connection, for as long as connecting may take.
                 std::future::pending::<()>().await;
             }
             self.check()?;
+            if let Some(callers) = &self.callers {
+                let subject = ctx.caller.identity().map_or("", |identity| &identity.subject);
+                return callers.lock().unwrap().get(subject).cloned().ok_or(Error::Denied);
+            }
             Ok(self.inventory.lock().unwrap().clone())
         })
     }
@@ -197,11 +255,11 @@ impl Backend for FakeBackend {
         self.answer(format!("complete template {template}"))
     }
 
-    fn subscribe(&self, _uri: ResourceUri) -> Answer<'_, ()> {
+    fn subscribe<'a>(&'a self, _ctx: &'a CallContext, _uri: ResourceUri) -> Answer<'a, ()> {
         Box::pin(async { Ok(()) })
     }
 
-    fn unsubscribe(&self, _uri: ResourceUri) -> Answer<'_, ()> {
+    fn unsubscribe<'a>(&'a self, _ctx: &'a CallContext, _uri: ResourceUri) -> Answer<'a, ()> {
         Box::pin(async { Ok(()) })
     }
 }

@@ -29,7 +29,9 @@ fn allowed(from: &str) -> Allowed {
     match from {
         "vmcp-domain" | "vmcp-fixtures" | "vmcp-e2e" => Allowed::These(&[]),
         "vmcp-wire" | "vmcp-testkit" => Allowed::These(&["vmcp-domain"]),
-        "vmcp-backends" | "vmcp-edge" => Allowed::These(&["vmcp-domain", "vmcp-wire"]),
+        "vmcp-edge" => Allowed::These(&["vmcp-domain", "vmcp-wire"]),
+        // Credentials are put on each request as it is sent; getting them needs no transport towards backends.
+        "vmcp-backends" => Allowed::These(&["vmcp-domain", "vmcp-wire", "vmcp-credentials"]),
         "vmcp-ratelimit-redis" => Allowed::These(&["vmcp-domain", "vmcp-ratelimit"]),
         // It makes tools and results of its own, and only `wire` knows how these look.
         "vmcp-optimizer" => Allowed::These(&["vmcp-domain", "vmcp-wire"]),

@@ -34,6 +34,7 @@ async fn a_thousand_calls_over_fifty_backends() {
             transport: Transport::StreamableHttp(http(&server.url())),
             timeouts: TIMEOUTS,
             headers: Vec::new(),
+            credentials: None,
         });
         servers.push(server);
     }

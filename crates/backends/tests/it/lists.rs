@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::Rig;
 use crate::web::{self, Hit, Reply};
+use crate::{Rig, context};
 
 /// A server whose list of tools is answered by `page`, given the cursor.
 async fn listing(page: impl Fn(Option<&str>) -> Value + Send + Sync + Clone + 'static) -> (web::Web, Rig) {
@@ -32,7 +32,7 @@ fn tools(names: &[&str], next: Value) -> Value {
 }
 
 async fn names(rig: &Rig) -> String {
-    let inventory = rig.backend.inventory().await.unwrap();
+    let inventory = rig.backend.inventory(&context()).await.unwrap();
     let names: Vec<&str> = inventory.tools.iter().map(|tool| tool.name.as_str()).collect();
     names.join(" ")
 }
@@ -84,7 +84,7 @@ async fn an_endless_list_ends() {
         tools(&["a"], json!(next.to_string()))
     })
     .await;
-    assert_eq!(rig.backend.inventory().await.unwrap().tools.len(), 1000);
+    assert_eq!(rig.backend.inventory(&context()).await.unwrap().tools.len(), 1000);
     assert_eq!(server.with_method("tools/list").len(), 1000);
 }
 
@@ -106,7 +106,7 @@ async fn a_flood_is_taken() {
         tools(&names.iter().map(String::as_str).collect::<Vec<_>>(), json!("none"))
     })
     .await;
-    let inventory = rig.backend.inventory().await.unwrap();
+    let inventory = rig.backend.inventory(&context()).await.unwrap();
     assert_eq!(inventory.tools.len(), 10_000);
     assert_eq!(inventory.tools[9_999].name.as_str(), "tool-9999");
 }
@@ -129,7 +129,7 @@ async fn only_what_is_declared_is_asked_for_and_a_missing_list_is_empty() {
     })
     .await;
     let rig = Rig::http(&server.url());
-    let inventory = rig.backend.inventory().await.unwrap();
+    let inventory = rig.backend.inventory(&context()).await.unwrap();
     assert_eq!((inventory.tools.len(), inventory.resources.len(), inventory.templates.len()), (1, 1, 0));
     assert!(server.with_method("prompts/list").is_empty());
 }

@@ -6,6 +6,7 @@
 mod concurrency;
 mod faults;
 mod lists;
+mod personal;
 mod probing;
 mod questions;
 mod session;
@@ -23,7 +24,7 @@ use vmcp_backends::{Backends, GatewayIdentity};
 use vmcp_domain::{
     AskError, Backend, BackendEvent, BackendId, BackendListener, BackendState, BoxFuture, CallContext,
     Caller, ClientCapabilities, ClientPort, Continuation, Error, Json, LogLevel, Members, Origin,
-    ProtocolVersion, Question, Reply,
+    ProtocolVersion, Question, Reply, Scope,
 };
 
 pub(crate) const TIMEOUTS: Timeouts =
@@ -85,7 +86,7 @@ impl Rig {
 }
 
 pub(crate) fn policy(transport: Transport, timeouts: Timeouts) -> BackendPolicy {
-    BackendPolicy { id: "b".into(), transport, timeouts, headers: Vec::new() }
+    BackendPolicy { id: "b".into(), transport, timeouts, headers: Vec::new(), credentials: None }
 }
 
 pub(crate) fn http(url: &str) -> HttpPolicy {
@@ -112,11 +113,16 @@ pub(crate) fn cause(reply: Result<Reply, Error>) -> String {
 
 /// Remembers events.
 #[derive(Default)]
-pub(crate) struct Ear(Mutex<Vec<BackendEvent>>);
+pub(crate) struct Ear(Mutex<Vec<(Scope, BackendEvent)>>);
 
 impl Ear {
     pub(crate) fn count(&self, event: &BackendEvent) -> usize {
-        self.0.lock().unwrap().iter().filter(|heard| *heard == event).count()
+        self.0.lock().unwrap().iter().filter(|(_, heard)| heard == event).count()
+    }
+
+    /// The scopes of all events.
+    pub(crate) fn scopes(&self) -> Vec<Scope> {
+        self.0.lock().unwrap().iter().map(|(scope, _)| *scope).collect()
     }
 
     pub(crate) async fn until(&self, event: &BackendEvent, times: usize) {
@@ -125,8 +131,8 @@ impl Ear {
 }
 
 impl BackendListener for Ear {
-    fn heard(&self, _backend: &BackendId, event: BackendEvent) {
-        self.0.lock().unwrap().push(event);
+    fn heard(&self, _backend: &BackendId, scope: Scope, event: BackendEvent) {
+        self.0.lock().unwrap().push((scope, event));
     }
 }
 

@@ -27,7 +27,7 @@ async fn found(discover: impl Fn(&Hit) -> Reply + Send + Sync + 'static) -> (Rig
 async fn a_discover_result_decides() {
     let server = web::serve(|hit| async move { web::stateless(&hit) }).await;
     let rig = Rig::http(&server.url());
-    let inventory = rig.backend.inventory().await.unwrap();
+    let inventory = rig.backend.inventory(&context()).await.unwrap();
     assert_eq!(rig.protocol(), "2026-07-28");
     assert_eq!(inventory.instructions.as_deref(), Some("be kind"));
     assert_eq!(inventory.tools.len(), 1);

@@ -89,7 +89,7 @@ async fn subscriptions_of_a_session_are_renewed() {
     let server = web::serve(|hit| async move { web::session(&hit) }).await;
     let (address, url) = (server.address, server.url());
     let rig = Rig::http(&url);
-    rig.backend.subscribe("x:y".into()).await.unwrap();
+    rig.backend.subscribe(&context(), "x:y".into()).await.unwrap();
     assert_eq!(server.with_method("resources/subscribe")[0].body["params"]["uri"], "x:y");
     drop(server);
     // Nothing stands open here, so that the next call finds out.
@@ -153,20 +153,20 @@ async fn listening_is_opened_where_changes_are_told() {
 async fn listening_covers_the_resources_wanted() {
     let (server, streams) = telling(json!({"resources": {"subscribe": true}})).await;
     let rig = Rig::http(&server.url());
-    rig.backend.inventory().await.unwrap();
+    rig.backend.inventory(&context()).await.unwrap();
     assert!(streams.lock().unwrap().is_empty(), "nothing to listen to yet");
-    rig.backend.subscribe("x:1".into()).await.unwrap();
-    rig.backend.subscribe("x:2".into()).await.unwrap();
-    rig.backend.subscribe("x:2".into()).await.unwrap();
+    rig.backend.subscribe(&context(), "x:1".into()).await.unwrap();
+    rig.backend.subscribe(&context(), "x:2".into()).await.unwrap();
+    rig.backend.subscribe(&context(), "x:2".into()).await.unwrap();
     let wanted = |at: usize| streams.lock().unwrap()[at].0.body["params"]["notifications"].clone();
     assert_eq!(wanted(0)["resourceSubscriptions"], json!(["x:1"]));
     assert_eq!(wanted(1)["resourceSubscriptions"], json!(["x:1", "x:2"]));
     let events = streams.lock().unwrap()[1].1.clone();
     events.send(notice("notifications/resources/updated", &json!({"uri": "x:2"}))).unwrap();
     rig.ear.until(&BackendEvent::ResourceUpdated("x:2".into()), 1).await;
-    rig.backend.unsubscribe("x:1".into()).await.unwrap();
+    rig.backend.unsubscribe(&context(), "x:1".into()).await.unwrap();
     assert_eq!(wanted(2)["resourceSubscriptions"], json!(["x:2"]));
-    rig.backend.unsubscribe("x:2".into()).await.unwrap();
+    rig.backend.unsubscribe(&context(), "x:2".into()).await.unwrap();
     crate::eventually(|| streams.lock().unwrap().iter().all(|(_, stream)| stream.is_closed()).then_some(()))
         .await;
 }
@@ -186,6 +186,6 @@ async fn a_backend_that_does_not_listen_is_fine() {
     let rig = Rig::http(&server.url());
     rig.call(&context(), "echo", "{}").await.unwrap();
     server.until(|hit| hit.method() == "subscriptions/listen").await;
-    let error = rig.backend.subscribe("x:1".into()).await.unwrap_err();
+    let error = rig.backend.subscribe(&context(), "x:1".into()).await.unwrap_err();
     assert_eq!(error.class(), "backend_failed");
 }

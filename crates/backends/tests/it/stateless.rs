@@ -194,7 +194,7 @@ async fn arguments_are_repeated_as_headers() {
     })
     .await;
     let rig = Rig::http(&server.url());
-    let inventory = rig.backend.inventory().await.unwrap();
+    let inventory = rig.backend.inventory(&context()).await.unwrap();
     let names: Vec<&str> = inventory.tools.iter().map(|tool| tool.name.as_str()).collect();
     assert_eq!(names, ["query"]);
     rig.call(&context(), "query", r#"{"region":"us-west1"}"#).await.unwrap();

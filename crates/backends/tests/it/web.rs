@@ -26,6 +26,8 @@ pub(crate) struct Hit {
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
+    /// The body as it came.
+    pub(crate) text: String,
 }
 
 impl Hit {
@@ -124,6 +126,7 @@ async fn accept(
                         path: parts.uri.to_string(),
                         headers: parts.headers,
                         body: serde_json::from_slice(&body).unwrap_or_default(),
+                        text: String::from_utf8_lossy(&body).into_owned(),
                     };
                     hits.lock().unwrap().push(hit.clone());
                     Ok::<_, Infallible>(handler(hit).await)

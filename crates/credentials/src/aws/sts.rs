@@ -10,13 +10,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::policy::AwsStsPolicy;
+use vmcp_domain::Secret;
+
 use crate::cache::Fresh;
 use crate::client::Reply;
 use crate::endpoint::TokenUrl;
 use crate::error::Failure;
 use crate::exchanges::Exchanges;
 use crate::grant::{self, TOKEN_BYTES_MAX};
-use crate::secret::Secret;
 
 /// The most nodes of an answer; the real one has twenty.
 const NODES_MAX: u32 = 1000;

@@ -3,14 +3,14 @@ use super::*;
 #[test]
 fn a_storm_of_changes_is_told_once() {
     let changes = Changes::new();
-    let inbox = Inbox::new(&changes);
+    let inbox = Inbox::new(&changes, &Caller::Anonymous);
     assert!(inbox.watch("file:///a".into()) && inbox.watch("file:///a".into()));
     let mut feed = Feed::of_stream(&changes, inbox, Wanted::ALL);
     assert_eq!(feed.take(), []);
     for _ in 0..1000 {
-        changes.changed(&Change::Tools);
-        changes.changed(&Change::Resource("file:///a".into()));
-        changes.changed(&Change::Resource("file:///unwatched".into()));
+        changes.changed(&Change::Tools, Audience::Everyone);
+        changes.changed(&Change::Resource("file:///a".into()), Audience::Everyone);
+        changes.changed(&Change::Resource("file:///unwatched".into()), Audience::Everyone);
     }
     assert_eq!(feed.take(), [Change::Tools, Change::Resource("file:///a".into())]);
     assert_eq!(feed.take(), []);
@@ -20,16 +20,16 @@ fn a_storm_of_changes_is_told_once() {
 fn only_what_is_wanted_is_told() {
     let changes = Changes::new();
     let wanted = Wanted { tools: false, ..Wanted::ALL };
-    let mut feed = Feed::of_stream(&changes, Inbox::new(&changes), wanted);
-    changes.changed(&Change::Tools);
-    changes.changed(&Change::Prompts);
+    let mut feed = Feed::of_stream(&changes, Inbox::new(&changes, &Caller::Anonymous), wanted);
+    changes.changed(&Change::Tools, Audience::Everyone);
+    changes.changed(&Change::Prompts, Audience::Everyone);
     assert_eq!(feed.take(), [Change::Prompts]);
 }
 
 #[test]
 fn watching_is_bounded_and_leaves_nothing_behind() {
     let changes = Changes::new();
-    let inbox = Inbox::new(&changes);
+    let inbox = Inbox::new(&changes, &Caller::Anonymous);
     for number in 0..WATCHED_PER_CLIENT_MAX {
         assert!(inbox.watch(format!("file:///{number}").into()));
     }
@@ -40,4 +40,26 @@ fn watching_is_bounded_and_leaves_nothing_behind() {
     drop(inbox);
     let watched = changes.watched();
     assert_eq!((watched.count, watched.by_uri.len()), (0, 0));
+}
+
+#[test]
+fn what_one_user_sees_is_told_to_that_user_alone() {
+    let changes = Changes::new();
+    let identity = |issuer: &str| {
+        let claims = vmcp_domain::Members::new();
+        Identity { issuer: issuer.to_owned(), subject: "ann".to_owned(), claims }
+    };
+    let feed = |issuer: &str| {
+        let inbox = Inbox::new(&changes, &Caller::Known(Arc::new(identity(issuer))));
+        assert!(inbox.watch("file:///a".into()));
+        Feed::of_stream(&changes, inbox, Wanted { prompts: false, ..Wanted::ALL })
+    };
+    let (mut one, mut other) = (feed("https://one"), feed("https://other"));
+    for change in [Change::Tools, Change::Tools, Change::Prompts, Change::Resource("file:///a".into())] {
+        changes.changed(&change, Audience::User(&identity("https://one")));
+    }
+    assert_eq!(one.take(), [Change::Tools, Change::Resource("file:///a".into())]);
+    assert_eq!((one.take(), other.take()), (Vec::new(), Vec::new()));
+    drop((one, other));
+    assert!(changes.users().is_empty());
 }

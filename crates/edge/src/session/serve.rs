@@ -130,7 +130,7 @@ pub(crate) async fn request(
         session: Some(Arc::clone(&session)),
     };
     // The session's caller by name, with what this request's credential says of it.
-    let ctx = edge.context(entrant.caller, session.version, head, Some(&parts), Arc::new(port));
+    let ctx = edge.context(entrant, session.version, head, Some(&parts), Arc::new(port));
     let (registration, landing) = session.flights.enter(id.clone());
     let task =
         Task { edge: Arc::clone(edge), ctx, session: Some(Arc::clone(&session)), id, request, params: None };

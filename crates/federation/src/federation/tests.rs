@@ -9,7 +9,7 @@ use super::*;
 struct Ear(mpsc::UnboundedSender<Change>);
 
 impl ChangeListener for Ear {
-    fn changed(&self, change: &Change) {
+    fn changed(&self, change: &Change, _audience: Audience<'_>) {
         let _ = self.0.send(change.clone());
     }
 }

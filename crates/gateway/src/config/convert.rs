@@ -15,7 +15,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::expand::Env;
-use super::file::{File, GoDuration, LogLevel as FileLogLevel, Operational, SessionStorage, StorageProvider};
+use super::file::{
+    File, GoDuration, IncomingKind, LogLevel as FileLogLevel, Operational, SessionStorage, StorageProvider,
+};
 use super::report::{Problem, join};
 use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
 
@@ -109,7 +111,9 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let health = health::convert(failure_handling.unwrap_or_default(), findings);
     let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
     let calls = backend::CallTimes::convert(timeouts.unwrap_or_default(), &names, findings);
-    let mut outgoing = outgoing::Outgoing::convert(outgoing_auth.unwrap_or_default(), &names, findings);
+    let has_tokens = incoming_auth.as_ref().is_some_and(|auth| auth.kind == IncomingKind::Oidc);
+    let mut outgoing =
+        outgoing::Outgoing::convert(outgoing_auth.unwrap_or_default(), &names, has_tokens, findings);
     let backends = backend::convert(backends, &calls, &mut outgoing, findings);
     outgoing.finish(findings);
     let aggregation = aggregation::convert(aggregation.unwrap_or_default(), &names, findings);

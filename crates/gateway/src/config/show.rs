@@ -121,13 +121,16 @@ fn bounds(edge: &EdgePolicy) -> Value {
 }
 
 fn backend(backend: &BackendPolicy) -> Value {
-    let BackendPolicy { id, transport, timeouts, headers } = backend;
+    let BackendPolicy { id, transport, timeouts, headers, credentials } = backend;
     let mut out = Map::new();
     out.insert("name".to_owned(), id.as_str().into());
     out.insert("transport".to_owned(), transport.as_str().into());
     match transport {
         Transport::Stdio(stdio) => show_stdio(stdio, &mut out),
         Transport::StreamableHttp(http) | Transport::Sse(http) => show_http(http, headers, &mut out),
+    }
+    if let Some(credentials) = credentials {
+        out.insert("outgoingAuth".to_owned(), format!("{credentials:?}").into());
     }
     out.insert("connectTimeout".to_owned(), format(timeouts.connect).into());
     out.insert("timeout".to_owned(), format(timeouts.call).into());

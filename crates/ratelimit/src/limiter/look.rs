@@ -94,7 +94,7 @@ impl Limiter {
     /// tool is not among them, its caller is nobody to the limits, or the buckets are shared.
     #[must_use]
     pub fn peek_here(&self, name: &ToolName, ctx: &CallContext) -> Option<Vec<BucketView>> {
-        let bound = self.binding.load().as_ref()?.plans.get(name).cloned()?;
+        let bound = self.bindings.find(|binding| binding.plans.get(name).cloned())?;
         let user = self.user(&bound, ctx).ok()?;
         self.sharing.is_none().then(|| views(&bound.plan, self.memory.peek(&bound.plan, user.local)))
     }

@@ -95,7 +95,7 @@ impl Fake {
     /// Tells of a change.
     pub(crate) fn change(&self, change: &Change) {
         for listener in self.listeners.lock().unwrap().iter().filter_map(Weak::upgrade) {
-            listener.changed(change);
+            listener.changed(change, vmcp_domain::Audience::Everyone);
         }
     }
 

@@ -57,7 +57,7 @@ impl Gatekeeper {
         };
         let claims = [("token".to_owned(), Json::string(token))].into_iter().collect();
         let identity = Identity { issuer: issuer.to_owned(), subject: subject.to_owned(), claims };
-        Ok(Admission { caller: Caller::Known(Arc::new(identity)), valid_for })
+        Ok(Admission { caller: Caller::Known(Arc::new(identity)), token: None, valid_for })
     }
 }
 

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
-use vmcp_backends::policy::{BackendPolicy, HttpPolicy, Secret, StdioPolicy, Timeouts, Transport};
+use vmcp_backends::policy::{
+    BackendPolicy, Credentials, HttpPolicy, Secret, StdioPolicy, Timeouts, Transport,
+};
 use vmcp_domain::BackendId;
 
 use super::Findings;
-use super::outgoing::{Outgoing, header_name_of, header_value_of};
+use super::outgoing::{Outgoing, Proof, header_name_of, header_value_of};
 use crate::config::file::{Backend, BackendKind, BackendTransport, CallTimeouts, GoDuration};
 use crate::config::report::{item, join};
 
@@ -116,13 +118,13 @@ fn convert_one(
     let timeouts = calls.of(&name, timeout, &join(path, "timeout"), findings);
     let http = HttpKeys { url, kind, ca_bundle_path, headers };
     let stdio = StdioKeys { command, args, env, cwd };
-    let (transport, headers) = match choose(transport, &http, &stdio, path, findings)? {
+    let (transport, (headers, credentials)) = match choose(transport, &http, &stdio, path, findings)? {
         BackendTransport::Stdio => {
             outgoing.stdio(&name, findings);
-            (Transport::Stdio(stdio.convert(path, findings)?), Vec::new())
+            (Transport::Stdio(stdio.convert(path, findings)?), (Vec::new(), None))
         }
         chosen @ (BackendTransport::StreamableHttp | BackendTransport::Sse) => {
-            let (policy, headers) = http.convert(&name, path, outgoing, findings);
+            let (policy, shown) = http.convert(&name, path, outgoing, findings);
             let policy = policy?;
             let transport = match chosen {
                 BackendTransport::Sse => Transport::Sse(policy),
@@ -130,11 +132,14 @@ fn convert_one(
                     Transport::StreamableHttp(policy)
                 }
             };
-            (transport, headers)
+            (transport, shown)
         }
     };
-    Some(BackendPolicy { id: BackendId::from(name), transport, timeouts, headers })
+    Some(BackendPolicy { id: BackendId::from(name), transport, timeouts, headers, credentials })
 }
+
+/// The headers an HTTP backend is always shown, and the credential of each request's caller.
+type Shown = (Vec<(String, Secret)>, Option<Credentials>);
 
 /// The transport that the keys ask for, if they ask for one and not for two.
 fn choose(
@@ -264,7 +269,7 @@ impl HttpKeys {
         path: &str,
         outgoing: &mut Outgoing,
         findings: &mut Findings<'_>,
-    ) -> (Option<HttpPolicy>, Vec<(String, Secret)>) {
+    ) -> (Option<HttpPolicy>, Shown) {
         let Self {
             url,
             // The reference's mark for servers it does not run; none are run for it here.
@@ -288,14 +293,25 @@ impl HttpKeys {
                 out.push((name, value));
             }
         }
-        if let Some(header) = outgoing.http(name) {
-            if out.iter().any(|(other, _)| *other == header.name) {
-                let message = format!("`backends[].headers` sets `{}` for `{name}` too", header.name);
-                findings.problem(header.path, message).hint = Some("keep one of them".to_owned());
+        let mut twice = |header: &str, path: &str| {
+            if out.iter().any(|(other, _)| *other == header) {
+                let message = format!("`backends[].headers` sets `{header}` for `{name}` too");
+                findings.problem(path, message).hint = Some("keep one of them".to_owned());
             }
-            out.push((header.name, header.value));
+        };
+        let mut credentials = None;
+        match outgoing.http(name) {
+            None => {}
+            Some(Proof::Header(header)) => {
+                twice(&header.name, &header.path);
+                out.push((header.name, header.value));
+            }
+            Some(Proof::Exchanged(exchanged, path)) => {
+                twice("authorization", &path);
+                credentials = Some(exchanged);
+            }
         }
-        (url.map(|url| HttpPolicy { url, ca_bundle }), out)
+        (url.map(|url| HttpPolicy { url, ca_bundle }), (out, credentials))
     }
 }
 

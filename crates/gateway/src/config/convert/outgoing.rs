@@ -1,19 +1,41 @@
-//! `outgoingAuth` and `backends[].headers`: the headers that prove the gateway to its backends.
+//! `outgoingAuth` and `backends[].headers`: what proves the gateway, or its caller, to the backends.
+
+mod exchange;
 
 use std::collections::BTreeMap;
 
 use http::{HeaderName, HeaderValue};
-use vmcp_backends::policy::Secret;
+use vmcp_backends::policy::{Credentials, Secret};
+use vmcp_credentials::Strategy;
 
+use self::exchange::Desk;
 use super::Findings;
 use crate::config::file::{AuthSource, AuthStrategy, HeaderInjection, OutgoingAuth, StrategyKind};
 use crate::config::report::{Problem, join};
 
-/// The header each backend gets, by its strategy.
+/// What each backend is shown, by its strategy.
 pub(super) struct Outgoing {
-    default: Option<Header>,
+    default: Option<Proof>,
     default_is_used: bool,
-    backends: BTreeMap<String, Option<Header>>,
+    backends: BTreeMap<String, Option<Proof>>,
+}
+
+/// What a backend is shown.
+#[derive(Clone)]
+pub(super) enum Proof {
+    /// The same header with every request.
+    Header(Header),
+    /// A credential of the caller's; the path is that of the section that asks for it.
+    Exchanged(Credentials, String),
+}
+
+impl Proof {
+    fn path(&self) -> &str {
+        match self {
+            Self::Header(header) => &header.path,
+            Self::Exchanged(_, path) => path,
+        }
+    }
 }
 
 /// A header and the path of the key that asks for it.
@@ -25,26 +47,33 @@ pub(super) struct Header {
 }
 
 impl Outgoing {
-    pub(super) fn convert(file: OutgoingAuth, names: &[String], findings: &mut Findings<'_>) -> Self {
+    /// `has_tokens` says that callers show tokens which an issuer can exchange.
+    pub(super) fn convert(
+        file: OutgoingAuth,
+        names: &[String],
+        has_tokens: bool,
+        findings: &mut Findings<'_>,
+    ) -> Self {
         let OutgoingAuth { source, default, backends } = file;
         if source == Some(AuthSource::Discovered) {
             let message = "reading strategies from Kubernetes objects is not possible in this build";
             findings.add(Problem::new("outgoingAuth.source", message).hint("use `inline`"));
         }
+        let mut strategies = Strategies { has_tokens, desk: Desk::default() };
         let default =
-            default.and_then(|strategy| convert_strategy(strategy, "outgoingAuth.default", findings));
+            default.and_then(|strategy| strategies.convert(strategy, "outgoingAuth.default", findings));
         let mut outgoing = Self { default, default_is_used: false, backends: BTreeMap::new() };
         for (name, strategy) in backends {
             let path = join("outgoingAuth.backends", &name);
             findings.backend(&path, &name, names);
-            let header = convert_strategy(strategy, &path, findings);
-            outgoing.backends.insert(name, header);
+            let proof = strategies.convert(strategy, &path, findings);
+            outgoing.backends.insert(name, proof);
         }
         outgoing
     }
 
-    /// The header of an HTTP backend: its own strategy's, else the default's.
-    pub(super) fn http(&mut self, name: &str) -> Option<Header> {
+    /// What an HTTP backend is shown: by its own strategy, else the default's.
+    pub(super) fn http(&mut self, name: &str) -> Option<Proof> {
         match self.backends.remove(name) {
             Some(own) => own,
             None => {
@@ -54,23 +83,54 @@ impl Outgoing {
         }
     }
 
-    /// Says so when no backend got the default's header.
+    /// Says so when the default fits no backend.
     pub(super) fn finish(self, findings: &mut Findings<'_>) {
-        if let Some(header) = self.default.filter(|_| !self.default_is_used) {
-            findings.warn(header.path, "has no effect: no HTTP backend is without a strategy of its own");
+        if let Some(proof) = self.default.filter(|_| !self.default_is_used) {
+            findings.warn(proof.path(), "has no effect: no HTTP backend is without a strategy of its own");
         }
     }
 
     /// A stdio backend has no headers, so a strategy of its own would have no effect.
     pub(super) fn stdio(&mut self, name: &str, findings: &mut Findings<'_>) {
-        if let Some(Some(header)) = self.backends.remove(name) {
-            findings.problem(header.path, format!("`{name}` is a stdio server and takes no headers")).hint =
-                Some("pass the secret in its `env`".to_owned());
+        if let Some(Some(proof)) = self.backends.remove(name) {
+            let problem =
+                findings.problem(proof.path(), format!("`{name}` is a stdio server and takes no headers"));
+            problem.hint = Some("pass the secret in its `env`".to_owned());
         }
     }
 }
 
-fn convert_strategy(file: AuthStrategy, path: &str, findings: &mut Findings<'_>) -> Option<Header> {
+/// Makes what is shown of the strategies of one file.
+struct Strategies {
+    has_tokens: bool,
+    desk: Desk,
+}
+
+impl Strategies {
+    fn convert(&mut self, file: AuthStrategy, path: &str, findings: &mut Findings<'_>) -> Option<Proof> {
+        let kind = file.kind;
+        let strategy = match read(file, path, findings)? {
+            Read::Header(header) => return Some(Proof::Header(header)),
+            Read::Exchange(strategy) => strategy,
+        };
+        if !self.has_tokens {
+            let message = format!("`{}` exchanges the callers' tokens, and callers show none", kind.as_str());
+            findings.problem(join(path, "type"), message).hint =
+                Some("write `incomingAuth` with `type: oidc`".to_owned());
+            return None;
+        }
+        let credentials = self.desk.build(strategy, path, findings)?;
+        Some(Proof::Exchanged(credentials, path.to_owned()))
+    }
+}
+
+/// A strategy as it was read.
+enum Read {
+    Header(Header),
+    Exchange(Strategy),
+}
+
+fn read(file: AuthStrategy, path: &str, findings: &mut Findings<'_>) -> Option<Read> {
     let AuthStrategy { kind, header_injection, token_exchange, upstream_inject, aws_sts, obo, xaa } = file;
     for (key, owner, set) in [
         ("headerInjection", StrategyKind::HeaderInjection, header_injection.is_some()),
@@ -89,26 +149,41 @@ fn convert_strategy(file: AuthStrategy, path: &str, findings: &mut Findings<'_>)
     match kind {
         StrategyKind::Unauthenticated => None,
         StrategyKind::HeaderInjection => {
-            let path = join(path, "headerInjection");
-            match header_injection {
-                Some(injection) => convert_injection(injection, path, findings),
-                None => {
-                    findings.problem(path, "is required with `type: header_injection`");
-                    None
-                }
-            }
+            let (injection, path) = required(header_injection, "headerInjection", kind, path, findings)?;
+            convert_injection(injection, path, findings).map(Read::Header)
         }
-        StrategyKind::TokenExchange
-        | StrategyKind::UpstreamInject
-        | StrategyKind::AwsSts
-        | StrategyKind::Obo
-        | StrategyKind::Xaa => {
-            let message = format!("this build does not have the strategy `{}` yet", kind.as_str());
-            let hint = "use `header_injection` or `unauthenticated`";
-            findings.add(Problem::new(join(path, "type"), message).hint(hint));
+        StrategyKind::TokenExchange => {
+            let (file, path) = required(token_exchange, "tokenExchange", kind, path, findings)?;
+            exchange::token_exchange(file, &path, findings).map(Read::Exchange)
+        }
+        StrategyKind::AwsSts => {
+            let (file, path) = required(aws_sts, "awsSts", kind, path, findings)?;
+            exchange::aws_sts(file, &path, findings).map(Read::Exchange)
+        }
+        StrategyKind::Xaa => {
+            let (file, path) = required(xaa, "xaa", kind, path, findings)?;
+            exchange::xaa(file, &path, findings).map(Read::Exchange)
+        }
+        StrategyKind::UpstreamInject | StrategyKind::Obo => {
+            exchange::sourceless(kind, path, findings);
             None
         }
     }
+}
+
+/// The section that a strategy needs, with its path.
+fn required<T>(
+    section: Option<T>,
+    key: &str,
+    kind: StrategyKind,
+    path: &str,
+    findings: &mut Findings<'_>,
+) -> Option<(T, String)> {
+    let path = join(path, key);
+    if section.is_none() {
+        findings.problem(path.as_str(), format!("is required with `type: {}`", kind.as_str()));
+    }
+    section.map(|section| (section, path))
 }
 
 fn convert_injection(file: HeaderInjection, path: String, findings: &mut Findings<'_>) -> Option<Header> {

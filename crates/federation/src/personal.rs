@@ -1,0 +1,444 @@
+//! What each caller sees of backends that tell callers apart: a catalogue of the shared parts and the caller's own.
+//!
+//! Callers of equal scope share a view, and views whose parts are equal share one catalogue, so a thousand users who see
+//! the same tools cost one list. A view is made when its caller first asks, looked over when a backend tells of changes
+//! or the interval of health checks has passed, and forgotten when others need the room.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use vmcp_domain::{
+    Audience, BackendEvent, CallContext, Caller, CallerScope, Change, Error, Identity, Inventory, Origin,
+    ResourceUri, Scope, Secret,
+};
+
+use crate::catalogue::{Catalogue, Part};
+use crate::federation::Shared;
+use crate::refresh::{FIRST_WAIT, SPACING};
+
+/// How many views are kept. The one used longest ago gives way.
+const VIEWS_MAX: usize = 1000;
+/// How many identities are remembered with their view.
+const KNOWN_MAX: usize = 4096;
+/// How many catalogues are remembered by their parts, and how many inventories of one backend.
+const BUILDS_MAX: usize = 64;
+const INVENTORIES_MAX: usize = 16;
+
+/// Which callers a view belongs to: the scope at each personal backend, `None` where it lets them not in.
+type Key = Vec<Option<CallerScope>>;
+
+/// Every view.
+#[derive(Default)]
+pub(crate) struct Personal {
+    /// The places of the backends that tell callers apart.
+    places: Vec<usize>,
+    table: Mutex<Table>,
+    builds: Mutex<Builds>,
+}
+
+#[derive(Default)]
+struct Table {
+    views: HashMap<Key, Arc<View>>,
+    /// By the address of the identity, which is held so that no other can come to stand there.
+    known: HashMap<usize, Known>,
+    clock: u64,
+}
+
+struct Known {
+    identity: Arc<Identity>,
+    view: Option<Arc<View>>,
+}
+
+/// What some callers see.
+pub(crate) struct View {
+    identity: Arc<Identity>,
+    key: Key,
+    state: Mutex<State>,
+    /// How many of its backends have neither answered nor failed yet.
+    unsettled: watch::Sender<usize>,
+}
+
+struct State {
+    token: Secret,
+    slots: Vec<Slot>,
+    catalogue: Option<Arc<Catalogue>>,
+    /// The shared catalogue that it was built over, as long as no part has changed since.
+    base: Option<Arc<Catalogue>>,
+    used: u64,
+}
+
+/// One backend's part of a view.
+#[derive(Default)]
+struct Slot {
+    inventory: Option<Arc<Inventory>>,
+    present: bool,
+    failures: u32,
+    looked: Option<Instant>,
+    is_looking: bool,
+    /// Something changed since the last look began.
+    is_stale: bool,
+}
+
+#[derive(Default)]
+struct Builds {
+    built: VecDeque<Built>,
+    inventories: HashMap<usize, VecDeque<Arc<Inventory>>>,
+}
+
+/// A catalogue and what it was built of, by address.
+struct Built {
+    base: Arc<Catalogue>,
+    parts: Vec<(usize, Part)>,
+    catalogue: Arc<Catalogue>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Personal {
+    /// Views over the backends at `places`.
+    pub(crate) fn new(places: Vec<usize>) -> Self {
+        Self { places, table: Mutex::default(), builds: Mutex::default() }
+    }
+
+    /// True when no backend tells callers apart.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// True when the backend at `place` tells callers apart.
+    pub(crate) fn has(&self, place: usize) -> bool {
+        self.places.contains(&place)
+    }
+
+    /// How many callers see the backend at `place` now.
+    pub(crate) fn caller_count(&self, place: usize) -> usize {
+        let Some(index) = self.places.iter().position(|one| *one == place) else { return 0 };
+        let views: Vec<Arc<View>> = locked(&self.table).views.values().cloned().collect();
+        let sees = |view: &&Arc<View>| locked(&view.state).slots.get(index).is_some_and(|slot| slot.present);
+        views.iter().filter(sees).count()
+    }
+
+    /// The view of a caller, who has shown `token`. `None` for one whom none of these backends lets in.
+    fn view(&self, shared: &Shared, ctx: &CallContext) -> Option<(Arc<View>, Secret)> {
+        let (Caller::Known(identity), Some(token)) = (&ctx.caller, &ctx.token) else { return None };
+        let address = Arc::as_ptr(identity).addr();
+        let known = locked(&self.table).known.get(&address).map(|known| known.view.clone());
+        let view = match known {
+            Some(view) => view,
+            None => {
+                let key = self.key(shared, ctx);
+                self.remember(identity, token, key)
+            }
+        };
+        view.map(|view| (view, token.clone()))
+    }
+
+    fn key(&self, shared: &Shared, ctx: &CallContext) -> Key {
+        let scope = |place: &usize| match shared.members.get(*place)?.backend.scope(ctx) {
+            Ok(Scope::Caller(scope)) => Some(scope),
+            Ok(Scope::Shared) | Err(_) => None,
+        };
+        self.places.iter().map(scope).collect()
+    }
+
+    fn remember(&self, identity: &Arc<Identity>, token: &Secret, key: Key) -> Option<Arc<View>> {
+        let mut table = locked(&self.table);
+        let view = key.iter().any(Option::is_some).then(|| {
+            if let Some(view) = table.views.get(&key) {
+                return view.clone();
+            }
+            if table.views.len() >= VIEWS_MAX {
+                table.forget_oldest();
+            }
+            let view = View::new(identity.clone(), token.clone(), key.clone());
+            table.views.insert(key, view.clone());
+            view
+        });
+        if table.known.len() >= KNOWN_MAX {
+            table.known.clear();
+        }
+        let known = Known { identity: identity.clone(), view: view.clone() };
+        table.known.insert(Arc::as_ptr(&known.identity).addr(), known);
+        view
+    }
+
+    /// The catalogue of a caller. Waits for backends that have neither answered this caller nor failed yet.
+    pub(crate) async fn catalogue(&self, shared: &Arc<Shared>, ctx: &CallContext) -> Arc<Catalogue> {
+        let Some((view, token)) = self.view(shared, ctx) else { return shared.catalogue() };
+        let now = {
+            let mut table = locked(&self.table);
+            table.clock += 1;
+            table.clock
+        };
+        {
+            let mut state = locked(&view.state);
+            state.token = token;
+            state.used = now;
+        }
+        view.look_where_due(shared);
+        if *view.unsettled.borrow() > 0 {
+            let mut unsettled = view.unsettled.subscribe();
+            // The sender lives in the view, so waiting cannot fail but by taking too long.
+            let _ = timeout(FIRST_WAIT, unsettled.wait_for(|count| *count == 0)).await;
+        }
+        view.catalogue(shared).0
+    }
+
+    /// A backend told something on the line of one scope.
+    pub(crate) fn heard(&self, shared: &Arc<Shared>, place: usize, scope: CallerScope, event: &BackendEvent) {
+        let Some(index) = self.places.iter().position(|one| *one == place) else { return };
+        let views: Vec<Arc<View>> = {
+            let table = locked(&self.table);
+            let concerned = table.views.values().filter(|view| view.key.get(index) == Some(&Some(scope)));
+            concerned.cloned().collect()
+        };
+        for view in views {
+            match event {
+                BackendEvent::ResourceUpdated(uri) => view.resource_updated(shared, place, uri),
+                BackendEvent::Connected
+                | BackendEvent::ToolsChanged
+                | BackendEvent::ResourcesChanged
+                | BackendEvent::PromptsChanged => {
+                    view.changed(shared, index, *event == BackendEvent::Connected)
+                }
+                BackendEvent::Lost => {}
+            }
+        }
+    }
+
+    /// The same inventory as another view's, where there is an equal one.
+    fn share(&self, place: usize, inventory: Inventory) -> Arc<Inventory> {
+        let mut builds = locked(&self.builds);
+        let kept = builds.inventories.entry(place).or_default();
+        if let Some(equal) = kept.iter().find(|kept| ***kept == inventory) {
+            return equal.clone();
+        }
+        let inventory = Arc::new(inventory);
+        if kept.len() >= INVENTORIES_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(inventory.clone());
+        inventory
+    }
+
+    /// The catalogue of the shared parts and these, built unless some view has it already.
+    fn build(&self, shared: &Shared, own: Vec<(usize, Part)>, earlier: Option<&Catalogue>) -> Built {
+        let base = shared.catalogue();
+        let same = |built: &&Built| {
+            Arc::ptr_eq(&built.base, &base)
+                && built.parts.len() == own.len()
+                && built.parts.iter().zip(&own).all(|((place, part), (other_place, other))| {
+                    place == other_place
+                        && part.present == other.present
+                        && Arc::ptr_eq(&part.inventory, &other.inventory)
+                })
+        };
+        if let Some(built) = locked(&self.builds).built.iter().find(same) {
+            return built.clone();
+        }
+        let mut catalogue = shared.merge(&own);
+        if let Some(earlier) = earlier {
+            catalogue.keep_unchanged(earlier);
+        }
+        let built = Built { base: base.clone(), parts: own, catalogue: Arc::new(catalogue) };
+        let mut builds = locked(&self.builds);
+        builds.built.retain(|built| Arc::ptr_eq(&built.base, &base));
+        if builds.built.len() >= BUILDS_MAX {
+            builds.built.pop_front();
+        }
+        builds.built.push_back(built.clone());
+        built
+    }
+}
+
+impl Clone for Built {
+    fn clone(&self) -> Self {
+        Self { base: self.base.clone(), parts: self.parts.clone(), catalogue: self.catalogue.clone() }
+    }
+}
+
+impl Table {
+    fn forget_oldest(&mut self) {
+        let oldest = self.views.values().min_by_key(|view| locked(&view.state).used).cloned();
+        if let Some(oldest) = oldest {
+            self.views.remove(&oldest.key);
+            self.known.retain(|_, known| !known.view.as_ref().is_some_and(|view| Arc::ptr_eq(view, &oldest)));
+        }
+    }
+}
+
+impl View {
+    fn new(identity: Arc<Identity>, token: Secret, key: Key) -> Arc<Self> {
+        let slots = key.iter().map(|_| Slot::default()).collect();
+        let unsettled = watch::Sender::new(key.iter().flatten().count());
+        let state = State { token, slots, catalogue: None, base: None, used: 0 };
+        Arc::new(Self { identity, key, state: Mutex::new(state), unsettled })
+    }
+
+    /// Begins to ask every backend that has not been asked for as long as health checks are apart.
+    fn look_where_due(self: &Arc<Self>, shared: &Arc<Shared>) {
+        let interval = shared.health.interval;
+        for index in 0..self.key.len() {
+            let due = locked(&self.state)
+                .slots
+                .get(index)
+                .is_some_and(|slot| slot.looked.is_none_or(|looked| looked.elapsed() >= interval));
+            if due {
+                self.look(shared, index);
+            }
+        }
+    }
+
+    fn changed(self: &Arc<Self>, shared: &Arc<Shared>, index: usize, is_connected: bool) {
+        {
+            let mut state = locked(&self.state);
+            let Some(slot) = state.slots.get_mut(index) else { return };
+            // A line that was made in order to look says nothing new.
+            if is_connected && slot.is_looking {
+                return;
+            }
+            slot.is_stale = true;
+        }
+        self.look(shared, index);
+    }
+
+    fn resource_updated(&self, shared: &Arc<Shared>, place: usize, uri: &ResourceUri) {
+        let (catalogue, _) = self.catalogue(shared);
+        let backend = shared.members.get(place).map(|member| member.backend.id());
+        if catalogue.resource_backend(uri) == backend {
+            shared.announce(&Change::Resource(uri.clone()), Audience::User(&self.identity));
+        }
+    }
+
+    /// Asks one backend, on a task of its own, unless that is being done.
+    fn look(self: &Arc<Self>, shared: &Arc<Shared>, index: usize) {
+        let has_scope = self.key.get(index).is_some_and(Option::is_some);
+        let begins = has_scope
+            && locked(&self.state)
+                .slots
+                .get_mut(index)
+                .is_some_and(|slot| !std::mem::replace(&mut slot.is_looking, true));
+        if !begins {
+            return;
+        }
+        let (view, federation) = (self.clone(), Arc::downgrade(shared));
+        tokio::spawn(async move {
+            loop {
+                let Some(shared) = federation.upgrade() else { return };
+                view.look_once(&shared, index).await;
+                drop(shared);
+                sleep(SPACING).await;
+                let mut state = locked(&view.state);
+                let Some(slot) = state.slots.get_mut(index) else { return };
+                if !slot.is_stale {
+                    slot.is_looking = false;
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn look_once(&self, shared: &Arc<Shared>, index: usize) {
+        let Some(place) = shared.personal.places.get(index).copied() else { return };
+        let Some(member) = shared.members.get(place) else { return };
+        let mut ctx = CallContext::bare(Caller::Known(self.identity.clone()), Origin::Gateway);
+        let is_first = {
+            let mut state = locked(&self.state);
+            ctx.token = Some(state.token.clone());
+            let Some(slot) = state.slots.get_mut(index) else { return };
+            slot.is_stale = false;
+            slot.looked.is_none()
+        };
+        let asking = member.backend.inventory(&ctx);
+        // The first look waits as long as connecting may take; later ones are health checks.
+        let taken = if is_first {
+            asking.await
+        } else {
+            timeout(shared.health.timeout, asking).await.unwrap_or(Err(Error::DeadlineExceeded))
+        };
+        let inventory = taken.map(|inventory| shared.personal.share(place, inventory));
+        {
+            let mut state = locked(&self.state);
+            let Some(slot) = state.slots.get_mut(index) else { return };
+            slot.take(inventory, shared.health.unhealthy_threshold, member.backend.id());
+            state.base = None;
+        }
+        let (_, changes) = self.catalogue(shared);
+        if is_first {
+            self.unsettled.send_modify(|count| *count = count.saturating_sub(1));
+        } else {
+            for change in &changes {
+                shared.announce(change, Audience::User(&self.identity));
+            }
+        }
+    }
+
+    /// The catalogue as it is now, and what changed since it was last asked for.
+    fn catalogue(&self, shared: &Shared) -> (Arc<Catalogue>, Vec<Change>) {
+        let base = shared.catalogue();
+        let mut state = locked(&self.state);
+        if let (Some(catalogue), Some(over)) = (&state.catalogue, &state.base)
+            && Arc::ptr_eq(over, &base)
+        {
+            return (catalogue.clone(), Vec::new());
+        }
+        let own: Vec<(usize, Part)> = state
+            .slots
+            .iter()
+            .zip(&shared.personal.places)
+            .filter_map(|(slot, place)| {
+                let backend = shared.members.get(*place)?.backend.id().clone();
+                let part = Part { backend, inventory: slot.inventory.clone()?, present: slot.present };
+                Some((*place, part))
+            })
+            .collect();
+        if own.is_empty() {
+            return (base, Vec::new());
+        }
+        let earlier = state.catalogue.clone();
+        let built = shared.personal.build(shared, own, earlier.as_deref());
+        let changes = match &earlier {
+            Some(earlier) if !Arc::ptr_eq(earlier, &built.catalogue) => {
+                built.catalogue.changes_since(earlier)
+            }
+            Some(_) | None => Vec::new(),
+        };
+        state.base = Some(built.base);
+        state.catalogue = Some(built.catalogue.clone());
+        (built.catalogue, changes)
+    }
+}
+
+impl Slot {
+    /// Takes what a look has brought.
+    fn take(
+        &mut self,
+        inventory: Result<Arc<Inventory>, Error>,
+        unhealthy_threshold: u32,
+        backend: &vmcp_domain::BackendId,
+    ) {
+        self.looked = Some(Instant::now());
+        match inventory {
+            Ok(inventory) => {
+                (self.inventory, self.present, self.failures) = (Some(inventory), true, 0);
+            }
+            // Whom the backend does not let in any more sees nothing of it from now on.
+            Err(Error::Denied) => (self.present, self.failures) = (false, 0),
+            Err(error) => {
+                let cause = error.cause().map_or("", |cause| cause.for_log());
+                tracing::debug!(%backend, error = %error, cause, "backend not listed for a caller");
+                self.failures = self.failures.saturating_add(1);
+                if self.failures >= unhealthy_threshold {
+                    self.present = false;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
