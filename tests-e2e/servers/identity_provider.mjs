@@ -5,9 +5,12 @@
 //   POST /test/token   {sub, resource, scope, format: "jwt" | "opaque", seconds, claims}  ->  {access_token}
 //   POST /test/rotate  {keep}   new signing keys; the old ones stay published if `keep`   ->  {kid}
 //   POST /test/outage  {status} every other path answers so from now on; 0 ends it         ->  {}
+//   POST /test/exchange {refuse: [sub], seconds} whose tokens are not exchanged, how long exchanged ones live -> {}
+//   GET  /test/exchanged  the tokens given in exchange (RFC 8693) up to now               ->  [token]
 //   GET  /test/counts  how often each path was asked for                                  ->  {path: count}
 //
-// Clients: `machine` may have tokens for itself, `gateway` may ask about tokens. Secrets: the names with `-secret`.
+// Clients: `machine` may have tokens for itself, `gateway` may ask about tokens and exchange them. Secrets: the names
+// with `-secret`.
 
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
@@ -16,10 +19,15 @@ import { pathToFileURL } from "node:url";
 
 const [folder] = process.argv.slice(2);
 const require = createRequire(`${folder}/`);
-const { default: Provider } = await import(pathToFileURL(require.resolve("oidc-provider")));
+const { default: Provider, errors } = await import(pathToFileURL(require.resolve("oidc-provider")));
+const { createLocalJWKSet, jwtVerify } = await import(pathToFileURL(require.resolve("jose")));
 
 // The opaque format, for tokens that only the provider itself understands.
 const OPAQUE = "opaque:";
+
+// RFC 8693: the grant, and the one type of token that goes in and comes out.
+const EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token";
 
 const newKey = () => {
   const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
@@ -51,7 +59,7 @@ const configuration = (keys) => ({
     {
       client_id: "gateway",
       client_secret: "gateway-secret",
-      grant_types: [],
+      grant_types: [EXCHANGE],
       redirect_uris: [],
       response_types: [],
     },
@@ -77,8 +85,37 @@ let status = 0;
 const counts = {};
 let issuer;
 
+let exchanging = { refuse: [], seconds: 3600 };
+const exchanged = [];
+
+// A signed token of ours for somebody becomes one for the audience asked for, with the same subject.
+const exchange = async (ctx) => {
+  const { subject_token, subject_token_type, audience, scope = "mcp" } = ctx.oidc.params;
+  if (subject_token_type !== ACCESS_TOKEN || !audience) throw new errors.InvalidRequest("no token, or nowhere to go");
+  const published = keys.map(({ kty, n, e, kid, alg }) => ({ kty, n, e, kid, alg }));
+  const verified = await jwtVerify(subject_token, createLocalJWKSet({ keys: published }), { issuer }).catch(() => {
+    throw new errors.InvalidGrant("subject_token is not good");
+  });
+  const sub = verified.payload.sub;
+  if (exchanging.refuse.includes(sub)) throw new errors.AccessDenied("not for you");
+  const server = new provider.ResourceServer(audience, resourceServer(audience, scope));
+  const token = new provider.AccessToken({
+    accountId: sub,
+    client: ctx.oidc.client,
+    scope,
+    expiresIn: exchanging.seconds,
+  });
+  token.resourceServer = server;
+  const access_token = await token.save();
+  exchanged.push(access_token);
+  const expires_in = exchanging.seconds;
+  ctx.body = { access_token, issued_token_type: ACCESS_TOKEN, token_type: "Bearer", expires_in, scope };
+};
+
 const begin = () => {
   provider = new Provider(issuer, configuration(keys));
+  const parameters = ["subject_token", "subject_token_type", "requested_token_type", "audience", "resource", "scope"];
+  provider.registerGrantType(EXCHANGE, exchange, parameters);
   provider.on("server_error", (_ctx, error) => console.error(error));
 };
 
@@ -100,6 +137,13 @@ const test = {
   async outage(asked) {
     status = asked.status;
     return {};
+  },
+  async exchange({ refuse = [], seconds = 3600 }) {
+    exchanging = { refuse, seconds };
+    return {};
+  },
+  async exchanged() {
+    return exchanged;
   },
   async counts() {
     return counts;

@@ -11,7 +11,7 @@ use crate::{cache, http};
 
 /// The client that may have tokens for itself, and its secret.
 pub const MACHINE: (&str, &str) = ("machine", "machine-secret");
-/// The client that may ask about tokens, and its secret.
+/// The client that may ask about tokens and exchange them, and its secret.
 pub const GATEWAY: (&str, &str) = ("gateway", "gateway-secret");
 
 /// A running provider.
@@ -92,6 +92,16 @@ impl IdentityProvider {
     /// Answers every standard request with `status` from now on; 0 ends that.
     pub fn set_outage(&self, status: u16) -> anyhow::Result<()> {
         self.command("outage", &json!({"status": status})).map(drop)
+    }
+
+    /// Exchanges no tokens of these users from now on.
+    pub fn refuse_exchanges(&self, subjects: &[&str]) -> anyhow::Result<()> {
+        self.command("exchange", &json!({"refuse": subjects})).map(drop)
+    }
+
+    /// The tokens given in exchange up to now.
+    pub fn exchanged(&self) -> anyhow::Result<Vec<String>> {
+        Ok(serde_json::from_value(self.command("exchanged", &json!({}))?)?)
     }
 
     /// How often a path was asked for.

@@ -166,6 +166,11 @@ fn who_presents_nothing_good_is_told_where_to_go() -> anyhow::Result<()> {
         ensure!(challenge.contains(&format!("error=\"{code}\"")), "{challenge}");
         ensure!(challenge.contains("resource_metadata=\""), "{challenge}");
     }
+    let page = http::get(&gateway.url.replace("/mcp", "/metrics"), &[])?.text()?;
+    for (outcome, count) in [("missing", 1), ("audience", 1), ("scope", 1), ("malformed", 1)] {
+        let line = format!("vmcp_authentications_total{{outcome=\"{outcome}\"}} {count}");
+        ensure!(page.contains(&line), "no {line} in {page}");
+    }
     let metadata = gateway.url.replace("/mcp", "/.well-known/oauth-protected-resource/mcp");
     let document: Value = serde_json::from_str(&http::get(&metadata, &[])?.text()?)?;
     ensure!(document["authorization_servers"] == json!([provider.issuer]), "{document}");

@@ -66,8 +66,9 @@ impl Bearing {
         is_other
     }
 
-    /// The headers for one request.
-    pub(crate) async fn apply(&self, outbound: &Outbound) -> Result<Applied, Failure> {
+    /// The headers for one request. What the gateway asks on its own account goes without any where its issuer gives
+    /// it none: being turned away by the backend is a sign of life, too.
+    pub(crate) async fn apply(&self, outbound: &Outbound) -> Result<Option<Applied>, Failure> {
         let mut signed = HeaderMap::new();
         if let Some(kind) = outbound.headers.get(CONTENT_TYPE) {
             signed.insert(CONTENT_TYPE, kind.clone());
@@ -78,9 +79,15 @@ impl Bearing {
         let holder = self.holder.as_ref().map(|holder| holder.lock().clone());
         let applied = match &holder {
             Some(holder) => source.apply(Some(&holder.subject()), &outgoing).await,
-            None => source.probe(&outgoing).await,
+            None => match source.probe(&outgoing).await {
+                Err(error @ (CredentialError::Refused { .. } | CredentialError::Misconfigured { .. })) => {
+                    tracing::debug!(%error, "the gateway has no credential of its own for a look at a backend");
+                    return Ok(None);
+                }
+                probed => probed,
+            },
         };
-        applied.map_err(|error| failure(&error))
+        applied.map(Some).map_err(|error| failure(&error))
     }
 
     /// The backend refused these headers. True when asking once more with others makes sense.

@@ -135,12 +135,13 @@ impl HttpClient {
             return self.once(outbound, None).await;
         };
         let applied = bearing.apply(outbound).await?;
-        let response = self.once(outbound, Some(&applied)).await?;
-        if response.status() != StatusCode::UNAUTHORIZED || !bearing.forget(&applied) {
+        let response = self.once(outbound, applied.as_ref()).await?;
+        let is_refused = response.status() == StatusCode::UNAUTHORIZED;
+        if !is_refused || !applied.is_some_and(|applied| bearing.forget(&applied)) {
             return Ok(response);
         }
         let applied = bearing.apply(outbound).await?;
-        self.once(outbound, Some(&applied)).await
+        self.once(outbound, applied.as_ref()).await
     }
 
     async fn once(

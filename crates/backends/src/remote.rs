@@ -49,10 +49,10 @@ impl Remote {
     }
 
     fn unleased(&self, failure: Failure) -> Error {
-        match failure {
-            Failure::NotSent(Class::Auth, cause) => refuse(self.id(), &cause),
-            failure => failure.into_error(self.id()),
+        if let Failure::NotSent(Class::Auth, cause) = &failure {
+            return refuse(self.id(), cause);
         }
+        failure.into_error(self.id())
     }
 
     fn call_wait(&self) -> Duration {

@@ -150,11 +150,13 @@ impl Shared {
 
     /// What the caller of the seam is told of a failure.
     pub(crate) fn error(&self, failure: Failure) -> Error {
-        match failure {
+        if let Failure::NotSent(Class::Auth, cause) = &failure
+            && self.is_personal()
+        {
             // The backend, or its issuer, does not take this caller's credential. It is none the worse for it.
-            Failure::NotSent(Class::Auth, cause) if self.is_personal() => refuse(&self.policy.id, &cause),
-            failure => failure.into_error(&self.policy.id),
+            return refuse(&self.policy.id, cause);
         }
+        failure.into_error(&self.policy.id)
     }
 
     fn connected(&self, connection: &Arc<Connection>) {

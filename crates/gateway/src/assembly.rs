@@ -17,6 +17,7 @@ use vmcp_ratelimit::{Limiter, Planner, Sharing, SystemClock};
 use vmcp_ratelimit_redis::RedisStore;
 
 use crate::config::{LimitSettings, Settings};
+use crate::door::Counted;
 use crate::metrics::Metrics;
 use crate::outlook::Outlook;
 use crate::search::{self, Indexing};
@@ -65,7 +66,7 @@ impl Assembly {
             group,
             aggregation,
             backends,
-            edge,
+            mut edge,
             health,
             authz,
             limits,
@@ -80,6 +81,9 @@ impl Assembly {
         let federation = Federation::start(aggregation.clone(), health, members);
         let namespace = crate::environment("VMCP_NAMESPACE");
         let metrics = Metrics::new(namespace.as_deref().unwrap_or("local"), &name);
+        if let IncomingAuth::Bearer(authenticator) = &mut edge.incoming {
+            *authenticator = Counted::wrap(authenticator.clone(), metrics.clone());
+        }
         let limiter = limits.map(|limits| limiter(limits, &metrics));
         if let Some(limiter) = &limiter {
             if federation.tells_callers_apart() {

@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod config;
 mod demo;
+mod door;
 mod logs;
 mod metrics;
 mod observe;

@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     store_errors: Family<StoreLabels, Counter>,
     latency: Histogram,
     optimizer: OptimizerMetrics,
+    authentications: Family<OutcomeLabels, Counter>,
     namespace: String,
     server: String,
 }
@@ -38,6 +39,11 @@ pub(crate) struct Metrics {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
     method: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
     outcome: &'static str,
 }
 
@@ -73,6 +79,7 @@ impl Metrics {
             store_errors: Family::default(),
             latency: Histogram::new(DECISION_SECONDS),
             optimizer: OptimizerMetrics::default(),
+            authentications: Family::default(),
             registry: Registry::default(),
             namespace: namespace.to_owned(),
             server: server.to_owned(),
@@ -110,6 +117,11 @@ impl Metrics {
             Unit::Seconds,
             metrics.latency.clone(),
         );
+        registry.register(
+            "vmcp_authentications",
+            "Credentials that were shown at the door",
+            metrics.authentications.clone(),
+        );
         metrics.optimizer.register(&mut registry);
         Arc::new(Self { registry, ..metrics })
     }
@@ -118,6 +130,11 @@ impl Metrics {
     pub(crate) fn request(&self, method: &'static str, outcome: &'static str, took: Duration) {
         self.requests.get_or_create(&RequestLabels { method, outcome }).inc();
         self.durations.get_or_create(&VerbLabels { method }).observe(took.as_secs_f64());
+    }
+
+    /// Counts what became of one credential, by a class out of a fixed set.
+    pub(crate) fn authentication(&self, outcome: &'static str) {
+        self.authentications.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// The page.

@@ -119,7 +119,7 @@ impl Strategies {
                 Some("write `incomingAuth` with `type: oidc`".to_owned());
             return None;
         }
-        let credentials = self.desk.build(strategy, path, findings)?;
+        let credentials = self.desk.build(*strategy, path, findings)?;
         Some(Proof::Exchanged(credentials, path.to_owned()))
     }
 }
@@ -127,7 +127,7 @@ impl Strategies {
 /// A strategy as it was read.
 enum Read {
     Header(Header),
-    Exchange(Strategy),
+    Exchange(Box<Strategy>),
 }
 
 fn read(file: AuthStrategy, path: &str, findings: &mut Findings<'_>) -> Option<Read> {
@@ -154,15 +154,15 @@ fn read(file: AuthStrategy, path: &str, findings: &mut Findings<'_>) -> Option<R
         }
         StrategyKind::TokenExchange => {
             let (file, path) = required(token_exchange, "tokenExchange", kind, path, findings)?;
-            exchange::token_exchange(file, &path, findings).map(Read::Exchange)
+            exchange::token_exchange(file, &path, findings).map(Box::new).map(Read::Exchange)
         }
         StrategyKind::AwsSts => {
             let (file, path) = required(aws_sts, "awsSts", kind, path, findings)?;
-            exchange::aws_sts(file, &path, findings).map(Read::Exchange)
+            exchange::aws_sts(file, &path, findings).map(Box::new).map(Read::Exchange)
         }
         StrategyKind::Xaa => {
             let (file, path) = required(xaa, "xaa", kind, path, findings)?;
-            exchange::xaa(file, &path, findings).map(Read::Exchange)
+            exchange::xaa(file, &path, findings).map(Box::new).map(Read::Exchange)
         }
         StrategyKind::UpstreamInject | StrategyKind::Obo => {
             exchange::sourceless(kind, path, findings);

@@ -305,6 +305,40 @@ outgoingAuth:
     h: {type: unauthenticated, headerInjection: {headerName: X-Key}}
 ",
     ),
+    (
+        "exchanged credentials",
+        "
+name: a
+backends:
+  - {name: b, url: 'https://example.com', headers: {Authorization: x}}
+  - {name: c, command: d}
+  - {name: e, url: 'https://example.com'}
+  - {name: f, url: 'https://example.com'}
+  - {name: g, url: 'https://example.com'}
+  - {name: h, url: 'https://example.com'}
+  - {name: i, url: 'https://example.com'}
+incomingAuth: {type: oidc, oidc: {issuer: 'https://issuer.example.com', audience: vmcp}}
+outgoingAuth:
+  source: inline
+  backends:
+    b: {type: token_exchange, tokenExchange: {tokenUrl: 'https://issuer.example.com/token'}}
+    c: {type: token_exchange, tokenExchange: {tokenUrl: 'https://issuer.example.com/token'}}
+    e: {type: token_exchange, tokenExchange: {tokenUrl: 'http://issuer.example.com/token', clientSecretEnv: TOKEN}}
+    f: {type: token_exchange, tokenExchange: {tokenUrl: 'https://issuer.example.com/token', clientId: x, clientSecretEnv: NO_TOKEN, subjectTokenType: saml, subjectProviderName: github}}
+    g: {type: xaa, xaa: {idpTokenUrl: 'https://idp', targetTokenUrl: 'http://target', targetAudience: ''}}
+    h: {type: aws_sts, awsSts: {region: Frankfurt, roleMappings: [{roleArn: r}]}}
+    i: {type: aws_sts}
+",
+    ),
+    (
+        "exchanges without tokens to exchange",
+        "
+name: a
+backends: [{name: b, url: 'https://example.com'}]
+incomingAuth: {type: apiKey, apiKeys: [{name: ci, hash: 'sha256:0000000000000000000000000000000000000000000000000000000000000000'}]}
+outgoingAuth: {default: {type: token_exchange, tokenExchange: {tokenUrl: 'https://issuer.example.com/token'}}}
+",
+    ),
 ];
 
 /// What the reference has and this build has not.
@@ -340,13 +374,14 @@ aggregation: {conflictResolution: auto, tools: [{workload: b, toolConfigRef: {na
 ",
     ),
     (
-        "strategies that are not built",
+        "strategies without a source of tokens",
         "
 name: a
 backends: [{name: b, url: 'https://example.com'}]
+incomingAuth: {type: oidc, oidc: {issuer: 'https://issuer.example.com', audience: vmcp}}
 outgoingAuth:
-  default: {type: token_exchange, tokenExchange: {tokenUrl: 'https://example.com/token'}}
-  backends: {b: {type: aws_sts, awsSts: {region: eu-west-1}}}
+  default: {type: upstream_inject, upstreamInject: {providerName: p}}
+  backends: {b: {type: obo, obo: {tokenUrl: 'https://example.com/token'}}}
 ",
     ),
     (

@@ -1,0 +1,37 @@
+//! Counts what becomes of credentials at the door. Who is let in is the authenticator's to say.
+
+use std::sync::Arc;
+
+use vmcp_domain::{Admission, Authenticator, BoxFuture, Challenge, Unauthorized};
+
+use crate::metrics::Metrics;
+
+/// An authenticator whose outcomes are counted.
+pub(crate) struct Counted {
+    inner: Arc<dyn Authenticator>,
+    metrics: Arc<Metrics>,
+}
+
+impl Counted {
+    /// Counts the outcomes of `inner`.
+    pub(crate) fn wrap(inner: Arc<dyn Authenticator>, metrics: Arc<Metrics>) -> Arc<dyn Authenticator> {
+        Arc::new(Self { inner, metrics })
+    }
+}
+
+impl Authenticator for Counted {
+    fn authenticate<'a>(
+        &'a self,
+        authorization: Option<&'a [u8]>,
+    ) -> BoxFuture<'a, Result<Admission, Unauthorized>> {
+        Box::pin(async move {
+            let outcome = self.inner.authenticate(authorization).await;
+            self.metrics.authentication(outcome.as_ref().map_or_else(Unauthorized::class, |_| "admitted"));
+            outcome
+        })
+    }
+
+    fn challenge(&self) -> &Challenge {
+        self.inner.challenge()
+    }
+}
