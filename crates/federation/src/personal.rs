@@ -4,19 +4,18 @@
 //! the same tools cost one list. A view is made when its caller first asks, looked over when a backend tells of changes
 //! or the interval of health checks has passed, and forgotten when others need the room.
 
+mod view;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
-use vmcp_domain::{
-    Audience, BackendEvent, CallContext, Caller, CallerScope, Change, Error, Identity, Inventory, Origin,
-    ResourceUri, Scope, Secret,
-};
+use tokio::time::timeout;
+use vmcp_domain::{BackendEvent, CallContext, Caller, CallerScope, Identity, Inventory, Scope, Secret};
 
+use self::view::View;
 use crate::catalogue::{Catalogue, Part};
 use crate::federation::Shared;
-use crate::refresh::{FIRST_WAIT, SPACING};
+use crate::refresh::FIRST_WAIT;
 
 /// How many views are kept. The one used longest ago gives way.
 const VIEWS_MAX: usize = 1000;
@@ -49,36 +48,6 @@ struct Table {
 struct Known {
     identity: Arc<Identity>,
     view: Option<Arc<View>>,
-}
-
-/// What some callers see.
-pub(crate) struct View {
-    identity: Arc<Identity>,
-    key: Key,
-    state: Mutex<State>,
-    /// How many of its backends have neither answered nor failed yet.
-    unsettled: watch::Sender<usize>,
-}
-
-struct State {
-    token: Secret,
-    slots: Vec<Slot>,
-    catalogue: Option<Arc<Catalogue>>,
-    /// The shared catalogue that it was built over, as long as no part has changed since.
-    base: Option<Arc<Catalogue>>,
-    used: u64,
-}
-
-/// One backend's part of a view.
-#[derive(Default)]
-struct Slot {
-    inventory: Option<Arc<Inventory>>,
-    present: bool,
-    failures: u32,
-    looked: Option<Instant>,
-    is_looking: bool,
-    /// Something changed since the last look began.
-    is_stale: bool,
 }
 
 #[derive(Default)]
@@ -267,175 +236,6 @@ impl Table {
         if let Some(oldest) = oldest {
             self.views.remove(&oldest.key);
             self.known.retain(|_, known| !known.view.as_ref().is_some_and(|view| Arc::ptr_eq(view, &oldest)));
-        }
-    }
-}
-
-impl View {
-    fn new(identity: Arc<Identity>, token: Secret, key: Key) -> Arc<Self> {
-        let slots = key.iter().map(|_| Slot::default()).collect();
-        let unsettled = watch::Sender::new(key.iter().flatten().count());
-        let state = State { token, slots, catalogue: None, base: None, used: 0 };
-        Arc::new(Self { identity, key, state: Mutex::new(state), unsettled })
-    }
-
-    /// Begins to ask every backend that has not been asked for as long as health checks are apart.
-    fn look_where_due(self: &Arc<Self>, shared: &Arc<Shared>) {
-        let interval = shared.health.interval;
-        for index in 0..self.key.len() {
-            let due = locked(&self.state)
-                .slots
-                .get(index)
-                .is_some_and(|slot| slot.looked.is_none_or(|looked| looked.elapsed() >= interval));
-            if due {
-                self.look(shared, index);
-            }
-        }
-    }
-
-    fn changed(self: &Arc<Self>, shared: &Arc<Shared>, index: usize, is_connected: bool) {
-        {
-            let mut state = locked(&self.state);
-            let Some(slot) = state.slots.get_mut(index) else { return };
-            // A line that was made in order to look says nothing new.
-            if is_connected && slot.is_looking {
-                return;
-            }
-            slot.is_stale = true;
-        }
-        self.look(shared, index);
-    }
-
-    fn resource_updated(&self, shared: &Arc<Shared>, place: usize, uri: &ResourceUri) {
-        let (catalogue, _) = self.catalogue(shared);
-        let backend = shared.members.get(place).map(|member| member.backend.id());
-        if catalogue.resource_backend(uri) == backend {
-            shared.announce(&Change::Resource(uri.clone()), Audience::User(&self.identity));
-        }
-    }
-
-    /// Asks one backend, on a task of its own, unless that is being done.
-    fn look(self: &Arc<Self>, shared: &Arc<Shared>, index: usize) {
-        let has_scope = self.key.get(index).is_some_and(Option::is_some);
-        let begins = has_scope
-            && locked(&self.state)
-                .slots
-                .get_mut(index)
-                .is_some_and(|slot| !std::mem::replace(&mut slot.is_looking, true));
-        if !begins {
-            return;
-        }
-        let (view, federation) = (self.clone(), Arc::downgrade(shared));
-        tokio::spawn(async move {
-            loop {
-                let Some(shared) = federation.upgrade() else { return };
-                view.look_once(&shared, index).await;
-                drop(shared);
-                sleep(SPACING).await;
-                let mut state = locked(&view.state);
-                let Some(slot) = state.slots.get_mut(index) else { return };
-                if !slot.is_stale {
-                    slot.is_looking = false;
-                    return;
-                }
-            }
-        });
-    }
-
-    async fn look_once(&self, shared: &Arc<Shared>, index: usize) {
-        let Some(place) = shared.personal.places.get(index).copied() else { return };
-        let Some(member) = shared.members.get(place) else { return };
-        let mut ctx = CallContext::bare(Caller::Known(self.identity.clone()), Origin::Gateway);
-        let is_first = {
-            let mut state = locked(&self.state);
-            ctx.token = Some(state.token.clone());
-            let Some(slot) = state.slots.get_mut(index) else { return };
-            slot.is_stale = false;
-            slot.looked.is_none()
-        };
-        let asking = member.backend.inventory(&ctx);
-        // The first look waits as long as connecting may take; later ones are health checks.
-        let taken = if is_first {
-            asking.await
-        } else {
-            timeout(shared.health.timeout, asking).await.unwrap_or(Err(Error::DeadlineExceeded))
-        };
-        let inventory = taken.map(|inventory| shared.personal.share(place, inventory));
-        {
-            let mut state = locked(&self.state);
-            let Some(slot) = state.slots.get_mut(index) else { return };
-            slot.take(inventory, shared.health.unhealthy_threshold, member.backend.id());
-            state.base = None;
-        }
-        let (_, changes) = self.catalogue(shared);
-        if is_first {
-            self.unsettled.send_modify(|count| *count = count.saturating_sub(1));
-        } else {
-            for change in &changes {
-                shared.announce(change, Audience::User(&self.identity));
-            }
-        }
-    }
-
-    /// The catalogue as it is now, and what changed since it was last asked for.
-    fn catalogue(&self, shared: &Shared) -> (Arc<Catalogue>, Vec<Change>) {
-        let base = shared.catalogue();
-        let mut state = locked(&self.state);
-        if let (Some(catalogue), Some(over)) = (&state.catalogue, &state.base)
-            && Arc::ptr_eq(over, &base)
-        {
-            return (catalogue.clone(), Vec::new());
-        }
-        let own: Vec<(usize, Part)> = state
-            .slots
-            .iter()
-            .zip(&shared.personal.places)
-            .filter_map(|(slot, place)| {
-                let backend = shared.members.get(*place)?.backend.id().clone();
-                let part = Part { backend, inventory: slot.inventory.clone()?, present: slot.present };
-                Some((*place, part))
-            })
-            .collect();
-        if own.is_empty() {
-            return (base, Vec::new());
-        }
-        let earlier = state.catalogue.clone();
-        let built = shared.personal.build(shared, own, earlier.as_deref());
-        let changes = match &earlier {
-            Some(earlier) if !Arc::ptr_eq(earlier, &built.catalogue) => {
-                built.catalogue.changes_since(earlier)
-            }
-            Some(_) | None => Vec::new(),
-        };
-        state.base = Some(built.base);
-        state.catalogue = Some(built.catalogue.clone());
-        (built.catalogue, changes)
-    }
-}
-
-impl Slot {
-    /// Takes what a look has brought.
-    fn take(
-        &mut self,
-        inventory: Result<Arc<Inventory>, Error>,
-        unhealthy_threshold: u32,
-        backend: &vmcp_domain::BackendId,
-    ) {
-        self.looked = Some(Instant::now());
-        match inventory {
-            Ok(inventory) => {
-                (self.inventory, self.present, self.failures) = (Some(inventory), true, 0);
-            }
-            // Whom the backend does not let in any more sees nothing of it from now on.
-            Err(Error::Denied) => (self.present, self.failures) = (false, 0),
-            Err(error) => {
-                let cause = error.cause().map_or("", |cause| cause.for_log());
-                tracing::debug!(%backend, error = %error, cause, "backend not listed for a caller");
-                self.failures = self.failures.saturating_add(1);
-                if self.failures >= unhealthy_threshold {
-                    self.present = false;
-                }
-            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The limiter: which plan a call falls under, who the caller is to it, and what store decides.
 //! The decorator in `layer` asks it; nothing else spends.
 
+mod binding;
 mod look;
 mod refusal;
 
@@ -26,6 +27,8 @@ use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, StoreFailur
 use crate::table::UserKey;
 use crate::top::TopCallers;
 
+use binding::Binding;
+pub(crate) use binding::Bound;
 pub use look::BucketView;
 use look::nearest;
 use refusal::{refusal, shared_refusal};
@@ -55,40 +58,6 @@ pub struct Sharing {
     pub on_failure: OnStoreFailure,
     /// How many replicas there are, where the operator says so; else the store is asked.
     pub replica_count: Option<u32>,
-}
-
-/// The plans of one list of tools.
-struct Binding {
-    plans: HashMap<ToolName, Arc<Bound>>,
-}
-
-/// The plan of one tool.
-pub(crate) struct Bound {
-    tool: Tool,
-    pub(crate) plan: Plan,
-    /// The same without buckets: what stays in this process when buckets are shared.
-    slots: Plan,
-    /// The same in this replica's shares.
-    share: ArcSwapOption<Share>,
-}
-
-/// A plan in one replica's shares.
-struct Share {
-    planner: Arc<Planner>,
-    plan: Plan,
-}
-
-impl Bound {
-    fn share(&self, fallback: &Fallback) -> Arc<Share> {
-        if let Some(share) =
-            self.share.load_full().filter(|share| Arc::ptr_eq(&share.planner, &fallback.planner))
-        {
-            return share;
-        }
-        let share = Arc::new(Share { planner: fallback.planner.clone(), plan: fallback.plan(&self.tool) });
-        self.share.store(Some(share.clone()));
-        share
-    }
 }
 
 /// Leave to make one call, paid for.
@@ -133,7 +102,10 @@ impl Limiter {
     /// The plan of the tool that `name` leads to; `None` when there is no such tool.
     pub(crate) fn bound(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<Arc<Bound>> {
         let bind = || {
-            let plans = tools.iter().map(|tool| (tool.name.clone(), Arc::new(self.bind(tool)))).collect();
+            let plans = tools
+                .iter()
+                .map(|tool| (tool.name.clone(), Arc::new(Bound::new(&self.planner, tool))))
+                .collect();
             if !self.lists_differ.load(Ordering::Relaxed) {
                 self.warn_of_idle_rules(tools);
             }
@@ -169,14 +141,8 @@ impl Limiter {
             let more = tools.iter().map(|tool| tool.name.clone());
             names.iter().cloned().chain(more).collect::<Vec<_>>()
         });
-        let bound = tools.iter().map(|tool| (tool.name.clone(), self.bind(tool)));
+        let bound = tools.iter().map(|tool| (tool.name.clone(), Bound::new(&self.planner, tool)));
         bound.filter(|(_, bound)| !bound.plan.is_empty()).collect()
-    }
-
-    fn bind(&self, tool: &Tool) -> Bound {
-        let plan = self.planner.plan(tool);
-        let slots = Plan { buckets: smallvec::SmallVec::new(), ..plan.clone() };
-        Bound { tool: tool.clone(), plan, slots, share: ArcSwapOption::empty() }
     }
 
     /// Asks for one call and pays for it.

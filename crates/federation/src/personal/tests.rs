@@ -2,7 +2,8 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use vmcp_domain::{Backend, ChangeListener, Gateway, Members};
+use tokio::time::Instant;
+use vmcp_domain::{Audience, Backend, Change, ChangeListener, Error, Gateway, Members, Origin};
 use vmcp_testkit::{FakeBackend, conformance, context};
 
 use super::*;
