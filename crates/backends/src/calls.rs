@@ -10,8 +10,10 @@ use vmcp_domain::{
     Reply, ResourceUri, Stage,
 };
 use vmcp_wire::client::{
-    Dialect, Hop, continuation as next_round, read_input_required, read_reply, relayable,
+    Dialect, Hop, continuation as next_round, read_input_required, read_reply, read_visits, relayable,
 };
+use vmcp_wire::jsonrpc::RpcError;
+use vmcp_wire::server::input_required;
 use vmcp_wire::{code, method};
 
 use crate::connection::Connection;
@@ -88,14 +90,28 @@ pub(crate) async fn perform(
     let call =
         Call { shared, ctx, asked, client: TimedPort::new(Arc::clone(&ctx.client), Arc::clone(&patience)) };
     // Dropping the work takes the request back at the backend.
-    tokio::select! {
+    let reply = tokio::select! {
         biased;
         reply = Box::pin(call.rounds(continuation)) => reply,
         () = patience.spent() => Err(Error::DeadlineExceeded),
-    }
+    };
+    call.explain(reply)
 }
 
 impl Call<'_> {
+    /// Names what the client lacks when a call failed for want of it. Of the session era a backend cannot know what the
+    /// client behind the gateway can do; one that asks in vain and goes on without is none the worse.
+    fn explain(&self, reply: Result<Reply, Error>) -> Result<Reply, Error> {
+        let failed = match &reply {
+            Ok(reply) => reply.failed,
+            Err(error) => matches!(error, Error::BackendRefused { .. }),
+        };
+        match self.client.lacked().filter(|_| failed && !self.ctx.protocol.has_sessions()) {
+            Some(kind) => Err(Error::MissingCapability(kind)),
+            None => reply,
+        }
+    }
+
     /// Asks until there is a reply for the client. A client of 2026-07-28 goes the rounds itself; for one of the
     /// session era they are gone here.
     async fn rounds(&self, mut continuation: Continuation) -> Result<Reply, Error> {
@@ -161,11 +177,26 @@ impl Call<'_> {
     }
 
     async fn once(&self, connection: &Connection, continuation: Continuation) -> Result<Reply, Failure> {
+        if connection.has_session() && continuation.request_state.is_some() {
+            // A state that no backend of the session era can have given, and the edge does not know: it was made by
+            // another replica, or before a restart. Calling again might do something a second time.
+            let text = "the request that `requestState` belongs to is not known here; begin it again";
+            return Err(Failure::Refused(RpcError::new(code::INVALID_PARAMS, text)));
+        }
+        // The answers are to questions that were no questions to a backend of the session era.
+        let continuation = if connection.has_session() { Continuation::default() } else { continuation };
         connection.lower_level(self.client.log_level()).await;
         let client: Arc<dyn ClientPort> = Arc::<TimedPort>::clone(&self.client);
-        let result = connection
-            .exchange(Purpose::Call(client), |id| self.request(connection, continuation, id))
-            .await?;
+        let outcome =
+            connection.exchange(Purpose::Call(client), |id| self.request(connection, continuation, id)).await;
+        if let Err(Failure::Refused(error)) = &outcome
+            && let Some(visits) = read_visits(error).filter(|_| !self.ctx.protocol.has_sessions())
+            && visits.iter().all(|(_, visit)| self.client.can_be_asked(visit))
+        {
+            // The error that 2025-11-25 has for it does not exist in 2026-07-28, which asks.
+            return Ok(input_required(visits.iter().map(|(key, visit)| (key.clone(), visit)), None));
+        }
+        let result = outcome?;
         let reply = read_reply(connection.dialect.version, &result);
         reply.map_err(|fault| Failure::broken(Class::Protocol, fault))
     }

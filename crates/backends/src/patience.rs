@@ -1,12 +1,14 @@
 //! How long a call may take. The bound is on the backend: while the client is being asked something the clock
 //! stands still, because a person may be typing. The context's own deadline is never moved.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
-use vmcp_domain::{AskError, BoxFuture, ClientCapabilities, ClientPort, Json, LogLevel, Members, Question};
+use vmcp_domain::{
+    AskError, BoxFuture, ClientCapabilities, ClientPort, Json, LogLevel, Members, Question, QuestionKind,
+};
 
 use crate::sync::Guarded;
 
@@ -97,11 +99,27 @@ impl Drop for Asking {
 pub(crate) struct TimedPort {
     inner: Arc<dyn ClientPort>,
     patience: Arc<Patience>,
+    /// What the client was asked and had not declared, first.
+    lacked: OnceLock<QuestionKind>,
 }
 
 impl TimedPort {
     pub(crate) fn new(inner: Arc<dyn ClientPort>, patience: Arc<Patience>) -> Arc<Self> {
-        Arc::new(Self { inner, patience })
+        Arc::new(Self { inner, patience, lacked: OnceLock::new() })
+    }
+
+    /// Whether the client declared what a question needs. If not, that is what it lacked.
+    pub(crate) fn can_be_asked(&self, question: &Question) -> bool {
+        let can = self.inner.capabilities().allows_question(question);
+        if !can {
+            let _ = self.lacked.set(question.kind);
+        }
+        can
+    }
+
+    /// The capability that a question needed and the client has not.
+    pub(crate) fn lacked(&self) -> Option<QuestionKind> {
+        self.lacked.get().copied()
     }
 }
 
@@ -129,7 +147,12 @@ impl ClientPort for TimedPort {
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
         Box::pin(async move {
             let _asking = self.patience.stop();
-            timeout(QUESTION_WAIT_MAX, self.inner.ask(question)).await.unwrap_or(Err(AskError::Unreachable))
+            let asking = timeout(QUESTION_WAIT_MAX, self.inner.ask(question));
+            let answer = asking.await.unwrap_or(Err(AskError::Unreachable));
+            if let Err(AskError::Unsupported(kind)) = &answer {
+                let _ = self.lacked.set(*kind);
+            }
+            answer
         })
     }
 }

@@ -68,6 +68,28 @@ impl ClientCapabilities {
     pub fn allows(&self, kind: QuestionKind) -> bool {
         self.declared.get(kind.capability()).is_some_and(Json::is_object)
     }
+
+    /// True when the client declared everything that this question needs: the mode of an elicitation, tools for
+    /// sampling (Elicitation, "Capabilities"; Sampling, "Capabilities").
+    #[must_use]
+    pub fn allows_question(&self, question: &Question) -> bool {
+        let declared = self.declared.get(question.kind.capability()).map(Json::members);
+        let Some(Ok(declared)) = declared else { return false };
+        let has = |name: &str| declared.get(name).is_some_and(Json::is_object);
+        let asks = |name: &str| question.params.members().ok().and_then(|params| params.get(name).cloned());
+        match question.kind {
+            QuestionKind::Elicitation => {
+                let mode = asks("mode").and_then(|mode| mode.to_text());
+                // A client that names no mode knows forms, which were all there was at first.
+                if mode.as_deref() == Some("url") { has("url") } else { has("form") || !has("url") }
+            }
+            QuestionKind::Sampling => {
+                asks("tools").or_else(|| asks("toolChoice")).is_none_or(|tools| tools.is_null())
+                    || has("tools")
+            }
+            QuestionKind::Roots => true,
+        }
+    }
 }
 
 /// What a backend may ask of a client.
@@ -166,5 +188,32 @@ impl ClientPort for NoClient {
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
         Box::pin(std::future::ready(Err(AskError::Unsupported(question.kind))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_needs_what_it_needs() {
+        let json = |text: &str| Json::parse(text.to_owned()).unwrap();
+        for (declared, kind, params, allowed) in [
+            (r#"{}"#, QuestionKind::Roots, "{}", false),
+            (r#"{"roots":{}}"#, QuestionKind::Roots, "{}", true),
+            (r#"{"elicitation":{}}"#, QuestionKind::Elicitation, r#"{"message":"m"}"#, true),
+            (r#"{"elicitation":{}}"#, QuestionKind::Elicitation, r#"{"mode":"form"}"#, true),
+            (r#"{"elicitation":{}}"#, QuestionKind::Elicitation, r#"{"mode":"url"}"#, false),
+            (r#"{"elicitation":{"url":{}}}"#, QuestionKind::Elicitation, r#"{"mode":"url"}"#, true),
+            (r#"{"elicitation":{"url":{}}}"#, QuestionKind::Elicitation, r#"{"message":"m"}"#, false),
+            (r#"{"elicitation":{"url":{},"form":{}}}"#, QuestionKind::Elicitation, "{}", true),
+            (r#"{"sampling":{}}"#, QuestionKind::Sampling, r#"{"messages":[],"tools":null}"#, true),
+            (r#"{"sampling":{}}"#, QuestionKind::Sampling, r#"{"messages":[],"tools":[]}"#, false),
+            (r#"{"sampling":{"tools":{}}}"#, QuestionKind::Sampling, r#"{"toolChoice":{}}"#, true),
+        ] {
+            let capabilities = ClientCapabilities { declared: json(declared).members().unwrap() };
+            let question = Question { kind, params: json(params) };
+            assert_eq!(capabilities.allows_question(&question), allowed, "{declared} {params}");
+        }
     }
 }

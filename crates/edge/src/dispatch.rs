@@ -5,9 +5,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use vmcp_domain::{CallContext, CallTool, Error, Prompt, Reply, Resource, ResourceTemplate, Tool};
+use tokio::sync::OwnedSemaphorePermit;
+use vmcp_domain::{
+    BoxFuture, CallContext, Error, Prompt, ProtocolVersion, Reply, Resource, ResourceTemplate, Tool,
+};
 use vmcp_wire::fault::{self, Body, Verb};
-use vmcp_wire::jsonrpc::Id;
+use vmcp_wire::jsonrpc::{Id, RpcError};
 use vmcp_wire::offer;
 use vmcp_wire::server::{
     ClientRequest, ListKind, Refusal, RequestFault, ResultKind, open_message, write_message,
@@ -28,12 +31,75 @@ pub(crate) struct Task {
     pub(crate) request: ClientRequest,
     /// Headers that may repeat arguments (2026-07-28 over HTTP).
     pub(crate) params: Option<http::HeaderMap>,
+    /// Room among the requests in work, held until it is done.
+    pub(crate) room: OwnedSemaphorePermit,
+}
+
+/// What came of a request for which the stack was asked, before it is written for whoever asked last.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// A tool call, or a prompt.
+    Reply(Result<Reply, Error>),
+    /// What a tool call came to; a limited one may be answered as a result.
+    Called(Result<Reply, Error>),
+    /// A resource that was read.
+    Read(Result<Reply, Error>),
+    /// A call whose headers do not repeat its arguments truthfully.
+    Headers(RpcError),
+    /// Something went wrong in here.
+    Nothing,
+}
+
+impl Said {
+    /// The answer under an identifier.
+    pub(crate) fn written(self, edge: &Edge, id: &Id, protocol: ProtocolVersion) -> Answer {
+        let answers = Answers { edge, protocol, id };
+        match self {
+            Self::Reply(reply) => answers.reply(reply, ResultKind::Plain, Verb::Other),
+            Self::Called(reply) => answers.reply(reply, ResultKind::Plain, Verb::CallTool),
+            Self::Read(reply) => answers.reply(reply, ResultKind::Cacheable, Verb::Other),
+            Self::Headers(error) => Answer::error(400, Some(id), &error),
+            Self::Nothing => Answer::refusal(&Refusal::Internal, Some(id)),
+        }
+    }
+}
+
+/// A request being worked on.
+pub(crate) type Work = BoxFuture<'static, Said>;
+
+/// Works on a call, a prompt or a read; anything else comes to nothing. A panic on the way ends this request only.
+pub(crate) fn work(task: Task) -> Work {
+    let method = name(&task.request);
+    Box::pin(async move {
+        AssertUnwindSafe(ask(task)).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(method, "a request panicked");
+            Said::Nothing
+        })
+    })
+}
+
+async fn ask(task: Task) -> Said {
+    let Task { edge, ctx, session: _, id: _, request, params, room: _room } = task;
+    match request {
+        ClientRequest::CallTool(call) => {
+            if let Some(headers) = params
+                && let Ok(tools) = edge.gateway.list_tools(&ctx).await
+                && let Err(error) = edge.params.check(&tools, &call, &headers)
+            {
+                return Said::Headers(error);
+            }
+            Said::Called(edge.gateway.call_tool(&ctx, call).await)
+        }
+        ClientRequest::ReadResource(read) => Said::Read(edge.gateway.read_resource(&ctx, read).await),
+        ClientRequest::GetPrompt(get) => Said::Reply(edge.gateway.get_prompt(&ctx, get).await),
+        _no_rounds => Said::Nothing,
+    }
 }
 
 /// Works on a request to its end. A panic on the way ends this request only.
 pub(crate) async fn answer(task: Task) -> Answer {
     let (id, method) = (task.id.clone(), name(&task.request));
-    match AssertUnwindSafe(work(task)).catch_unwind().await {
+    match AssertUnwindSafe(serve(task)).catch_unwind().await {
         Ok(answer) => answer,
         Err(_) => {
             tracing::error!(method, "a request panicked");
@@ -42,10 +108,17 @@ pub(crate) async fn answer(task: Task) -> Answer {
     }
 }
 
-async fn work(task: Task) -> Answer {
-    let Task { edge, ctx, session, id, request, params } = task;
+async fn serve(task: Task) -> Answer {
+    if matches!(
+        task.request,
+        ClientRequest::CallTool(_) | ClientRequest::ReadResource(_) | ClientRequest::GetPrompt(_)
+    ) {
+        let (edge, id, protocol) = (Arc::clone(&task.edge), task.id.clone(), task.ctx.protocol);
+        return ask(task).await.written(&edge, &id, protocol);
+    }
+    let Task { edge, ctx, session, id, request, params: _, room: _room } = task;
     let method = name(&request);
-    let answers = Answers { edge: &edge, ctx: &ctx, id: &id };
+    let answers = Answers { edge: &edge, protocol: ctx.protocol, id: &id };
     match request {
         ClientRequest::Ping => answers.empty(),
         ClientRequest::Discover => answers.discover(),
@@ -64,15 +137,6 @@ async fn work(task: Task) -> Answer {
         ClientRequest::ListPrompts(cursor) => {
             let list = edge.gateway.list_prompts(&ctx).await;
             answers.page(list, &PROMPTS, cursor)
-        }
-        ClientRequest::CallTool(call) => answers.call_tool(call, params).await,
-        ClientRequest::ReadResource(read) => {
-            let reply = edge.gateway.read_resource(&ctx, read).await;
-            answers.reply(reply, ResultKind::Cacheable, Verb::Other)
-        }
-        ClientRequest::GetPrompt(get) => {
-            let reply = edge.gateway.get_prompt(&ctx, get).await;
-            answers.reply(reply, ResultKind::Plain, Verb::Other)
         }
         ClientRequest::Complete(complete) => {
             let reply = edge.gateway.complete(&ctx, complete).await;
@@ -93,7 +157,11 @@ async fn work(task: Task) -> Answer {
             session.inbox(&edge.changes).unwatch(&uri);
             true
         }),
-        ClientRequest::Initialize(_) | ClientRequest::Listen(_) => answers.unknown(method),
+        ClientRequest::Initialize(_)
+        | ClientRequest::Listen(_)
+        | ClientRequest::CallTool(_)
+        | ClientRequest::ReadResource(_)
+        | ClientRequest::GetPrompt(_) => answers.unknown(method),
     }
 }
 
@@ -108,13 +176,13 @@ const PROMPTS: Form<Prompt> =
 /// Writes the answers of one request.
 struct Answers<'a> {
     edge: &'a Edge,
-    ctx: &'a CallContext,
+    protocol: ProtocolVersion,
     id: &'a Id,
 }
 
 impl Answers<'_> {
     fn empty(&self) -> Answer {
-        let write = |out: &mut Vec<u8>| self.edge.face.write_empty(out, self.ctx.protocol);
+        let write = |out: &mut Vec<u8>| self.edge.face.write_empty(out, self.protocol);
         Answer::result(Message::whole(write_message(self.id, 128, write)))
     }
 
@@ -132,22 +200,11 @@ impl Answers<'_> {
     ) -> Answer {
         let cut = (cursor, self.edge.policy.limits.page_items_max);
         let page =
-            list.and_then(|list| self.edge.pages.page(&self.edge.face, &list, form, self.ctx.protocol, cut));
+            list.and_then(|list| self.edge.pages.page(&self.edge.face, &list, form, self.protocol, cut));
         match page {
             Ok(page) => Answer::result(Message::around(open_message(self.id), page, b"}")),
             Err(error) => self.error(&error, Verb::Other),
         }
-    }
-
-    async fn call_tool(&self, call: CallTool, params: Option<http::HeaderMap>) -> Answer {
-        if let Some(headers) = params
-            && let Ok(tools) = self.edge.gateway.list_tools(self.ctx).await
-            && let Err(error) = self.edge.params.check(&tools, &call, &headers)
-        {
-            return Answer::error(400, Some(self.id), &error);
-        }
-        let reply = self.edge.gateway.call_tool(self.ctx, call).await;
-        self.reply(reply, ResultKind::Plain, Verb::CallTool)
     }
 
     fn reply(&self, reply: Result<Reply, Error>, kind: ResultKind, verb: Verb) -> Answer {
@@ -159,15 +216,14 @@ impl Answers<'_> {
 
     fn write(&self, reply: &Reply, kind: ResultKind) -> Message {
         let size: usize = reply.members.iter().map(|(key, value)| key.len() + value.as_str().len() + 4).sum();
-        let write = |out: &mut Vec<u8>| self.edge.face.write_reply(out, self.ctx.protocol, kind, reply);
+        let write = |out: &mut Vec<u8>| self.edge.face.write_reply(out, self.protocol, kind, reply);
         Message::whole(write_message(self.id, size + 192, write))
     }
 
     fn error(&self, error: &Error, verb: Verb) -> Answer {
         log(error);
         let limit = self.edge.policy.limit_answer;
-        let fault::Answer { status, headers, body } =
-            fault::answer_with(error, self.ctx.protocol, verb, limit);
+        let fault::Answer { status, headers, body } = fault::answer_with(error, self.protocol, verb, limit);
         match body {
             Body::Error(error) => Answer { headers, ..Answer::error(status, Some(self.id), &error) },
             Body::ToolResult(members) => {
@@ -196,7 +252,7 @@ impl Answers<'_> {
 
     fn unknown(&self, method: &str) -> Answer {
         let fault = RequestFault::UnknownMethod(method.to_owned());
-        let (status, error) = fault.answer(self.ctx.protocol);
+        let (status, error) = fault.answer(self.protocol);
         Answer::error(status, Some(self.id), &error)
     }
 }

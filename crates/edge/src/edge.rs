@@ -19,6 +19,7 @@ use crate::entrance::Entrant;
 use crate::guard::Guard;
 use crate::pages::Pages;
 use crate::params::ParamRules;
+use crate::parking::Parking;
 use crate::policy::EdgePolicy;
 use crate::session::SessionTable;
 
@@ -40,6 +41,7 @@ pub(crate) struct Edge {
     pub(crate) pages: Pages,
     pub(crate) params: ParamRules,
     pub(crate) sessions: SessionTable,
+    pub(crate) parking: Parking,
     pub(crate) changes: Arc<Changes>,
     requests: Arc<Semaphore>,
     streams: Arc<Semaphore>,
@@ -69,6 +71,7 @@ impl Edge {
             pages: Pages::default(),
             params: ParamRules::default(),
             sessions: SessionTable::new(limits.session_count_max, limits.session_idle_max),
+            parking: Parking::new(),
             changes,
             requests: Arc::new(Semaphore::new(bound(limits.request_count_max))),
             streams: Arc::new(Semaphore::new(STREAM_COUNT_MAX)),

@@ -102,6 +102,7 @@ impl HttpEdge {
         drop(listener);
         edge.stopping.cancel();
         edge.sessions.give_up_questions();
+        edge.parking.give_up_questions();
         edge.calls.close();
         server.connections.close();
         let finished = async {

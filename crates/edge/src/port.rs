@@ -1,5 +1,5 @@
 //! The way back to the client during one request, as the domain's `ClientPort`: what is said goes into the request's
-//! stream, what is asked waits for the answer that the client posts under the same session.
+//! stream; what is asked waits for the answer that the client posts under the same session, or brings with the next round.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use vmcp_domain::{AskError, BoxFuture, ClientCapabilities, ClientPort, Json, Log
 use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::server::notice;
 
+use crate::dialogue::{Dialogue, Route};
 use crate::session::Session;
 use crate::spool::Spool;
 
@@ -59,16 +60,34 @@ pub(crate) enum Logs {
 
 /// The way back to the client during one request.
 pub(crate) struct Port {
-    /// The token the client wants progress under.
-    pub(crate) progress_token: Option<Json>,
     /// Which log messages the client wants.
     pub(crate) logs: Logs,
     /// What the client can be asked.
     pub(crate) capabilities: Arc<ClientCapabilities>,
-    /// Where this request's messages go, if they can go anywhere.
-    pub(crate) outlet: Option<Outlet>,
-    /// The session, where there is one: without it the client cannot be asked.
-    pub(crate) session: Option<Arc<Session>>,
+    /// How messages and questions reach the client.
+    pub(crate) way: Way,
+}
+
+/// How messages and questions reach a client.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// Messages during the request, questions as requests under the session.
+    Session(Route, Arc<Session>),
+    /// Messages during each round, questions by ending a round.
+    Rounds(Arc<Dialogue>),
+}
+
+impl Port {
+    fn route(&self) -> Option<Route> {
+        match &self.way {
+            Way::Session(route, _) => Some(route.clone()),
+            Way::Rounds(dialogue) => dialogue.route(),
+        }
+    }
+
+    fn outlet(&self) -> Option<Outlet> {
+        self.route()?.outlet
+    }
 }
 
 impl fmt::Debug for Port {
@@ -80,26 +99,27 @@ impl fmt::Debug for Port {
 
 impl ClientPort for Port {
     fn wants_progress(&self) -> bool {
-        self.progress_token.is_some() && self.outlet.is_some()
+        self.route().is_some_and(|route| route.progress_token.is_some() && route.outlet.is_some())
     }
 
     fn progress(&self, params: Members) {
-        if let (Some(token), Some(outlet)) = (&self.progress_token, &self.outlet) {
-            outlet.offer(notice::progress(token, &params).into());
+        if let Some(Route { progress_token: Some(token), outlet: Some(outlet) }) = self.route() {
+            outlet.offer(notice::progress(&token, &params).into());
         }
     }
 
     fn log_level(&self) -> Option<LogLevel> {
-        self.outlet.as_ref()?;
-        match &self.logs {
-            Logs::Request(level) => *level,
-            Logs::Session => self.session.as_ref().map(|session| session.log_level()),
+        self.outlet()?;
+        match (&self.logs, &self.way) {
+            (Logs::Request(level), _) => *level,
+            (Logs::Session, Way::Session(_, session)) => Some(session.log_level()),
+            (Logs::Session, Way::Rounds(_)) => None,
         }
     }
 
     fn log(&self, level: LogLevel, params: Members) {
         let wanted = self.log_level().is_some_and(|least| level >= least);
-        if let Some(outlet) = self.outlet.as_ref().filter(|_| wanted) {
+        if let Some(outlet) = self.outlet().filter(|_| wanted) {
             outlet.offer(notice::log_message(&params).into());
         }
     }
@@ -110,11 +130,14 @@ impl ClientPort for Port {
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
         Box::pin(async move {
-            if !self.capabilities.allows(question.kind) {
+            if !self.capabilities.allows_question(&question) {
                 return Err(AskError::Unsupported(question.kind));
             }
-            let session = self.session.as_ref().ok_or(AskError::Unreachable)?;
-            let outlet = self.outlet.clone().or_else(|| session.standalone());
+            let (route, session) = match &self.way {
+                Way::Session(route, session) => (route, session),
+                Way::Rounds(dialogue) => return dialogue.ask(question).await,
+            };
+            let outlet = route.outlet.clone().or_else(|| session.standalone());
             let outlet = outlet.ok_or(AskError::Unreachable)?;
             let (serial, answer) = session.questions.open().ok_or(AskError::Unreachable)?;
             let asked = Asked { session, serial, outlet: &outlet };

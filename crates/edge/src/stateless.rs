@@ -11,13 +11,15 @@ use vmcp_wire::method;
 use vmcp_wire::server::{ClientRequest, Refusal, RequestFault, RequestHead, name_header, read_request};
 
 use crate::body::EdgeBody;
-use crate::dispatch::{self, Task};
+use crate::dialogue::{Dialogue, Route};
+use crate::dispatch::Task;
 use crate::edge::Edge;
 use crate::entrance::Head;
 use crate::guard::Accepts;
 use crate::listen;
-use crate::port::{Logs, Outlet, Port};
+use crate::port::{Logs, Outlet, Port, Way};
 use crate::reply::{self, Answer};
+use crate::rounds;
 use crate::spool::Spool;
 use crate::stream;
 
@@ -48,28 +50,26 @@ pub(crate) async fn serve(
         Err(refusal) => return reply::refuse(&refusal, Some(&id)),
     };
     let spool = Arc::new(Spool::once());
-    let port = port(&head, &spool, accepts);
+    let outlet = accepts.events.then(|| Outlet::Stream(Arc::clone(&spool)));
+    let (port, dialogue) = port(&head, outlet);
     let ctx = edge.context(entrant, VERSION, head, Some(&parts), Arc::new(port));
-    let task = Task { edge: Arc::clone(edge), ctx, session: None, id, request, params: Some(parts.headers) };
-    let call = Box::pin(async move {
-        let answer = dispatch::answer(task).await;
-        drop(permit);
-        Some(answer)
-    });
+    let params = Some(parts.headers);
+    let task = Task { edge: Arc::clone(edge), ctx, session: None, id, request, params, room: permit };
+    let call = Box::pin(async move { Some(rounds::answer(task, dialogue).await) });
     stream::respond(edge, call, spool, accepts, None).await
 }
 
-/// The way back to a client of this revision.
-pub(crate) fn port(head: &RequestHead, spool: &Arc<Spool>, accepts: Accepts) -> Port {
-    Port {
-        progress_token: head.progress_token.clone(),
+/// The way back to a client of this revision, and what is said on it.
+pub(crate) fn port(head: &RequestHead, outlet: Option<Outlet>) -> (Port, Arc<Dialogue>) {
+    let route = Route { progress_token: head.progress_token.clone(), outlet };
+    let dialogue = Arc::new(Dialogue::begin(route));
+    let declared = head.capabilities.clone().unwrap_or_default();
+    let port = Port {
         logs: Logs::Request(head.log_level),
-        capabilities: Arc::new(ClientCapabilities {
-            declared: head.capabilities.clone().unwrap_or_default(),
-        }),
-        outlet: accepts.events.then(|| Outlet::Stream(Arc::clone(spool))),
-        session: None,
-    }
+        capabilities: Arc::new(ClientCapabilities { declared }),
+        way: Way::Rounds(Arc::clone(&dialogue)),
+    };
+    (port, dialogue)
 }
 
 enum Fault {

@@ -14,7 +14,7 @@ use futures_util::future::{AbortRegistration, Abortable};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use vmcp_domain::{Caller, ClientCapabilities, Directory, Json, ProtocolVersion, SharedGateway};
+use vmcp_domain::{Caller, Directory, Json, ProtocolVersion, SharedGateway};
 use vmcp_wire::jsonrpc::{self, Id, Message};
 use vmcp_wire::method;
 use vmcp_wire::server::{
@@ -24,15 +24,17 @@ use vmcp_wire::server::{
 
 use self::lines::{Line, Lines};
 use crate::changes::Feed;
+use crate::dialogue::Route;
 use crate::dispatch::{self, Task};
 use crate::edge::Edge;
 use crate::entrance::Entrant;
 use crate::flight::{Flights, Landing};
 use crate::listen::Listening;
 use crate::policy::EdgePolicy;
-use crate::port::{Logs, Outlet, Port};
+use crate::port::{Logs, Outlet, Port, Way};
 use crate::reply::Answer;
 use crate::session::{self, Session, SessionTable};
+use crate::{rounds, stateless};
 
 /// How many messages wait for a client that reads slowly.
 const UNWRITTEN_MAX: usize = 64;
@@ -71,6 +73,7 @@ where
     if let Some(session) = &desk.session {
         session.end();
     }
+    edge.parking.give_up_questions();
     edge.calls.close();
     if tokio::time::timeout(limits.shutdown_grace, edge.calls.wait()).await.is_err() {
         tracing::warn!("calls still running at the end of the grace period are dropped");
@@ -238,29 +241,31 @@ impl Desk {
         let refuse = |refusal| Box::new(Answer::refusal(&refusal, Some(id)));
         let permit = self.edge.admit().map_err(refuse)?;
         let session = self.session.clone().filter(|_| version.has_sessions());
-        let (logs, capabilities) = match &session {
-            Some(session) => (Logs::Session, Arc::clone(&session.capabilities)),
-            None => {
-                let declared = head.capabilities.clone().unwrap_or_default();
-                (Logs::Request(head.log_level), Arc::new(ClientCapabilities { declared }))
-            }
-        };
         let answered = Arc::new(AtomicBool::new(false));
-        let port = Port {
-            progress_token: head.progress_token.clone(),
-            logs,
-            capabilities,
-            outlet: Some(Outlet::Channel(self.out.clone(), Arc::clone(&answered))),
-            session: session.clone(),
+        let outlet = Some(Outlet::Channel(self.out.clone(), Arc::clone(&answered)));
+        let (port, dialogue) = match &session {
+            None => {
+                let (port, dialogue) = stateless::port(&head, outlet);
+                (port, Some(dialogue))
+            }
+            Some(session) => {
+                let route = Route { progress_token: head.progress_token.clone(), outlet };
+                let way = Way::Session(route, Arc::clone(session));
+                let capabilities = Arc::clone(&session.capabilities);
+                (Port { logs: Logs::Session, capabilities, way }, None)
+            }
         };
         let ctx =
             self.edge.context(Entrant::unasked(self.caller.clone()), version, head, None, Arc::new(port));
-        let task = Task { edge: Arc::clone(&self.edge), ctx, session, id: id.clone(), request, params: None };
+        let (edge, id) = (Arc::clone(&self.edge), id.clone());
         let (registration, landing) = self.flights.enter(id.clone());
+        let task = Task { edge, ctx, session, id, request, params: None, room: permit };
         self.fly(registration, landing, async move {
-            let answer = Box::pin(dispatch::answer(task)).await;
+            let answer = match dialogue {
+                Some(dialogue) => Box::pin(rounds::answer(task, dialogue)).await,
+                None => Box::pin(dispatch::answer(task)).await,
+            };
             answered.store(true, Ordering::Release);
-            drop(permit);
             Some(answer.message.into_bytes())
         });
         Ok(())

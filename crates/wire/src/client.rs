@@ -13,4 +13,4 @@ pub use answer::{
 };
 pub use mirror::{MirrorFault, Mirrored, read_mirrored};
 pub use request::{Dialect, Hop};
-pub use rounds::{InputRequired, continuation, read_input_required};
+pub use rounds::{InputRequired, continuation, read_input_required, read_visits};

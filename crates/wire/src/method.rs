@@ -1,5 +1,7 @@
 //! Method names, as the specification writes them.
 
+use vmcp_domain::QuestionKind;
+
 /// `initialize` (2025-11-25 and older).
 pub const INITIALIZE: &str = "initialize";
 /// `ping` (2025-11-25 and older).
@@ -36,6 +38,16 @@ pub const ELICITATION: &str = "elicitation/create";
 pub const SAMPLING: &str = "sampling/createMessage";
 /// `roots/list`.
 pub const ROOTS: &str = "roots/list";
+
+/// The method a question is asked by.
+#[must_use]
+pub fn of_question(kind: QuestionKind) -> &'static str {
+    match kind {
+        QuestionKind::Elicitation => ELICITATION,
+        QuestionKind::Sampling => SAMPLING,
+        QuestionKind::Roots => ROOTS,
+    }
+}
 
 /// `notifications/initialized`.
 pub const INITIALIZED: &str = "notifications/initialized";

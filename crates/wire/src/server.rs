@@ -7,6 +7,7 @@ mod param;
 mod refusal;
 mod request;
 mod result;
+mod rounds;
 
 pub use era::{Speaks, named_version, speaks};
 pub use heard::{ClientNotice, read_notice};
@@ -16,3 +17,4 @@ pub use request::{
     ClientRequest, Initialize, ListenFilter, RequestFault, RequestHead, name_header, read_request,
 };
 pub use result::{Face, ListKind, ResultKind, answered_versions, open_message, write_message};
+pub use rounds::{input_required, read_input_responses};

@@ -18,11 +18,12 @@ use vmcp_wire::server::{
 use super::{Client, Session, Visit};
 use crate::body::EdgeBody;
 use crate::changes::Feed;
+use crate::dialogue::Route;
 use crate::dispatch::{self, Task};
 use crate::edge::Edge;
 use crate::entrance::Head;
 use crate::guard::Accepts;
-use crate::port::{Logs, Outlet, Port};
+use crate::port::{Logs, Outlet, Port, Way};
 use crate::reply::{self, Answer, Message};
 use crate::stream::{self, Hold, Reader};
 
@@ -122,21 +123,21 @@ pub(crate) async fn request(
         }
     };
     let spool = session.new_stream();
+    let outlet = accepts.events.then(|| Outlet::Stream(Arc::clone(&spool)));
+    let route = Route { progress_token: head.progress_token.clone(), outlet };
     let port = Port {
-        progress_token: head.progress_token.clone(),
         logs: Logs::Session,
         capabilities: Arc::clone(&session.capabilities),
-        outlet: accepts.events.then(|| Outlet::Stream(Arc::clone(&spool))),
-        session: Some(Arc::clone(&session)),
+        way: Way::Session(route, Arc::clone(&session)),
     };
     // The session's caller by name, with what this request's credential says of it.
     let ctx = edge.context(entrant, session.version, head, Some(&parts), Arc::new(port));
     let (registration, landing) = session.flights.enter(id.clone());
-    let task =
-        Task { edge: Arc::clone(edge), ctx, session: Some(Arc::clone(&session)), id, request, params: None };
+    let (within, params) = (Some(Arc::clone(&session)), None);
+    let task = Task { edge: Arc::clone(edge), ctx, session: within, id, request, params, room: permit };
     let call = Box::pin(async move {
         let answer = Abortable::new(Box::pin(dispatch::answer(task)), registration).await;
-        drop((permit, landing, visit));
+        drop((landing, visit));
         answer.ok()
     });
     stream::respond(edge, call, spool, accepts, Some(session)).await

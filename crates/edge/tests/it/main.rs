@@ -13,6 +13,7 @@ mod entrance;
 mod guards;
 mod lists;
 mod load;
+mod rounds;
 mod sessions;
 mod shutdown;
 mod stateless;

@@ -1,9 +1,11 @@
 //! Multi round-trip requests as the asking side: what a backend wants to know, and the answers for the retry.
 //! Source: 2026-07-28, Multi Round-Trip Requests.
 
-use vmcp_domain::{Continuation, Json, Members, Question, Reply};
+use vmcp_domain::{Continuation, Json, Members, Question, QuestionKind, Reply};
 
 use super::answer::{AnswerFault, read_question};
+use crate::code;
+use crate::jsonrpc::RpcError;
 
 /// What a backend wants before it goes on.
 #[derive(Clone, Debug)]
@@ -37,6 +39,20 @@ pub fn read_input_required(reply: &Reply) -> Result<InputRequired, AnswerFault> 
     Ok(InputRequired { questions, request_state: reply.members.get("requestState").and_then(Json::to_text) })
 }
 
+/// The pages a backend of 2025-11-25 wants the user to visit before it does what was asked
+/// (`URLElicitationRequiredError`), each as a question under a key of its own. `None` for any other error.
+#[must_use]
+pub fn read_visits(error: &RpcError) -> Option<Vec<(String, Question)>> {
+    if error.code != code::URL_ELICITATION_REQUIRED {
+        return None;
+    }
+    let visits = error.data.as_ref()?.members().ok()?.get("elicitations")?.elements().ok()?;
+    let question = |(place, params): (usize, Json)| {
+        (format!("visit-{place}"), Question { kind: QuestionKind::Elicitation, params })
+    };
+    Some(visits.into_iter().enumerate().map(question).collect()).filter(|visits: &Vec<_>| !visits.is_empty())
+}
+
 /// What the retry carries.
 #[must_use]
 pub fn continuation(answers: Vec<(String, Json)>, request_state: Option<String>) -> Continuation {
@@ -48,7 +64,7 @@ pub fn continuation(answers: Vec<(String, Json)>, request_state: Option<String>)
 
 #[cfg(test)]
 mod tests {
-    use vmcp_domain::{ProtocolVersion, QuestionKind, Stage};
+    use vmcp_domain::{ProtocolVersion, Stage};
 
     use super::*;
     use crate::client::read_reply;
@@ -67,5 +83,18 @@ mod tests {
         let next = continuation(vec![("a".to_owned(), Json::integer(1))], None);
         assert_eq!(next.input_responses.unwrap().as_str(), r#"{"a":1}"#);
         assert!(continuation(Vec::new(), None).is_empty());
+    }
+
+    #[test]
+    fn visits_are_read_from_the_error_that_asks_for_them() {
+        let mut error = RpcError::new(code::URL_ELICITATION_REQUIRED, "visit first");
+        assert!(read_visits(&error).is_none());
+        let data =
+            r#"{"elicitations":[{"mode":"url","elicitationId":"e","url":"https://a/b","message":"m"}]}"#;
+        error.data = Some(Json::parse(data).unwrap());
+        let visits = read_visits(&error).unwrap();
+        assert_eq!((visits[0].0.as_str(), visits[0].1.kind), ("visit-0", QuestionKind::Elicitation));
+        error.code = code::INTERNAL_ERROR;
+        assert!(read_visits(&error).is_none());
     }
 }

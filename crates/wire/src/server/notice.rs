@@ -1,7 +1,7 @@
 //! What clients are told and asked unasked: notifications and questions, as whole messages.
 //! When and to whom they go is the edge's.
 
-use vmcp_domain::{Change, Json, Members, Question, QuestionKind};
+use vmcp_domain::{Change, Json, Members, Question};
 
 use super::ListenFilter;
 use crate::jsonrpc::{self, Id};
@@ -66,12 +66,7 @@ pub fn acknowledged(id: &Id, honoured: &ListenFilter) -> Vec<u8> {
 /// A question to a client of the session era.
 #[must_use]
 pub fn question(id: &Id, question: &Question) -> Vec<u8> {
-    let method = match question.kind {
-        QuestionKind::Elicitation => method::ELICITATION,
-        QuestionKind::Sampling => method::SAMPLING,
-        QuestionKind::Roots => method::ROOTS,
-    };
-    jsonrpc::request(id, method, &question.params)
+    jsonrpc::request(id, method::of_question(question.kind), &question.params)
 }
 
 /// Takes a question back.

@@ -54,7 +54,19 @@ impl Fake {
     pub(crate) fn new() -> Arc<Self> {
         let (heard, hears) = mpsc::unbounded_channel();
         let plain = r#"{"type":"object"}"#;
-        let names = ["echo", "hang", "gate", "progress", "log", "ask", "panic", "fail"];
+        let names = [
+            "echo",
+            "hang",
+            "gate",
+            "progress",
+            "log",
+            "ask",
+            "ask-both",
+            "ask-again",
+            "ask-hang",
+            "panic",
+            "fail",
+        ];
         let mut tools: ToolList = names.iter().map(|name| tool(name, plain)).collect();
         tools.push(tool(
             "region",
@@ -124,7 +136,31 @@ impl Fake {
                 ctx.client.log(LogLevel::Info, members(r#"{"level":"info","data":"quiet"}"#));
                 ctx.client.log(LogLevel::Error, members(r#"{"level":"error","data":"loud"}"#));
             }
-            "ask" => return Ok(ask(ctx).await),
+            "ask" => return Ok(ask(ctx, QuestionKind::Elicitation).await),
+            "ask-both" => {
+                let (form, roots) =
+                    tokio::join!(ask(ctx, QuestionKind::Elicitation), ask(ctx, QuestionKind::Roots));
+                let said = |reply: &Reply| reply.members.get("said").unwrap().clone();
+                let both = [("form", said(&form)), ("roots", said(&roots))];
+                return Ok(Reply::complete(
+                    both.map(|(key, value)| (key.to_owned(), value)).into_iter().collect(),
+                ));
+            }
+            "ask-hang" => {
+                ask(ctx, QuestionKind::Elicitation).await;
+                self.gate.acquire().await.unwrap().forget();
+                std::future::pending().await
+            }
+            "ask-again" => {
+                let first = ask(ctx, QuestionKind::Elicitation).await;
+                ctx.client.progress(members(r#"{"progress":1}"#));
+                let second = ask(ctx, QuestionKind::Elicitation).await;
+                let said = |reply: &Reply| reply.members.get("said").unwrap().clone();
+                let both = [("first", said(&first)), ("second", said(&second))];
+                return Ok(Reply::complete(
+                    both.map(|(key, value)| (key.to_owned(), value)).into_iter().collect(),
+                ));
+            }
             "panic" => panic!("as asked"),
             "fail" => return Err(failure(&arguments)),
             other => return Err(Error::UnknownTool(other.into())),
@@ -138,9 +174,8 @@ impl Fake {
     }
 }
 
-async fn ask(ctx: &CallContext) -> Reply {
-    let question =
-        Question { kind: QuestionKind::Elicitation, params: Json::parse(r#"{"message":"sure?"}"#).unwrap() };
+async fn ask(ctx: &CallContext, kind: QuestionKind) -> Reply {
+    let question = Question { kind, params: Json::parse(r#"{"message":"sure?"}"#).unwrap() };
     let said = match ctx.client.ask(question).await {
         Ok(answer) => answer,
         Err(AskError::Unsupported(_)) => Json::string("unsupported"),

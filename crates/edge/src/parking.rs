@@ -1,0 +1,181 @@
+//! Calls that wait for their client's next round. Bounded in number, over all and for each caller; a call that nobody
+//! comes back to ends with its questions' own time. What is said in a round is `rounds`'.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ring::digest::{Context, SHA256};
+use tokio::task::AbortHandle;
+use vmcp_domain::{CallContext, Json};
+use vmcp_wire::server::ClientRequest;
+
+use crate::dialogue::Dialogue;
+use crate::seal::Seal;
+
+/// How many calls may wait, over all.
+const PARKED_MAX: usize = 4096;
+/// How many calls of one caller may wait; callers without a name are one.
+const PARKED_PER_CALLER_MAX: usize = 256;
+/// How long what came of a call is kept for a client that has not come back.
+pub(crate) const OUTCOME_WAIT: Duration = Duration::from_mins(1);
+
+/// Whom a state is for and on which request: digests of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    caller: [u8; 32],
+    request: [u8; 32],
+}
+
+impl Ticket {
+    /// The ticket of a request; `None` for requests that have no rounds.
+    pub(crate) fn of(ctx: &CallContext, request: &ClientRequest) -> Option<Self> {
+        let caller = match ctx.caller.identity() {
+            None => digest(&["anonymous"]),
+            Some(identity) => digest(&["known", &identity.issuer, &identity.subject]),
+        };
+        let text =
+            |json: &Option<Json>| json.as_ref().map_or_else(String::new, |json| json.as_str().to_owned());
+        let request = match request {
+            ClientRequest::CallTool(call) => {
+                digest(&["call", call.name.as_str(), &text(&call.arguments), call.rest.to_json().as_str()])
+            }
+            ClientRequest::GetPrompt(get) => {
+                digest(&["prompt", get.name.as_str(), &text(&get.arguments), get.rest.to_json().as_str()])
+            }
+            ClientRequest::ReadResource(read) => {
+                digest(&["read", read.uri.as_str(), "", read.rest.to_json().as_str()])
+            }
+            _no_rounds => return None,
+        };
+        Some(Self { caller, request })
+    }
+
+    fn bound(&self) -> Vec<u8> {
+        [self.caller, self.request].concat()
+    }
+}
+
+fn digest(parts: &[&str]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&part.len().to_le_bytes());
+        context.update(part.as_bytes());
+    }
+    context.finish().as_ref().try_into().unwrap_or_default()
+}
+
+/// A call that waits.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    key: [u8; 16],
+    ticket: Ticket,
+    round: AtomicU32,
+    pub(crate) dialogue: Arc<Dialogue>,
+    task: AbortHandle,
+}
+
+/// What becomes of a state that a client brings.
+#[derive(Debug)]
+pub(crate) enum Claim {
+    /// It is none of ours, and for a backend to understand.
+    Foreign,
+    /// The call that waits for it.
+    Call(Arc<Parked>),
+    /// It is ours and of no use: changed, for another caller or request, used before, or too late.
+    Refused(&'static str),
+}
+
+/// Every call that waits.
+pub(crate) struct Parking {
+    /// `None` on a system without randomness: then no call waits.
+    seal: Option<Seal>,
+    table: Mutex<HashMap<[u8; 16], Arc<Parked>>>,
+}
+
+impl Parking {
+    pub(crate) fn new() -> Self {
+        Self { seal: Seal::new(), table: Mutex::default() }
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<[u8; 16], Arc<Parked>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room for a call, whose work runs as `task`. `None` when too many wait already.
+    pub(crate) fn park(
+        &self,
+        ticket: Ticket,
+        dialogue: &Arc<Dialogue>,
+        start: impl FnOnce([u8; 16]) -> AbortHandle,
+    ) -> Option<Arc<Parked>> {
+        self.seal.as_ref()?;
+        let mut key = [0; 16];
+        getrandom::fill(&mut key).ok()?;
+        let mut table = self.table();
+        let own = table.values().filter(|parked| parked.ticket.caller == ticket.caller).count();
+        if table.len() >= PARKED_MAX || own >= PARKED_PER_CALLER_MAX {
+            return None;
+        }
+        let dialogue = Arc::clone(dialogue);
+        let parked = Arc::new(Parked { key, ticket, round: AtomicU32::new(0), dialogue, task: start(key) });
+        table.insert(key, Arc::clone(&parked));
+        Some(parked)
+    }
+
+    /// The state for the next round of a call. States of earlier rounds are of no use from now on.
+    pub(crate) fn state(&self, parked: &Parked) -> Option<String> {
+        let round = parked.round.fetch_add(1, Ordering::AcqRel) + 1;
+        let content = [&parked.key[..], &round.to_le_bytes()].concat();
+        self.seal.as_ref()?.seal(&content, &parked.ticket.bound())
+    }
+
+    /// The call that a state leads to.
+    pub(crate) fn claim(&self, state: &str, ticket: &Ticket) -> Claim {
+        let opened = self.seal.as_ref().and_then(|seal| seal.open(state, &ticket.bound()));
+        let Some(opened) = opened else { return Claim::Foreign };
+        let refused = Claim::Refused("`requestState` is not one that was given for this request");
+        let Ok(content) = opened else { return refused };
+        let Some((key, round)) = content.split_first_chunk::<16>() else { return refused };
+        let Ok(round) = <[u8; 4]>::try_from(round).map(u32::from_le_bytes) else { return refused };
+        let Some(parked) = self.table().get(key).cloned() else {
+            return Claim::Refused("the request that `requestState` belongs to has ended; begin it again");
+        };
+        // Whoever comes first goes on; the round is over for everybody else.
+        let next = round.wrapping_add(1);
+        if parked.round.compare_exchange(round, next, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return Claim::Refused("`requestState` has been used before");
+        }
+        Claim::Call(parked)
+    }
+
+    /// Forgets a call that is done.
+    pub(crate) fn forget(&self, key: &[u8; 16]) {
+        self.table().remove(key);
+    }
+
+    /// Ends a call whose client has gone.
+    pub(crate) fn cancel(&self, parked: &Parked) {
+        parked.task.abort();
+        self.forget(&parked.key);
+    }
+
+    /// Refuses every question that waits, now and later: no client can answer any more.
+    pub(crate) fn give_up_questions(&self) {
+        for parked in self.table().values() {
+            parked.dialogue.close();
+        }
+    }
+}
+
+impl Parked {
+    pub(crate) fn key(&self) -> &[u8; 16] {
+        &self.key
+    }
+
+    /// Makes the state that has just been claimed good again.
+    pub(crate) fn give_round_back(&self) {
+        self.round.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,92 @@
+//! States that clients carry for us: sealed, so that only this process can have made them, and bound to the caller and
+//! the request they were made for (2026-07-28, Multi Round-Trip Requests, "Server Requirements").
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+
+/// What every state of a gateway begins with; the name of the replica follows.
+const PREFIX: &str = "vmcp1.";
+/// The longest state that is looked at.
+const STATE_BYTES_MAX: usize = 512;
+
+/// The key and the name of this process, both made when it started.
+pub(crate) struct Seal {
+    key: LessSafeKey,
+    mark: String,
+}
+
+/// What is wrong with a state that claims to be ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Forged;
+
+impl Seal {
+    /// A fresh key; `None` when the system has no randomness to give.
+    pub(crate) fn new() -> Option<Self> {
+        let (mut key, mut name) = ([0; 32], [0; 8]);
+        getrandom::fill(&mut key).ok()?;
+        getrandom::fill(&mut name).ok()?;
+        let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &key).ok()?);
+        Some(Self { key, mark: format!("{PREFIX}{:016x}.", u64::from_ne_bytes(name)) })
+    }
+
+    /// Seals `content` for whoever shows the same `bound` again.
+    pub(crate) fn seal(&self, content: &[u8], bound: &[u8]) -> Option<String> {
+        let mut nonce = [0; NONCE_LEN];
+        getrandom::fill(&mut nonce).ok()?;
+        let mut sealed = content.to_vec();
+        let sealing = self.key.seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(bound),
+            &mut sealed,
+        );
+        sealing.ok()?;
+        let whole = [&nonce[..], &sealed].concat();
+        Some(format!("{}{}", self.mark, URL_SAFE_NO_PAD.encode(whole)))
+    }
+
+    /// The content of a state; `None` for one that another made: a backend, or another replica.
+    pub(crate) fn open(&self, state: &str, bound: &[u8]) -> Option<Result<Vec<u8>, Forged>> {
+        let sealed = state.strip_prefix(&self.mark)?;
+        Some(self.unseal(sealed, bound).ok_or(Forged))
+    }
+
+    fn unseal(&self, sealed: &str, bound: &[u8]) -> Option<Vec<u8>> {
+        if sealed.len() > STATE_BYTES_MAX {
+            return None;
+        }
+        let whole = URL_SAFE_NO_PAD.decode(sealed).ok()?;
+        let (nonce, sealed) = whole.split_at_checked(NONCE_LEN)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut content = sealed.to_vec();
+        let length = self.key.open_in_place(nonce, Aad::from(bound), &mut content).ok()?.len();
+        content.truncate(length);
+        Some(content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_opens_here_unchanged_and_for_the_same_purpose_only() {
+        let (seal, other) = (Seal::new().unwrap(), Seal::new().unwrap());
+        let state = seal.seal(b"call 7", b"ann, tools/call").unwrap();
+        assert_eq!(seal.open(&state, b"ann, tools/call"), Some(Ok(b"call 7".to_vec())));
+        assert_eq!(seal.open(&state, b"bob, tools/call"), Some(Err(Forged)));
+        assert_eq!(other.open(&state, b"ann, tools/call"), None);
+        assert_eq!(seal.open("a backend's own", b"ann, tools/call"), None);
+        let start = seal.mark.len();
+        for place in start..state.len() {
+            let mut changed = state.clone().into_bytes();
+            changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            // The last character has bits that stand for nothing; both spellings are refused or both the same.
+            assert!(matches!(seal.open(&changed, b"ann, tools/call"), Some(Err(Forged))), "{place}");
+        }
+        for cut in ["", "A", "AAAA", &"A".repeat(10_000)] {
+            assert_eq!(seal.open(&format!("{}{cut}", seal.mark), b""), Some(Err(Forged)));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Multi round-trip requests as the gateway starts them itself, for questions of backends of the session era
+//! (2026-07-28, Multi Round-Trip Requests). Which call a state belongs to is the edge's to know.
+
+use vmcp_domain::{Json, Members, Question, Reply, Stage};
+
+use super::RequestFault;
+use crate::{meta, method};
+
+/// The result that asks the client for input: the questions under their keys, and the state it has to bring back, if
+/// there is one.
+#[must_use]
+pub fn input_required<'a>(
+    questions: impl IntoIterator<Item = (String, &'a Question)>,
+    state: Option<&str>,
+) -> Reply {
+    let requests: Members = questions.into_iter().map(|(key, question)| (key, request(question))).collect();
+    let mut members = Members::new();
+    members.set("inputRequests", requests.to_json());
+    if let Some(state) = state {
+        members.set("requestState", Json::string(state));
+    }
+    Reply { stage: Stage::InputRequired, ..Reply::complete(members) }
+}
+
+fn request(question: &Question) -> Json {
+    let mut request = Members::new();
+    request.set("method", Json::string(method::of_question(question.kind)));
+    if let Ok(mut params) = question.params.members() {
+        // What belongs to the hop it came over, and the identifier that went with the notification it was for.
+        let meta = meta::take(&mut params).unwrap_or_default();
+        let mut travelling = meta.travelling;
+        meta::strip_reserved(&mut travelling);
+        meta::put(&mut params, &travelling);
+        params.take("elicitationId");
+        if !params.is_empty() {
+            request.set("params", params.to_json());
+        }
+    }
+    request.to_json()
+}
+
+/// The client's answers, each a result object, under the keys of the questions.
+///
+/// # Errors
+/// When one of them is not an object.
+pub fn read_input_responses(responses: Option<&Json>) -> Result<Members, RequestFault> {
+    let wrong = |text: String| RequestFault::InvalidParams(text);
+    let Some(responses) = responses else { return Ok(Members::new()) };
+    let answers = responses.members().map_err(|_| wrong("`inputResponses` must be an object".to_owned()))?;
+    for (key, answer) in answers.iter() {
+        if !answer.is_object() {
+            return Err(wrong(format!("`inputResponses`: the answer to {key:?} must be an object")));
+        }
+    }
+    Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use vmcp_domain::QuestionKind;
+
+    use super::*;
+
+    #[test]
+    fn questions_are_asked_as_this_revision_asks_them() {
+        let question =
+            |kind, params: &str| Question { kind, params: Json::parse(params.to_owned()).unwrap() };
+        let url = question(
+            QuestionKind::Elicitation,
+            r#"{"mode":"url","url":"https://a/b","message":"m","elicitationId":"7","_meta":{"progressToken":1,"x":2}}"#,
+        );
+        let roots = question(QuestionKind::Roots, "{}");
+        let reply = input_required([("1".to_owned(), &url), ("2".to_owned(), &roots)], Some("state"));
+        assert_eq!(reply.stage, Stage::InputRequired);
+        assert_eq!(
+            reply.members.to_json().as_str(),
+            r#"{"inputRequests":{"1":{"method":"elicitation/create","params":{"mode":"url","url":"https://a/b","message":"m","_meta":{"x":2}}},"2":{"method":"roots/list"}},"requestState":"state"}"#
+        );
+    }
+
+    #[test]
+    fn answers_must_be_objects() {
+        let read = |text: &str| read_input_responses(Some(&Json::parse(text.to_owned()).unwrap()));
+        assert_eq!(read(r#"{"1":{"action":"accept"}}"#).unwrap().len(), 1);
+        assert!(read(r#"{"1":"yes"}"#).is_err());
+        assert!(read_input_responses(None).unwrap().is_empty());
+    }
+}
