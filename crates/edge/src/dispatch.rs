@@ -10,7 +10,7 @@ use vmcp_domain::{
     BoxFuture, CallContext, Error, Prompt, ProtocolVersion, Reply, Resource, ResourceTemplate, Tool,
 };
 use vmcp_wire::fault::{self, Body, Verb};
-use vmcp_wire::jsonrpc::{Id, RpcError};
+use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::offer;
 use vmcp_wire::server::{
     ClientRequest, ListKind, Refusal, RequestFault, ResultKind, open_message, write_message,
@@ -38,14 +38,14 @@ pub(crate) struct Task {
 /// What came of a request for which the stack was asked, before it is written for whoever asked last.
 #[derive(Debug)]
 pub(crate) enum Said {
-    /// A tool call, or a prompt.
+    /// A prompt, or the questions of a round.
     Reply(Result<Reply, Error>),
     /// What a tool call came to; a limited one may be answered as a result.
     Called(Result<Reply, Error>),
     /// A resource that was read.
     Read(Result<Reply, Error>),
-    /// A call whose headers do not repeat its arguments truthfully.
-    Headers(RpcError),
+    /// A request that has no rounds, or a call that is not one, answered under the identifier it came with.
+    Answer(Answer),
     /// Something went wrong in here.
     Nothing,
 }
@@ -58,7 +58,7 @@ impl Said {
             Self::Reply(reply) => answers.reply(reply, ResultKind::Plain, Verb::Other),
             Self::Called(reply) => answers.reply(reply, ResultKind::Plain, Verb::CallTool),
             Self::Read(reply) => answers.reply(reply, ResultKind::Cacheable, Verb::Other),
-            Self::Headers(error) => Answer::error(400, Some(id), &error),
+            Self::Answer(answer) => answer,
             Self::Nothing => Answer::refusal(&Refusal::Internal, Some(id)),
         }
     }
@@ -67,59 +67,39 @@ impl Said {
 /// A request being worked on.
 pub(crate) type Work = BoxFuture<'static, Said>;
 
-/// Works on a call, a prompt or a read; anything else comes to nothing. A panic on the way ends this request only.
+/// Works on a request. A panic on the way ends this request only.
 pub(crate) fn work(task: Task) -> Work {
     let method = name(&task.request);
     Box::pin(async move {
-        AssertUnwindSafe(ask(task)).catch_unwind().await.unwrap_or_else(|_| {
+        AssertUnwindSafe(serve(task)).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(method, "a request panicked");
             Said::Nothing
         })
     })
 }
 
-async fn ask(task: Task) -> Said {
-    let Task { edge, ctx, session: _, id: _, request, params, room: _room } = task;
-    match request {
+/// Works on a request to its end.
+pub(crate) async fn answer(task: Task) -> Answer {
+    let (edge, id, protocol) = (Arc::clone(&task.edge), task.id.clone(), task.ctx.protocol);
+    work(task).await.written(&edge, &id, protocol)
+}
+
+async fn serve(task: Task) -> Said {
+    let Task { edge, ctx, session, id, request, params, room: _room } = task;
+    let method = name(&request);
+    let answers = Answers { edge: &edge, protocol: ctx.protocol, id: &id };
+    Said::Answer(match request {
         ClientRequest::CallTool(call) => {
             if let Some(headers) = params
                 && let Ok(tools) = edge.gateway.list_tools(&ctx).await
                 && let Err(error) = edge.params.check(&tools, &call, &headers)
             {
-                return Said::Headers(error);
+                return Said::Answer(Answer::error(400, Some(&id), &error));
             }
-            Said::Called(edge.gateway.call_tool(&ctx, call).await)
+            return Said::Called(edge.gateway.call_tool(&ctx, call).await);
         }
-        ClientRequest::ReadResource(read) => Said::Read(edge.gateway.read_resource(&ctx, read).await),
-        ClientRequest::GetPrompt(get) => Said::Reply(edge.gateway.get_prompt(&ctx, get).await),
-        _no_rounds => Said::Nothing,
-    }
-}
-
-/// Works on a request to its end. A panic on the way ends this request only.
-pub(crate) async fn answer(task: Task) -> Answer {
-    let (id, method) = (task.id.clone(), name(&task.request));
-    match AssertUnwindSafe(serve(task)).catch_unwind().await {
-        Ok(answer) => answer,
-        Err(_) => {
-            tracing::error!(method, "a request panicked");
-            Answer::refusal(&Refusal::Internal, Some(&id))
-        }
-    }
-}
-
-async fn serve(task: Task) -> Answer {
-    if matches!(
-        task.request,
-        ClientRequest::CallTool(_) | ClientRequest::ReadResource(_) | ClientRequest::GetPrompt(_)
-    ) {
-        let (edge, id, protocol) = (Arc::clone(&task.edge), task.id.clone(), task.ctx.protocol);
-        return ask(task).await.written(&edge, &id, protocol);
-    }
-    let Task { edge, ctx, session, id, request, params: _, room: _room } = task;
-    let method = name(&request);
-    let answers = Answers { edge: &edge, protocol: ctx.protocol, id: &id };
-    match request {
+        ClientRequest::ReadResource(read) => return Said::Read(edge.gateway.read_resource(&ctx, read).await),
+        ClientRequest::GetPrompt(get) => return Said::Reply(edge.gateway.get_prompt(&ctx, get).await),
         ClientRequest::Ping => answers.empty(),
         ClientRequest::Discover => answers.discover(),
         ClientRequest::ListTools(cursor) => {
@@ -157,12 +137,8 @@ async fn serve(task: Task) -> Answer {
             session.inbox(&edge.changes).unwatch(&uri);
             true
         }),
-        ClientRequest::Initialize(_)
-        | ClientRequest::Listen(_)
-        | ClientRequest::CallTool(_)
-        | ClientRequest::ReadResource(_)
-        | ClientRequest::GetPrompt(_) => answers.unknown(method),
-    }
+        ClientRequest::Initialize(_) | ClientRequest::Listen(_) => answers.unknown(method),
+    })
 }
 
 const TOOLS: Form<Tool> = Form { kind: ListKind::Tools, key: |tool| tool.name.as_str(), write: offer::tool };

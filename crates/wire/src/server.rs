@@ -14,7 +14,7 @@ pub use heard::{ClientNotice, read_notice};
 pub use param::{ParamHeader, check_params, param_headers};
 pub use refusal::Refusal;
 pub use request::{
-    ClientRequest, Initialize, ListenFilter, RequestFault, RequestHead, name_header, read_request,
+    ClientRequest, InRounds, Initialize, ListenFilter, RequestFault, RequestHead, name_header, read_request,
 };
 pub use result::{Face, ListKind, ResultKind, answered_versions, open_message, write_message};
 pub use rounds::{input_required, read_input_responses};

@@ -321,24 +321,59 @@ fn cursor(params: &Members) -> Result<Option<String>, RequestFault> {
     }
 }
 
+/// What requests have in common that may take several rounds (2026-07-28, Multi Round-Trip Requests, "Supported
+/// Requests").
+#[derive(Clone, Copy, Debug)]
+pub struct InRounds<'a> {
+    /// The method.
+    pub method: &'static str,
+    /// The tool, the prompt, or the resource.
+    pub subject: &'a str,
+    /// The arguments, where there are any.
+    pub arguments: Option<&'a Json>,
+    /// Further parameters that are passed on.
+    pub rest: &'a Members,
+    /// What an earlier round has left.
+    pub continuation: &'a Continuation,
+}
+
+impl ClientRequest {
+    /// The request as one that may take several rounds, if it may.
+    #[must_use]
+    pub fn in_rounds(&self) -> Option<InRounds<'_>> {
+        let (method, subject, arguments, rest, continuation) = match self {
+            Self::CallTool(call) => (
+                method::TOOLS_CALL,
+                call.name.as_str(),
+                call.arguments.as_ref(),
+                &call.rest,
+                &call.continuation,
+            ),
+            Self::GetPrompt(get) => {
+                (method::PROMPTS_GET, get.name.as_str(), get.arguments.as_ref(), &get.rest, &get.continuation)
+            }
+            Self::ReadResource(read) => {
+                (method::RESOURCES_READ, read.uri.as_str(), None, &read.rest, &read.continuation)
+            }
+            Self::Initialize(_)
+            | Self::Ping
+            | Self::Discover
+            | Self::ListTools(_)
+            | Self::ListResources(_)
+            | Self::ListResourceTemplates(_)
+            | Self::ListPrompts(_)
+            | Self::Complete(_)
+            | Self::SetLogLevel(_)
+            | Self::Subscribe(_)
+            | Self::Unsubscribe(_)
+            | Self::Listen(_) => return None,
+        };
+        Some(InRounds { method, subject, arguments, rest, continuation })
+    }
+}
+
 /// The body's value that the `Mcp-Name` header repeats, for requests that need the header.
 #[must_use]
 pub fn name_header(request: &ClientRequest) -> Option<&str> {
-    match request {
-        ClientRequest::CallTool(call) => Some(call.name.as_str()),
-        ClientRequest::ReadResource(read) => Some(read.uri.as_str()),
-        ClientRequest::GetPrompt(get) => Some(get.name.as_str()),
-        ClientRequest::Initialize(_)
-        | ClientRequest::Ping
-        | ClientRequest::Discover
-        | ClientRequest::ListTools(_)
-        | ClientRequest::ListResources(_)
-        | ClientRequest::ListResourceTemplates(_)
-        | ClientRequest::ListPrompts(_)
-        | ClientRequest::Complete(_)
-        | ClientRequest::SetLogLevel(_)
-        | ClientRequest::Subscribe(_)
-        | ClientRequest::Unsubscribe(_)
-        | ClientRequest::Listen(_) => None,
-    }
+    request.in_rounds().map(|request| request.subject)
 }

@@ -54,19 +54,7 @@ impl Fake {
     pub(crate) fn new() -> Arc<Self> {
         let (heard, hears) = mpsc::unbounded_channel();
         let plain = r#"{"type":"object"}"#;
-        let names = [
-            "echo",
-            "hang",
-            "gate",
-            "progress",
-            "log",
-            "ask",
-            "ask-both",
-            "ask-again",
-            "ask-hang",
-            "panic",
-            "fail",
-        ];
+        let names = ["echo", "hang", "gate", "progress", "log", "ask", "panic", "fail"];
         let mut tools: ToolList = names.iter().map(|name| tool(name, plain)).collect();
         tools.push(tool(
             "region",
