@@ -9,7 +9,7 @@ use std::time::Duration;
 use ring::digest::{Context, SHA256};
 use tokio::task::AbortHandle;
 use vmcp_domain::{CallContext, Json};
-use vmcp_wire::server::ClientRequest;
+use vmcp_wire::server::InRounds;
 
 use crate::dialogue::Dialogue;
 use crate::seal::Seal;
@@ -29,27 +29,19 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// The ticket of a request; `None` for requests that have no rounds.
-    pub(crate) fn of(ctx: &CallContext, request: &ClientRequest) -> Option<Self> {
+    /// The ticket of a request.
+    pub(crate) fn of(ctx: &CallContext, request: &InRounds<'_>) -> Self {
         let caller = match ctx.caller.identity() {
             None => digest(&["anonymous"]),
             Some(identity) => digest(&["known", &identity.issuer, &identity.subject]),
         };
-        let text =
-            |json: &Option<Json>| json.as_ref().map_or_else(String::new, |json| json.as_str().to_owned());
-        let request = match request {
-            ClientRequest::CallTool(call) => {
-                digest(&["call", call.name.as_str(), &text(&call.arguments), call.rest.to_json().as_str()])
-            }
-            ClientRequest::GetPrompt(get) => {
-                digest(&["prompt", get.name.as_str(), &text(&get.arguments), get.rest.to_json().as_str()])
-            }
-            ClientRequest::ReadResource(read) => {
-                digest(&["read", read.uri.as_str(), "", read.rest.to_json().as_str()])
-            }
-            _no_rounds => return None,
-        };
-        Some(Self { caller, request })
+        let request = digest(&[
+            request.method,
+            request.subject,
+            request.arguments.map_or("", Json::as_str),
+            request.rest.to_json().as_str(),
+        ]);
+        Self { caller, request }
     }
 
     fn bound(&self) -> Vec<u8> {

@@ -4,8 +4,7 @@
 
 use std::sync::Arc;
 
-use vmcp_domain::{Continuation, Json};
-use vmcp_wire::server::{ClientRequest, RequestFault, input_required, read_input_responses};
+use vmcp_wire::server::{RequestFault, input_required, read_input_responses};
 
 use crate::dialogue::{Dialogue, Turn};
 use crate::dispatch::{self, Said, Task, Work};
@@ -15,24 +14,16 @@ use crate::reply::Answer;
 
 /// Works on a request to the end of one round. `dialogue` is that of the request's own port.
 pub(crate) async fn answer(task: Task, dialogue: Arc<Dialogue>) -> Answer {
-    let Some(ticket) = Ticket::of(&task.ctx, &task.request) else {
+    let Some(request) = task.request.in_rounds() else {
         return dispatch::answer(task).await;
     };
-    let state = continuation(&task.request).and_then(|sent| sent.request_state.as_deref());
+    let ticket = Ticket::of(&task.ctx, &request);
+    let state = request.continuation.request_state.as_deref();
     let claim = state.map_or(Claim::Foreign, |state| task.edge.parking.claim(state, &ticket));
     match claim {
         Claim::Foreign => begin(task, dialogue, ticket).await,
         Claim::Refused(why) => refuse(&task, why.to_owned()),
         Claim::Call(parked) => go_on(&task, &dialogue, parked).await,
-    }
-}
-
-fn continuation(request: &ClientRequest) -> Option<&Continuation> {
-    match request {
-        ClientRequest::CallTool(call) => Some(&call.continuation),
-        ClientRequest::GetPrompt(get) => Some(&get.continuation),
-        ClientRequest::ReadResource(read) => Some(&read.continuation),
-        _no_rounds => None,
     }
 }
 
@@ -88,7 +79,8 @@ fn park(edge: &Arc<Edge>, work: Work, dialogue: &Arc<Dialogue>, ticket: Ticket) 
 
 /// A later round: the client comes back.
 async fn go_on(task: &Task, dialogue: &Dialogue, parked: Arc<Parked>) -> Answer {
-    let responses: Option<&Json> = continuation(&task.request).and_then(|sent| sent.input_responses.as_ref());
+    let responses =
+        task.request.in_rounds().and_then(|request| request.continuation.input_responses.as_ref());
     let answers = match read_input_responses(responses) {
         Ok(answers) => answers,
         // The questions still wait: the same state is good for another try.
