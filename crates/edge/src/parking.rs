@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ring::digest::{Context, SHA256};
 use tokio::task::AbortHandle;
-use vmcp_domain::{CallContext, Json};
+use vmcp_domain::{Caller, Json};
 use vmcp_wire::server::InRounds;
 
 use crate::dialogue::Dialogue;
@@ -30,8 +30,8 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     /// The ticket of a request.
-    pub(crate) fn of(ctx: &CallContext, request: &InRounds<'_>) -> Self {
-        let caller = match ctx.caller.identity() {
+    pub(crate) fn of(caller: &Caller, request: &InRounds<'_>) -> Self {
+        let caller = match caller.identity() {
             None => digest(&["anonymous"]),
             Some(identity) => digest(&["known", &identity.issuer, &identity.subject]),
         };
