@@ -17,11 +17,12 @@ pub(crate) async fn answer(task: Task, dialogue: Arc<Dialogue>) -> Answer {
     let Some(request) = task.request.in_rounds() else {
         return dispatch::answer(task).await;
     };
-    let ticket = Ticket::of(&task.ctx, &request);
-    let state = request.continuation.request_state.as_deref();
-    let claim = state.map_or(Claim::Foreign, |state| task.edge.parking.claim(state, &ticket));
+    let claim = match request.continuation.request_state.as_deref() {
+        None => Claim::Foreign,
+        Some(state) => task.edge.parking.claim(state, &Ticket::of(&task.ctx.caller, &request)),
+    };
     match claim {
-        Claim::Foreign => begin(task, dialogue, ticket).await,
+        Claim::Foreign => begin(task, dialogue).await,
         Claim::Refused(why) => refuse(&task, why.to_owned()),
         Claim::Call(parked) => go_on(&task, &dialogue, parked).await,
     }
@@ -33,13 +34,16 @@ fn refuse(task: &Task, why: String) -> Answer {
 }
 
 /// The first round: the call begins.
-async fn begin(task: Task, dialogue: Arc<Dialogue>, ticket: Ticket) -> Answer {
+async fn begin(task: Task, dialogue: Arc<Dialogue>) -> Answer {
+    // Few calls need it, so it is made only then: arguments may be megabytes.
+    let (caller, request) = (task.ctx.caller.clone(), task.request.clone());
+    let ticket = || request.in_rounds().map(|request| Ticket::of(&caller, &request));
     let (edge, id, protocol) = (Arc::clone(&task.edge), task.id.clone(), task.ctx.protocol);
     let mut work = dispatch::work(task);
     let said = tokio::select! {
         biased;
         said = &mut work => said,
-        () = dialogue.asked() => match park(&edge, work, &dialogue, ticket) {
+        () = dialogue.asked() => match park(&edge, work, &dialogue, ticket()) {
             Ok(parked) => return round(&edge, &parked).await.written(&edge, &id, protocol),
             // Nobody can be asked, so the backend is told so, and the call goes on.
             Err(work) => {
@@ -53,7 +57,13 @@ async fn begin(task: Task, dialogue: Arc<Dialogue>, ticket: Ticket) -> Answer {
 }
 
 /// Lets a call go on by itself. Gives it back when there is no room.
-fn park(edge: &Arc<Edge>, work: Work, dialogue: &Arc<Dialogue>, ticket: Ticket) -> Result<Arc<Parked>, Work> {
+fn park(
+    edge: &Arc<Edge>,
+    work: Work,
+    dialogue: &Arc<Dialogue>,
+    ticket: Option<Ticket>,
+) -> Result<Arc<Parked>, Work> {
+    let Some(ticket) = ticket else { return Err(work) };
     let mut waiting = Some(work);
     let parked = edge.parking.park(ticket, dialogue, |key| {
         let (waits, dialogue, edge) = (waiting.take(), Arc::clone(dialogue), Arc::clone(edge));
