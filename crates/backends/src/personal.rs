@@ -102,6 +102,12 @@ impl Lines {
         }
     }
 
+    /// The caller's line, if there is one; what it carries stays as it is.
+    pub(crate) fn existing(&self, ctx: &CallContext) -> Option<Lease> {
+        let (scope, _) = self.scope(ctx).ok()?;
+        self.table.lock().get_mut(&scope).map(Line::lease)
+    }
+
     /// The caller's line, begun if there is none.
     pub(crate) fn lease(&self, ctx: &CallContext) -> Result<Lease, Failure> {
         let (scope, holder) = self.scope(ctx)?;

@@ -264,7 +264,14 @@ impl Backend for Remote {
 
     fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()> {
         Box::pin(async move {
-            let line = self.line(ctx)?;
+            let line = match &self.lines {
+                None => Lease::of_main(&self.shared),
+                // A line that has ended has taken its subscriptions with it.
+                Some(lines) => match lines.existing(ctx) {
+                    Some(line) => line,
+                    None => return Ok(()),
+                },
+            };
             line.forgo(&uri);
             self.subscription(method::RESOURCES_UNSUBSCRIBE, &line, &uri).await
         })

@@ -1,5 +1,6 @@
 //! The seam: one trait that federation implements and every layer wraps.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -88,6 +89,9 @@ pub struct Overview {
     pub subscriptions: bool,
 }
 
+/// Keeps a resource followed as long as it is held.
+pub type Following = Box<dyn Any + Send + Sync>;
+
 /// What an edge needs to introduce the gateway to a client and to tell it of changes.
 pub trait Directory: Send + Sync {
     /// What is on offer now.
@@ -96,6 +100,12 @@ pub trait Directory: Send + Sync {
     fn watch(&self, listener: std::sync::Weak<dyn ChangeListener>);
     /// Whether a caller may be told when a resource changes: whoever may not read it may not.
     fn may_watch(&self, caller: &crate::caller::Caller, uri: &crate::name::ResourceUri) -> bool;
+    /// Asks the backend that serves a resource to tell when it changes, for as long as the outcome is held. However
+    /// many follow one resource, the backend is asked once.
+    ///
+    /// # Errors
+    /// [`Error::UnknownResource`] when no backend serves it, and whatever the backend answers.
+    fn follow<'a>(&'a self, ctx: &'a CallContext, uri: crate::name::ResourceUri) -> Answer<'a, Following>;
 }
 
 /// Writes the methods of [`Gateway`] that a layer passes through untouched, each named.

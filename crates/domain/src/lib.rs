@@ -33,7 +33,8 @@ pub use credential::{Admission, Authenticator, Challenge, ProtectedResource, Tok
 pub use error::{Cause, Error, LimitScope, RateLimit, RelayedError, Retry};
 pub use foresight::{Foresight, Prospect};
 pub use gateway::{
-    Answer, BoxFuture, Change, ChangeListener, Directory, Gateway, GatewayExt, Overview, SharedGateway,
+    Answer, BoxFuture, Change, ChangeListener, Directory, Following, Gateway, GatewayExt, Overview,
+    SharedGateway,
 };
 pub use item::{
     HintOverride, Prompt, PromptList, Resource, ResourceList, ResourceTemplate, Target, TemplateList, Tool,

@@ -1,11 +1,11 @@
 //! Changes of the offer on their way to clients. Nothing queues here: list changes are counted, changed resources are
 //! marked once, so a storm of changes costs a client at most one notification per thing it has not been told yet.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, watch};
-use vmcp_domain::{Audience, Caller, Change, ChangeListener, Identity, ResourceUri};
+use vmcp_domain::{Audience, Caller, Change, ChangeListener, Following, Identity, ResourceUri};
 
 use crate::session::Session;
 
@@ -118,7 +118,8 @@ impl ChangeListener for Changes {
             }
             (Audience::Everyone, Change::Resource(uri)) => {
                 let watched = self.watched();
-                watched.by_uri.get(uri).into_iter().flatten().filter_map(Weak::upgrade).collect()
+                let watchers = uri.with_parents().filter_map(|uri| watched.by_uri.get(&uri));
+                watchers.flatten().filter_map(Weak::upgrade).collect()
             }
         };
         for inbox in inboxes {
@@ -140,7 +141,8 @@ pub(crate) struct Inbox {
 
 #[derive(Debug, Default)]
 struct Uris {
-    watched: BTreeSet<ResourceUri>,
+    /// With what keeps each followed at its backend.
+    watched: BTreeMap<ResourceUri, Following>,
     changed: BTreeSet<ResourceUri>,
     lists: ListCounts,
 }
@@ -164,20 +166,25 @@ impl Inbox {
         self.uris.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Watches a resource. False when there is no room for another.
-    pub(crate) fn watch(&self, uri: ResourceUri) -> bool {
+    /// Whether the client watches a resource.
+    pub(crate) fn watches(&self, uri: &ResourceUri) -> bool {
+        self.uris().watched.contains_key(uri)
+    }
+
+    /// Watches a resource, which is followed as long as that. False when there is no room for another.
+    pub(crate) fn watch(&self, uri: ResourceUri, following: Following) -> bool {
         if uri.as_str().len() > WATCHED_URI_BYTES_MAX {
             return false;
         }
         {
             let mut uris = self.uris();
-            if uris.watched.contains(&uri) {
+            if uris.watched.contains_key(&uri) {
                 return true;
             }
             if uris.watched.len() >= WATCHED_PER_CLIENT_MAX {
                 return false;
             }
-            uris.watched.insert(uri.clone());
+            uris.watched.insert(uri.clone(), following);
         }
         let mut watched = self.changes.watched();
         if watched.count >= WATCHED_MAX {
@@ -197,7 +204,7 @@ impl Inbox {
             uris.changed.remove(uri);
             uris.watched.remove(uri)
         };
-        if was_watched {
+        if was_watched.is_some() {
             self.forget(std::iter::once(uri));
         }
     }
@@ -219,7 +226,7 @@ impl Inbox {
     fn mark(&self, change: &Change) {
         let mut uris = self.uris();
         match change {
-            Change::Resource(uri) if !uris.watched.contains(uri) => return,
+            Change::Resource(uri) if !uri.with_parents().any(|uri| uris.watched.contains_key(&uri)) => return,
             Change::Resource(uri) => drop(uris.changed.insert(uri.clone())),
             Change::Tools | Change::Resources | Change::Prompts => uris.lists.count(change),
         }
@@ -246,7 +253,7 @@ impl Drop for Inbox {
             }
         }
         let watched = std::mem::take(&mut self.uris().watched);
-        self.forget(watched.iter());
+        self.forget(watched.keys());
     }
 }
 

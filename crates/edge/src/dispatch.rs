@@ -122,21 +122,31 @@ async fn serve(task: Task) -> Said {
             let reply = edge.gateway.complete(&ctx, complete).await;
             answers.reply(reply, ResultKind::Plain, Verb::Other)
         }
-        ClientRequest::SetLogLevel(level) => answers.in_session(session, method, |session| {
-            session.set_log_level(level);
-            true
-        }),
+        ClientRequest::SetLogLevel(level) => {
+            answers.in_session(session, method, |session| session.set_log_level(level))
+        }
         // Nobody is told whether such a resource exists.
         ClientRequest::Subscribe(uri) if !edge.directory.may_watch(&ctx.caller, &uri) => {
             answers.error(&Error::Denied, Verb::Other)
         }
-        ClientRequest::Subscribe(uri) => {
-            answers.in_session(session, method, |session| session.inbox(&edge.changes).watch(uri))
+        ClientRequest::Subscribe(uri) => match &session {
+            None => answers.unknown(method),
+            Some(within) if within.inbox(&edge.changes).watches(&uri) => answers.empty(),
+            Some(within) => match edge.directory.follow(&ctx, uri.clone()).await {
+                Err(error) => answers.error(&error, Verb::Other),
+                Ok(following) => {
+                    if within.inbox(&edge.changes).watch(uri, following) {
+                        answers.empty()
+                    } else {
+                        let text = "no room for another subscription".to_owned();
+                        answers.error(&Error::InvalidRequest(text), Verb::Other)
+                    }
+                }
+            },
+        },
+        ClientRequest::Unsubscribe(uri) => {
+            answers.in_session(session, method, |session| session.inbox(&edge.changes).unwatch(&uri))
         }
-        ClientRequest::Unsubscribe(uri) => answers.in_session(session, method, |session| {
-            session.inbox(&edge.changes).unwatch(&uri);
-            true
-        }),
         ClientRequest::Initialize(_) | ClientRequest::Listen(_) => answers.unknown(method),
     })
 }
@@ -209,19 +219,13 @@ impl Answers<'_> {
         }
     }
 
-    /// Does what belongs to a session; `act` says whether there was room for it.
-    fn in_session(
-        &self,
-        session: Option<Arc<Session>>,
-        method: &str,
-        act: impl FnOnce(&Session) -> bool,
-    ) -> Answer {
+    /// Does what belongs to a session.
+    fn in_session(&self, session: Option<Arc<Session>>, method: &str, act: impl FnOnce(&Session)) -> Answer {
         match session {
             None => self.unknown(method),
-            Some(session) if act(&session) => self.empty(),
-            Some(_) => {
-                let text = "no room for another subscription".to_owned();
-                self.error(&Error::InvalidRequest(text), Verb::Other)
+            Some(session) => {
+                act(&session);
+                self.empty()
             }
         }
     }

@@ -2,21 +2,29 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _};
 use http::Response;
-use vmcp_domain::{Caller, ResourceUri};
+use tokio::time::timeout;
+use vmcp_domain::{CallContext, Origin, ResourceUri};
 use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::server::{ListenFilter, Refusal, notice, write_message};
 
 use crate::body::EdgeBody;
-use crate::changes::{Feed, Inbox, Wanted};
+use crate::changes::{Feed, Inbox, WATCHED_PER_CLIENT_MAX, Wanted};
 use crate::edge::Edge;
 use crate::entrance::Entrant;
 use crate::guard::Accepts;
 use crate::reply;
 use crate::spool::Spool;
 use crate::stream::{Hold, Reader};
+
+/// How long backends may take to take up the resources of one stream; the acknowledgment waits for that.
+const FOLLOW_WAIT: Duration = Duration::from_secs(5);
+/// How many resources of one stream are taken up at a time.
+const FOLLOWS_AT_ONCE_MAX: usize = 16;
 
 /// What one client listens to.
 pub(crate) struct Listening {
@@ -29,8 +37,9 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// Agrees to what of `filter` can be honoured.
-    pub(crate) fn begin(edge: &Edge, caller: &Caller, id: &Id, filter: ListenFilter) -> Self {
+    /// Agrees to what of `filter` can be honoured. Resources whose backend does not take them up in time are not.
+    pub(crate) async fn begin(edge: &Edge, entrant: &Entrant, id: &Id, filter: ListenFilter) -> Self {
+        let caller = &entrant.caller;
         let inbox = Inbox::new(&edge.changes, caller);
         let wanted = Wanted {
             tools: filter.tools_list_changed,
@@ -43,9 +52,21 @@ impl Listening {
         } else {
             BTreeSet::new()
         };
-        let watches = |uri: ResourceUri| edge.directory.may_watch(caller, &uri) && inbox.watch(uri);
+        let mut ctx = CallContext::bare(caller.clone(), Origin::Client);
+        ctx.token.clone_from(&entrant.token);
+        let (ctx, inbox_of) = (&ctx, &inbox);
+        let follow = |uri: String| async move {
+            let known: ResourceUri = uri.as_str().into();
+            if !edge.directory.may_watch(caller, &known) {
+                return None;
+            }
+            let following = timeout(FOLLOW_WAIT, edge.directory.follow(ctx, known.clone())).await.ok()?;
+            inbox_of.watch(known, following.ok()?).then_some(uri)
+        };
+        // More than a client may watch are not even asked for.
+        let followed = stream::iter(uris.into_iter().take(WATCHED_PER_CLIENT_MAX)).map(follow);
         honoured.resource_subscriptions =
-            uris.into_iter().filter(|uri| watches(uri.as_str().into())).collect();
+            followed.buffered(FOLLOWS_AT_ONCE_MAX).filter_map(std::future::ready).collect().await;
         let farewell = write_message(id, 256, |out| edge.face.write_listen_end(out, id.as_json()));
         Self {
             feed: Feed::of_stream(&edge.changes, inbox, wanted),
@@ -58,7 +79,7 @@ impl Listening {
 /// Opens a stream over HTTP.
 ///
 /// It ends with the credential it was opened with, if that ends.
-pub(crate) fn open(
+pub(crate) async fn open(
     edge: &Arc<Edge>,
     accepts: Accepts,
     id: &Id,
@@ -72,7 +93,7 @@ pub(crate) fn open(
         Ok(permit) => permit,
         Err(refusal) => return reply::refuse(&refusal, Some(id)),
     };
-    let listening = Listening::begin(edge, &entrant.caller, id, filter);
+    let listening = Listening::begin(edge, entrant, id, filter).await;
     let spool = Arc::new(Spool::once());
     spool.push(listening.acknowledgment);
     let events = Reader::new(edge, spool, 0, Hold::Nothing)

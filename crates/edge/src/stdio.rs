@@ -18,8 +18,8 @@ use vmcp_domain::{Caller, Directory, Json, ProtocolVersion, SharedGateway};
 use vmcp_wire::jsonrpc::{self, Id, Message};
 use vmcp_wire::method;
 use vmcp_wire::server::{
-    ClientNotice, ClientRequest, Refusal, RequestFault, RequestHead, Speaks, notice, read_notice,
-    read_request, speaks,
+    ClientNotice, ClientRequest, ListenFilter, Refusal, RequestFault, RequestHead, Speaks, notice,
+    read_notice, read_request, speaks,
 };
 
 use self::lines::{Line, Lines};
@@ -193,8 +193,7 @@ impl Desk {
             let version = ProtocolVersion::V2026_07_28;
             let (request, head) = read(id, version, name, params)?;
             if let ClientRequest::Listen(filter) = request {
-                let listening = Listening::begin(&self.edge, &self.caller, id, filter);
-                return self.listen(id, listening);
+                return self.listen(id, filter);
             }
             return self.work(id, version, request, head);
         }
@@ -271,12 +270,14 @@ impl Desk {
         Ok(())
     }
 
-    fn listen(&self, id: &Id, listening: Listening) -> Result<(), Early> {
+    fn listen(&self, id: &Id, filter: ListenFilter) -> Result<(), Early> {
         let refuse = |refusal| Box::new(Answer::refusal(&refusal, Some(id)));
         let permit = self.edge.admit_stream().map_err(refuse)?;
         let (registration, landing) = self.flights.enter(id.clone());
         let (out, stopping, id) = (self.out.clone(), self.edge.stopping.clone(), id.clone());
+        let (edge, entrant) = (Arc::clone(&self.edge), Entrant::unasked(self.caller.clone()));
         self.fly(registration, landing, async move {
+            let listening = Listening::begin(&edge, &entrant, &id, filter).await;
             let _ = out.send(listening.acknowledgment).await;
             tell(listening.feed, Some(&id), &out, &stopping).await;
             drop(permit);

@@ -10,13 +10,14 @@ use tokio::time::Instant;
 use vmcp_domain::{
     Answer, Audience, Backend, BackendEvent, BackendId, BackendListener, BackendState, BackendStatus,
     CallContext, CallTool, Caller, Cause, Change, ChangeListener, Complete, CompletionSubject, Directory,
-    Error, Gateway, GetPrompt, Overview, PromptList, ReadResource, Reply, ResourceList, ResourceUri, Scope,
-    TemplateList, ToolList,
+    Error, Following, Gateway, GetPrompt, Overview, PromptList, ReadResource, Reply, ResourceList,
+    ResourceUri, Scope, TemplateList, ToolList,
 };
 
 use crate::breaker::Breaker;
 use crate::catalogue::{Catalogue, Part};
 use crate::finding::Finding;
+use crate::follow::Follows;
 use crate::personal::Personal;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::refresh;
@@ -63,6 +64,8 @@ pub(crate) struct Shared {
     catalogue: ArcSwap<Catalogue>,
     /// What single callers see of backends that tell callers apart.
     pub(crate) personal: Personal,
+    /// The resources that clients follow.
+    pub(crate) follows: Follows,
     watchers: Mutex<Vec<Weak<dyn ChangeListener>>>,
     /// How many backends have not yet answered or failed for the first time.
     pub(crate) unsettled: watch::Sender<usize>,
@@ -103,6 +106,7 @@ impl Federation {
             catalogue: ArcSwap::from_pointee(Catalogue::default()),
             watchers: Mutex::new(Vec::new()),
             personal: Personal::new(personal),
+            follows: Follows::default(),
             unsettled: watch::Sender::new(unsettled),
             discoveries: Semaphore::new(refresh::DISCOVERY_COUNT_MAX),
         });
@@ -278,8 +282,9 @@ impl BackendListener for Shared {
             return;
         }
         if let BackendEvent::ResourceUpdated(uri) = event {
-            // Only the backend that serves the resource may speak for it.
-            if self.catalogue.load().resource_backend(&uri) == Some(backend) {
+            // Only the backend that serves the resource, or a whole that it is a part of, may speak for it.
+            let serves = self.catalogue.load().resource_backend(&uri) == Some(backend);
+            if serves || place.is_some_and(|place| self.follows.cover(place, scope, &uri)) {
                 self.announce(&Change::Resource(uri), Audience::Everyone);
             }
             return;
@@ -306,6 +311,18 @@ impl Directory for Federation {
 
     fn may_watch(&self, _caller: &Caller, _uri: &ResourceUri) -> bool {
         true
+    }
+
+    fn follow<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
+        Box::pin(async move {
+            let catalogue = self.catalogue(ctx).await;
+            let backend = catalogue.resource_backend(&uri).cloned();
+            drop(catalogue);
+            let place = backend.and_then(|backend| self.shared.places.get(&backend).copied());
+            let member = place.and_then(|place| Some((place, self.shared.members.get(place)?)));
+            let (place, member) = member.ok_or_else(|| Error::UnknownResource(uri.clone()))?;
+            self.shared.follows.follow(place, &member.backend, ctx, uri).await
+        })
     }
 }
 

@@ -9,6 +9,7 @@ mod conflict;
 mod exposure;
 mod federation;
 mod finding;
+mod follow;
 mod overview;
 mod personal;
 pub mod policy;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use vmcp_authz::{Ask, AuthzPolicy};
 use vmcp_backends::{Backends, GatewayIdentity};
 use vmcp_domain::{
-    Backend, CallContext, Caller, ChangeListener, Directory, Gateway, Origin, Overview, ResourceUri,
-    SharedGateway,
+    Answer, Backend, CallContext, Caller, ChangeListener, Directory, Following, Gateway, Origin, Overview,
+    ResourceUri, SharedGateway,
 };
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_federation::Federation;
@@ -181,6 +181,10 @@ impl Directory for Introduction {
 
     fn watch(&self, listener: Weak<dyn ChangeListener>) {
         self.federation.watch(listener);
+    }
+
+    fn follow<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
+        self.federation.follow(ctx, uri)
     }
 
     fn may_watch(&self, caller: &Caller, uri: &ResourceUri) -> bool {

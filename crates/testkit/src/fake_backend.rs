@@ -18,6 +18,8 @@ pub struct FakeBackend {
     listener: Mutex<Option<Weak<dyn BackendListener>>>,
     /// The tools of each caller by subject, where it tells callers apart; the others are not let in.
     callers: Option<Mutex<HashMap<String, Inventory>>>,
+    /// What it was asked to follow, and to follow no more.
+    followed: Mutex<Vec<String>>,
 }
 
 impl FakeBackend {
@@ -30,6 +32,7 @@ impl FakeBackend {
             inventory: Mutex::new(Inventory::default()),
             listener: Mutex::new(None),
             callers: None,
+            followed: Mutex::default(),
         })
     }
 
@@ -53,6 +56,12 @@ impl FakeBackend {
             Some(inventory) => callers.insert(subject.to_owned(), inventory),
             None => callers.remove(subject),
         };
+    }
+
+    /// Every subscription up to now: `+uri` for one that was asked for, `-uri` for one that was taken back.
+    #[must_use]
+    pub fn followed(&self) -> Vec<String> {
+        self.followed.lock().unwrap().clone()
     }
 
     /// The scope of a caller.
@@ -255,11 +264,18 @@ impl Backend for FakeBackend {
         self.answer(format!("complete template {template}"))
     }
 
-    fn subscribe<'a>(&'a self, _ctx: &'a CallContext, _uri: ResourceUri) -> Answer<'a, ()> {
-        Box::pin(async { Ok(()) })
+    fn subscribe<'a>(&'a self, _ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.check()?;
+            self.followed.lock().unwrap().push(format!("+{uri}"));
+            Ok(())
+        })
     }
 
-    fn unsubscribe<'a>(&'a self, _ctx: &'a CallContext, _uri: ResourceUri) -> Answer<'a, ()> {
-        Box::pin(async { Ok(()) })
+    fn unsubscribe<'a>(&'a self, _ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()> {
+        Box::pin(async move {
+            self.followed.lock().unwrap().push(format!("-{uri}"));
+            self.check()
+        })
     }
 }

@@ -1,10 +1,14 @@
 use super::*;
 
+fn following() -> Following {
+    Box::new(())
+}
+
 #[test]
 fn a_storm_of_changes_is_told_once() {
     let changes = Changes::new();
     let inbox = Inbox::new(&changes, &Caller::Anonymous);
-    assert!(inbox.watch("file:///a".into()) && inbox.watch("file:///a".into()));
+    assert!(inbox.watch("file:///a".into(), following()) && inbox.watch("file:///a".into(), following()));
     let mut feed = Feed::of_stream(&changes, inbox, Wanted::ALL);
     assert_eq!(feed.take(), []);
     for _ in 0..1000 {
@@ -31,12 +35,12 @@ fn watching_is_bounded_and_leaves_nothing_behind() {
     let changes = Changes::new();
     let inbox = Inbox::new(&changes, &Caller::Anonymous);
     for number in 0..WATCHED_PER_CLIENT_MAX {
-        assert!(inbox.watch(format!("file:///{number}").into()));
+        assert!(inbox.watch(format!("file:///{number}").into(), following()));
     }
-    assert!(!inbox.watch("file:///more".into()));
+    assert!(!inbox.watch("file:///more".into(), following()));
     inbox.unwatch(&"file:///0".into());
-    assert!(inbox.watch("file:///more".into()));
-    assert!(!inbox.watch("x".repeat(WATCHED_URI_BYTES_MAX + 1).into()));
+    assert!(inbox.watch("file:///more".into(), following()));
+    assert!(!inbox.watch("x".repeat(WATCHED_URI_BYTES_MAX + 1).into(), following()));
     drop(inbox);
     let watched = changes.watched();
     assert_eq!((watched.count, watched.by_uri.len()), (0, 0));
@@ -51,7 +55,7 @@ fn what_one_user_sees_is_told_to_that_user_alone() {
     };
     let feed = |issuer: &str| {
         let inbox = Inbox::new(&changes, &Caller::Known(Arc::new(identity(issuer))));
-        assert!(inbox.watch("file:///a".into()));
+        assert!(inbox.watch("file:///a".into(), following()));
         Feed::of_stream(&changes, inbox, Wanted { prompts: false, ..Wanted::ALL })
     };
     let (mut one, mut other) = (feed("https://one"), feed("https://other"));

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use vmcp_domain::{
-    Audience, BackendId, CallContext, Caller, Change, Error, Identity, Inventory, Origin, ResourceUri, Secret,
+    Audience, BackendId, CallContext, Caller, Change, Error, Identity, Inventory, Origin, ResourceUri, Scope,
+    Secret,
 };
 
 use super::{Key, locked};
@@ -81,7 +82,10 @@ impl View {
     pub(super) fn resource_updated(&self, shared: &Arc<Shared>, place: usize, uri: &ResourceUri) {
         let (catalogue, _) = self.catalogue(shared);
         let backend = shared.members.get(place).map(|member| member.backend.id());
-        if catalogue.resource_backend(uri) == backend {
+        let scope = shared.personal.places.iter().position(|one| *one == place);
+        let scope = scope.and_then(|index| self.key.get(index).copied().flatten()).map(Scope::Caller);
+        let follows = scope.is_some_and(|scope| shared.follows.cover(place, scope, uri));
+        if follows || catalogue.resource_backend(uri) == backend {
             shared.announce(&Change::Resource(uri.clone()), Audience::User(&self.identity));
         }
     }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use serde::Deserialize;
 use vmcp_domain::{
     Answer, CallContext, CallTool, Caller, ChangeListener, Complete, CompletionSubject, Directory, Error,
-    Gateway, GetPrompt, Json, Overview, PromptList, ReadResource, Reply, ResourceList, ResourceUri, Target,
-    TemplateList, Tool, ToolHints, ToolList, ToolOverride,
+    Following, Gateway, GetPrompt, Json, Overview, PromptList, ReadResource, Reply, ResourceList,
+    ResourceUri, Target, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
 };
 use vmcp_wire::{offer, reply};
 
@@ -136,6 +136,10 @@ impl Directory for Server {
 
     fn may_watch(&self, _caller: &Caller, _uri: &ResourceUri) -> bool {
         true
+    }
+
+    fn follow<'a>(&'a self, _ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
+        ready(Err(Error::UnknownResource(uri)))
     }
 }
 

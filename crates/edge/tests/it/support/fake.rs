@@ -255,6 +255,15 @@ impl Directory for Fake {
         self.listeners.lock().unwrap().push(listener);
     }
 
+    fn follow<'a>(&'a self, _ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, vmcp_domain::Following> {
+        Box::pin(async move {
+            if uri.as_str().starts_with("none:") {
+                return Err(Error::UnknownResource(uri));
+            }
+            Ok(Box::new(()) as vmcp_domain::Following)
+        })
+    }
+
     fn may_watch(&self, _caller: &Caller, uri: &ResourceUri) -> bool {
         !uri.as_str().starts_with("hidden:")
     }

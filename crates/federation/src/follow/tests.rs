@@ -1,0 +1,109 @@
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use vmcp_domain::{
+    Audience, BackendEvent, BackendState, Caller, Change, ChangeListener, Directory, Identity, Members,
+    Secret,
+};
+use vmcp_testkit::{FakeBackend, context};
+
+use super::*;
+use crate::federation::Federation;
+use crate::policy::{AggregationPolicy, HealthPolicy};
+
+fn start(backends: &[&Arc<FakeBackend>]) -> Federation {
+    let backends = backends.iter().map(|backend| (*backend).clone() as Arc<dyn Backend>).collect();
+    Federation::start(AggregationPolicy::default(), HealthPolicy::DEFAULT, backends)
+}
+
+async fn settle() {
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_subscription_however_many_follow() {
+    let backend = FakeBackend::new("b");
+    backend.set_resources(&["file:///a", "file:///b"], &[]);
+    let federation = start(&[&backend]);
+    let ctx = context();
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        held.push(federation.follow(&ctx, "file:///a".into()).await.unwrap());
+    }
+    let other = federation.follow(&ctx, "file:///b".into()).await.unwrap();
+    assert_eq!(backend.followed(), ["+file:///a", "+file:///b"]);
+    held.truncate(1);
+    settle().await;
+    assert_eq!(backend.followed().len(), 2);
+    drop(held);
+    settle().await;
+    assert_eq!(backend.followed(), ["+file:///a", "+file:///b", "-file:///a"]);
+    // Who comes while the last is leaving finds it followed or has it followed again, never neither.
+    drop(other);
+    let again = federation.follow(&ctx, "file:///b".into()).await.unwrap();
+    settle().await;
+    let count = |what: &str| backend.followed().iter().filter(|entry| *entry == what).count();
+    assert_eq!(count("+file:///b"), count("-file:///b") + 1, "{:?}", backend.followed());
+    drop(again);
+    settle().await;
+    assert_eq!(count("+file:///b"), count("-file:///b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_followed_is_told_and_leaves_nothing_behind() {
+    let (backend, other) = (FakeBackend::new("b"), FakeBackend::new("c"));
+    backend.set_resources(&["file:///a"], &[]);
+    other.set_resources(&["file:///c"], &[]);
+    let federation = start(&[&backend, &other]);
+    let ctx = context();
+    let unknown = federation.follow(&ctx, "file:///z".into()).await;
+    assert!(matches!(unknown, Err(Error::UnknownResource(_))));
+    backend.set_state(BackendState::Unavailable);
+    let refused = federation.follow(&ctx, "file:///a".into()).await;
+    assert!(matches!(refused, Err(Error::BackendUnavailable { .. })));
+    settle().await;
+    assert!(backend.followed().is_empty());
+    backend.set_state(BackendState::Ready);
+    let _held = federation.follow(&ctx, "file:///a".into()).await.unwrap();
+    assert_eq!(backend.followed(), ["+file:///a"]);
+}
+
+struct Ear(mpsc::UnboundedSender<String>);
+
+impl ChangeListener for Ear {
+    fn changed(&self, change: &Change, audience: Audience<'_>) {
+        let whom = match audience {
+            Audience::Everyone => "everyone",
+            Audience::User(identity) => &identity.subject,
+        };
+        if let Change::Resource(uri) = change {
+            let _ = self.0.send(format!("{uri} for {whom}"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_speaks_for_what_it_serves_and_for_parts_of_what_is_followed_there() {
+    let (backend, own) = (FakeBackend::new("b"), FakeBackend::personal("own"));
+    backend.set_resources(&["file:///a"], &[]);
+    own.set_tools_of("ann", Some(&["pay"]));
+    let federation = start(&[&backend, &own]);
+    let (sender, mut heard) = mpsc::unbounded_channel();
+    let ear: Arc<dyn ChangeListener> = Arc::new(Ear(sender));
+    federation.watch(Arc::downgrade(&ear));
+    let identity = Identity { issuer: "i".to_owned(), subject: "ann".to_owned(), claims: Members::new() };
+    let mut ann = CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client);
+    ann.token = Some(Secret::new("token"));
+    let _held = federation.follow(&ann, "file:///a".into()).await.unwrap();
+    backend.tell(BackendEvent::ResourceUpdated("file:///a/part".into()));
+    backend.tell(BackendEvent::ResourceUpdated("other:///a".into()));
+    // The only backend with resources may speak for what no list names; the other, for nothing.
+    own.tell_on(FakeBackend::scope_of("ann"), BackendEvent::ResourceUpdated("file:///a".into()));
+    settle().await;
+    drop(ear);
+    let mut told = Vec::new();
+    while let Some(line) = heard.recv().await {
+        told.push(line);
+    }
+    assert_eq!(told, ["file:///a/part for everyone", "other:///a for everyone"]);
+}
