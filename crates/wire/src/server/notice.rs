@@ -1,7 +1,7 @@
 //! What clients are told and asked unasked: notifications and questions, as whole messages.
 //! When and to whom they go is the edge's.
 
-use vmcp_domain::{Change, Json, Members, Question};
+use vmcp_domain::{Change, Json, Members, Question, QuestionKind};
 
 use super::ListenFilter;
 use crate::jsonrpc::{self, Id};
@@ -66,7 +66,26 @@ pub fn acknowledged(id: &Id, honoured: &ListenFilter) -> Vec<u8> {
 /// A question to a client of the session era.
 #[must_use]
 pub fn question(id: &Id, question: &Question) -> Vec<u8> {
-    jsonrpc::request(id, method::of_question(question.kind), &question.params)
+    let method = method::of_question(question.kind);
+    match identified(id, question) {
+        Some(params) => jsonrpc::request(id, method, &params),
+        None => jsonrpc::request(id, method, &question.params),
+    }
+}
+
+/// The parameters with the identifier that 2025-11-25 requires for visits of a page (Elicitation, "URL Mode") and
+/// 2026-07-28 has done away with; `None` where nothing is missing.
+fn identified(id: &Id, question: &Question) -> Option<Json> {
+    if question.kind != QuestionKind::Elicitation {
+        return None;
+    }
+    let mut params = question.params.members().ok()?;
+    let visits = params.get("mode").and_then(Json::to_text).as_deref() == Some("url");
+    if !visits || params.get("elicitationId").is_some() {
+        return None;
+    }
+    params.set("elicitationId", Json::string(&format!("question-{}", id.as_json().as_str())));
+    Some(params.to_json())
 }
 
 /// Takes a question back.
@@ -105,6 +124,16 @@ mod tests {
             String::from_utf8(acknowledged(&id, &filter)).unwrap(),
             r#"{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":1},"notifications":{"toolsListChanged":true,"resourceSubscriptions":["file:///a"]}}}"#
         );
+        let asked = |params: &str| {
+            let params = Json::parse(params.to_owned()).unwrap();
+            String::from_utf8(question(&id, &Question { kind: QuestionKind::Elicitation, params })).unwrap()
+        };
+        assert_eq!(
+            asked(r#"{"mode":"url","url":"https://a"}"#),
+            r#"{"jsonrpc":"2.0","id":1,"method":"elicitation/create","params":{"mode":"url","url":"https://a","elicitationId":"question-1"}}"#
+        );
+        assert!(asked(r#"{"mode":"url","elicitationId":"own"}"#).contains(r#""elicitationId":"own""#));
+        assert!(!asked(r#"{"message":"m"}"#).contains("elicitationId"));
         let params = [("progress".to_owned(), Json::integer(3))].into_iter().collect();
         assert_eq!(
             String::from_utf8(progress(&Json::string("t"), &params)).unwrap(),
