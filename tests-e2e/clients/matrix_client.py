@@ -1,6 +1,7 @@
 """The official Python SDK's client tries every feature of a matrix server, directly or through a gateway.
 
-Arguments: URL, era (session or stateless), and a prefix of the tools' names, which may be empty. For each feature one
+Arguments: a URL, or the gateway's program and its configuration with `::` between, which is then started and spoken to
+over its standard streams; the era (session or stateless); and a prefix of the tools' names, which may be empty. For each feature one
 line of JSON is printed: its name, whether it works, and what was seen where it does not.
 """
 
@@ -11,7 +12,7 @@ import warnings
 
 import anyio
 import mcp_types as types
-from mcp import Client
+from mcp import Client, StdioServerParameters
 
 warnings.filterwarnings("ignore")
 
@@ -59,8 +60,9 @@ async def main(url: str, era: str, prefix: str = "") -> None:
         return types.ListRootsResult(roots=[types.Root(uri="file:///work", name="work")])
 
     mode = "legacy" if era == "session" else "2026-07-28"
+    program, _, config = url.partition("::")
     client = Client(
-        url,
+        StdioServerParameters(command=program, args=["stdio", "-c", config]) if config else url,
         mode=mode,
         log_level="error" if era == "stateless" else None,
         logging_callback=on_log,

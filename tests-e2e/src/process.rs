@@ -88,6 +88,11 @@ impl Process {
         wait::until(&format!("{name} ends"), || self.child.try_wait().ok().flatten())
     }
 
+    /// How the process has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// The process as the standard library sees it, for its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child

@@ -7,13 +7,13 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use vmcp_e2e::process;
 
-use crate::{conformance, root, tidy};
+use crate::{conformance, matrix, root, tidy};
 
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
 /// Cheap steps first, so that a slip is told early. The binaries are built before the tests that
 /// start them, so that no test waits for a compiler.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("format", || cargo(&["fmt", "--all", "--", "--check"], &[])),
     ("tidy", tidy::run),
     ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])),
@@ -21,6 +21,7 @@ const STEPS: [Step; 7] = [
     ("test", || cargo(&["test", "--workspace", "--no-fail-fast"], &[])),
     ("doc", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])),
     ("conformance", || conformance::run(true)),
+    ("matrix", || matrix::run(true)),
 ];
 
 pub(crate) fn run() -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod conformance;
+mod matrix;
 mod model;
 mod tidy;
 
@@ -39,6 +40,12 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Tries every feature between clients and servers of two SDKs and writes docs/protocol-matrix.md.
+    Matrix {
+        /// Writes nothing; fails if docs/protocol-matrix.md would change.
+        #[arg(long)]
+        check: bool,
+    },
     /// What the suite starts in its client scenarios; not for people.
     #[command(hide = true)]
     ConformanceClient {
@@ -54,6 +61,7 @@ fn main() -> ExitCode {
         Chore::Bench { bench } => bench::run(bench),
         Chore::Model => model::run(),
         Chore::Conformance { check } => conformance::run(check),
+        Chore::Matrix { check } => matrix::run(check),
         Chore::ConformanceClient { url } => conformance::client::run(&url),
     };
     match done {
