@@ -74,6 +74,8 @@ const call = async (server, modern, { name, arguments: given = {} }, ctx) => {
         if (progressToken === undefined) break;
         const params = { progressToken, progress: step, total: 3 };
         await ctx.mcpReq.notify({ method: "notifications/progress", params });
+        // The TypeScript client over stdio loses what arrives in one read with the answer, from any server.
+        await new Promise((done) => setTimeout(done, 100));
       }
       return text("done");
     case "log":

@@ -90,6 +90,8 @@ async def call_tool(ctx, params) -> types.CallToolResult | types.InputRequiredRe
         case "progress":
             for step in range(3):
                 await session.report_progress(step + 1, 3, f"step {step + 1}")
+                # The TypeScript client over stdio loses what arrives in one read with the answer, from any server.
+                await anyio.sleep(0.1)
             return text("done")
         case "log":
             await session.send_log_message("info", "quiet", related_request_id=ctx.request_id)
