@@ -187,6 +187,8 @@ impl Call<'_> {
         let continuation = if connection.has_session() { Continuation::default() } else { continuation };
         connection.lower_level(self.client.log_level()).await;
         let client: Arc<dyn ClientPort> = Arc::<TimedPort>::clone(&self.client);
+        let _turn =
+            if connection.has_session() { connection.link.flights().turn(&*client).await } else { None };
         let outcome =
             connection.exchange(Purpose::Call(client), |id| self.request(connection, continuation, id)).await;
         if let Err(Failure::Refused(error)) = &outcome

@@ -18,7 +18,7 @@ use crate::failure::{Class, Failure};
 use crate::flights::{Flights, Ticket};
 use crate::life::{Lifeline, Loss};
 use crate::link::{Link, Request};
-use crate::question::{self, QUESTIONS_MAX};
+use crate::question::{self, Inquiry, QUESTIONS_MAX};
 
 /// One message on its way out.
 #[derive(Clone, Debug)]
@@ -120,12 +120,12 @@ impl Duplex {
             self.outbox.send_soon(question::too_many(&id));
             return;
         };
-        let asked = (name != method::PING).then(|| self.flights.asked(None)).flatten();
-        let (name, outbox, ended) = (name.to_owned(), Arc::clone(&self.outbox), self.life.token());
+        let inquiry = Inquiry::read(name, params, &self.flights, None);
+        let (outbox, ended) = (Arc::clone(&self.outbox), self.life.token());
         self.tasks.spawn(async move {
             let _permit = permit;
             let answering = async {
-                let reply = question::reply(id, &name, params, asked).await;
+                let reply = inquiry.reply(id).await;
                 outbox.send(Outgoing::plain(reply)).await
             };
             tokio::select! {

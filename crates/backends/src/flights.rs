@@ -3,11 +3,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use vmcp_domain::{BackendEvent, ClientPort, Json};
+use vmcp_domain::{BackendEvent, ClientPort, Json, QuestionKind};
 use vmcp_wire::client::BackendNotice;
 use vmcp_wire::jsonrpc::RpcError;
 
@@ -39,17 +39,37 @@ struct Flight {
     gone: CancellationToken,
 }
 
+/// Whom a question of a backend is for.
+#[derive(Debug)]
+pub(crate) enum Addressee {
+    /// A client, as long as its call is not gone.
+    Client(Arc<dyn ClientPort>, CancellationToken),
+    /// No call is under way.
+    Nobody,
+    /// Several calls are under way.
+    Unclear,
+}
+
 /// The table of one connection.
 #[derive(Debug)]
 pub(crate) struct Flights {
     next: AtomicU64,
     table: Guarded<HashMap<u64, Flight>>,
     ears: Arc<Ears>,
+    /// The backend has asked while it was not clear whom.
+    crowded: AtomicBool,
+    turns: Semaphore,
 }
 
 impl Flights {
     pub(crate) fn new(ears: Arc<Ears>) -> Arc<Self> {
-        Arc::new(Self { next: AtomicU64::new(1), table: Guarded::default(), ears })
+        Arc::new(Self {
+            next: AtomicU64::new(1),
+            table: Guarded::default(),
+            ears,
+            crowded: AtomicBool::new(false),
+            turns: Semaphore::new(1),
+        })
     }
 
     /// Enters a request. It is under way until its ticket is dropped.
@@ -135,19 +155,45 @@ impl Flights {
         }
     }
 
-    /// The client that a question of the backend is for: that of the request on whose stream it came, else that of
-    /// the only call under way. With several calls under way nothing tells which one is meant.
-    pub(crate) fn asked(&self, own: Option<u64>) -> Option<(Arc<dyn ClientPort>, CancellationToken)> {
+    /// Whom a question of the backend is for: the client of the request on whose stream it came, else the only one under
+    /// way that can be asked such a thing. With several of them nothing tells which one is meant, unless it is one
+    /// client that made them all; from then on calls of such clients go one at a time.
+    pub(crate) fn asked(&self, own: Option<u64>, kind: QuestionKind) -> Addressee {
         let table = self.table.lock();
-        let mut calls =
-            table.iter().filter(|(id, _)| own.is_none_or(|own| own == **id)).filter_map(|(_, flight)| {
-                match &flight.purpose {
-                    Purpose::Call(client) => Some((Arc::clone(client), flight.gone.clone())),
-                    Purpose::Upkeep | Purpose::Listen(_) => None,
-                }
-            });
-        let only = calls.next()?;
-        calls.next().is_none().then_some(only)
+        let mut calls: Vec<(u64, &Arc<dyn ClientPort>, &CancellationToken)> = table
+            .iter()
+            .filter(|(id, _)| own.is_none_or(|own| own == **id))
+            .filter_map(|(id, flight)| match &flight.purpose {
+                Purpose::Call(client) => Some((*id, client, &flight.gone)),
+                Purpose::Upkeep | Purpose::Listen(_) => None,
+            })
+            .collect();
+        if own.is_none() && calls.iter().any(|(_, client, _)| client.capabilities().allows(kind)) {
+            calls.retain(|(_, client, _)| client.capabilities().allows(kind));
+        }
+        // The newest of one client's: it is the one that a person is most likely still looking at.
+        calls.sort_unstable_by_key(|(id, ..)| std::cmp::Reverse(*id));
+        let Some((_, client, gone)) = calls.first() else { return Addressee::Nobody };
+        let key = client.client_key();
+        if calls.len() > 1 && (key.is_none() || calls.iter().any(|(_, other, _)| other.client_key() != key)) {
+            if !self.crowded.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    backend = %self.ears.backend(),
+                    "a question cannot be told from others of calls under way; calls that may be asked go one at a time now"
+                );
+            }
+            return Addressee::Unclear;
+        }
+        Addressee::Client(Arc::clone(client), (*gone).clone())
+    }
+
+    /// Waits until it is this call's turn, where calls whose client can be asked go one at a time.
+    pub(crate) async fn turn(&self, client: &dyn ClientPort) -> Option<SemaphorePermit<'_>> {
+        let kinds = [QuestionKind::Elicitation, QuestionKind::Sampling, QuestionKind::Roots];
+        let waits = self.crowded.load(Ordering::Relaxed)
+            && kinds.iter().any(|kind| client.capabilities().allows(*kind));
+        // The semaphore is never closed.
+        if waits { self.turns.acquire().await.ok() } else { None }
     }
 
     fn client(&self, id: u64) -> Option<Arc<dyn ClientPort>> {

@@ -144,6 +144,10 @@ impl ClientPort for TimedPort {
         self.inner.capabilities()
     }
 
+    fn client_key(&self) -> Option<usize> {
+        self.inner.client_key()
+    }
+
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
         Box::pin(async move {
             let _asking = self.patience.stop();

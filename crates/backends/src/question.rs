@@ -1,41 +1,69 @@
 //! Requests of a backend to us: `ping`, and questions to the client of the call they belong to.
 
-use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
-use vmcp_domain::{AskError, ClientPort, Json};
+use vmcp_domain::{AskError, Json, Question};
 use vmcp_wire::client::{answer_question, read_question};
 use vmcp_wire::jsonrpc::{self, Id, RpcError};
 use vmcp_wire::{code, method};
 
+use crate::flights::{Addressee, Flights};
+
 /// The most questions of one connection that are open at a time.
 pub(crate) const QUESTIONS_MAX: usize = 64;
 
-/// The answer to one request of a backend, as a message. Waits for the client at most until its call is `gone`.
-pub(crate) async fn reply(
-    id: Id,
-    name: &str,
-    params: Option<Json>,
-    asked: Option<(Arc<dyn ClientPort>, CancellationToken)>,
-) -> Vec<u8> {
-    if name == method::PING {
-        return jsonrpc::result(&id, 2, |out| out.extend_from_slice(b"{}"));
+/// A request of a backend, and whom it is for as things stood when it came.
+#[derive(Debug)]
+pub(crate) enum Inquiry {
+    /// Are you there?
+    Ping,
+    /// A question.
+    Question(Question, Addressee),
+    /// Something that is not known here.
+    Unknown,
+}
+
+impl Inquiry {
+    /// Reads a request that came on the stream of `own`, or on one that belongs to no request.
+    pub(crate) fn read(name: &str, params: Option<Json>, flights: &Flights, own: Option<u64>) -> Self {
+        if name == method::PING {
+            return Self::Ping;
+        }
+        match read_question(name, params) {
+            Some(question) => {
+                let addressee = flights.asked(own, question.kind);
+                Self::Question(question, addressee)
+            }
+            None => Self::Unknown,
+        }
     }
-    let Some(question) = read_question(name, params) else {
-        return jsonrpc::error(Some(&id), &RpcError::new(code::METHOD_NOT_FOUND, "method not found"));
-    };
-    let answer = match asked {
-        None => Err(AskError::Unreachable),
-        Some((client, gone)) => tokio::select! {
-            answer = client.ask(question) => answer,
-            () = gone.cancelled() => Err(AskError::Unreachable),
-        },
-    };
-    match answer {
-        Ok(result) => jsonrpc::result(&id, result.as_str().len(), |out| {
-            out.extend_from_slice(result.as_str().as_bytes());
-        }),
-        Err(error) => jsonrpc::error(Some(&id), &answer_question(&error)),
+
+    /// The answer, as a message. Waits for the client at most until its call is gone.
+    pub(crate) async fn reply(self, id: Id) -> Vec<u8> {
+        let (question, addressee) = match self {
+            Self::Ping => return jsonrpc::result(&id, 2, |out| out.extend_from_slice(b"{}")),
+            Self::Unknown => {
+                let error = RpcError::new(code::METHOD_NOT_FOUND, "method not found");
+                return jsonrpc::error(Some(&id), &error);
+            }
+            Self::Question(question, addressee) => (question, addressee),
+        };
+        let answer = match addressee {
+            Addressee::Nobody => Err(AskError::Unreachable),
+            Addressee::Unclear => {
+                let text =
+                    "several calls are under way, and nothing tells which of them this question is about";
+                return jsonrpc::error(Some(&id), &RpcError::new(code::INTERNAL_ERROR, text));
+            }
+            Addressee::Client(client, gone) => tokio::select! {
+                answer = client.ask(question) => answer,
+                () = gone.cancelled() => Err(AskError::Unreachable),
+            },
+        };
+        match answer {
+            Ok(result) => jsonrpc::result(&id, result.as_str().len(), |out| {
+                out.extend_from_slice(result.as_str().as_bytes());
+            }),
+            Err(error) => jsonrpc::error(Some(&id), &answer_question(&error)),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::flights::Purpose;
 use crate::http::{Carries, carries};
 use crate::life::Loss;
 use crate::link::Request;
-use crate::question::{self, QUESTIONS_MAX};
+use crate::question::{Inquiry, QUESTIONS_MAX};
 
 /// A stream that stood this long is opened again without delay.
 const STEADY: Duration = Duration::from_secs(10);
@@ -99,13 +99,13 @@ async fn overhear(connection: &Connection, endpoint: &Arc<Endpoint>, events: &mu
                 flights.hear(read_notice(&method, params.as_ref()), None);
             }
             Some(Ok(Message::Request { id, method, params })) => {
-                let asked = (method != method::PING).then(|| flights.asked(None)).flatten();
+                let inquiry = Inquiry::read(&method, params, flights, None);
                 if replies.len() >= QUESTIONS_MAX {
                     tracing::debug!(backend = %connection.backend, "dropped a request: too many are open");
                     continue;
                 }
                 replies.push(Box::pin(async move {
-                    let reply = question::reply(id, &method, params, asked).await;
+                    let reply = inquiry.reply(id).await;
                     if let Err(failure) = endpoint.post_aside(reply).await {
                         tracing::debug!(%failure, "an answer to the backend was not taken");
                     }

@@ -30,7 +30,7 @@ use crate::http::{Carries, HttpClient, carries, put};
 use crate::life::{Lifeline, Loss};
 use crate::link::{Link, Request};
 use crate::policy::RESPONSE_BYTES_MAX;
-use crate::question::{self, QUESTIONS_MAX};
+use crate::question::{self, Inquiry, QUESTIONS_MAX};
 use crate::refusal;
 
 /// The most messages on their way that nobody waits for (cancellations, ends of streams).
@@ -255,9 +255,9 @@ impl Streamable {
     }
 
     fn reply(&self, own: u64, asked: Asked) -> BoxFuture<'_, ()> {
-        let client = self.flights.asked(Some(own));
+        let inquiry = Inquiry::read(&asked.name, asked.params, &self.flights, Some(own));
         Box::pin(async move {
-            let reply = question::reply(asked.id, &asked.name, asked.params, client).await;
+            let reply = inquiry.reply(asked.id).await;
             if let Err(failure) = self.endpoint.post_aside(reply).await {
                 tracing::debug!(%failure, "an answer to the backend's question was not taken");
             }

@@ -160,6 +160,8 @@ pub trait ClientPort: Send + Sync + fmt::Debug {
     fn log(&self, level: LogLevel, params: Members);
     /// What the client can be asked.
     fn capabilities(&self) -> &ClientCapabilities;
+    /// The same for all requests of one client that can be asked over any of them; `None` where each stands for itself.
+    fn client_key(&self) -> Option<usize>;
     /// Asks the client and waits for the result object it answers with.
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>>;
 }
@@ -184,6 +186,10 @@ impl ClientPort for NoClient {
     fn capabilities(&self) -> &ClientCapabilities {
         static NONE: std::sync::OnceLock<ClientCapabilities> = std::sync::OnceLock::new();
         NONE.get_or_init(ClientCapabilities::default)
+    }
+
+    fn client_key(&self) -> Option<usize> {
+        None
     }
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {

@@ -128,6 +128,14 @@ impl ClientPort for Port {
         &self.capabilities
     }
 
+    fn client_key(&self) -> Option<usize> {
+        match &self.way {
+            // The session is held as long as the port, so nothing else comes to stand at its address.
+            Way::Session(_, session) => Some(Arc::as_ptr(session).addr()),
+            Way::Rounds(_) => None,
+        }
+    }
+
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
         Box::pin(async move {
             if !self.capabilities.allows_question(&question) {

@@ -96,6 +96,10 @@ impl ClientPort for Client {
         &self.0
     }
 
+    fn client_key(&self) -> Option<usize> {
+        None
+    }
+
     fn ask(&self, _question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
         self.1.lock().unwrap().push("asked".to_owned());
         Box::pin(std::future::ready(Ok(Json::boolean(true))))

@@ -141,13 +141,25 @@ impl BackendListener for Ear {
 pub(crate) struct Client {
     capabilities: ClientCapabilities,
     level: Option<LogLevel>,
+    key: Option<usize>,
     pub(crate) heard: Mutex<Vec<String>>,
 }
 
 impl Client {
     pub(crate) fn new(level: Option<LogLevel>, capabilities: &str) -> Arc<Self> {
         let declared = Json::parse(capabilities.to_owned()).unwrap().members().unwrap();
-        Arc::new(Self { capabilities: ClientCapabilities { declared }, level, heard: Mutex::default() })
+        Self::made(level, declared, None)
+    }
+
+    /// A client all of whose requests lead to the same place.
+    pub(crate) fn with_key(key: usize, capabilities: &str) -> Arc<Self> {
+        let declared = Json::parse(capabilities.to_owned()).unwrap().members().unwrap();
+        Self::made(None, declared, Some(key))
+    }
+
+    fn made(level: Option<LogLevel>, declared: Members, key: Option<usize>) -> Arc<Self> {
+        let capabilities = ClientCapabilities { declared };
+        Arc::new(Self { capabilities, level, key, heard: Mutex::default() })
     }
 
     pub(crate) fn context(self: &Arc<Self>) -> CallContext {
@@ -184,6 +196,10 @@ impl ClientPort for Client {
 
     fn capabilities(&self) -> &ClientCapabilities {
         &self.capabilities
+    }
+
+    fn client_key(&self) -> Option<usize> {
+        self.key
     }
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {

@@ -1,12 +1,14 @@
 //! What a backend asks during a call, and who answers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use vmcp_backends::policy::{StdioPolicy, Transport};
 
 use crate::web::{self, Hit};
-use crate::{Client, Rig, structured};
+use crate::{Client, Rig, TIMEOUTS, policy, structured};
 
 /// A server that asks each of `questions` on the stream of a call, and answers the call with what it was answered.
 async fn asking(questions: Vec<Value>) -> web::Web {
@@ -79,5 +81,83 @@ async fn calls_do_not_hear_each_other_s_questions() {
     }
     for client in clients {
         assert_eq!(client.heard(), r#"asked {"for":"elicitation/create"}"#);
+    }
+}
+
+/// A child that asks on the one channel during every call, and answers the call with what it was answered. It answers
+/// the first call only after `hold` calls have come.
+const ASKING: &str = r#"
+hold=HOLD; ids=""; count=0
+while IFS= read -r line; do
+  id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+  case "$line" in
+    *'"server/discover"'*) printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no"}}\n' "$id" ;;
+    *'"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}}\n' "$id" ;;
+    *'"tools/call"'*) count=$((count + 1)); ids="$ids $id"
+      if [ $count -ge $hold ]; then for one in $ids; do printf '{"jsonrpc":"2.0","id":"q%s","method":"elicitation/create","params":{"message":"m"}}\n' "$one"; done; ids=""; hold=1; fi ;;
+    *'"id":"q'*) one=$(printf '%s' "$line" | sed -n 's/.*"id":"q\([0-9]*\)".*/\1/p')
+      case "$line" in *'"error"'*) said=refused ;; *) said=answered ;; esac
+      printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[],"structuredContent":"%s"}}\n' "$one" "$said" ;;
+  esac
+done
+"#;
+
+fn child(hold: usize) -> Rig {
+    let script = ASKING.replace("HOLD", &hold.to_string());
+    let stdio = StdioPolicy {
+        command: "sh".to_owned(),
+        args: vec!["-c".to_owned(), script],
+        env: BTreeMap::new(),
+        cwd: None,
+    };
+    Rig::start(policy(Transport::Stdio(stdio), TIMEOUTS))
+}
+
+const ASKABLE: &str = r#"{"elicitation":{}}"#;
+
+#[tokio::test]
+async fn on_one_channel_a_question_goes_to_the_only_one_who_can_be_asked() {
+    let rig = child(2);
+    let (able, unable) = (Client::new(None, ASKABLE), Client::new(None, "{}"));
+    let (able_ctx, unable_ctx) = (able.context(), unable.context());
+    let (one, other) = tokio::join!(rig.call(&able_ctx, "echo", "{}"), rig.call(&unable_ctx, "echo", "{}"));
+    assert_eq!(
+        (structured(&one), structured(&other)),
+        ("\"answered\"".to_owned(), "\"answered\"".to_owned())
+    );
+    assert_eq!(able.heard(), r#"asked {"message":"m"}; asked {"message":"m"}"#);
+    assert_eq!(unable.heard(), "");
+}
+
+#[tokio::test]
+async fn on_one_channel_calls_of_one_client_may_be_asked_together() {
+    let rig = child(3);
+    let client = Client::with_key(7, ASKABLE);
+    let contexts = [client.context(), client.context(), client.context()];
+    let calls = contexts.iter().map(|ctx| rig.call(ctx, "echo", "{}"));
+    for reply in futures_util::future::join_all(calls).await {
+        assert_eq!(structured(&reply), "\"answered\"");
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_could_be_anybodys_is_refused_and_then_calls_take_turns() {
+    let rig = child(2);
+    let clients = [Client::with_key(1, ASKABLE), Client::with_key(2, ASKABLE)];
+    let contexts = [clients[0].context(), clients[1].context()];
+    let both = || futures_util::future::join_all(contexts.iter().map(|ctx| rig.call(ctx, "echo", "{}")));
+    for reply in both().await {
+        assert_eq!(structured(&reply), "\"refused\"");
+    }
+    for client in &clients {
+        assert_eq!(client.heard(), "");
+    }
+    for _ in 0..5 {
+        for reply in both().await {
+            assert_eq!(structured(&reply), "\"answered\"");
+        }
+    }
+    for client in &clients {
+        assert_eq!(client.heard.lock().unwrap().len(), 5);
     }
 }
