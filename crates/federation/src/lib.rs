@@ -14,6 +14,7 @@ mod overview;
 mod personal;
 pub mod policy;
 mod refresh;
+mod shared;
 mod uri_template;
 
 pub use exposure::Exposed;

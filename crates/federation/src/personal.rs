@@ -14,8 +14,8 @@ use vmcp_domain::{BackendEvent, CallContext, Caller, CallerScope, Identity, Inve
 
 use self::view::View;
 use crate::catalogue::{Catalogue, Part};
-use crate::federation::Shared;
 use crate::refresh::FIRST_WAIT;
+use crate::shared::Shared;
 
 /// How many views are kept. The one used longest ago gives way.
 const VIEWS_MAX: usize = 1000;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use vmcp_domain::{BackendState, CallContext, Caller, Origin};
 
 use crate::catalogue::Part;
-use crate::federation::{Member, Shared};
+use crate::shared::{Member, Shared};
 
 /// How many backends are asked for their inventory at once, as far as they answer.
 pub(crate) const DISCOVERY_COUNT_MAX: usize = 10;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use vmcp_domain::{BackendState, Continuation, Members};
+use vmcp_domain::{Audience, BackendEvent, BackendState, Change, Continuation, Members};
 use vmcp_testkit::{FakeBackend, conformance, context};
 
 use super::*;

@@ -11,8 +11,8 @@ use vmcp_domain::{
 
 use super::{Key, locked};
 use crate::catalogue::{Catalogue, Part};
-use crate::federation::Shared;
 use crate::refresh::SPACING;
+use crate::shared::Shared;
 
 /// What some callers see.
 pub(super) struct View {

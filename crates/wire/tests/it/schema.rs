@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use bytestring::ByteString;
 use jsonschema::Validator;
 use serde_json::{Value, json};
-use vmcp_domain::{Json, Overview, ProtocolVersion, Reply};
+use vmcp_domain::{Json, Overview, ProtocolVersion, Question, QuestionKind, Reply};
 use vmcp_wire::jsonrpc::{self, Message};
-use vmcp_wire::server::{Face, ListKind, ResultKind, read_request};
+use vmcp_wire::server::{Face, ListKind, ResultKind, input_required, read_request};
 
 fn folder() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/spec");
@@ -75,6 +75,43 @@ fn results_are_valid_in_both_eras() {
         face.write_initialize(out, ProtocolVersion::V2025_11_25, &overview);
     });
     check("2026-07-28", "DiscoverResult", |out| face.write_discover(out, &overview));
+}
+
+/// Questions of a session backend, as a client of 2026-07-28 is asked them.
+#[test]
+fn results_that_ask_for_input_are_valid() {
+    let face = Face::new("vmcp", "1");
+    let question = |kind, params: &str| Question { kind, params: Json::parse(params.to_owned()).unwrap() };
+    let asked = [
+        question(
+            QuestionKind::Elicitation,
+            r#"{"message":"m","requestedSchema":{"type":"object","properties":{"a":{"type":"string"}}},"_meta":{"progressToken":1}}"#,
+        ),
+        question(
+            QuestionKind::Elicitation,
+            r#"{"mode":"url","url":"https://a/b","message":"m","elicitationId":"7"}"#,
+        ),
+        question(
+            QuestionKind::Sampling,
+            r#"{"messages":[{"role":"user","content":{"type":"text","text":"x"}}],"maxTokens":5}"#,
+        ),
+        question(QuestionKind::Roots, "{}"),
+    ];
+    let questions = || asked.iter().enumerate().map(|(place, question)| (place.to_string(), question));
+    for state in [None, Some("state")] {
+        let reply = input_required(questions(), state);
+        check("2026-07-28", "InputRequiredResult", |out| {
+            face.write_reply(out, ProtocolVersion::V2026_07_28, ResultKind::Plain, &reply);
+        });
+    }
+    for (question, definition) in
+        asked.iter().zip(["ElicitRequest", "ElicitRequest", "CreateMessageRequest", "ListRootsRequest"])
+    {
+        let reply = input_required([("q".to_owned(), question)], None);
+        let requests: Value =
+            serde_json::from_str(reply.members.get("inputRequests").unwrap().as_str()).unwrap();
+        check("2026-07-28", definition, |out| out.extend(requests["q"].to_string().into_bytes()));
+    }
 }
 
 #[test]
