@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vmcp_domain::{
     Answer, CallContext, CallTool, Complete, CompletionSubject, Error, Gateway, GetPrompt, PromptList,
-    ReadResource, Reply, ResourceList, SharedGateway, TemplateList, ToolList,
+    ReadResource, Reply, ResourceList, SharedGateway, TaskRequest, TemplateList, ToolList,
 };
 
 use crate::guard::Guard;
@@ -93,6 +93,17 @@ impl Gateway for Authorized {
             };
             self.guard.check(&self.guard.recognise(ctx), &ask)?;
             alike(self.inner.complete(ctx, request).await)
+        })
+    }
+
+    /// The arguments were judged when the call was made; here it counts that the caller may still see the tool.
+    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let tools = self.guard.tools(ctx, self.inner.list_tools(ctx).await?);
+            if !tools.iter().any(|tool| tool.name == request.handle.tool) {
+                return Err(Error::UnknownTask);
+            }
+            self.inner.task(ctx, request).await
         })
     }
 }

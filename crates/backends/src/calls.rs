@@ -7,14 +7,14 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::HeaderMap;
 use vmcp_domain::{
     BackendPromptName, BackendToolName, CallContext, Cause, ClientPort, Continuation, Error, Json, Members,
-    Reply, ResourceUri, Stage,
+    Reply, ResourceUri, Stage, TaskVerb,
 };
 use vmcp_wire::client::{
     Dialect, Hop, continuation as next_round, read_input_required, read_reply, read_visits, relayable,
 };
 use vmcp_wire::jsonrpc::RpcError;
 use vmcp_wire::server::input_required;
-use vmcp_wire::{code, method};
+use vmcp_wire::{code, method, trace};
 
 use crate::connection::Connection;
 use crate::failure::{Class, Failure};
@@ -36,6 +36,7 @@ pub(crate) enum Asked {
     Prompt(BackendPromptName, Option<Json>, Members),
     PromptArgument(BackendPromptName, Members),
     TemplateVariable(ResourceUri, Members),
+    Task(TaskVerb, String, Members),
 }
 
 impl Asked {
@@ -45,6 +46,7 @@ impl Asked {
             Self::Resource(..) => method::RESOURCES_READ,
             Self::Prompt(..) => method::PROMPTS_GET,
             Self::PromptArgument(..) | Self::TemplateVariable(..) => method::COMPLETE,
+            Self::Task(verb, ..) => method::of_task(*verb),
         }
     }
 
@@ -54,6 +56,7 @@ impl Asked {
             Self::Tool(name, ..) => Some(name.as_str()),
             Self::Resource(uri, _) => Some(uri.as_str()),
             Self::Prompt(name, ..) => Some(name.as_str()),
+            Self::Task(_, id, _) => Some(id),
             Self::PromptArgument(..) | Self::TemplateVariable(..) => None,
         }
     }
@@ -67,6 +70,7 @@ impl Asked {
             }
             Self::PromptArgument(name, rest) => dialect.complete_prompt(&name, rest, hop),
             Self::TemplateVariable(template, rest) => dialect.complete_template(&template, rest, hop),
+            Self::Task(_, id, rest) => dialect.task(&id, rest, hop),
         }
     }
 }
@@ -107,7 +111,7 @@ impl Call<'_> {
             Err(error) => matches!(error, Error::BackendRefused { .. }),
         };
         match self.client.lacked().filter(|_| failed && !self.ctx.protocol.has_sessions()) {
-            Some(kind) => Err(Error::MissingCapability(kind)),
+            Some(kind) => Err(Error::MissingCapability(kind.into())),
             None => reply,
         }
     }
@@ -142,7 +146,9 @@ impl Call<'_> {
         while let Some((key, kind, answer)) = asking.next().await {
             match answer {
                 Ok(answer) => answers.push((key, answer)),
-                Err(vmcp_domain::AskError::Unsupported(_)) => return Err(Error::MissingCapability(kind)),
+                Err(vmcp_domain::AskError::Unsupported(_)) => {
+                    return Err(Error::MissingCapability(kind.into()));
+                }
                 Err(error) => return Err(self.broken(format_args!("its question went unanswered: {error}"))),
             }
         }
@@ -183,6 +189,10 @@ impl Call<'_> {
             let text = "the request that `requestState` belongs to is not known here; begin it again";
             return Err(Failure::Refused(RpcError::new(code::INVALID_PARAMS, text)));
         }
+        if connection.has_session() && matches!(self.asked, Asked::Task(..)) {
+            let text = "the backend knows no tasks any more";
+            return Err(Failure::Refused(RpcError::new(code::INVALID_PARAMS, text)));
+        }
         // The answers are to questions that were no questions to a backend of the session era.
         let continuation = if connection.has_session() { Continuation::default() } else { continuation };
         connection.lower_level(self.client.log_level()).await;
@@ -214,6 +224,9 @@ impl Call<'_> {
             hop.capabilities = relayable(&self.client.capabilities().declared, self.ctx.protocol);
         }
         let mut headers = passthrough(&self.ctx.passthrough_headers);
+        for (name, value) in trace::to_headers(&self.ctx.meta) {
+            put(&mut headers, name, &value);
+        }
         self.mirror(connection, &mut headers);
         Request {
             method: self.asked.method(),

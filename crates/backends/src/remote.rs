@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use vmcp_domain::{
     Answer, Backend, BackendId, BackendListener, BackendPromptName, BackendState, BackendStatus,
     BackendToolName, CallContext, Continuation, Error, Inventory, Json, Members, Reply, ResourceUri, Scope,
+    TaskVerb,
 };
 use vmcp_wire::method;
 
@@ -246,6 +247,16 @@ impl Backend for Remote {
     ) -> Answer<'a, Reply> {
         let asked = Asked::TemplateVariable(template, rest);
         Box::pin(self.perform(ctx, asked, Continuation::default()))
+    }
+
+    fn task<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        verb: TaskVerb,
+        id: String,
+        rest: Members,
+    ) -> Answer<'a, Reply> {
+        Box::pin(self.perform(ctx, Asked::Task(verb, id, rest), Continuation::default()))
     }
 
     fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()> {

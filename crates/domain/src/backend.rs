@@ -6,7 +6,7 @@ use crate::context::CallContext;
 use crate::gateway::Answer;
 use crate::item::ToolHints;
 use crate::json::{Json, Members};
-use crate::message::{Continuation, Reply};
+use crate::message::{Continuation, Reply, TaskVerb};
 use crate::name::{BackendId, BackendPromptName, BackendToolName, ResourceUri};
 use crate::scope::Scope;
 use crate::version::ProtocolVersion;
@@ -192,6 +192,15 @@ pub trait Backend: Send + Sync {
         &'a self,
         ctx: &'a CallContext,
         template: ResourceUri,
+        rest: Members,
+    ) -> Answer<'a, Reply>;
+    /// Asks about one of its tasks, answers the task's questions, or lets it go. `rest` are the parameters besides
+    /// the task's identifier `id`, which is the backend's own.
+    fn task<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        verb: TaskVerb,
+        id: String,
         rest: Members,
     ) -> Answer<'a, Reply>;
     /// Asks to be told when a resource changes. Asking twice is the same as asking once.

@@ -69,6 +69,13 @@ impl ClientCapabilities {
         self.declared.get(kind.capability()).is_some_and(Json::is_object)
     }
 
+    /// True when the client declared that calls may go on as tasks.
+    #[must_use]
+    pub fn follows_tasks(&self) -> bool {
+        let extensions = self.declared.get("extensions").map(Json::members);
+        matches!(extensions, Some(Ok(named)) if named.get(TASKS_EXTENSION).is_some_and(Json::is_object))
+    }
+
     /// True when the client declared everything that this question needs: the mode of an elicitation, tools for
     /// sampling (Elicitation, "Capabilities"; Sampling, "Capabilities").
     #[must_use]
@@ -112,6 +119,33 @@ impl QuestionKind {
             Self::Sampling => "sampling",
             Self::Roots => "roots",
         }
+    }
+}
+
+/// The extension by which a call may go on as a task (SEP-2663).
+pub const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
+
+/// Something that a client has to declare before it is met with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Capability {
+    /// Answering questions of this kind.
+    Question(QuestionKind),
+    /// Following calls that go on as tasks.
+    Tasks,
+}
+
+impl From<QuestionKind> for Capability {
+    fn from(kind: QuestionKind) -> Self {
+        Self::Question(kind)
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Question(kind) => kind.capability(),
+            Self::Tasks => TASKS_EXTENSION,
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client_port::QuestionKind;
+use crate::client_port::Capability;
 use crate::json::Json;
 use crate::name::{BackendId, PromptName, ResourceUri, ToolName};
 
@@ -169,12 +169,15 @@ pub enum Error {
     /// No prompt of this name is visible to the caller.
     #[error("prompt \"{0}\" not found")]
     UnknownPrompt(PromptName),
+    /// No task of this identifier is the caller's.
+    #[error("no such task, or none of yours")]
+    UnknownTask,
     /// The request itself is wrong; the text says where.
     #[error("{0}")]
     InvalidRequest(String),
-    /// The client cannot answer what the backend needs to ask.
-    #[error("this request needs the client capability `{}`", .0.capability())]
-    MissingCapability(QuestionKind),
+    /// The client has not declared what the request needs: it cannot answer what the backend asks, or follow a task.
+    #[error("this request needs the client capability `{0}`")]
+    MissingCapability(Capability),
     /// The backend cannot be reached now; the call did not happen.
     #[error("backend `{backend}` is unavailable; try again later")]
     BackendUnavailable {
@@ -224,6 +227,7 @@ impl Error {
             Self::UnknownTool(_) => "unknown_tool",
             Self::UnknownResource(_) => "unknown_resource",
             Self::UnknownPrompt(_) => "unknown_prompt",
+            Self::UnknownTask => "unknown_task",
             Self::InvalidRequest(_) => "invalid_request",
             Self::MissingCapability(_) => "missing_capability",
             Self::BackendUnavailable { .. } => "backend_unavailable",
@@ -249,6 +253,7 @@ impl Error {
             | Self::UnknownTool(_)
             | Self::UnknownResource(_)
             | Self::UnknownPrompt(_)
+            | Self::UnknownTask
             | Self::InvalidRequest(_)
             | Self::MissingCapability(_)
             | Self::BackendRefused { .. }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::context::CallContext;
 use crate::error::Error;
 use crate::item::{PromptList, ResourceList, TemplateList, ToolList};
-use crate::message::{CallTool, Complete, GetPrompt, ReadResource, Reply};
+use crate::message::{CallTool, Complete, GetPrompt, ReadResource, Reply, TaskRequest};
 use crate::scope::Audience;
 
 /// A boxed future that may move between threads.
@@ -42,6 +42,9 @@ pub trait Gateway: Send + Sync {
     fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply>;
     /// Completes an argument of a prompt or a variable of a resource template.
     fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply>;
+    /// Asks about a task, answers its questions, or lets it go. Whoever may not see the tool it came from has no
+    /// such task.
+    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply>;
 }
 
 /// Conveniences over the seam. Nobody overrides them.
@@ -87,6 +90,8 @@ pub struct Overview {
     pub logging: bool,
     /// Some backend can tell when a resource changes.
     pub subscriptions: bool,
+    /// Some backend may go on with a call as a task.
+    pub tasks: bool,
 }
 
 /// Keeps a resource followed as long as it is held.
@@ -153,6 +158,11 @@ macro_rules! forward {
     (@one complete) => {
         fn complete<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::Complete) -> $crate::Answer<'a, $crate::Reply> {
             self.inner.complete(ctx, request)
+        }
+    };
+    (@one task) => {
+        fn task<'a>(&'a self, ctx: &'a $crate::CallContext, request: $crate::TaskRequest) -> $crate::Answer<'a, $crate::Reply> {
+            self.inner.task(ctx, request)
         }
     };
 }

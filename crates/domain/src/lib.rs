@@ -27,7 +27,10 @@ pub use backend::{
     OfferedResource, OfferedTemplate, OfferedTool,
 };
 pub use caller::{Caller, Identity};
-pub use client_port::{AskError, ClientCapabilities, ClientPort, LogLevel, NoClient, Question, QuestionKind};
+pub use client_port::{
+    AskError, Capability, ClientCapabilities, ClientPort, LogLevel, NoClient, Question, QuestionKind,
+    TASKS_EXTENSION,
+};
 pub use context::{CallContext, Origin};
 pub use credential::{Admission, Authenticator, Challenge, ProtectedResource, TokenFault, Unauthorized};
 pub use error::{Cause, Error, LimitScope, RateLimit, RelayedError, Retry};
@@ -42,7 +45,8 @@ pub use item::{
 };
 pub use json::{Json, JsonError, Members};
 pub use message::{
-    CallTool, Complete, CompletionSubject, Continuation, GetPrompt, ReadResource, Reply, Stage,
+    CallTool, Complete, CompletionSubject, Continuation, GetPrompt, ReadResource, Reply, Stage, TASK_RESULT,
+    TaskHandle, TaskRequest, TaskVerb,
 };
 pub use name::{BackendId, BackendPromptName, BackendToolName, PromptName, ResourceUri, ToolName};
 pub use per_list::PerList;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::json::{Json, Members};
-use crate::name::{PromptName, ResourceUri, ToolName};
+use crate::name::{BackendId, PromptName, ResourceUri, ToolName};
 
 /// What a client adds when it retries a request that needed input (2026-07-28, multi round-trip requests).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,6 +78,58 @@ pub struct Complete {
     pub rest: Members,
 }
 
+/// A task that a backend made of a tool call, as the gateway tells it from others (tasks extension, SEP-2663).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TaskHandle {
+    /// The backend that works on it.
+    pub backend: BackendId,
+    /// The advertised name of the tool that was called.
+    pub tool: ToolName,
+    /// The backend's own identifier.
+    pub id: String,
+}
+
+impl TaskHandle {
+    /// The handle as text that [`TaskHandle::parse`] reads.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let parts = [self.backend.as_str(), self.tool.as_str(), &self.id];
+        Json::encode(&parts).unwrap_or_else(|_| Json::empty_object()).as_str().to_owned()
+    }
+
+    /// The handle that `text` stands for; `None` when it is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let [backend, tool, id]: [String; 3] = Json::parse(text.to_owned()).ok()?.decode().ok()?;
+        Some(Self { backend: backend.into(), tool: tool.into(), id })
+    }
+}
+
+/// What is wanted of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaskVerb {
+    /// `tasks/get`: how far it has come.
+    Get,
+    /// `tasks/update`: the answers it asked for.
+    Update,
+    /// `tasks/cancel`: it need not go on.
+    Cancel,
+}
+
+/// `tasks/get`, `tasks/update` or `tasks/cancel`.
+#[derive(Clone, Debug)]
+pub struct TaskRequest {
+    /// What is wanted.
+    pub verb: TaskVerb,
+    /// Of which task.
+    pub handle: TaskHandle,
+    /// Every parameter but the identifier and `_meta`, as sent.
+    pub rest: Members,
+}
+
+/// The result type of a call that became a task.
+pub const TASK_RESULT: &str = "task";
+
 /// How far a reply has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -107,5 +159,11 @@ impl Reply {
     #[must_use]
     pub fn complete(members: Members) -> Self {
         Self { members, failed: false, stage: Stage::Complete, fresh_for: None }
+    }
+
+    /// True when the backend goes on with the call as a task.
+    #[must_use]
+    pub fn is_task(&self) -> bool {
+        matches!(&self.stage, Stage::Extension(name) if name == TASK_RESULT)
     }
 }

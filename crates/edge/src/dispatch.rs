@@ -7,7 +7,8 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 use vmcp_domain::{
-    BoxFuture, CallContext, Error, Prompt, ProtocolVersion, Reply, Resource, ResourceTemplate, Tool,
+    BoxFuture, CallContext, Error, Prompt, ProtocolVersion, Reply, Resource, ResourceTemplate, TaskRequest,
+    Tool,
 };
 use vmcp_wire::fault::{self, Body, Verb};
 use vmcp_wire::jsonrpc::Id;
@@ -20,6 +21,7 @@ use crate::edge::Edge;
 use crate::pages::Form;
 use crate::reply::{Answer, Message};
 use crate::session::Session;
+use crate::tasks;
 
 /// One request, ready to be worked on.
 pub(crate) struct Task {
@@ -96,7 +98,8 @@ async fn serve(task: Task) -> Said {
             {
                 return Said::Answer(Answer::error(400, Some(&id), &error));
             }
-            return Said::Called(edge.gateway.call_tool(&ctx, call).await);
+            let reply = edge.gateway.call_tool(&ctx, call).await;
+            return Said::Called(reply.and_then(|reply| edge.tasks.conceal(&ctx.caller, reply)));
         }
         ClientRequest::ReadResource(read) => return Said::Read(edge.gateway.read_resource(&ctx, read).await),
         ClientRequest::GetPrompt(get) => return Said::Reply(edge.gateway.get_prompt(&ctx, get).await),
@@ -120,6 +123,14 @@ async fn serve(task: Task) -> Said {
         }
         ClientRequest::Complete(complete) => {
             let reply = edge.gateway.complete(&ctx, complete).await;
+            answers.reply(reply, ResultKind::Plain, Verb::Other)
+        }
+        ClientRequest::Task(verb, id, rest) => {
+            let reply = match edge.tasks.reveal(&ctx.caller, &id) {
+                None => Err(Error::UnknownTask),
+                Some(handle) => edge.gateway.task(&ctx, TaskRequest { verb, handle, rest }).await,
+            };
+            let reply = reply.map(|reply| tasks::known_as(&id, reply));
             answers.reply(reply, ResultKind::Plain, Verb::Other)
         }
         ClientRequest::SetLogLevel(level) => {
@@ -252,6 +263,7 @@ fn log(error: &Error) {
         | Error::UnknownResource(_)
         | Error::UnknownPrompt(_)
         | Error::InvalidRequest(_)
+        | Error::UnknownTask
         | Error::MissingCapability(_)
         | Error::BackendRefused { .. }
         | Error::DeadlineExceeded
@@ -275,6 +287,7 @@ fn name(request: &ClientRequest) -> &'static str {
         ClientRequest::ListPrompts(_) => method::PROMPTS_LIST,
         ClientRequest::GetPrompt(_) => method::PROMPTS_GET,
         ClientRequest::Complete(_) => method::COMPLETE,
+        ClientRequest::Task(verb, ..) => method::of_task(*verb),
         ClientRequest::SetLogLevel(_) => method::SET_LEVEL,
         ClientRequest::Subscribe(_) => method::RESOURCES_SUBSCRIBE,
         ClientRequest::Unsubscribe(_) => method::RESOURCES_UNSUBSCRIBE,

@@ -9,9 +9,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{
-    CallContext, ChangeListener, ClientPort, Directory, Origin, ProtocolVersion, SharedGateway,
+    CallContext, ChangeListener, ClientPort, Directory, Members, Origin, ProtocolVersion, SharedGateway,
 };
 use vmcp_wire::server::{Face, Refusal, RequestHead};
+use vmcp_wire::trace;
 
 use crate::body::Intake;
 use crate::changes::Changes;
@@ -22,6 +23,7 @@ use crate::params::ParamRules;
 use crate::parking::Parking;
 use crate::policy::EdgePolicy;
 use crate::session::SessionTable;
+use crate::tasks::Tasks;
 
 /// How many streams of changes may be open at once, over all clients.
 pub(crate) const STREAM_COUNT_MAX: usize = 10_000;
@@ -42,6 +44,7 @@ pub(crate) struct Edge {
     pub(crate) params: ParamRules,
     pub(crate) sessions: SessionTable,
     pub(crate) parking: Parking,
+    pub(crate) tasks: Tasks,
     pub(crate) changes: Arc<Changes>,
     requests: Arc<Semaphore>,
     streams: Arc<Semaphore>,
@@ -72,6 +75,7 @@ impl Edge {
             params: ParamRules::default(),
             sessions: SessionTable::new(limits.session_count_max, limits.session_idle_max),
             parking: Parking::new(),
+            tasks: Tasks::new(),
             changes,
             requests: Arc::new(Semaphore::new(bound(limits.request_count_max))),
             streams: Arc::new(Semaphore::new(STREAM_COUNT_MAX)),
@@ -109,7 +113,7 @@ impl Edge {
             token: entrant.token,
             protocol,
             deadline: None,
-            meta: head.travelling,
+            meta: traced(head.travelling, parts.map(|parts| &parts.headers)),
             peer: parts.and_then(|parts| {
                 let Peer(socket) = parts.extensions.get::<Peer>()?;
                 Some(crate::peer::address(*socket, &parts.headers, &self.policy.trusted_proxies))
@@ -131,6 +135,14 @@ impl Edge {
             .filter_map(|(name, value)| Some((name.clone(), value.to_str().ok()?.to_owned())))
             .collect()
     }
+}
+
+/// The travelling `_meta` with the trace context of the request's headers, unless it has one of its own.
+fn traced(mut travelling: Members, headers: Option<&HeaderMap>) -> Members {
+    if let Some(headers) = headers {
+        trace::from_headers(&mut travelling, |name| headers.get(name)?.to_str().ok());
+    }
+    travelling
 }
 
 fn bound(count: usize) -> usize {

@@ -32,6 +32,7 @@ mod spool;
 mod stateless;
 mod stdio;
 mod stream;
+mod tasks;
 
 pub use self::admin::{AdminPages, Page};
 pub use self::listener::HttpEdge;

@@ -8,16 +8,17 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use http::Response;
 use tokio::time::timeout;
-use vmcp_domain::{CallContext, Origin, ResourceUri};
-use vmcp_wire::jsonrpc::Id;
-use vmcp_wire::server::{ListenFilter, Refusal, notice, write_message};
+use vmcp_domain::{CallContext, Capability, ClientCapabilities, Error, Origin, ProtocolVersion, ResourceUri};
+use vmcp_wire::fault::{self, Body, Verb};
+use vmcp_wire::jsonrpc::{Id, RpcError};
+use vmcp_wire::server::{ListenFilter, Refusal, RequestHead, notice, write_message};
 
 use crate::body::EdgeBody;
 use crate::changes::{Feed, Inbox, WATCHED_PER_CLIENT_MAX, Wanted};
 use crate::edge::Edge;
 use crate::entrance::Entrant;
 use crate::guard::Accepts;
-use crate::reply;
+use crate::reply::{self, Answer};
 use crate::spool::Spool;
 use crate::stream::{Hold, Reader};
 
@@ -76,6 +77,20 @@ impl Listening {
     }
 }
 
+/// Why a stream is not opened: whoever asks for tasks has to say that it follows any (tasks extension, "Task Status
+/// Notifications"). None are told of on a stream, and the acknowledgment says so: a client asks for them.
+pub(crate) fn unfit(head: &RequestHead, filter: &ListenFilter) -> Option<RpcError> {
+    let capabilities = ClientCapabilities { declared: head.capabilities.clone().unwrap_or_default() };
+    if filter.task_ids.is_empty() || capabilities.follows_tasks() {
+        return None;
+    }
+    let error = Error::MissingCapability(Capability::Tasks);
+    match fault::answer(&error, ProtocolVersion::V2026_07_28, Verb::Other).body {
+        Body::Error(error) => Some(error),
+        Body::ToolResult(_) => None,
+    }
+}
+
 /// Opens a stream over HTTP.
 ///
 /// It ends with the credential it was opened with, if that ends.
@@ -83,11 +98,14 @@ pub(crate) async fn open(
     edge: &Arc<Edge>,
     accepts: Accepts,
     id: &Id,
-    filter: ListenFilter,
+    (filter, head): (ListenFilter, RequestHead),
     entrant: &Entrant,
 ) -> Response<EdgeBody> {
     if !accepts.events {
         return reply::refuse(&Refusal::NotAcceptable("text/event-stream"), Some(id));
+    }
+    if let Some(refusal) = unfit(&head, &filter) {
+        return reply::json(Answer::error(400, Some(id), &refusal));
     }
     let permit = match edge.admit_stream() {
         Ok(permit) => permit,

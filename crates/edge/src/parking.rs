@@ -31,10 +31,7 @@ pub(crate) struct Ticket {
 impl Ticket {
     /// The ticket of a request.
     pub(crate) fn of(caller: &Caller, request: &InRounds<'_>) -> Self {
-        let caller = match caller.identity() {
-            None => digest(&["anonymous"]),
-            Some(identity) => digest(&["known", &identity.issuer, &identity.subject]),
-        };
+        let caller = caller_digest(caller);
         let request = digest(&[
             request.method,
             request.subject,
@@ -46,6 +43,14 @@ impl Ticket {
 
     fn bound(&self) -> Vec<u8> {
         [self.caller, self.request].concat()
+    }
+}
+
+/// A caller, as what is sealed is bound to one.
+pub(crate) fn caller_digest(caller: &Caller) -> [u8; 32] {
+    match caller.identity() {
+        None => digest(&["anonymous"]),
+        Some(identity) => digest(&["known", &identity.issuer, &identity.subject]),
     }
 }
 

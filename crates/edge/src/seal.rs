@@ -7,8 +7,8 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundK
 
 /// What every state of a gateway begins with; the name of the replica follows.
 const PREFIX: &str = "vmcp1.";
-/// The longest state that is looked at.
-const STATE_BYTES_MAX: usize = 512;
+/// The longest state that is made or looked at, in bytes.
+const STATE_BYTES_MAX: usize = 4096;
 
 /// The key and the name of this process, both made when it started.
 pub(crate) struct Seal {
@@ -30,7 +30,7 @@ impl Seal {
         Some(Self { key, mark: format!("{PREFIX}{:016x}.", u64::from_ne_bytes(name)) })
     }
 
-    /// Seals `content` for whoever shows the same `bound` again.
+    /// Seals `content` for whoever shows the same `bound` again. `None` when it is too long, or without randomness.
     pub(crate) fn seal(&self, content: &[u8], bound: &[u8]) -> Option<String> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).ok()?;
@@ -41,8 +41,8 @@ impl Seal {
             &mut sealed,
         );
         sealing.ok()?;
-        let whole = [&nonce[..], &sealed].concat();
-        Some(format!("{}{}", self.mark, URL_SAFE_NO_PAD.encode(whole)))
+        let whole = URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat());
+        (whole.len() <= STATE_BYTES_MAX).then(|| format!("{}{whole}", self.mark))
     }
 
     /// The content of a state; `None` for one that another made: a backend, or another replica.

@@ -29,7 +29,7 @@ use crate::dispatch::{self, Task};
 use crate::edge::Edge;
 use crate::entrance::Entrant;
 use crate::flight::{Flights, Landing};
-use crate::listen::Listening;
+use crate::listen::{self, Listening};
 use crate::policy::EdgePolicy;
 use crate::port::{Logs, Outlet, Port, Way};
 use crate::reply::Answer;
@@ -193,7 +193,10 @@ impl Desk {
             let version = ProtocolVersion::V2026_07_28;
             let (request, head) = read(id, version, name, params)?;
             if let ClientRequest::Listen(filter) = request {
-                return self.listen(id, filter);
+                return match listen::unfit(&head, &filter) {
+                    Some(error) => Err(Box::new(Answer::error(400, Some(id), &error))),
+                    None => self.listen(id, filter),
+                };
             }
             return self.work(id, version, request, head);
         }

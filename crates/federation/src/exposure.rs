@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Error, Gateway, PerList, Reply, SharedGateway, ToolList, ToolName, forward,
+    Answer, CallContext, CallTool, Error, Gateway, PerList, Reply, SharedGateway, TaskRequest, ToolList,
+    ToolName, forward,
 };
 
 use crate::policy::AggregationPolicy;
@@ -69,6 +70,15 @@ impl Gateway for Exposed {
                 return Err(Error::UnknownTool(request.name));
             }
             self.inner.call_tool(ctx, request).await
+        })
+    }
+
+    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            if !self.view(ctx).await?.1.names.contains(&request.handle.tool) {
+                return Err(Error::UnknownTask);
+            }
+            self.inner.task(ctx, request).await
         })
     }
 

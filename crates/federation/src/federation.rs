@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use vmcp_domain::{
     Answer, Backend, BackendId, BackendListener, BackendState, BackendStatus, CallContext, CallTool, Caller,
     Cause, ChangeListener, Complete, CompletionSubject, Directory, Error, Following, Gateway, GetPrompt,
-    Overview, PromptList, ReadResource, Reply, ResourceList, ResourceUri, TemplateList, ToolList,
+    Overview, PromptList, ReadResource, Reply, ResourceList, ResourceUri, TaskHandle, TaskRequest,
+    TemplateList, ToolList,
 };
 
 use crate::breaker::Breaker;
@@ -20,6 +21,7 @@ use crate::personal::Personal;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::refresh;
 use crate::shared::{Member, Shared};
+use crate::task;
 
 /// Many backends behind the one seam.
 ///
@@ -174,6 +176,7 @@ impl Directory for Federation {
         if !self.shared.personal.is_empty() {
             // What a caller's own backends can do is found out when the caller first asks for something.
             (overview.completions, overview.logging, overview.subscriptions) = (true, true, true);
+            overview.tasks = true;
         }
         overview
     }
@@ -212,10 +215,11 @@ impl Gateway for Federation {
                 catalogue.tool(&request.name).ok_or_else(|| Error::UnknownTool(request.name.clone()))?;
             let target = tool.target.clone();
             drop(catalogue);
-            self.through(&target.backend, |backend| {
+            let reply = self.through(&target.backend, |backend| {
                 backend.call_tool(ctx, target.name, request.arguments, request.continuation, request.rest)
-            })
-            .await
+            });
+            let reply = reply.await?;
+            if reply.is_task() { task::named(ctx, target.backend, request.name, reply) } else { Ok(reply) }
         })
     }
 
@@ -279,6 +283,20 @@ impl Gateway for Federation {
                         .await
                 }
             }
+        })
+    }
+
+    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let TaskHandle { backend, tool, id } = request.handle;
+            let catalogue = self.catalogue(ctx).await;
+            // A name may have come to mean another backend's tool since.
+            let same = catalogue.tool(&tool).is_some_and(|tool| tool.target.backend == backend);
+            drop(catalogue);
+            if !same {
+                return Err(Error::UnknownTask);
+            }
+            self.through(&backend, |to| to.task(ctx, request.verb, id, request.rest)).await
         })
     }
 }

@@ -15,6 +15,7 @@ mod personal;
 pub mod policy;
 mod refresh;
 mod shared;
+mod task;
 mod uri_template;
 
 pub use exposure::Exposed;

@@ -1,6 +1,6 @@
 //! What the whole offers besides its lists: joined instructions and the union of capabilities.
 
-use vmcp_domain::{BackendId, Inventory, Json, Overview};
+use vmcp_domain::{BackendId, Inventory, Json, Overview, TASKS_EXTENSION};
 
 /// The longest joined instructions, in bytes. Instructions are read by models on every session.
 const INSTRUCTIONS_BYTES_MAX: usize = 16 << 10;
@@ -17,6 +17,10 @@ pub(crate) fn overview<'a>(parts: impl Iterator<Item = (&'a BackendId, &'a Inven
         overview.subscriptions |= subscribe
             .and_then(|flags| flags.get("subscribe").map(|flag| *flag == Json::boolean(true)))
             .unwrap_or(false);
+        overview.tasks |= capabilities
+            .get("extensions")
+            .and_then(|json| json.members().ok())
+            .is_some_and(|named| named.get(TASKS_EXTENSION).is_some_and(Json::is_object));
         if let Some(text) = &inventory.instructions {
             if !instructions.is_empty() {
                 instructions.push_str("\n\n");

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use vmcp_domain::{
     Answer, CallContext, CallTool, Complete, Error, Gateway, GetPrompt, ReadResource, Reply, SharedGateway,
-    forward,
+    TaskRequest, TaskVerb, forward,
 };
 
 use tracing::Instrument as _;
@@ -107,6 +107,20 @@ impl Gateway for Observed {
         Box::pin(async move {
             let record = Record::begin(&self.metrics, "completion/complete", "");
             let outcome = self.inner.complete(ctx, request).await;
+            record.end(&outcome);
+            outcome
+        })
+    }
+
+    fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let method = match request.verb {
+                TaskVerb::Get => "tasks/get",
+                TaskVerb::Update => "tasks/update",
+                TaskVerb::Cancel => "tasks/cancel",
+            };
+            let record = Record::begin(&self.metrics, method, request.handle.tool.as_str());
+            let outcome = self.inner.task(ctx, request).await;
             record.end(&outcome);
             outcome
         })

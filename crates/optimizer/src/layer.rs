@@ -147,7 +147,15 @@ impl Gateway for Optimized {
         }
     }
 
-    forward!(list_resources, list_resource_templates, read_resource, list_prompts, get_prompt, complete);
+    forward!(
+        list_resources,
+        list_resource_templates,
+        read_resource,
+        list_prompts,
+        get_prompt,
+        complete,
+        task
+    );
 }
 
 #[cfg(test)]

@@ -59,5 +59,7 @@ impl Gateway for RateLimited {
         list_prompts,
         get_prompt,
         complete,
+        // The call that became a task is paid for.
+        task,
     );
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vmcp_domain::{
     CallContext, CallTool, Complete, CompletionSubject, Continuation, GetPrompt, Json, Members, ReadResource,
-    SharedGateway,
+    SharedGateway, TaskHandle, TaskRequest, TaskVerb,
 };
 
 use crate::fake_gateway::{FakeGateway, context, tool};
@@ -67,7 +67,12 @@ async fn passes_through(inner: &Arc<FakeGateway>, outer: &SharedGateway, ctx: &C
     assert_eq!(outer.list_resources(ctx).await.unwrap().len(), 1);
     assert_eq!(outer.list_resource_templates(ctx).await.unwrap().len(), 1);
     assert_eq!(outer.list_prompts(ctx).await.unwrap().len(), 1);
-    assert_eq!(inner.asked().len(), 4, "one request inside for one outside");
+    let about = |tool: &str| {
+        let handle = TaskHandle { backend: "fake".into(), tool: tool.into(), id: "1".to_owned() };
+        TaskRequest { verb: TaskVerb::Get, handle, rest: Members::new() }
+    };
+    outer.task(ctx, about("plain")).await.expect("tasks of a visible tool pass");
+    assert_eq!(inner.asked().len(), 5, "one request inside for one outside");
 }
 
 async fn widens_nothing(

@@ -7,7 +7,7 @@ use vmcp_domain::{
     Answer, Backend, BackendEvent, BackendId, BackendListener, BackendPromptName, BackendState,
     BackendStatus, BackendToolName, CallContext, CallerScope, Cause, Continuation, Error, Inventory, Json,
     Members, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, ProtocolVersion, Reply,
-    ResourceUri, Scope, ToolHints,
+    ResourceUri, Scope, TaskVerb, ToolHints,
 };
 
 /// Answers every request with a line that names the backend and what was asked.
@@ -262,6 +262,16 @@ impl Backend for FakeBackend {
         _rest: Members,
     ) -> Answer<'a, Reply> {
         self.answer(format!("complete template {template}"))
+    }
+
+    fn task<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        verb: TaskVerb,
+        id: String,
+        _rest: Members,
+    ) -> Answer<'a, Reply> {
+        self.answer(format!("{verb:?} task {id}"))
     }
 
     fn subscribe<'a>(&'a self, _ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()> {

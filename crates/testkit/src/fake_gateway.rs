@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 use vmcp_domain::{
     Answer, CallContext, CallTool, Caller, Complete, Error, Gateway, GetPrompt, Json, Members, Origin,
-    Prompt, PromptList, ReadResource, Reply, Resource, ResourceList, ResourceTemplate, Target, TemplateList,
-    Tool, ToolHints, ToolList, ToolOverride,
+    Prompt, PromptList, ReadResource, Reply, Resource, ResourceList, ResourceTemplate, Target, TaskRequest,
+    TemplateList, Tool, ToolHints, ToolList, ToolOverride,
 };
 
 /// A context of nobody in particular.
@@ -159,5 +159,9 @@ impl Gateway for FakeGateway {
 
     fn complete<'a>(&'a self, _ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
         Box::pin(async move { Ok(self.reply(format!("complete {:?}", request.subject))) })
+    }
+
+    fn task<'a>(&'a self, _ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply> {
+        Box::pin(async move { Ok(self.reply(format!("{:?} task {:?}", request.verb, request.handle))) })
     }
 }

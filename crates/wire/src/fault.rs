@@ -1,7 +1,7 @@
 //! How every error is answered: one table per protocol version. The printed table is kept in
 //! `crates/wire/tests/error_table.txt` and is the wire contract.
 
-use vmcp_domain::{Error, Json, Members, ProtocolVersion, RateLimit, RelayedError, ResourceUri};
+use vmcp_domain::{Capability, Error, Json, Members, ProtocolVersion, RateLimit, RelayedError, ResourceUri};
 
 use crate::code;
 use crate::jsonrpc::RpcError;
@@ -139,7 +139,7 @@ fn session_era(error: &Error, verb: Verb) -> Answer {
         Error::RateLimited(refusal) => {
             limited(refusal, ProtocolVersion::NEWEST_WITH_SESSIONS, verb, LimitAnswer::DEFAULT)
         }
-        Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::InvalidRequest(_) => {
+        Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::UnknownTask | Error::InvalidRequest(_) => {
             rpc(200, code::INVALID_PARAMS, text)
         }
         Error::UnknownResource(uri) => with_data(rpc(200, code::RESOURCE_NOT_FOUND, text), uri_data(uri)),
@@ -170,15 +170,17 @@ fn v2026_07_28(error: &Error) -> Answer {
         Error::RateLimited(refusal) => {
             limited(refusal, ProtocolVersion::V2026_07_28, Verb::Other, LimitAnswer::DEFAULT)
         }
-        Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::InvalidRequest(_) => {
+        Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::UnknownTask | Error::InvalidRequest(_) => {
             rpc(400, code::INVALID_PARAMS, text)
         }
         Error::UnknownResource(uri) => with_data(rpc(400, code::INVALID_PARAMS, text), uri_data(uri)),
-        Error::MissingCapability(kind) => {
-            let needed =
-                [(kind.capability().to_owned(), Json::empty_object())].into_iter().collect::<Members>();
-            let data =
-                [("requiredCapabilities".to_owned(), needed.to_json())].into_iter().collect::<Members>();
+        Error::MissingCapability(capability) => {
+            let needed = named(&capability.to_string(), Json::empty_object());
+            let needed = match capability {
+                Capability::Question(_) => needed,
+                Capability::Tasks => named("extensions", needed.to_json()),
+            };
+            let data = named("requiredCapabilities", needed.to_json());
             with_data(rpc(400, code::MISSING_CAPABILITY, text), data.to_json())
         }
         Error::BackendRefused { error, .. } => {
@@ -205,7 +207,12 @@ fn v2026_07_28(error: &Error) -> Answer {
 }
 
 fn uri_data(uri: &ResourceUri) -> Json {
-    [("uri".to_owned(), Json::string(uri.as_str()))].into_iter().collect::<Members>().to_json()
+    named("uri", Json::string(uri.as_str())).to_json()
+}
+
+/// An object of one member.
+fn named(name: &str, value: Json) -> Members {
+    [(name.to_owned(), value)].into_iter().collect()
 }
 
 fn rpc(status: u16, code: i64, message: String) -> Answer {

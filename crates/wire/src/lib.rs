@@ -16,3 +16,4 @@ pub mod offer;
 pub mod reply;
 pub mod server;
 pub mod sse;
+pub mod trace;

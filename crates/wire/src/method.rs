@@ -1,6 +1,6 @@
 //! Method names, as the specification writes them.
 
-use vmcp_domain::QuestionKind;
+use vmcp_domain::{QuestionKind, TaskVerb};
 
 /// `initialize` (2025-11-25 and older).
 pub const INITIALIZE: &str = "initialize";
@@ -32,6 +32,12 @@ pub const COMPLETE: &str = "completion/complete";
 pub const SET_LEVEL: &str = "logging/setLevel";
 /// `subscriptions/listen` (2026-07-28).
 pub const LISTEN: &str = "subscriptions/listen";
+/// `tasks/get` (tasks extension).
+pub const TASKS_GET: &str = "tasks/get";
+/// `tasks/update` (tasks extension).
+pub const TASKS_UPDATE: &str = "tasks/update";
+/// `tasks/cancel` (tasks extension).
+pub const TASKS_CANCEL: &str = "tasks/cancel";
 /// `elicitation/create`.
 pub const ELICITATION: &str = "elicitation/create";
 /// `sampling/createMessage`.
@@ -46,6 +52,16 @@ pub fn of_question(kind: QuestionKind) -> &'static str {
         QuestionKind::Elicitation => ELICITATION,
         QuestionKind::Sampling => SAMPLING,
         QuestionKind::Roots => ROOTS,
+    }
+}
+
+/// The method that wants `verb` of a task.
+#[must_use]
+pub fn of_task(verb: TaskVerb) -> &'static str {
+    match verb {
+        TaskVerb::Get => TASKS_GET,
+        TaskVerb::Update => TASKS_UPDATE,
+        TaskVerb::Cancel => TASKS_CANCEL,
     }
 }
 

@@ -13,8 +13,6 @@ pub use era::{Speaks, named_version, speaks};
 pub use heard::{ClientNotice, read_notice};
 pub use param::{ParamHeader, check_params, param_headers};
 pub use refusal::Refusal;
-pub use request::{
-    ClientRequest, InRounds, Initialize, ListenFilter, RequestFault, RequestHead, name_header, read_request,
-};
+pub use request::{ClientRequest, Initialize, ListenFilter, RequestFault, RequestHead, read_request};
 pub use result::{Face, ListKind, ResultKind, answered_versions, open_message, write_message};
-pub use rounds::{input_required, read_input_responses};
+pub use rounds::{InRounds, input_required, name_header, read_input_responses};

@@ -18,7 +18,9 @@ async fn requests_carry_everything() {
     let rig = Rig::start(policy);
     let client = Client::new(Some(LogLevel::Info), r#"{"elicitation":{},"tasks":{}}"#);
     let mut ctx = client.context();
-    ctx.meta = vmcp_domain::Json::parse(r#"{"traceparent":"t"}"#).unwrap().members().unwrap();
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
+    let traced = format!(r#"{{"traceparent":"{parent}","tracestate":"a=1"}}"#);
+    ctx.meta = vmcp_domain::Json::parse(traced).unwrap().members().unwrap();
     ctx.passthrough_headers = Arc::from([
         ("authorization".to_owned(), "Bearer the-client's".to_owned()),
         ("x-tenant".to_owned(), "blue".to_owned()),
@@ -32,10 +34,12 @@ async fn requests_carry_everything() {
     assert_eq!(call.header("mcp-session-id"), None);
     assert_eq!(call.header("authorization"), Some("Bearer own"));
     assert_eq!(call.header("x-tenant"), Some("blue"));
+    assert_eq!((call.header("traceparent"), call.header("tracestate")), (Some(parent), Some("a=1")));
     assert_eq!(
         call.body["params"]["_meta"],
         json!({
-            "traceparent": "t",
+            "traceparent": parent,
+            "tracestate": "a=1",
             "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientInfo": {"name": "vmcp", "version": "1.2.3"},
             "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}},

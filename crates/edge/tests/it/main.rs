@@ -20,3 +20,4 @@ mod stateless;
 mod stdio;
 mod streams;
 mod support;
+mod tasks;

@@ -193,3 +193,33 @@ async fn notifications_are_accepted_and_answers_are_not() {
     let response = json!({"jsonrpc": "2.0", "id": 1, "result": {}});
     assert_eq!(edge.client.post(&version, &response).await.status, 400);
 }
+
+#[tokio::test]
+async fn trace_headers_travel_unless_the_body_has_its_own() {
+    let edge = start();
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01";
+    let traced = |own: Option<&str>| {
+        let mut message = call(1, "echo", json!({}));
+        message["params"]["_meta"] = meta();
+        if let Some(own) = own {
+            message["params"]["_meta"]["traceparent"] = json!(own);
+        }
+        message
+    };
+    for (header, own, travels) in [
+        (parent, None, json!({"traceparent": parent, "tracestate": "a=1"})),
+        (parent, Some("mine"), json!({"traceparent": "mine"})),
+        ("no parent", None, json!({})),
+    ] {
+        let headers = [
+            ("mcp-protocol-version", "2026-07-28"),
+            ("mcp-method", "tools/call"),
+            ("mcp-name", "echo"),
+            ("traceparent", header),
+            ("tracestate", "a=1"),
+        ];
+        assert_eq!(edge.client.post(&headers, &traced(own)).await.status, 200);
+        let meta = edge.fake.last.lock().unwrap().as_ref().unwrap().meta.to_json();
+        assert_eq!(serde_json::from_str::<Value>(meta.as_str()).unwrap(), travels);
+    }
+}

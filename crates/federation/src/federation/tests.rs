@@ -210,3 +210,21 @@ async fn very_many_resources_are_merged_in_good_time() {
     assert_eq!((listed, federation.list_resources(&context()).await.unwrap().len()), (100_000, 100_000));
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_task_is_asked_for_at_the_backend_whose_tool_it_came_from() {
+    let (a, b) =
+        (FakeBackend::with_tools("a", &["read", "search"]), FakeBackend::with_tools("b", &["search"]));
+    let federation = start(&[&a, &b]);
+    let about = |backend: &str, tool: &str| vmcp_domain::TaskRequest {
+        verb: vmcp_domain::TaskVerb::Cancel,
+        handle: TaskHandle { backend: backend.into(), tool: tool.into(), id: "7".to_owned() },
+        rest: Members::new(),
+    };
+    let ctx = context();
+    assert_eq!(said(federation.task(&ctx, about("b", "b_search")).await).await, "b: Cancel task 7");
+    for (backend, tool) in [("a", "b_search"), ("b", "gone"), ("c", "read")] {
+        let outcome = federation.task(&ctx, about(backend, tool)).await;
+        assert!(matches!(outcome, Err(Error::UnknownTask)), "{backend} {tool}: {outcome:?}");
+    }
+}

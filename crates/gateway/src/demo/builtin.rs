@@ -7,7 +7,7 @@ use serde::Deserialize;
 use vmcp_domain::{
     Answer, CallContext, CallTool, Caller, ChangeListener, Complete, CompletionSubject, Directory, Error,
     Following, Gateway, GetPrompt, Json, Overview, PromptList, ReadResource, Reply, ResourceList,
-    ResourceUri, Target, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
+    ResourceUri, Target, TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
 };
 use vmcp_wire::{offer, reply};
 
@@ -191,5 +191,9 @@ impl Gateway for Server {
             CompletionSubject::Prompt(name) => Error::UnknownPrompt(name),
             CompletionSubject::Template(template) => Error::UnknownResource(template),
         }))
+    }
+
+    fn task<'a>(&'a self, _ctx: &'a CallContext, _request: TaskRequest) -> Answer<'a, Reply> {
+        ready(Err(Error::UnknownTask))
     }
 }

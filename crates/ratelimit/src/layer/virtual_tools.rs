@@ -46,6 +46,7 @@ impl Gateway for VirtualRateLimited {
         list_prompts,
         get_prompt,
         complete,
+        task,
     );
 }
 

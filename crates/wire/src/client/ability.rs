@@ -24,8 +24,7 @@ pub fn session_capabilities() -> Members {
 
 /// What of one client's declared capabilities can be relayed on a request of 2026-07-28.
 ///
-/// Of a session client only what backends may ask of it: the rest means something else there. The tasks extension
-/// is left out: its handles need methods that name no backend.
+/// Of a session client only what backends may ask of it: the rest means something else there.
 #[must_use]
 pub fn relayable(declared: &Members, client: ProtocolVersion) -> Members {
     let mut kept = declared.clone();
@@ -35,9 +34,6 @@ pub fn relayable(declared: &Members, client: ProtocolVersion) -> Members {
                 .iter()
                 .any(|kind| kind.capability() == key)
         });
-    } else if let Some(Ok(mut extensions)) = kept.get("extensions").map(Json::members) {
-        extensions.take("io.modelcontextprotocol/tasks");
-        kept.set("extensions", extensions.to_json());
     }
     kept
 }
@@ -116,7 +112,7 @@ mod tests {
         );
         assert_eq!(
             relayable(&declared, ProtocolVersion::V2026_07_28).to_json().as_str(),
-            r#"{"roots":{"listChanged":true},"tasks":{},"elicitation":{},"extensions":{"a/b":{}}}"#
+            r#"{"roots":{"listChanged":true},"tasks":{},"elicitation":{},"extensions":{"io.modelcontextprotocol/tasks":{},"a/b":{}}}"#
         );
     }
 

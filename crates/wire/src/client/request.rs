@@ -110,6 +110,12 @@ impl Dialect {
         self.complete([("type", "ref/resource"), ("uri", template.as_str())], rest, hop)
     }
 
+    /// The parameters of `tasks/get`, `tasks/update` and `tasks/cancel` (tasks extension).
+    #[must_use]
+    pub fn task(&self, id: &str, rest: Members, hop: &Hop) -> Json {
+        self.named(("taskId", id), None, Continuation::default(), rest, hop)
+    }
+
     /// The parameters of `resources/subscribe` and `resources/unsubscribe` (session era).
     #[must_use]
     pub fn subscription(&self, uri: &ResourceUri) -> Json {

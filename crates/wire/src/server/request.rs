@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use vmcp_domain::{
     CallTool, Complete, CompletionSubject, Continuation, GetPrompt, Json, LogLevel, Members, ProtocolVersion,
-    ReadResource, ResourceUri,
+    ReadResource, ResourceUri, TaskVerb,
 };
 
 use crate::code;
@@ -37,6 +37,8 @@ pub enum ClientRequest {
     GetPrompt(GetPrompt),
     /// Complete an argument.
     Complete(Complete),
+    /// Something of a task, by the identifier the client knows it by (tasks extension).
+    Task(TaskVerb, String, Members),
     /// Send log messages from this severity up.
     SetLogLevel(LogLevel),
     /// Tell of changes of a resource.
@@ -70,6 +72,8 @@ pub struct ListenFilter {
     pub resources_list_changed: bool,
     /// Resources whose content is watched.
     pub resource_subscriptions: Vec<String>,
+    /// Tasks whose state is watched (tasks extension).
+    pub task_ids: Vec<String>,
 }
 
 /// What a request's `_meta` says to this hop, and what travels on.
@@ -207,6 +211,9 @@ fn read_era_request(
         (method::RESOURCES_UNSUBSCRIBE, true) => {
             Ok(ClientRequest::Unsubscribe(text(&mut params, "uri")?.into()))
         }
+        (method::TASKS_GET, false) => task(TaskVerb::Get, params),
+        (method::TASKS_UPDATE, false) => task(TaskVerb::Update, params),
+        (method::TASKS_CANCEL, false) => task(TaskVerb::Cancel, params),
         (method::LISTEN, false) => {
             let filter =
                 params.take("notifications").ok_or_else(|| invalid("`notifications` is required"))?;
@@ -215,6 +222,14 @@ fn read_era_request(
         }
         _ => Err(RequestFault::UnknownMethod(name.to_owned())),
     }
+}
+
+fn task(verb: TaskVerb, mut params: Members) -> Result<ClientRequest, RequestFault> {
+    let id = text(&mut params, "taskId")?;
+    if verb == TaskVerb::Update && !params.get("inputResponses").is_some_and(Json::is_object) {
+        return Err(invalid("`inputResponses` is required and must be an object"));
+    }
+    Ok(ClientRequest::Task(verb, id, params))
 }
 
 fn read_head(params: &mut Members) -> Result<RequestHead, RequestFault> {
@@ -319,61 +334,4 @@ fn cursor(params: &Members) -> Result<Option<String>, RequestFault> {
         Some(json) if json.is_null() => Ok(None),
         Some(json) => json.to_text().map(Some).ok_or_else(|| invalid("`cursor` must be a string")),
     }
-}
-
-/// What requests have in common that may take several rounds (2026-07-28, Multi Round-Trip Requests, "Supported
-/// Requests").
-#[derive(Clone, Copy, Debug)]
-pub struct InRounds<'a> {
-    /// The method.
-    pub method: &'static str,
-    /// The tool, the prompt, or the resource.
-    pub subject: &'a str,
-    /// The arguments, where there are any.
-    pub arguments: Option<&'a Json>,
-    /// Further parameters that are passed on.
-    pub rest: &'a Members,
-    /// What an earlier round has left.
-    pub continuation: &'a Continuation,
-}
-
-impl ClientRequest {
-    /// The request as one that may take several rounds, if it may.
-    #[must_use]
-    pub fn in_rounds(&self) -> Option<InRounds<'_>> {
-        let (method, subject, arguments, rest, continuation) = match self {
-            Self::CallTool(call) => (
-                method::TOOLS_CALL,
-                call.name.as_str(),
-                call.arguments.as_ref(),
-                &call.rest,
-                &call.continuation,
-            ),
-            Self::GetPrompt(get) => {
-                (method::PROMPTS_GET, get.name.as_str(), get.arguments.as_ref(), &get.rest, &get.continuation)
-            }
-            Self::ReadResource(read) => {
-                (method::RESOURCES_READ, read.uri.as_str(), None, &read.rest, &read.continuation)
-            }
-            Self::Initialize(_)
-            | Self::Ping
-            | Self::Discover
-            | Self::ListTools(_)
-            | Self::ListResources(_)
-            | Self::ListResourceTemplates(_)
-            | Self::ListPrompts(_)
-            | Self::Complete(_)
-            | Self::SetLogLevel(_)
-            | Self::Subscribe(_)
-            | Self::Unsubscribe(_)
-            | Self::Listen(_) => return None,
-        };
-        Some(InRounds { method, subject, arguments, rest, continuation })
-    }
-}
-
-/// The body's value that the `Mcp-Name` header repeats, for requests that need the header.
-#[must_use]
-pub fn name_header(request: &ClientRequest) -> Option<&str> {
-    request.in_rounds().map(|request| request.subject)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vmcp_domain::{Json, Members, Overview, ProtocolVersion, Reply, Stage};
+use vmcp_domain::{Json, Members, Overview, ProtocolVersion, Reply, Stage, TASKS_EXTENSION};
 
 use crate::{meta, method};
 
@@ -207,6 +207,10 @@ fn capabilities(overview: &Overview, sessions: bool) -> Members {
     capabilities.set("prompts", flag(&["listChanged"]));
     if overview.completions {
         capabilities.set("completions", Json::empty_object());
+    }
+    if overview.tasks && !sessions {
+        let tasks: Members = [(TASKS_EXTENSION.to_owned(), Json::empty_object())].into_iter().collect();
+        capabilities.set("extensions", tasks.to_json());
     }
     if overview.logging || sessions {
         capabilities.set("logging", Json::empty_object());

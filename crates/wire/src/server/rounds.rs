@@ -1,9 +1,9 @@
 //! Multi round-trip requests as the gateway starts them itself, for questions of backends of the session era
 //! (2026-07-28, Multi Round-Trip Requests). Which call a state belongs to is the edge's to know.
 
-use vmcp_domain::{Json, Members, Question, Reply, Stage};
+use vmcp_domain::{Continuation, Json, Members, Question, Reply, Stage};
 
-use super::RequestFault;
+use super::{ClientRequest, RequestFault};
 use crate::{meta, method};
 
 /// The result that asks the client for input: the questions under their keys, and the state it has to bring back, if
@@ -53,6 +53,67 @@ pub fn read_input_responses(responses: Option<&Json>) -> Result<Members, Request
         }
     }
     Ok(answers)
+}
+
+/// What requests have in common that may take several rounds (2026-07-28, Multi Round-Trip Requests, "Supported
+/// Requests").
+#[derive(Clone, Copy, Debug)]
+pub struct InRounds<'a> {
+    /// The method.
+    pub method: &'static str,
+    /// The tool, the prompt, or the resource.
+    pub subject: &'a str,
+    /// The arguments, where there are any.
+    pub arguments: Option<&'a Json>,
+    /// Further parameters that are passed on.
+    pub rest: &'a Members,
+    /// What an earlier round has left.
+    pub continuation: &'a Continuation,
+}
+
+impl ClientRequest {
+    /// The request as one that may take several rounds, if it may.
+    #[must_use]
+    pub fn in_rounds(&self) -> Option<InRounds<'_>> {
+        let (method, subject, arguments, rest, continuation) = match self {
+            Self::CallTool(call) => (
+                method::TOOLS_CALL,
+                call.name.as_str(),
+                call.arguments.as_ref(),
+                &call.rest,
+                &call.continuation,
+            ),
+            Self::GetPrompt(get) => {
+                (method::PROMPTS_GET, get.name.as_str(), get.arguments.as_ref(), &get.rest, &get.continuation)
+            }
+            Self::ReadResource(read) => {
+                (method::RESOURCES_READ, read.uri.as_str(), None, &read.rest, &read.continuation)
+            }
+            Self::Initialize(_)
+            | Self::Ping
+            | Self::Discover
+            | Self::ListTools(_)
+            | Self::ListResources(_)
+            | Self::ListResourceTemplates(_)
+            | Self::ListPrompts(_)
+            | Self::Complete(_)
+            | Self::Task(..)
+            | Self::SetLogLevel(_)
+            | Self::Subscribe(_)
+            | Self::Unsubscribe(_)
+            | Self::Listen(_) => return None,
+        };
+        Some(InRounds { method, subject, arguments, rest, continuation })
+    }
+}
+
+/// The body's value that the `Mcp-Name` header repeats, for requests that need the header.
+#[must_use]
+pub fn name_header(request: &ClientRequest) -> Option<&str> {
+    match request {
+        ClientRequest::Task(_, id, _) => Some(id),
+        other => other.in_rounds().map(|request| request.subject),
+    }
 }
 
 #[cfg(test)]

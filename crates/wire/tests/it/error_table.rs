@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use expect_test::expect_file;
-use vmcp_domain::{Cause, Error, LimitScope, ProtocolVersion, QuestionKind, RateLimit, RelayedError, Retry};
+use vmcp_domain::{
+    Capability, Cause, Error, LimitScope, ProtocolVersion, QuestionKind, RateLimit, RelayedError, Retry,
+};
 use vmcp_wire::fault::{Answer, Body, LimitAnswer, LimitShape, Verb, answer_with};
 use vmcp_wire::jsonrpc;
 
@@ -35,7 +37,9 @@ fn errors() -> Vec<Error> {
         Error::UnknownResource("file:///x".into()),
         Error::UnknownPrompt("review".into()),
         Error::InvalidRequest("`cursor` must be a string".to_owned()),
-        Error::MissingCapability(QuestionKind::Elicitation),
+        Error::UnknownTask,
+        Error::MissingCapability(QuestionKind::Elicitation.into()),
+        Error::MissingCapability(Capability::Tasks),
         Error::BackendUnavailable { backend: "files".into(), cause: cause() },
         Error::BackendFailed { backend: "files".into(), cause: cause() },
         relayed(-32602),
@@ -57,6 +61,7 @@ fn errors() -> Vec<Error> {
             | Error::UnknownResource(_)
             | Error::UnknownPrompt(_)
             | Error::InvalidRequest(_)
+            | Error::UnknownTask
             | Error::MissingCapability(_)
             | Error::BackendUnavailable { .. }
             | Error::BackendFailed { .. }

@@ -45,6 +45,7 @@ fn results_are_valid_in_both_eras() {
         completions: true,
         logging: true,
         subscriptions: true,
+        tasks: true,
     };
     let tool = Json::parse(r#"{"name":"t","inputSchema":{"type":"object"}}"#).unwrap();
     let reply = |text: &str| Reply::complete(Json::parse(text.to_owned()).unwrap().members().unwrap());

@@ -6,8 +6,8 @@ use tokio::sync::{Semaphore, mpsc};
 use vmcp_domain::{
     Answer, AskError, CallContext, CallTool, Caller, Change, ChangeListener, Complete, Directory, Error,
     Gateway, GetPrompt, Json, LogLevel, Members, Overview, Prompt, PromptList, Question, QuestionKind,
-    ReadResource, Reply, Resource, ResourceList, ResourceTemplate, ResourceUri, Target, TemplateList, Tool,
-    ToolHints, ToolList, ToolOverride,
+    ReadResource, Reply, Resource, ResourceList, ResourceTemplate, ResourceUri, Stage, Target, TaskHandle,
+    TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
 };
 
 /// What the stack notices.
@@ -149,6 +149,12 @@ impl Fake {
                     both.map(|(key, value)| (key.to_owned(), value)).into_iter().collect(),
                 ));
             }
+            "task" => {
+                let handle = TaskHandle { backend: "b".into(), tool: "task".into(), id: "7".to_owned() };
+                let mut task = members(r#"{"status":"working"}"#);
+                task.set("taskId", Json::string(&handle.to_text()));
+                return Ok(Reply { stage: Stage::Extension("task".to_owned()), ..Reply::complete(task) });
+            }
             "panic" => panic!("as asked"),
             "fail" => return Err(failure(&arguments)),
             other => return Err(Error::UnknownTool(other.into())),
@@ -239,6 +245,18 @@ impl Gateway for Fake {
     fn complete<'a>(&'a self, _ctx: &'a CallContext, _request: Complete) -> Answer<'a, Reply> {
         Box::pin(async { Ok(Reply::complete(members(r#"{"completion":{"values":["a"],"total":1}}"#))) })
     }
+
+    fn task<'a>(&'a self, _ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let TaskRequest { verb, handle, rest } = request;
+            let mut said = members(r#"{"taskId":"7","status":"completed"}"#);
+            said.set(
+                "asked",
+                Json::string(&format!("{verb:?} {} {}", handle.to_text(), rest.to_json().as_str())),
+            );
+            Ok(Reply::complete(said))
+        })
+    }
 }
 
 impl Directory for Fake {
@@ -248,6 +266,7 @@ impl Directory for Fake {
             completions: true,
             logging: true,
             subscriptions: true,
+            tasks: true,
         }
     }
 

@@ -1,0 +1,52 @@
+//! Identifiers of tasks as clients know them (tasks extension, SEP-2663): sealed, so that whoever comes by one cannot
+//! follow the task of another caller, and nobody can make one up. They are good as long as this process runs.
+
+use vmcp_domain::{Caller, Cause, Error, Json, Reply, TaskHandle};
+
+use crate::parking::caller_digest;
+use crate::seal::Seal;
+
+/// The member that names a task.
+const TASK_ID: &str = "taskId";
+
+/// Seals and opens identifiers of tasks.
+pub(crate) struct Tasks {
+    /// `None` on a system without randomness: then no call goes on as a task.
+    seal: Option<Seal>,
+}
+
+impl Tasks {
+    pub(crate) fn new() -> Self {
+        Self { seal: Seal::new() }
+    }
+
+    /// The reply as its caller gets it: the identifier of a task that it tells of is sealed.
+    pub(crate) fn conceal(&self, caller: &Caller, mut reply: Reply) -> Result<Reply, Error> {
+        if reply.is_task() {
+            let handle = reply.members.get(TASK_ID).and_then(Json::to_text).unwrap_or_default();
+            let sealed = self.seal.as_ref().and_then(|seal| seal.seal(handle.as_bytes(), &bound(caller)));
+            let cause = || Cause::new("a task identifier cannot be sealed: too long, or no randomness");
+            let sealed = sealed.ok_or_else(|| Error::Internal(cause()))?;
+            reply.members.set(TASK_ID, Json::string(&sealed));
+        }
+        Ok(reply)
+    }
+
+    /// Which task this caller means.
+    pub(crate) fn reveal(&self, caller: &Caller, id: &str) -> Option<TaskHandle> {
+        let handle = self.seal.as_ref()?.open(id, &bound(caller))?.ok()?;
+        TaskHandle::parse(std::str::from_utf8(&handle).ok()?)
+    }
+}
+
+fn bound(caller: &Caller) -> Vec<u8> {
+    [&b"task"[..], &caller_digest(caller)].concat()
+}
+
+/// What is said of a task, under the identifier that the client knows it by.
+pub(crate) fn known_as(id: &str, mut reply: Reply) -> Reply {
+    if reply.members.get(TASK_ID).is_some() {
+        reply.members.set(TASK_ID, Json::string(id));
+    }
+    reply
+}

@@ -1,0 +1,63 @@
+//! Calls that go on as tasks at two backends whose identifiers are the same, over every transport of 2026-07-28 and
+//! through `call_tool`: each task is followed to its own end.
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::process::{Process, fixture};
+
+fn follows() -> Value {
+    json!({"elicitation": {"form": {}}, "extensions": {"io.modelcontextprotocol/tasks": {}}})
+}
+
+fn follow(client: &mut HttpClient, call: Value, instance: &str) -> anyhow::Result<()> {
+    let begun = client.request("tools/call", call)?;
+    ensure!(begun["resultType"] == "task" && begun["statusMessage"] == instance, "{begun}");
+    let id = begun["taskId"].clone();
+    let task = client.request("tasks/get", json!({"taskId": id}))?;
+    ensure!(task["status"] == "input_required" && task["taskId"] == id, "{task}");
+    ensure!(task["inputRequests"]["word"]["params"]["message"] == "which word?", "{task}");
+    let answers = json!({"word": {"action": "accept", "content": {"word": instance}}});
+    let update = client.request("tasks/update", json!({"taskId": id, "inputResponses": answers}))?;
+    ensure!(update["resultType"] == "complete", "{update}");
+    let task = client.request("tasks/get", json!({"taskId": id}))?;
+    ensure!(task["status"] == "completed" && task["taskId"] == id, "{task}");
+    ensure!(task["result"]["structuredContent"] == answers, "{task}");
+    ensure!(task["result"]["content"][0]["text"] == instance, "{task}");
+    Ok(())
+}
+
+#[test]
+fn tasks_of_two_backends_are_told_apart() -> anyhow::Result<()> {
+    let stateless = Era::Stateless.version();
+    let child = fixture(&["tasks", "--instance", "child", "--era", stateless])?;
+    let mut remote = Process::start(
+        fixture(&["tasks", "--instance", "remote", "--era", stateless])?.args(["--transport", "http"]),
+    )?;
+    let backends = [Backend::stdio("child", &child), Backend::http("remote", remote.wait_for_url()?)];
+    for search in [false, true] {
+        let more = if search { "optimizer: {embeddingProvider: none}\n" } else { "" };
+        let gateway = Gateway::start(&config(Names::Prefixed, &backends, more))?;
+        let mut client = HttpClient::open_offering(&gateway.url, Era::Stateless, follows())?;
+        let call = |tool: &str| match search {
+            false => json!({"name": tool, "arguments": {}}),
+            true => json!({"name": "call_tool", "arguments": {"tool_name": tool, "parameters": {}}}),
+        };
+        let discovered = client.request("server/discover", json!({}))?;
+        ensure!(discovered["capabilities"]["extensions"].is_object(), "{discovered}");
+        for instance in ["child", "remote", "child"] {
+            follow(&mut client, call(&format!("{instance}_work")), instance)?;
+        }
+        let begun = client.request("tools/call", call("remote_work"))?;
+        client.request("tasks/cancel", json!({"taskId": begun["taskId"]}))?;
+        let task = client.request("tasks/get", json!({"taskId": begun["taskId"]}))?;
+        ensure!(task["status"] == "cancelled", "{task}");
+        // A server that makes a task for a client that follows none breaks the protocol; the client is spared it.
+        for era in Era::ALL {
+            let answer = HttpClient::open(&gateway.url, era)?.ask("tools/call", call("child_work"))?;
+            ensure!(answer.text.contains("failed to answer"), "{era:?}: {}", answer.text);
+        }
+    }
+    Ok(())
+}
