@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use http::Response;
+use http::request::Parts;
 use tokio::time::timeout;
 use vmcp_domain::{CallContext, Origin, ResourceUri};
 use vmcp_wire::jsonrpc::Id;
@@ -84,12 +85,12 @@ pub(crate) async fn open(
     accepts: Accepts,
     id: &Id,
     filter: ListenFilter,
-    entrant: &Entrant,
+    (entrant, parts): (&Entrant, &Parts),
 ) -> Response<EdgeBody> {
     if !accepts.events {
         return reply::refuse(&Refusal::NotAcceptable("text/event-stream"), Some(id));
     }
-    let permit = match edge.admit_stream() {
+    let permit = match edge.admit_stream(&entrant.caller, Some(parts)) {
         Ok(permit) => permit,
         Err(refusal) => return reply::refuse(&refusal, Some(id)),
     };
