@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what the gateway adds to a call, held against calling the same backend directly, in one run.
 //! Shared machines are noisy, so rounds of every contender are interleaved and only ratios of medians are claimed.
 
+mod sessions;
 mod tokens;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -29,6 +30,8 @@ pub(crate) enum Bench {
     Calls,
     /// Decisions of the limiter.
     Limits,
+    /// What an idle session of a client takes in memory, a hundred thousand at once.
+    Sessions,
     /// What `find_tool` and `call_tool` save in definitions and cost in turns.
     Tokens,
     /// How much of what is wanted the tool search finds; writes docs/search.md.
@@ -45,6 +48,7 @@ pub(crate) fn run(bench: Bench) -> anyhow::Result<()> {
             cargo(&["run", "--quiet", "--release", "-p", "vmcp-ratelimit-redis", "--example", "bench"])
         }
         Bench::Calls => calls(),
+        Bench::Sessions => sessions::run(),
         Bench::Tokens => tokens::run(),
         Bench::Retrieval => {
             let bfcl = bfcl()?.display().to_string();

@@ -36,6 +36,8 @@ pub(crate) enum Purpose {
 struct Flight {
     purpose: Purpose,
     answer: Option<oneshot::Sender<Outcome>>,
+    /// The answer has come, though its asker may not have looked yet: what the backend says now is not about it.
+    answered: bool,
     gone: CancellationToken,
 }
 
@@ -80,13 +82,19 @@ impl Flights {
         if table.len() >= FLIGHTS_MAX {
             return Err(Failure::Overloaded);
         }
-        table.insert(id, Flight { purpose, answer: None, gone: gone.clone() });
+        table.insert(id, Flight { purpose, answer: None, answered: false, gone: gone.clone() });
         Ok(Ticket { id, gone, flights: Arc::clone(self) })
     }
 
     /// Delivers an answer that came over a shared channel.
     pub(crate) fn answer(&self, id: Option<u64>, outcome: Outcome) {
-        let waiting = id.and_then(|id| self.table.lock().get_mut(&id)?.answer.take());
+        let waiting = id.and_then(|id| {
+            let mut table = self.table.lock();
+            let flight = table.get_mut(&id)?;
+            let waiting = flight.answer.take();
+            flight.answered |= waiting.is_some();
+            waiting
+        });
         match waiting {
             // The asker may have gone in this very moment.
             Some(waiting) => drop(waiting.send(outcome)),
@@ -162,7 +170,7 @@ impl Flights {
         let table = self.table.lock();
         let mut calls: Vec<(u64, &Arc<dyn ClientPort>, &CancellationToken)> = table
             .iter()
-            .filter(|(id, _)| own.is_none_or(|own| own == **id))
+            .filter(|(id, flight)| own.is_none_or(|own| own == **id) && !flight.answered)
             .filter_map(|(id, flight)| match &flight.purpose {
                 Purpose::Call(client) => Some((*id, client, &flight.gone)),
                 Purpose::Upkeep | Purpose::Listen(_) => None,
@@ -197,7 +205,7 @@ impl Flights {
     }
 
     fn client(&self, id: u64) -> Option<Arc<dyn ClientPort>> {
-        match &self.table.lock().get(&id)?.purpose {
+        match &self.table.lock().get(&id).filter(|flight| !flight.answered)?.purpose {
             Purpose::Call(client) => Some(Arc::clone(client)),
             Purpose::Upkeep | Purpose::Listen(_) => None,
         }
@@ -205,10 +213,11 @@ impl Flights {
 
     fn clients(&self) -> Vec<Arc<dyn ClientPort>> {
         let table = self.table.lock();
-        let clients = table.values().filter_map(|flight| match &flight.purpose {
-            Purpose::Call(client) => Some(Arc::clone(client)),
-            Purpose::Upkeep | Purpose::Listen(_) => None,
-        });
+        let clients =
+            table.values().filter(|flight| !flight.answered).filter_map(|flight| match &flight.purpose {
+                Purpose::Call(client) => Some(Arc::clone(client)),
+                Purpose::Upkeep | Purpose::Listen(_) => None,
+            });
         clients.collect()
     }
 

@@ -9,7 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{
-    CallContext, ChangeListener, ClientPort, Directory, Members, Origin, ProtocolVersion, SharedGateway,
+    CallContext, Caller, ChangeListener, ClientPort, Directory, Members, Origin, ProtocolVersion,
+    SharedGateway,
 };
 use vmcp_wire::server::{Face, Refusal, RequestHead};
 use vmcp_wire::trace;
@@ -22,11 +23,9 @@ use crate::pages::Pages;
 use crate::params::ParamRules;
 use crate::parking::Parking;
 use crate::policy::EdgePolicy;
+use crate::room::{StreamPlace, StreamRoom};
 use crate::session::SessionTable;
 use crate::tasks::Tasks;
-
-/// How many streams of changes may be open at once, over all clients.
-pub(crate) const STREAM_COUNT_MAX: usize = 10_000;
 
 /// The address a request came from, as an extension of the request.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +46,7 @@ pub(crate) struct Edge {
     pub(crate) tasks: Tasks,
     pub(crate) changes: Arc<Changes>,
     requests: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
+    streams: Arc<StreamRoom>,
     no_headers: Arc<[(String, String)]>,
     /// Shutdown has begun: streams without an end of their own end.
     pub(crate) stopping: CancellationToken,
@@ -78,7 +77,7 @@ impl Edge {
             tasks: Tasks::new(),
             changes,
             requests: Arc::new(Semaphore::new(bound(limits.request_count_max))),
-            streams: Arc::new(Semaphore::new(STREAM_COUNT_MAX)),
+            streams: Arc::default(),
             no_headers: Arc::from([]),
             stopping: CancellationToken::new(),
             kill: CancellationToken::new(),
@@ -94,9 +93,19 @@ impl Edge {
         Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Refusal::Overloaded)
     }
 
-    /// Room for one more stream of changes, to be held while it is open.
-    pub(crate) fn admit_stream(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.streams).try_acquire_owned().map_err(|_| Refusal::Overloaded)
+    /// Room for one more stream of changes, to be held while it is open. `parts` is the request it comes by over HTTP.
+    pub(crate) fn admit_stream(
+        &self,
+        caller: &Caller,
+        parts: Option<&Parts>,
+    ) -> Result<StreamPlace, Refusal> {
+        self.streams.admit(caller, parts.and_then(|parts| self.address(parts)))
+    }
+
+    /// The address a request came from, as far as it can be believed.
+    fn address(&self, parts: &Parts) -> Option<IpAddr> {
+        let Peer(socket) = parts.extensions.get::<Peer>()?;
+        Some(crate::peer::address(*socket, &parts.headers, &self.policy.trusted_proxies))
     }
 
     /// The facts of one request, for the stack.
@@ -114,10 +123,7 @@ impl Edge {
             protocol,
             deadline: None,
             meta: traced(head.travelling, parts.map(|parts| &parts.headers)),
-            peer: parts.and_then(|parts| {
-                let Peer(socket) = parts.extensions.get::<Peer>()?;
-                Some(crate::peer::address(*socket, &parts.headers, &self.policy.trusted_proxies))
-            }),
+            peer: parts.and_then(|parts| self.address(parts)),
             passthrough_headers: self.passthrough(parts.map(|parts| &parts.headers)),
             client,
             origin: Origin::Client,

@@ -24,6 +24,7 @@ pub mod policy;
 mod port;
 mod post;
 mod reply;
+mod room;
 mod rounds;
 mod seal;
 mod session;

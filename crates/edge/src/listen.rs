@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use http::Response;
+use http::request::Parts;
 use tokio::time::timeout;
 use vmcp_domain::{CallContext, Capability, ClientCapabilities, Error, Origin, ProtocolVersion, ResourceUri};
 use vmcp_wire::fault::{self, Body, Verb};
@@ -99,7 +100,7 @@ pub(crate) async fn open(
     accepts: Accepts,
     id: &Id,
     (filter, head): (ListenFilter, RequestHead),
-    entrant: &Entrant,
+    (entrant, parts): (&Entrant, &Parts),
 ) -> Response<EdgeBody> {
     if !accepts.events {
         return reply::refuse(&Refusal::NotAcceptable("text/event-stream"), Some(id));
@@ -107,7 +108,7 @@ pub(crate) async fn open(
     if let Some(refusal) = unfit(&head, &filter) {
         return reply::json(Answer::error(400, Some(id), &refusal));
     }
-    let permit = match edge.admit_stream() {
+    let permit = match edge.admit_stream(&entrant.caller, Some(parts)) {
         Ok(permit) => permit,
         Err(refusal) => return reply::refuse(&refusal, Some(id)),
     };

@@ -19,9 +19,10 @@ use tokio_util::task::TaskTracker;
 use vmcp_domain::{Directory, SharedGateway};
 
 use crate::admin::AdminPages;
-use crate::edge::{Edge, Peer, STREAM_COUNT_MAX};
+use crate::edge::{Edge, Peer};
 use crate::patience::Patience;
 use crate::policy::EdgePolicy;
+use crate::room::STREAM_COUNT_MAX;
 use crate::site::{self, Site};
 
 /// How many connections wait to be accepted.

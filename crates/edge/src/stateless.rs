@@ -43,7 +43,7 @@ pub(crate) async fn serve(
         }
     };
     if let ClientRequest::Listen(filter) = request {
-        return listen::open(edge, accepts, &id, (filter, head), &entrant).await;
+        return listen::open(edge, accepts, &id, (filter, head), (&entrant, &parts)).await;
     }
     let permit = match edge.admit() {
         Ok(permit) => permit,

@@ -275,7 +275,7 @@ impl Desk {
 
     fn listen(&self, id: &Id, filter: ListenFilter) -> Result<(), Early> {
         let refuse = |refusal| Box::new(Answer::refusal(&refusal, Some(id)));
-        let permit = self.edge.admit_stream().map_err(refuse)?;
+        let permit = self.edge.admit_stream(&self.caller, None).map_err(refuse)?;
         let (registration, landing) = self.flights.enter(id.clone());
         let (out, stopping, id) = (self.out.clone(), self.edge.stopping.clone(), id.clone());
         let (edge, entrant) = (Arc::clone(&self.edge), Entrant::unasked(self.caller.clone()));

@@ -1,6 +1,7 @@
 //! A backend whose inventory and state a test sets by hand.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use vmcp_domain::{
@@ -20,6 +21,8 @@ pub struct FakeBackend {
     callers: Option<Mutex<HashMap<String, Inventory>>>,
     /// What it was asked to follow, and to follow no more.
     followed: Mutex<Vec<String>>,
+    /// How often it was asked for its inventory.
+    asked: AtomicUsize,
 }
 
 impl FakeBackend {
@@ -33,7 +36,14 @@ impl FakeBackend {
             listener: Mutex::new(None),
             callers: None,
             followed: Mutex::default(),
+            asked: AtomicUsize::new(0),
         })
+    }
+
+    /// How often it was asked for its inventory.
+    #[must_use]
+    pub fn inventory_count(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// A connected backend that tells callers apart and lets nobody in yet.
@@ -200,6 +210,7 @@ impl Backend for FakeBackend {
     }
 
     fn inventory<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Inventory> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             if *self.state.lock().unwrap() == BackendState::Connecting {
                 // Real ones wait for the connection, for as long as connecting may take.

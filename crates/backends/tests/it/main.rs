@@ -5,6 +5,7 @@
 
 mod concurrency;
 mod faults;
+mod hostile;
 mod lists;
 mod personal;
 mod probing;

@@ -187,7 +187,8 @@ pub(crate) fn answer_question(
 
 /// Answers GET: the stream on which the gateway speaks unasked.
 pub(crate) fn listen(edge: &Arc<Edge>, head: &Head) -> Response<EdgeBody> {
-    let admitted = visit(edge, head).and_then(|visit| Ok((visit, edge.admit_stream()?)));
+    let room = || edge.admit_stream(&head.entrant.caller, Some(&head.parts));
+    let admitted = visit(edge, head).and_then(|visit| Ok((visit, room()?)));
     let (visit, permit) = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => return reply::refuse(&refusal, None),

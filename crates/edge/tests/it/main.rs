@@ -11,6 +11,7 @@ mod cancel;
 mod changes;
 mod entrance;
 mod guards;
+mod hostile;
 mod lists;
 mod load;
 mod rounds;

@@ -101,6 +101,27 @@ async fn a_storm_of_changes_ends_in_the_latest_list() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_storm_without_end_is_answered_at_a_bounded_pace() {
+    let a = FakeBackend::with_tools("a", &["t0"]);
+    let federation = start(&[&a]);
+    assert_eq!(names(&federation).await, ["t0"]);
+    let before = a.inventory_count();
+    // A hundred thousand announcements in ten idle seconds.
+    for round in 1..=10_000 {
+        a.set_tools(&[&format!("t{round}")]);
+        for _ in 0..10 {
+            a.tell(BackendEvent::ToolsChanged);
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let asked = a.inventory_count() - before;
+    assert!((2..=101).contains(&asked), "asked {asked} times");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(names(&federation).await, ["t10000"]);
+    assert!(a.inventory_count() - before <= asked + 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn resources_go_to_who_lists_them_then_to_templates() {
     let (a, b) = (FakeBackend::new("b-first"), FakeBackend::new("a-second"));
     a.set_resources(&["doc://1", "doc://2"], &["doc://{id}/raw"]);

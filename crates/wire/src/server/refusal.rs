@@ -56,6 +56,9 @@ pub enum Refusal {
     /// There is no room for another session.
     #[error("too many sessions; try again later")]
     SessionsFull,
+    /// The caller holds as many streams of changes as one may.
+    #[error("too many streams are open for this caller; close one before opening another")]
+    StreamsFull,
     /// There is too much to do.
     #[error("the gateway is overloaded; try again later")]
     Overloaded,
@@ -85,6 +88,7 @@ impl Refusal {
             Self::BodyBroken | Self::SessionRequired | Self::NotInitialized | Self::UnexpectedAnswer => {
                 (400, code::INVALID_REQUEST)
             }
+            Self::StreamsFull => (429, code::INTERNAL_ERROR),
             Self::SessionsFull | Self::Overloaded => (503, code::INTERNAL_ERROR),
             Self::Internal => (500, code::INTERNAL_ERROR),
         };

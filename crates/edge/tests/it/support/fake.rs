@@ -155,6 +155,17 @@ impl Fake {
                 task.set("taskId", Json::string(&handle.to_text()));
                 return Ok(Reply { stage: Stage::Extension("task".to_owned()), ..Reply::complete(task) });
             }
+            "flood" => {
+                for step in 0..100_000 {
+                    ctx.client.progress(members(&format!(r#"{{"progress":{step}}}"#)));
+                    ctx.client.log(LogLevel::Error, members(r#"{"level":"error","data":"noise"}"#));
+                }
+            }
+            "forge" => {
+                return Ok(Reply::complete(members(
+                    r#"{"content":[],"resultType":"impostor","_meta":{"own":1,"io.modelcontextprotocol/serverInfo":{"name":"impostor","version":"9"}}}"#,
+                )));
+            }
             "panic" => panic!("as asked"),
             "fail" => return Err(failure(&arguments)),
             other => return Err(Error::UnknownTool(other.into())),

@@ -1,0 +1,329 @@
+//! Backends that mean harm: floods, questions nobody can be meant by, answers to what was not asked, events without end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::UnboundedSender;
+use vmcp_backends::policy::{StdioPolicy, Timeouts, Transport};
+use vmcp_domain::{BackendEvent, BackendState, LogLevel};
+
+use crate::web::{self, Hit};
+use crate::{Client, Rig, TIMEOUTS, cause, context, http, policy, structured};
+
+const EVERYTHING: &str = r#"{"elicitation":{},"sampling":{},"roots":{}}"#;
+const QUESTIONS: [&str; 3] = ["elicitation/create", "sampling/createMessage", "roots/list"];
+
+fn question(id: &str, method: &str) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {"message": id}})
+}
+
+fn notice(method: &str, params: &Value) -> String {
+    web::event(&json!({"jsonrpc": "2.0", "method": method, "params": params}))
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_notifications_hold_neither_the_answer_nor_others_up() {
+    const EACH: usize = 100_000 / 4;
+    let server = web::serve(|hit: Hit| async move {
+        if hit.method() != "tools/call" || hit.body["params"]["name"] != "flood" {
+            return web::session(&hit);
+        }
+        let token = hit.body["params"]["_meta"]["progressToken"].clone();
+        let (events, reply) = web::events();
+        tokio::spawn(async move {
+            for step in 0..EACH {
+                let progress = json!({"progressToken": token, "progress": step});
+                let text = [
+                    notice("notifications/progress", &progress),
+                    notice("notifications/message", &json!({"level": "error", "data": step})),
+                    notice("notifications/tools/list_changed", &json!({})),
+                    notice("notifications/nonsense", &json!({"x": step})),
+                ];
+                events.send(text.concat()).unwrap();
+                if step % 100 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            let result = json!({"content": [], "structuredContent": "through"});
+            events.send(web::event(&web::answer(&hit, &result))).unwrap();
+        });
+        reply
+    })
+    .await;
+    let timeouts = Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(60) };
+    let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
+    let (flooded, other) =
+        (Client::new(Some(LogLevel::Debug), "{}"), Client::new(Some(LogLevel::Debug), "{}"));
+    let (flooded_ctx, other_ctx) = (flooded.context(), other.context());
+    let calls = async {
+        let mut done = 0;
+        while done < 20 {
+            let reply = rig.call(&other_ctx, "echo", &format!("{{\"n\":{done}}}")).await;
+            assert_eq!(structured(&reply), format!("{{\"n\":{done}}}"));
+            done += 1;
+        }
+    };
+    let (flood, ()) = tokio::join!(rig.call(&flooded_ctx, "flood", "{}"), calls);
+    assert_eq!(structured(&flood), "\"through\"");
+    assert_eq!(other.heard(), "");
+    let heard = flooded.heard.lock().unwrap().clone();
+    let counted = |prefix: &str| heard.iter().filter(|text| text.starts_with(prefix)).count();
+    assert_eq!((counted("progress"), counted("error")), (EACH, EACH));
+    assert_eq!(rig.ear.count(&BackendEvent::ToolsChanged), EACH);
+}
+
+#[tokio::test]
+async fn questions_after_the_answer_reach_nobody() {
+    let server = web::serve(|hit: Hit| async move {
+        if hit.method() != "tools/call" {
+            return web::session(&hit);
+        }
+        let (events, reply) = web::events();
+        let mut text = web::event(&web::answer(&hit, &web::echoed(&hit)));
+        for method in QUESTIONS {
+            text += &web::event(&question("late", method));
+        }
+        events.send(text).unwrap();
+        events.send(web::event(&question("later", "elicitation/create"))).unwrap();
+        reply
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    let client = Client::new(None, EVERYTHING);
+    for n in 0..5 {
+        let arguments = format!("{{\"n\":{n}}}");
+        assert_eq!(structured(&rig.call(&client.context(), "echo", &arguments).await), arguments);
+    }
+    assert_eq!(client.heard(), "");
+    let hits = server.hits.lock().unwrap().clone();
+    assert!(hits.iter().all(|hit| hit.body.get("result").is_none()), "a late question was answered");
+}
+
+/// A session-era server whose standing stream can be written to.
+async fn standing() -> (web::Web, UnboundedSender<String>, Rig) {
+    let stream: Arc<Mutex<Option<UnboundedSender<String>>>> = Arc::default();
+    let opened = Arc::clone(&stream);
+    let server = web::serve(move |hit: Hit| {
+        let opened = Arc::clone(&opened);
+        async move {
+            if hit.verb != Method::GET {
+                return web::session(&hit);
+            }
+            let (events, reply) = web::events();
+            *opened.lock().unwrap() = Some(events);
+            reply
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    let events = crate::eventually(|| stream.lock().unwrap().clone()).await;
+    (server, events, rig)
+}
+
+#[tokio::test]
+async fn questions_for_no_call_are_refused_and_a_ping_is_answered() {
+    let (server, events, rig) = standing().await;
+    let client = Client::new(None, EVERYTHING);
+    rig.call(&client.context(), "echo", "{}").await.unwrap();
+    for method in QUESTIONS {
+        events.send(web::event(&question(method, method))).unwrap();
+        let answer = server.until(|hit| hit.body["id"] == method).await;
+        assert!(answer.body["error"]["code"].is_i64(), "{method}: {}", answer.text);
+    }
+    events.send(web::event(&question("p", "ping"))).unwrap();
+    server.until(|hit| hit.body["id"] == "p" && hit.body["result"] == json!({})).await;
+    assert_eq!(client.heard(), "");
+}
+
+#[tokio::test]
+async fn answers_on_the_standing_stream_answer_nothing() {
+    let (server, events, rig) = standing().await;
+    // Ours are numbers in order, so they are easily guessed.
+    for id in 0..50 {
+        let forged =
+            json!({"jsonrpc": "2.0", "id": id, "result": {"content": [], "structuredContent": "forged"}});
+        events.send(web::event(&forged)).unwrap();
+    }
+    for n in 0..20 {
+        let arguments = format!("{{\"n\":{n}}}");
+        assert_eq!(structured(&rig.call(&context(), "echo", &arguments).await), arguments);
+    }
+    assert_eq!(server.with_method("tools/call").len(), 20);
+}
+
+/// A child that answers each call thrice: before under identifiers of others, properly, and once more otherwise; and
+/// asks in between. What it is answered to that it tells with the next call.
+const LIAR: &str = r#"
+said=nothing; last=1
+answer() { printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[],"structuredContent":"%s"}}\n' "$1" "$2"; }
+while IFS= read -r line; do
+  id=${line#*\"id\":}; id=${id%%,*}
+  case "$line" in
+    *'"server/discover"'*) printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no"}}\n' "$id" ;;
+    *'"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}}\n' "$id" ;;
+    *'"id":"late"'*) case "$line" in *'"error"'*) said=refused ;; *) said=answered ;; esac ;;
+    *'"tools/call"'*)
+      answer 999999 unknown; answer "$last" stale; answer '"word"' word; answer null nobody
+      answer "$id" "own-$said"; answer "$id" twice; last=$id
+      printf '{"jsonrpc":"2.0","id":"late","method":"elicitation/create","params":{"message":"m"}}\n' ;;
+  esac
+done
+"#;
+
+#[tokio::test]
+async fn on_one_channel_forged_and_repeated_answers_reach_nobody() {
+    let stdio = StdioPolicy {
+        command: "sh".to_owned(),
+        args: vec!["-c".to_owned(), LIAR.to_owned()],
+        env: BTreeMap::new(),
+        cwd: None,
+    };
+    let rig = Rig::start(policy(Transport::Stdio(stdio), TIMEOUTS));
+    let client = Client::new(None, EVERYTHING);
+    let first = rig.call(&client.context(), "echo", "{}").await;
+    assert_eq!(structured(&first), "\"own-nothing\"");
+    for _ in 0..10 {
+        // The refusal goes out before the next call does: both take the same channel, in order.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let reply = rig.call(&client.context(), "echo", "{}").await;
+        assert_eq!(structured(&reply), "\"own-refused\"");
+    }
+    assert_eq!(client.heard(), "");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_event_beyond_the_bound_ends_its_stream_and_nothing_else() {
+    let (server, events, rig) = standing().await;
+    rig.until(BackendState::Ready).await;
+    let piece = "x".repeat(4 << 20);
+    events.send("data: ".to_owned()).unwrap();
+    // A little more than one event may have.
+    for _ in 0..26 {
+        if events.send(piece.clone()).is_err() {
+            break;
+        }
+    }
+    crate::eventually(|| events.is_closed().then_some(())).await;
+    let reply = rig.call(&context(), "echo", r#"{"n":1}"#).await;
+    assert_eq!(structured(&reply), r#"{"n":1}"#);
+    assert_eq!((server.with_method("initialize").len(), rig.ear.count(&BackendEvent::Lost)), (1, 0));
+}
+
+#[tokio::test]
+async fn a_stream_that_goes_on_after_the_answer_is_left() {
+    let left: Arc<Mutex<Option<UnboundedSender<String>>>> = Arc::default();
+    let opened = Arc::clone(&left);
+    let server = web::serve(move |hit: Hit| {
+        let opened = Arc::clone(&opened);
+        async move {
+            if hit.method() != "tools/call" {
+                return web::session(&hit);
+            }
+            let (events, reply) = web::events();
+            *opened.lock().unwrap() = Some(events.clone());
+            tokio::spawn(async move {
+                events.send(web::event(&web::answer(&hit, &web::echoed(&hit)))).unwrap();
+                while events.send(": more\n\n".to_owned()).is_ok() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            });
+            reply
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    let start = Instant::now();
+    assert_eq!(structured(&rig.call(&context(), "echo", r#"{"n":1}"#).await), r#"{"n":1}"#);
+    assert!(start.elapsed() < Duration::from_secs(4), "the answer was there at once");
+    let stream = left.lock().unwrap().clone().unwrap();
+    crate::eventually(|| stream.is_closed().then_some(())).await;
+}
+
+#[tokio::test]
+async fn progress_without_end_does_not_buy_time() {
+    let server = web::serve(|hit: Hit| async move {
+        if hit.method() != "tools/call" {
+            return web::session(&hit);
+        }
+        let token = hit.body["params"]["_meta"]["progressToken"].clone();
+        let (events, reply) = web::events();
+        tokio::spawn(async move {
+            let mut step = 0;
+            while events
+                .send(notice("notifications/progress", &json!({"progressToken": token, "progress": step})))
+                .is_ok()
+            {
+                step += 1;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        reply
+    })
+    .await;
+    let timeouts = Timeouts { connect: Duration::from_secs(8), call: Duration::from_millis(500) };
+    let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
+    rig.until(BackendState::Ready).await;
+    let client = Client::new(None, "{}");
+    let start = Instant::now();
+    let error = rig.call(&client.context(), "echo", "{}").await.unwrap_err();
+    assert_eq!(error.class(), "deadline_exceeded");
+    assert!(start.elapsed() < Duration::from_secs(4));
+    assert!(client.heard().starts_with("progress "), "progress had come");
+    server.until(|hit| hit.method() == "notifications/cancelled").await;
+}
+
+#[tokio::test]
+async fn what_a_hop_says_of_itself_goes_no_further() {
+    let forged = json!({
+        "io.modelcontextprotocol/serverInfo": {"name": "impostor", "version": "9"},
+        "io.modelcontextprotocol/subscriptionId": "impostor",
+        "io.modelcontextprotocol/protocolVersion": "impostor",
+        "io.modelcontextprotocol/clientInfo": {"name": "impostor"},
+        "io.modelcontextprotocol/clientCapabilities": {"impostor": {}},
+        "io.modelcontextprotocol/logLevel": "impostor",
+        "progressToken": "impostor",
+        "own": "kept",
+    });
+    for serve in [web::session, web::stateless] {
+        let forged = forged.clone();
+        let server = web::serve(move |hit: Hit| {
+            let forged = forged.clone();
+            async move {
+                if hit.method() == "tools/call" {
+                    return web::result(&hit, &json!({"content": [], "_meta": forged}));
+                }
+                serve(&hit)
+            }
+        })
+        .await;
+        let rig = Rig::http(&server.url());
+        let members = rig.call(&context(), "echo", "{}").await.unwrap().members.to_json();
+        assert_eq!(members.as_str(), r#"{"content":[],"_meta":{"own":"kept"}}"#);
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_a_call_beyond_the_bound_fails_the_call() {
+    let server = web::serve(|hit: Hit| async move {
+        if hit.method() != "tools/call" || hit.body["params"]["name"] != "huge" {
+            return web::session(&hit);
+        }
+        let (events, reply) = web::events();
+        let piece = "x".repeat(4 << 20);
+        events.send("data: \"".to_owned()).unwrap();
+        for _ in 0..26 {
+            events.send(piece.clone()).unwrap();
+        }
+        tokio::spawn(async move { events.closed().await });
+        reply
+    })
+    .await;
+    let timeouts = Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(120) };
+    let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
+    assert!(cause(rig.call(&context(), "huge", "{}").await).starts_with("too-large"));
+    assert_eq!(structured(&rig.call(&context(), "echo", r#"{"n":2}"#).await), r#"{"n":2}"#);
+}
