@@ -10,6 +10,7 @@ use vmcp_e2e::cache;
 use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
 use vmcp_e2e::mcp::{Client, Era, HttpClient};
 use vmcp_e2e::process::{fixture, run};
+use vmcp_e2e::redis::Redis;
 use vmcp_e2e::{http, wait};
 
 /// A token every four seconds, for whoever waits for it.
@@ -127,5 +128,75 @@ fn a_client_that_leaves_the_queue_takes_no_token() -> anyhow::Result<()> {
     let waited = begun.elapsed();
     // Had the other taken the next token, this call would have had the one after it.
     ensure!(waited < Duration::from_millis(7500), "{waited:?}");
+    Ok(())
+}
+
+#[test]
+fn replicas_wait_for_one_bucket() -> anyhow::Result<()> {
+    let redis = Redis::start()?;
+    let limits = format!(
+        "rateLimiting:\n  maxWait: 30s\n  shared: {{maxTokens: 1, refillPeriod: 500ms}}\n  redis: {{url: \"{}\"}}\n",
+        redis.url()
+    );
+    let text = config(Names::AsTheyAre, &[Backend::stdio("echo", &fixture(&["echo"])?)], &limits);
+    let gateways = (0..2).map(|_| Gateway::start(&text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let begun = Instant::now();
+    let mut callers = Vec::new();
+    for number in 0..12 {
+        let url = gateways[number % 2].url.clone();
+        callers.push(std::thread::spawn(move || -> anyhow::Result<()> {
+            let mut client = HttpClient::open(&url, Era::ALL[number / 2 % 2])?;
+            let answer = client.call("echo", json!({"text": "x"}))?;
+            ensure!(answer["content"][0]["text"] == "x", "{answer}");
+            Ok(())
+        }));
+    }
+    for caller in callers {
+        caller.join().map_err(|_| anyhow::anyhow!("a caller panicked"))??;
+    }
+    let took = begun.elapsed();
+    // Twelve calls, of which the first finds a token.
+    ensure!(took >= Duration::from_millis(5500), "more than the limit allows: {took:?}");
+    ensure!(took <= Duration::from_secs(9), "tokens were left lying: {took:?}");
+    Ok(())
+}
+
+#[test]
+fn a_greedy_caller_delays_nobody_but_itself() -> anyhow::Result<()> {
+    const GREEDY: &str = "vmcp_Z3JlZWR5LWdyZWVkeS1ncmVlZHktZ3JlZWR5LWdyZWVk";
+    const MODEST: &str = "vmcp_bW9kZXN0LW1vZGVzdC1tb2Rlc3QtbW9kZXN0LW1vZGVz";
+    let limits = "rateLimiting: {maxWait: 30s, shared: {maxTokens: 10, refillPeriod: 1s}}\n";
+    let text = config(Names::AsTheyAre, &[Backend::stdio("echo", &fixture(&["echo"])?)], limits);
+    let incoming = format!(
+        "incomingAuth: {{type: apiKey, apiKeys: [{{name: greedy, hash: \"{}\"}}, {{name: modest, hash: \"{}\"}}]}}\n",
+        vmcp_identity::hash_api_key(GREEDY),
+        vmcp_identity::hash_api_key(MODEST),
+    );
+    let gateway = Gateway::start(&text.replace("incomingAuth: {type: anonymous}\n", &incoming))?;
+    let begun = Instant::now();
+    let call_for = |key: &'static str, time: Duration| {
+        let url = gateway.url.clone();
+        std::thread::spawn(move || -> anyhow::Result<usize> {
+            let mut client = HttpClient::open_with_token(&url, Era::Stateless, key)?;
+            let mut count = 0;
+            while begun.elapsed() < time {
+                client.call("echo", json!({"text": "x"}))?;
+                count += 1;
+            }
+            Ok(count)
+        })
+    };
+    let time = Duration::from_secs(6);
+    let greedy: Vec<_> = (0..30).map(|_| call_for(GREEDY, time)).collect();
+    let modest = call_for(MODEST, time);
+    let joined = |thread: std::thread::JoinHandle<anyhow::Result<usize>>| {
+        thread.join().unwrap_or_else(|_| anyhow::bail!("a caller panicked"))
+    };
+    let modest = joined(modest)?;
+    let greedy = greedy.into_iter().map(joined).sum::<anyhow::Result<usize>>()?;
+    let most = 10.0 + 10.0 * begun.elapsed().as_secs_f64();
+    // One call at a time against thirty: half of sixty tokens, where first come, first served would give it two.
+    ensure!(modest >= 20, "{modest} against {greedy}");
+    ensure!((greedy + modest) as f64 <= most, "{greedy} and {modest} of {most}");
     Ok(())
 }

@@ -117,7 +117,8 @@ pub struct WaitBounds {
 
 impl Default for WaitBounds {
     fn default() -> Self {
-        Self { count_max: 10_000, per_user_count_max: 100 }
+        // Half of the requests that an edge has in work at most, so that waiting ones leave room for others.
+        Self { count_max: 5_000, per_user_count_max: 100 }
     }
 }
 

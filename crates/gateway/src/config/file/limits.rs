@@ -145,7 +145,7 @@ pub(crate) struct LimitMemory {
 #[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct LimitWaiting {
-    /// All calls together. Left out: 10000.
+    /// All calls together. Left out: 5000.
     pub(crate) max_calls: Option<u64>,
     /// The calls of one user. Left out: 100.
     pub(crate) max_per_user: Option<u64>,
