@@ -160,19 +160,21 @@ impl Limiter {
     ) -> Result<Permit<'a>, Error> {
         let remaining = ctx.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let patience = remaining.map_or(u64::MAX, |left| u64::try_from(left.as_micros()).unwrap_or(u64::MAX));
-        let needs = needs(&bound.plan, user.local, patience);
-        let denial = if self.room.count() > 0 && self.room.is_contended(&needs) {
-            if let Some(error) = self.hopeless(bound, user) {
-                return Err(error);
+        let needs = || needs(&bound.plan, user.local, patience);
+        if self.room.count() > 0 {
+            let needs = needs();
+            if self.room.is_contended(&needs) {
+                return match self.hopeless(bound, user) {
+                    Some(error) => Err(error),
+                    None => Box::pin(self.wait((bound, user, needs), ctx, None, event)).await,
+                };
             }
-            None
-        } else {
-            match self.ask(bound, user, event).await {
-                Ok(permit) => return Ok(permit),
-                Err(denial) => Some(denial),
-            }
-        };
-        Box::pin(self.wait((bound, user, needs), ctx, denial, event)).await
+        }
+        match self.ask(bound, user, event).await {
+            Ok(permit) => Ok(permit),
+            Err(Denial { error, held_up: HeldUp::ForGood }) => Err(error),
+            Err(denial) => Box::pin(self.wait((bound, user, needs()), ctx, Some(denial), event)).await,
+        }
     }
 
     /// The refusal of a call that need not even queue: something that it needs will not be there in time, whoever is

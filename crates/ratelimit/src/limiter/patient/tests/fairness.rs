@@ -1,6 +1,8 @@
 //! Many callers: nobody's wait is longer for what another sends, and the limit holds whatever they do.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -8,7 +10,7 @@ use proptest::prelude::*;
 
 use super::bench::{Bench, quota, rule, seconds};
 use super::shared;
-use crate::policy::Limits;
+use crate::policy::{Concurrency, Limits, Mode};
 
 /// Admissions with their moments, in milliseconds.
 type Log = Arc<Mutex<Vec<(u64, u64)>>>;
@@ -174,4 +176,44 @@ proptest! {
             }
         });
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_is_forgotten_and_nothing_is_given_twice_on_many_threads() {
+    let concurrency =
+        Concurrency { shared: NonZeroU32::new(3), per_user: NonZeroU32::new(2), mode: Mode::Enforce };
+    let server = Limits { concurrency, per_user: quota(100, 1), ..shared(300, 1, 60) };
+    let bench = Arc::new(Bench::new(server, vec![]));
+    let (running, begun) = (Arc::new(AtomicUsize::new(0)), tokio::time::Instant::now());
+    let call = |user: u32| {
+        let (bench, running) = (bench.clone(), running.clone());
+        tokio::spawn(async move {
+            let ctx = bench.context(&user.to_string());
+            let tools = bench.gateway.list_tools(&ctx).await.unwrap();
+            let bound = bench.limiter.bound(&tools, &"t".into()).unwrap();
+            let _permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
+            assert!(running.fetch_add(1, Ordering::SeqCst) < 3, "three at a time");
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            running.fetch_sub(1, Ordering::SeqCst);
+        })
+    };
+    // Ninety calls of each of twenty users, which is what a user's queue takes; some leave.
+    let calls: Vec<_> = (0..1800).map(|number| call(number % 20)).collect();
+    for (place, call) in calls.iter().enumerate() {
+        if place % 7 == 3 {
+            call.abort();
+        }
+    }
+    let mut admitted: u64 = 0;
+    for call in calls {
+        match tokio::time::timeout(seconds(60), call).await.expect("somebody is forgotten") {
+            Ok(()) => admitted += 1,
+            Err(error) => assert!(error.is_cancelled(), "{error}"),
+        }
+    }
+    let most = 300 + 300 * (begun.elapsed().as_millis() as u64 + 1) / 1000;
+    assert!((1500..=most).contains(&admitted), "{admitted} of {most}");
+    assert_eq!(bench.limiter.waiting_count(), 0);
 }
