@@ -11,7 +11,7 @@ use vmcp_domain::Retry;
 
 use super::*;
 use crate::policy::{Concurrency, Limits, WaitBounds};
-use bench::{Bench, Heard, quota, rule, seconds};
+use bench::{Bench, Heard, quota, rule, seconds, virtual_tool};
 
 /// One bucket for everybody, and how long calls wait for it.
 fn shared(tokens: u64, period: u64, wait: u64) -> Limits {
@@ -173,6 +173,43 @@ async fn a_refund_lets_the_next_go_early() {
     tokio::time::sleep(seconds(2)).await;
     permit.refund().await;
     assert_eq!(waiting.await.unwrap(), Ok(seconds(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_be_waited_for_is_foreseen_to_pass() {
+    for (wait, foreseen) in [(10, None), (9, Some(Retry::After(seconds(10))))] {
+        let bench = Bench::new(shared(1, 10, wait), vec![]);
+        bench.call("a", "t").await.unwrap();
+        let ctx = bench.context("b");
+        let tools = bench.gateway.list_tools(&ctx).await.unwrap();
+        let limit = bench.limiter.foresee(&tools, &"t".into(), &ctx).await.unwrap();
+        assert_eq!(limit.map(|limit| limit.retry), foreseen);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_for_a_virtual_tool_and_then_for_a_real_one_is_told_in_order() {
+    let tools = vec![rule("call_tool", 1, shared(1, 4, 60))];
+    let bench = Bench::new(shared(1, 12, 60), tools);
+    let outer = crate::layer::VirtualRateLimited::wrap(
+        bench.gateway.clone(),
+        bench.limiter.clone(),
+        &[virtual_tool("call_tool")],
+    );
+    bench.call("a", "t").await.unwrap();
+    let mut ctx = bench.context("b");
+    let client = Heard::wanting_progress();
+    ctx.client = client.clone();
+    // What the virtual layer offers is no tool of the inner one here, so the two waits are made one after the other.
+    for _ in 0..2 {
+        let _ = outer.call_tool(&ctx, vmcp_testkit::conformance::call("call_tool")).await;
+    }
+    assert_eq!(bench.call_as(&ctx, "t").await, Ok(seconds(8)));
+    let told = client.told();
+    let rules: Vec<&str> = told.iter().filter_map(|(_, message)| message.split([' ', ',']).nth(4)).collect();
+    assert_eq!(rules[..2], ["tools[call_tool].shared"; 2]);
+    assert_eq!(rules[2..], ["shared"; 3]);
+    assert!(told.windows(2).all(|pair| pair[0].0 < pair[1].0), "{told:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use vmcp_domain::{
     AskError, BoxFuture, CallContext, Caller, ClientCapabilities, ClientPort, Error, Identity, Json,
-    LogLevel, Members, Origin, Question, Retry, SharedGateway,
+    LogLevel, Members, Origin, Question, Retry, SharedGateway, Target, Tool,
 };
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
@@ -47,6 +47,11 @@ pub(super) fn quota(tokens: u64, period: u64) -> Option<Quota> {
 
 pub(super) fn rule(name: &str, cost: u32, limits: Limits) -> ToolRule {
     ToolRule { name: Pattern::new(name), group: false, limits, cost: cost.try_into().unwrap() }
+}
+
+/// A tool that the gateway makes up itself.
+pub(super) fn virtual_tool(name: &str) -> Tool {
+    Tool { target: Target::of_virtual(name.into()), ..tool("", name, name) }
 }
 
 /// How a call went: how long it waited, or when it may come again.
