@@ -17,7 +17,9 @@ use vmcp_backends::policy::{BackendPolicy, HttpPolicy, StdioPolicy, Timeouts, Tr
 use vmcp_edge::HttpEdge;
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
 use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
-use vmcp_ratelimit::policy::{Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule};
+use vmcp_ratelimit::policy::{
+    Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
+};
 use vmcp_ratelimit::{OnStoreFailure, Pattern, Rate};
 
 use crate::assembly::Assembly;
@@ -156,6 +158,7 @@ fn limits() -> anyhow::Result<LimitSettings> {
         tools: vec![rule],
         anonymous: Anonymous::Refuse,
         memory: MemoryBounds::default(),
+        waiting: WaitBounds::default(),
     };
     Ok(LimitSettings { policy, redis: None, on_failure: OnStoreFailure::default() })
 }

@@ -2,6 +2,7 @@
 //! that a client can make up without bound.
 
 mod optimizer;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +12,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use vmcp_ratelimit::{DecisionEvent, Observer, StoreFailure};
+use vmcp_ratelimit::{DecisionEvent, Observer, StoreFailure, WaitEnd};
 
 use optimizer::OptimizerMetrics;
+use waiting::WaitMetrics;
 
 /// Upper bounds of duration buckets, in seconds: from one table look-up to a slow tool.
 const SECONDS: [f64; 12] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
@@ -30,6 +32,7 @@ pub(crate) struct Metrics {
     fail_open: Counter,
     store_errors: Family<StoreLabels, Counter>,
     latency: Histogram,
+    waiting: WaitMetrics,
     optimizer: OptimizerMetrics,
     authentications: Family<OutcomeLabels, Counter>,
     namespace: String,
@@ -78,6 +81,7 @@ impl Metrics {
             fail_open: Counter::default(),
             store_errors: Family::default(),
             latency: Histogram::new(DECISION_SECONDS),
+            waiting: WaitMetrics::default(),
             optimizer: OptimizerMetrics::default(),
             authentications: Family::default(),
             registry: Registry::default(),
@@ -122,6 +126,7 @@ impl Metrics {
             "Credentials that were shown at the door",
             metrics.authentications.clone(),
         );
+        metrics.waiting.register(&mut registry);
         metrics.optimizer.register(&mut registry);
         Arc::new(Self { registry, ..metrics })
     }
@@ -175,5 +180,13 @@ impl Observer for Metrics {
 
     fn store_failed(&self, failure: StoreFailure) {
         self.store_errors.get_or_create(&StoreLabels { error_type: failure.label() }).inc();
+    }
+
+    fn wait_began(&self) {
+        self.waiting.began();
+    }
+
+    fn wait_ended(&self, end: WaitEnd, waited: Duration) {
+        self.waiting.ended(end, waited);
     }
 }

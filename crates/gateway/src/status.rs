@@ -115,6 +115,7 @@ impl StatusPages {
                 "store": if limiter.store_available().is_some() { "redis" } else { "memory" },
                 "store_available": limiter.store_available(),
                 "users": limiter.user_count(),
+                "waiting": limiter.waiting_count(),
             })),
             "optimizer": optimizer.as_ref().map(|optimizer| {
                 let OptimizerStatus { tool_count, vector_count, model, bytes } = optimizer.status();
@@ -126,7 +127,7 @@ impl StatusPages {
 
 /// One bucket, as `vmcp limits check` reads it back.
 pub(crate) fn bucket(view: &BucketView) -> Value {
-    let BucketView { rule, scope, allowance, capacity, level, cost, wait, mode } = view;
+    let BucketView { rule, scope, allowance, capacity, level, cost, wait, mode, wait_max } = view;
     json!({
         "rule": rule,
         "scope": scope.as_str(),
@@ -144,6 +145,7 @@ pub(crate) fn bucket(view: &BucketView) -> Value {
             Mode::Enforce => "enforce",
             Mode::Shadow => "shadow",
         },
+        "maxWaitMs": u64::try_from(wait_max.as_millis()).unwrap_or(u64::MAX),
     })
 }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use governor::{Quota as GovernorQuota, RateLimiter};
 use vmcp_domain::{BackendId, BackendToolName, Members, Target, Tool, ToolHints, ToolOverride};
 use vmcp_ratelimit::policy::{
-    Anonymous, Concurrency, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota, ToolRule,
+    Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota, ToolRule, WaitBounds,
 };
 use vmcp_ratelimit::{Claim, Holder, MemoryStore, Pattern, Plan, Planner, Rate, SystemClock, UserKey};
 
@@ -32,17 +32,15 @@ fn quota(tokens: u64, period: Duration) -> Option<Quota> {
 
 /// Four buckets: server, tool, user, user and tool.
 fn four(tokens: u64, period: Duration, users: usize) -> (MemoryStore, Plan) {
-    let limits = || Limits {
-        shared: quota(tokens, period),
-        per_user: quota(tokens, period),
-        concurrency: Concurrency::default(),
-    };
+    let limits =
+        || Limits { shared: quota(tokens, period), per_user: quota(tokens, period), ..Limits::default() };
     let rule = ToolRule { name: Pattern::new("*"), group: false, limits: limits(), cost: NonZeroU32::MIN };
     let policy = LimitPolicy {
         server: limits(),
         tools: vec![rule],
         anonymous: Anonymous::Refuse,
         memory: MemoryBounds { user_count_max: users + 1, overflow: Overflow::Refuse },
+        waiting: WaitBounds::default(),
     };
     let planner = Arc::new(Planner::new(policy));
     let tool = Tool {

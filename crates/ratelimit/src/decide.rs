@@ -63,6 +63,8 @@ pub struct Refused {
     pub wait: Wait,
     /// Every bucket that refuses, by its place, with its own wait.
     pub refusing: SmallVec<[(usize, Wait); 4]>,
+    /// What every bucket holds, in units.
+    pub levels: SmallVec<[i64; 4]>,
 }
 
 /// Decides. Every enforced bucket must pay; nothing is spent unless all do.
@@ -91,7 +93,8 @@ pub(crate) fn decide(readings: &[BucketReading]) -> Result<Bill, Box<Refused>> {
         .collect();
     // The first of equals, so that blame falls on the widest scope, as the order of buckets has it.
     let binding = refusing.iter().rev().max_by_key(|(_, wait)| *wait).copied().unwrap_or((0, Wait::Never));
-    Err(Box::new(Refused { binding: binding.0, wait: binding.1, refusing }))
+    let levels = readings.iter().map(|reading| reading.level).collect();
+    Err(Box::new(Refused { binding: binding.0, wait: binding.1, refusing, levels }))
 }
 
 #[cfg(test)]

@@ -20,13 +20,14 @@ mod rate;
 mod remote;
 mod table;
 mod top;
+mod waiting;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
 pub use layer::{RateLimited, VirtualRateLimited};
-pub use limiter::{BucketView, Limiter, Sharing};
+pub use limiter::{BucketView, Limiter, Sharing, SlotsView};
 pub use memory::{Claim, MemoryStore, Receipt};
-pub use observer::{DecisionEvent, NoObserver, Observer};
+pub use observer::{DecisionEvent, NoObserver, Observer, WaitEnd};
 pub use pattern::Pattern;
 pub use plan::{BucketId, Holder, Plan, PlannedBucket, PlannedSlots, Planner};
 pub use rate::{Level, Rate, RateError};

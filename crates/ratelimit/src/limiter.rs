@@ -3,18 +3,16 @@
 
 mod binding;
 mod look;
+mod patient;
 mod refusal;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use vmcp_domain::{
-    CallContext, Caller, Error, Identity, LimitScope, PerList, RateLimit, Retry, Tool, ToolList, ToolName,
-};
+use vmcp_domain::{CallContext, Caller, Error, Identity, PerList, Tool, ToolList, ToolName};
 
 use crate::clock::Clock;
 use crate::decide::Wait;
@@ -26,11 +24,13 @@ use crate::policy::Anonymous;
 use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, StoreFailure, ask, user_digest};
 use crate::table::UserKey;
 use crate::top::TopCallers;
+use crate::waiting::{HeldUp, Place, Room};
 
 use binding::Binding;
 pub(crate) use binding::Bound;
-pub use look::BucketView;
 use look::nearest;
+pub use look::{BucketView, SlotsView};
+use patient::{Bell, Denial, busy};
 use refusal::{refusal, shared_refusal};
 
 /// Decides about calls.
@@ -48,6 +48,7 @@ pub struct Limiter {
     hashers: (RandomState, RandomState),
     observer: Arc<dyn Observer>,
     top: TopCallers,
+    room: Room,
 }
 
 /// How buckets are shared with other replicas.
@@ -65,6 +66,8 @@ pub(crate) struct Permit<'a> {
     limiter: &'a Limiter,
     local: Option<Receipt<'a>>,
     shared: Option<(Ask, RemoteVerdict)>,
+    /// Rings when the rest of the permit is gone: fields are dropped in their order.
+    bell: Bell<'a>,
 }
 
 /// The caller as the stores tell callers apart.
@@ -85,6 +88,7 @@ impl Limiter {
     ) -> Arc<Self> {
         Arc::new(Self {
             memory: MemoryStore::new(planner.clone(), clock.clone()),
+            room: Room::new(planner.policy().waiting),
             planner,
             clock,
             sharing,
@@ -145,69 +149,28 @@ impl Limiter {
         bound.filter(|(_, bound)| !bound.plan.is_empty()).collect()
     }
 
-    /// Asks for one call and pays for it.
-    ///
-    /// # Errors
-    /// [`Error::RateLimited`] when a limit refuses, [`Error::Denied`] for an unidentified caller where limits are per
-    /// user, [`Error::LimitsUnavailable`] when the store does not answer and the policy is to refuse then.
-    pub(crate) async fn admit<'a>(
-        &'a self,
-        bound: &'a Bound,
-        ctx: &CallContext,
-    ) -> Result<Permit<'a>, Error> {
-        let begun = Instant::now();
-        let mut event = DecisionEvent {
-            tool: &bound.tool.name,
-            allowed: false,
-            scope: None,
-            would_refuse: 0,
-            fail_open: false,
-            took: Duration::ZERO,
-        };
-        let outcome = match self.user(bound, ctx) {
-            Err(error) => Err(error),
-            Ok(user) => match &self.sharing {
-                None => self.admit_here(&self.memory, bound, &bound.plan, user.local),
-                Some(sharing) => self.admit_shared(sharing, bound, user, &mut event).await,
-            },
-        };
-        event.took = begun.elapsed();
-        match &outcome {
-            Ok(permit) => {
-                event.allowed = true;
-                event.would_refuse += permit.local.as_ref().map_or(0, |receipt| receipt.bill().would_refuse);
-                event.would_refuse += permit.shared.as_ref().map_or(0, |(_, verdict)| unpaid(&verdict.pays));
-            }
-            Err(Error::RateLimited(refusal)) => event.scope = Some(refusal.scope),
-            Err(_) => {}
-        }
-        self.observer.decided(&event);
-        if let Caller::Known(identity) = &ctx.caller {
-            self.top.count(self.key(identity), identity, !event.allowed);
-        }
-        outcome
-    }
-
     fn admit_here<'a>(
         &'a self,
         store: &'a MemoryStore,
-        bound: &Bound,
+        bound: &'a Bound,
         plan: &'a Plan,
         user: Option<UserKey>,
-    ) -> Result<Permit<'a>, Error> {
+    ) -> Result<Permit<'a>, Denial> {
+        let bell = Bell { limiter: self, plan: &bound.plan, user };
         match store.admit(plan, user) {
-            Claim::Admitted(receipt) => Ok(Permit { limiter: self, local: Some(receipt), shared: None }),
-            Claim::Refused(refused) => Err(refusal(bound, plan, refused.binding, refused.wait)),
-            Claim::Full => Err(Error::Overloaded),
+            Claim::Admitted(receipt) => {
+                Ok(Permit { limiter: self, local: Some(receipt), shared: None, bell })
+            }
+            // The bell rings: the call may have had a place among the calls in flight for a moment, which was not
+            // to be had for others then.
+            Claim::Refused(refused) => {
+                let error = refusal(bound, plan, refused.binding, refused.wait);
+                Err(Denial::by_buckets(error, plan, &refused.levels))
+            }
+            Claim::Full => Err(Error::Overloaded.into()),
             Claim::Busy(place) => {
-                let slots = plan.slots.get(place);
-                Err(Error::RateLimited(Box::new(RateLimit {
-                    tool: bound.tool.name.clone(),
-                    rule: slots.map(|slots| slots.rule.to_string()).unwrap_or_default(),
-                    scope: slots.map_or(LimitScope::Server, |slots| slots.scope),
-                    retry: Retry::WhenReleased,
-                    allowance: None,
-                })))
+                let error = Error::RateLimited(Box::new(busy(bound, Place::Slots(place))));
+                Err(Denial { error, held_up: HeldUp::BySlots(place) })
             }
         }
     }
@@ -216,9 +179,9 @@ impl Limiter {
         &'a self,
         sharing: &'a Sharing,
         bound: &'a Bound,
-        user: User,
+        user: &User,
         event: &mut DecisionEvent<'_>,
-    ) -> Result<Permit<'a>, Error> {
+    ) -> Result<Permit<'a>, Denial> {
         // A place among the calls in flight first: it is given back by dropping the permit, without a round trip.
         let mut permit = self.admit_here(&self.memory, bound, &bound.slots, user.local)?;
         if bound.plan.buckets.is_empty() {
@@ -229,7 +192,8 @@ impl Limiter {
             Ok(verdict) => {
                 self.learn(sharing, bound, &ask, user.local, &verdict);
                 if !verdict.admitted {
-                    return Err(shared_refusal(bound, &verdict));
+                    let error = shared_refusal(bound, &verdict);
+                    return Err(Denial::by_buckets(error, &bound.plan, &verdict.levels));
                 }
                 permit.shared = Some((ask, verdict));
                 Ok(permit)
@@ -249,14 +213,14 @@ impl Limiter {
         (ask, user): (&Ask, Option<UserKey>),
         failure: StoreFailure,
         event: &mut DecisionEvent<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Denial> {
         self.observer.store_failed(failure);
         match sharing.on_failure {
             OnStoreFailure::Allow => {
                 event.fail_open = true;
                 Ok(())
             }
-            OnStoreFailure::Deny => Err(Error::LimitsUnavailable),
+            OnStoreFailure::Deny => Err(Error::LimitsUnavailable.into()),
             OnStoreFailure::Local => {
                 let fallback = self.fallback(sharing);
                 let share = bound.share(&fallback);
@@ -266,14 +230,14 @@ impl Limiter {
                         self.debts.owe(ask, &receipt.bill().pays, &sharing.store);
                         Ok(())
                     }
-                    // A call that is dearer than a share can pass again when the store is back.
-                    Claim::Refused(refused) => Err(match refused.wait {
-                        Wait::Never => refusal(bound, plan, refused.binding, Wait::UntilReleased),
-                        wait @ (Wait::None | Wait::Micros(_) | Wait::UntilReleased) => {
-                            refusal(bound, plan, refused.binding, wait)
-                        }
-                    }),
-                    Claim::Full | Claim::Busy(_) => Err(Error::Overloaded),
+                    Claim::Refused(refused) => {
+                        // A call that is dearer than a share can pass again when the store is back.
+                        let wait =
+                            if refused.wait == Wait::Never { Wait::UntilReleased } else { refused.wait };
+                        let error = refusal(bound, plan, refused.binding, wait);
+                        Err(Denial::by_buckets(error, plan, &refused.levels))
+                    }
+                    Claim::Full | Claim::Busy(_) => Err(Error::Overloaded.into()),
                 }
             }
         }
@@ -364,8 +328,9 @@ impl Permit<'_> {
             // The tokens stay spent: an outage never hands out budget.
             self.limiter.observer.store_failed(failure);
         }
+        self.bell.ring(true);
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

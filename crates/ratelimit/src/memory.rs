@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::clock::{Clock, Micros};
 use crate::decide::{Bill, BucketReading, Refused, decide};
-use crate::plan::{Holder, Plan, PlannedBucket, Planner};
+use crate::plan::{BucketId, Holder, Plan, PlannedBucket, Planner};
 use crate::policy::{Mode, Overflow};
 use crate::rate::Level;
 use crate::table::{Table, User, UserKey};
@@ -126,6 +126,11 @@ impl MemoryStore {
         let seat = self.known(user.filter(|_| plan.needs_user));
         let cells = lock_shared(plan);
         read(plan, &cells, seat.user(), now).into_vec()
+    }
+
+    /// How many calls of a user are in flight under a bound that is kept for each.
+    pub(crate) fn in_flight(&self, user: UserKey, id: BucketId) -> u32 {
+        self.known(Some(user)).user().map_or(0, |user| user.in_flight(id))
     }
 
     /// Lowers what every bucket of a plan holds for a user to `levels`, in units and in the order of the plan; what

@@ -19,8 +19,31 @@ pub struct DecisionEvent<'a> {
     pub would_refuse: usize,
     /// The call was let through because the store did not answer.
     pub fail_open: bool,
-    /// How long the decision took.
+    /// How long the decision took, without what the call waited before it.
     pub took: Duration,
+}
+
+/// How a call's waiting ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WaitEnd {
+    /// It got what it waited for.
+    Admitted,
+    /// It would not have got it in time, or has not.
+    Refused,
+    /// Its client left.
+    Cancelled,
+}
+
+impl WaitEnd {
+    /// The end's label in metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::Refused => "refused",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// Hears of decisions. Called on the call's own path, so it must not block.
@@ -29,6 +52,10 @@ pub trait Observer: Send + Sync {
     fn decided(&self, event: &DecisionEvent<'_>);
     /// The shared store did not answer.
     fn store_failed(&self, failure: StoreFailure);
+    /// A call begins to wait for a limit.
+    fn wait_began(&self);
+    /// It waits no more, after so long.
+    fn wait_ended(&self, end: WaitEnd, waited: Duration);
 }
 
 /// Hears nothing.
@@ -39,4 +66,8 @@ impl Observer for NoObserver {
     fn decided(&self, _event: &DecisionEvent<'_>) {}
 
     fn store_failed(&self, _failure: StoreFailure) {}
+
+    fn wait_began(&self) {}
+
+    fn wait_ended(&self, _end: WaitEnd, _waited: Duration) {}
 }

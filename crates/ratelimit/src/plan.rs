@@ -52,6 +52,8 @@ pub struct PlannedBucket {
     pub mode: Mode,
     /// Where its level is kept.
     pub holder: Holder,
+    /// How long a call waits for it, in microseconds, before it is refused.
+    pub wait_max: u64,
 }
 
 /// One bound on calls in flight.
@@ -69,6 +71,8 @@ pub struct PlannedSlots {
     pub mode: Mode,
     /// The counter of a shared bound; `None` for one that is kept for each user.
     pub shared: Option<Arc<AtomicU32>>,
+    /// How long a call waits for it, in microseconds, before it is refused.
+    pub wait_max: u64,
 }
 
 /// Everything a call of one tool is charged to.
@@ -83,6 +87,8 @@ pub struct Plan {
     pub slots: SmallVec<[PlannedSlots; 2]>,
     /// Whether the caller must be told apart from others.
     pub needs_user: bool,
+    /// Whether a call may wait for any of it.
+    pub may_wait: bool,
 }
 
 impl Plan {
@@ -138,6 +144,10 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
+    fn wait_max(&self) -> u64 {
+        u64::try_from(self.limits.wait_max.as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// The bucket's name in a shared store. Parts that a backend or an operator chose are length-prefixed, so that no
     /// two buckets can come to the same name.
     fn key(&self, window: usize, per_user: bool) -> Arc<str> {
@@ -248,8 +258,10 @@ impl Planner {
                 cost_units: rate.units(u64::from(subject.cost.get())),
                 mode: quota.mode,
                 holder: if per_user { Holder::User } else { Holder::Shared(entry.level) },
+                wait_max: subject.wait_max(),
             });
         }
+        plan.may_wait |= subject.wait_max() > 0 && quota.mode == Mode::Enforce;
         plan.needs_user |= per_user;
     }
 
@@ -265,7 +277,9 @@ impl Planner {
             count_max,
             mode,
             shared: (!per_user).then_some(entry.in_flight),
+            wait_max: subject.wait_max(),
         });
+        plan.may_wait |= subject.wait_max() > 0 && mode == Mode::Enforce;
         plan.needs_user |= per_user;
     }
 

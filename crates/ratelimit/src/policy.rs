@@ -2,6 +2,7 @@
 //! enforced exactly.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use crate::pattern::Pattern;
 use crate::rate::Rate;
@@ -17,6 +18,8 @@ pub struct LimitPolicy {
     pub anonymous: Anonymous,
     /// The bounds of the in-memory store.
     pub memory: MemoryBounds,
+    /// How many calls may wait.
+    pub waiting: WaitBounds,
 }
 
 /// Limits on one thing: for everybody together, and for each user.
@@ -28,6 +31,8 @@ pub struct Limits {
     pub per_user: Option<Quota>,
     /// Calls in flight.
     pub concurrency: Concurrency,
+    /// How long a call waits for these before it is refused; zero refuses at once.
+    pub wait_max: Duration,
 }
 
 /// One limit: one or several windows that must all have room.
@@ -101,6 +106,22 @@ impl Default for MemoryBounds {
     }
 }
 
+/// How many calls wait for limits at once, in this process. Whoever comes beyond is refused at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitBounds {
+    /// All calls together.
+    pub count_max: usize,
+    /// The calls of one user. Callers without identity are one user, unless their addresses are users.
+    pub per_user_count_max: usize,
+}
+
+impl Default for WaitBounds {
+    fn default() -> Self {
+        // Half of the requests that an edge has in work at most, so that waiting ones leave room for others.
+        Self { count_max: 5_000, per_user_count_max: 100 }
+    }
+}
+
 /// What happens to users beyond the bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
@@ -144,6 +165,7 @@ impl Limits {
             shared: self.shared.as_ref().map(share),
             per_user: self.per_user.as_ref().map(share),
             concurrency: self.concurrency,
+            wait_max: self.wait_max,
         }
     }
 }

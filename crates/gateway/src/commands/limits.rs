@@ -12,7 +12,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use vmcp_domain::{CallContext, Caller, Error, Gateway, Identity, Members, Origin, ToolList};
-use vmcp_ratelimit::Limiter;
+use vmcp_ratelimit::{Limiter, SlotsView};
 
 use crate::assembly::Assembly;
 use crate::cli::{LimitsCommand, Source};
@@ -73,10 +73,11 @@ async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode
             let shadow = if line["mode"] == "shadow" { ", counted only" } else { "" };
             let allowance =
                 format!("{} in {:?} {}", view.allowance.0, view.allowance.1, whom(&line["scope"]));
-            out += &format!("  {:<32} {allowance}{cost}{shadow}\n", view.rule);
+            out += &format!("  {:<32} {allowance}{cost}{shadow}{}\n", view.rule, waits(view.wait_max));
         }
-        for (rule, scope, count) in slots {
-            out += &format!("  {rule:<32} {count} at once {}\n", whom(&Value::from(scope.as_str())));
+        for SlotsView { rule, scope, count_max, wait_max } in slots {
+            let whom = whom(&Value::from(scope.as_str()));
+            out += &format!("  {rule:<32} {count_max} at once {whom}{}\n", waits(wait_max));
         }
     }
     for rule in limiter.prepare(&tools) {
@@ -90,6 +91,11 @@ async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// How long a call waits, where it does.
+fn waits(longest: Duration) -> String {
+    if longest.is_zero() { String::new() } else { format!(", calls wait up to {longest:?}") }
 }
 
 fn whom(scope: &Value) -> &'static str {
@@ -164,10 +170,11 @@ fn print(buckets: &[Value]) -> anyhow::Result<ExitCode> {
         };
         let binds = longest.is_some_and(|longest| longest == bucket && bucket["waitMs"] != 0);
         out += &format!(
-            "{:<32} {:>6} of {:<6} {wait}{}\n",
+            "{:<32} {:>6} of {:<6} {wait}{}{}\n",
             bucket["rule"].as_str().unwrap_or_default(),
             bucket["level"],
             bucket["capacity"],
+            waits(Duration::from_millis(bucket["maxWaitMs"].as_u64().unwrap_or(0))),
             if binds { "  <- binds" } else { "" }
         );
     }

@@ -8,7 +8,7 @@ use vmcp_domain::{CallContext, Error, LimitScope, RateLimit, ToolList, ToolName}
 use super::refusal::rate_limit;
 use super::{Bound, Limiter};
 use crate::decide::{BucketReading, Wait};
-use crate::plan::{Plan, PlannedBucket};
+use crate::plan::{Plan, PlannedBucket, PlannedSlots};
 use crate::policy::Mode;
 use crate::remote::ask;
 use crate::top::TopCaller;
@@ -32,6 +32,21 @@ pub struct BucketView {
     pub wait: Wait,
     /// Whether it refuses or only counts.
     pub mode: Mode,
+    /// How long a call waits for it before it is refused.
+    pub wait_max: Duration,
+}
+
+/// One bound on calls in flight, for people to read.
+#[derive(Clone, Debug)]
+pub struct SlotsView {
+    /// The rule as the configuration names it.
+    pub rule: String,
+    /// For whom it counts.
+    pub scope: LimitScope,
+    /// The bound.
+    pub count_max: u32,
+    /// How long a call waits for it before it is refused.
+    pub wait_max: Duration,
 }
 
 impl Limiter {
@@ -49,8 +64,8 @@ impl Limiter {
         Ok(views(&bound.plan, self.read(&bound, ctx).await?))
     }
 
-    /// What a call would be told now by the limits it falls under, or `None` when they would let it pass. Calls in
-    /// flight are left out: that changes with every call that ends. Spends nothing.
+    /// What a call would be told now by the limits it falls under, or `None` when they would let it pass, if need be
+    /// after the wait that they allow. Calls in flight and queues are left out: that changes with every call that ends. Spends nothing.
     ///
     /// # Errors
     /// As [`Limiter::peek`].
@@ -65,11 +80,14 @@ impl Limiter {
             return Ok(None);
         }
         let readings = self.read(&bound, ctx).await?;
-        let enforced = |reading: &BucketReading| match reading.mode {
-            Mode::Enforce => reading.wait(),
-            Mode::Shadow => Wait::None,
-        };
-        let waits = readings.iter().map(enforced).enumerate();
+        let enforced =
+            |(bucket, reading): (&PlannedBucket, &BucketReading)| match (reading.mode, reading.wait()) {
+                (Mode::Shadow, _) => Wait::None,
+                (Mode::Enforce, Wait::Micros(wait)) if wait <= bucket.wait_max => Wait::None,
+                (Mode::Enforce, wait) => wait,
+            };
+        let waits: Vec<Wait> = bound.plan.buckets.iter().zip(&readings).map(enforced).collect();
+        let waits = waits.into_iter().enumerate();
         let longest = waits.rev().max_by_key(|(_, wait)| *wait).filter(|(_, wait)| *wait != Wait::None);
         Ok(longest.map(|(place, wait)| rate_limit(&bound, &bound.plan, place, wait)))
     }
@@ -118,12 +136,17 @@ impl Limiter {
         self.top.list()
     }
 
-    /// The bounds on calls in flight that a tool falls under: the rule, for whom it counts, and how many.
+    /// The bounds on calls in flight that a tool falls under.
     #[must_use]
-    pub fn slots(&self, tools: &Arc<ToolList>, name: &ToolName) -> Vec<(String, LimitScope, u32)> {
+    pub fn slots(&self, tools: &Arc<ToolList>, name: &ToolName) -> Vec<SlotsView> {
         let Some(bound) = self.bound(tools, name) else { return Vec::new() };
-        let slots = bound.plan.slots.iter();
-        slots.map(|slots| (slots.rule.to_string(), slots.scope, slots.count_max.get())).collect()
+        let view = |slots: &PlannedSlots| SlotsView {
+            rule: slots.rule.to_string(),
+            scope: slots.scope,
+            count_max: slots.count_max.get(),
+            wait_max: Duration::from_micros(slots.wait_max),
+        };
+        bound.plan.slots.iter().map(view).collect()
     }
 
     /// Prepares for a list of tools, so that the first call need not, and returns the rules that fit none of them.
@@ -146,6 +169,7 @@ fn views(plan: &Plan, readings: Vec<BucketReading>) -> Vec<BucketView> {
         cost: u64::from(bucket.cost.get()),
         wait: reading.wait(),
         mode: bucket.mode,
+        wait_max: Duration::from_micros(bucket.wait_max),
     };
     plan.buckets.iter().zip(readings).map(view).collect()
 }

@@ -1,7 +1,8 @@
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use vmcp_domain::{BoxFuture, Members, Origin, SharedGateway};
+use vmcp_domain::{BoxFuture, LimitScope, Members, Origin, RateLimit, Retry, SharedGateway};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
@@ -9,7 +10,7 @@ use crate::clock::{ManualClock, Micros};
 use crate::layer::RateLimited;
 use crate::observer::NoObserver;
 use crate::pattern::Pattern;
-use crate::policy::{Concurrency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule};
+use crate::policy::{Concurrency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds};
 use crate::rate::Rate;
 use crate::remote::RemoteBucket;
 
@@ -19,11 +20,11 @@ fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
 }
 
 fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPolicy {
-    LimitPolicy { server, tools, anonymous, memory: MemoryBounds::default() }
+    LimitPolicy { server, tools, anonymous, memory: MemoryBounds::default(), waiting: WaitBounds::default() }
 }
 
 fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
-    let limits = Limits { shared, per_user, concurrency: Concurrency::default() };
+    let limits = Limits { shared, per_user, ..Limits::default() };
     ToolRule { name: Pattern::new(name), group: false, limits, cost: NonZeroU32::MIN }
 }
 
@@ -172,15 +173,17 @@ async fn peeking_spends_nothing_and_names_what_binds() {
 }
 
 /// A shared store that a test breaks and mends: one bucket map, one clock.
-struct FakeStore {
-    clock: Arc<ManualClock>,
+pub(super) struct FakeStore {
+    clock: Arc<dyn Clock>,
+    /// How often it was asked for a decision.
+    pub(super) asked: std::sync::atomic::AtomicUsize,
     levels: Mutex<HashMap<Arc<str>, crate::rate::Level>>,
     broken: Mutex<Option<StoreFailure>>,
 }
 
 impl FakeStore {
-    fn new(clock: Arc<ManualClock>) -> Arc<Self> {
-        Arc::new(Self { clock, levels: Mutex::default(), broken: Mutex::default() })
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self { clock, asked: 0.into(), levels: Mutex::default(), broken: Mutex::default() })
     }
 
     fn level(&self, bucket: &RemoteBucket) -> i64 {
@@ -205,6 +208,7 @@ impl FakeStore {
 impl RemoteStore for FakeStore {
     fn admit<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>> {
         Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::SeqCst);
             self.answer(|| {
                 let cost = |bucket: &RemoteBucket| bucket.rate.units(u64::from(bucket.cost));
                 let pays = ask.buckets.iter().map(|bucket| self.level(bucket) >= cost(bucket)).collect();

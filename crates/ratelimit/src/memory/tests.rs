@@ -8,7 +8,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::decide::Wait;
 use crate::pattern::Pattern;
-use crate::policy::{Anonymous, Concurrency, LimitPolicy, Limits, MemoryBounds, Quota, ToolRule};
+use crate::policy::{Anonymous, Concurrency, LimitPolicy, Limits, MemoryBounds, Quota, ToolRule, WaitBounds};
 use crate::rate::Rate;
 
 fn quota(windows: &[(u64, u64)]) -> Option<Quota> {
@@ -29,12 +29,18 @@ fn bench(policy: LimitPolicy) -> Bench {
 }
 
 fn policy(server: Limits, tools: Vec<ToolRule>) -> LimitPolicy {
-    LimitPolicy { server, tools, anonymous: Anonymous::Shared, memory: MemoryBounds::default() }
+    LimitPolicy {
+        server,
+        tools,
+        anonymous: Anonymous::Shared,
+        memory: MemoryBounds::default(),
+        waiting: WaitBounds::default(),
+    }
 }
 
 fn limits(shared: &[(u64, u64)], per_user: &[(u64, u64)]) -> Limits {
     let some = |windows: &[(u64, u64)]| if windows.is_empty() { None } else { quota(windows) };
-    Limits { shared: some(shared), per_user: some(per_user), concurrency: Concurrency::default() }
+    Limits { shared: some(shared), per_user: some(per_user), ..Limits::default() }
 }
 
 fn rule(name: &str, limits: Limits, cost: u32) -> ToolRule {

@@ -4,7 +4,7 @@ use vmcp_testkit::tool;
 
 use super::*;
 use crate::pattern::Pattern;
-use crate::policy::{Anonymous, MemoryBounds, ToolRule};
+use crate::policy::{Anonymous, MemoryBounds, ToolRule, WaitBounds};
 
 fn quota(tokens: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(60), tokens).unwrap();
@@ -15,14 +15,20 @@ fn rule(name: &str, group: bool, cost: u32) -> ToolRule {
     ToolRule {
         name: Pattern::new(name),
         group,
-        limits: Limits { shared: quota(5), per_user: quota(2), concurrency: Concurrency::default() },
+        limits: Limits { shared: quota(5), per_user: quota(2), ..Limits::default() },
         cost: NonZeroU32::new(cost).unwrap(),
     }
 }
 
 fn planner(tools: Vec<ToolRule>) -> Planner {
-    let server = Limits { shared: quota(100), per_user: quota(10), concurrency: Concurrency::default() };
-    Planner::new(LimitPolicy { server, tools, anonymous: Anonymous::Shared, memory: MemoryBounds::default() })
+    let server = Limits { shared: quota(100), per_user: quota(10), ..Limits::default() };
+    Planner::new(LimitPolicy {
+        server,
+        tools,
+        anonymous: Anonymous::Shared,
+        memory: MemoryBounds::default(),
+        waiting: WaitBounds::default(),
+    })
 }
 
 fn shape(plan: &Plan) -> Vec<String> {

@@ -1,8 +1,10 @@
 //! `rateLimiting`: from the file to the limiter's policy. What cannot be enforced exactly is refused here.
 
 mod redis;
+mod waiting;
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use vmcp_edge::policy::IncomingAuth;
 use vmcp_ratelimit::policy::{
@@ -37,6 +39,8 @@ pub(super) fn convert(
         tools,
         concurrency,
         mode,
+        max_wait,
+        waiting,
         anonymous,
         store,
         memory,
@@ -50,21 +54,26 @@ pub(super) fn convert(
         findings.problem(PATH, "limits nothing").hint =
             Some("write `shared`, `perUser`, `tools` or `concurrency`, or remove the section".to_owned());
     }
+    let wait_max = waiting::longest(max_wait, PATH, findings);
     let server = Limits {
         shared: quota(shared, &format!("{PATH}.shared"), mode, findings),
         per_user: quota(per_user, &format!("{PATH}.perUser"), mode, findings),
         concurrency: slots(concurrency, &format!("{PATH}.concurrency"), mode, findings),
+        wait_max: wait_max.unwrap_or_default(),
     };
+    let tools = rules(tools, mode, server.wait_max, findings);
     let policy = LimitPolicy {
         server,
-        tools: rules(tools, mode, findings),
+        tools,
         anonymous: match anonymous {
             Some(AnonymousUser::Shared) => Anonymous::Shared,
             Some(AnonymousUser::Address) => Anonymous::Address,
             Some(AnonymousUser::Refuse) | None => Anonymous::Refuse,
         },
         memory: bounds(memory.unwrap_or_default(), findings),
+        waiting: waiting::bounds(waiting.unwrap_or_default(), findings),
     };
+    waiting::check(&policy, max_wait.is_some(), waiting.is_some(), findings);
     if policy.has_per_user() && anonymous.is_none() && matches!(incoming, Some(IncomingAuth::Anonymous)) {
         findings.problem(format!("{PATH}.perUser"), "limits each user, but no caller has an identity").hint = Some(
             "say with `rateLimiting.anonymous` whether all callers are one user (`shared`), each address is one \
@@ -108,12 +117,17 @@ fn choose(
     }
 }
 
-fn rules(tools: Vec<ToolRateLimit>, mode: LimitMode, findings: &mut Findings<'_>) -> Vec<ToolRule> {
+fn rules(
+    tools: Vec<ToolRateLimit>,
+    mode: LimitMode,
+    wait_max: Duration,
+    findings: &mut Findings<'_>,
+) -> Vec<ToolRule> {
     let mut names = std::collections::HashSet::new();
     let mut rules = Vec::new();
     for (index, tool) in tools.into_iter().enumerate() {
         let path = item(&format!("{PATH}.tools"), index);
-        let ToolRateLimit { name, group, shared, per_user, cost, concurrency, mode: own } = tool;
+        let ToolRateLimit { name, group, shared, per_user, cost, concurrency, mode: own, max_wait } = tool;
         let mode = own.unwrap_or(mode);
         if name.trim().is_empty() {
             findings.problem(format!("{path}.name"), "must not be empty");
@@ -141,12 +155,14 @@ fn rules(tools: Vec<ToolRateLimit>, mode: LimitMode, findings: &mut Findings<'_>
                 shared: quota(shared, &format!("{path}.shared"), mode, findings),
                 per_user: quota(per_user, &format!("{path}.perUser"), mode, findings),
                 concurrency: slots(concurrency, &format!("{path}.concurrency"), mode, findings),
+                wait_max: waiting::longest(max_wait, &path, findings).unwrap_or(wait_max),
             },
             name: Pattern::new(name),
             group: group == Some(true),
             cost,
         };
         check_cost(&rule, &path, findings);
+        waiting::check_rule(&rule, &path, max_wait.is_some(), findings);
         rules.push(rule);
     }
     rules

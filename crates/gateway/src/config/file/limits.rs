@@ -21,6 +21,11 @@ pub(crate) struct RateLimiting {
     pub(crate) concurrency: Option<ConcurrencyLimit>,
     /// What every rule that does not say otherwise does when it would refuse. Left out: enforce.
     pub(crate) mode: Option<LimitMode>,
+    /// How long a call waits for every rule that does not say otherwise before it is refused, at most `1h`. Left out or
+    /// `0s`: it is refused at once.
+    pub(crate) max_wait: Option<GoDuration>,
+    /// How many calls may wait.
+    pub(crate) waiting: Option<LimitWaiting>,
     /// What limits per user do with callers that have no identity. Left out: an error, if there are any.
     pub(crate) anonymous: Option<AnonymousUser>,
     /// Where buckets are kept. Left out: redis if sessionStorage is, else memory.
@@ -80,6 +85,8 @@ pub(crate) struct ToolRateLimit {
     pub(crate) concurrency: Option<ConcurrencyLimit>,
     /// What the rule does when it would refuse. Left out: the mode of all rules.
     pub(crate) mode: Option<LimitMode>,
+    /// How long a call waits for this rule before it is refused. Left out: as long as for all rules.
+    pub(crate) max_wait: Option<GoDuration>,
 }
 
 /// How many calls may be in flight.
@@ -132,6 +139,16 @@ pub(crate) struct LimitMemory {
     pub(crate) max_users: Option<u64>,
     /// What happens to users beyond that. Left out: share.
     pub(crate) overflow: Option<UserOverflow>,
+}
+
+/// How many calls may wait at once. Beyond that they are refused.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct LimitWaiting {
+    /// All calls together. Left out: 5000.
+    pub(crate) max_calls: Option<u64>,
+    /// The calls of one user. Left out: 100.
+    pub(crate) max_per_user: Option<u64>,
 }
 
 /// What happens to users beyond the bound.

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use vmcp_edge::policy::EdgePolicy;
-use vmcp_ratelimit::policy::{Anonymous, Concurrency, LimitPolicy, Limits, Mode, Overflow, Quota, ToolRule};
+use vmcp_ratelimit::policy::{
+    Anonymous, Concurrency, LimitPolicy, Limits, Mode, Overflow, Quota, ToolRule, WaitBounds,
+};
 use vmcp_ratelimit::{OnStoreFailure, Rate};
 use vmcp_wire::fault::LimitShape;
 
@@ -12,7 +14,8 @@ use crate::config::settings::{LimitSettings, RedisSettings, RedisTarget};
 /// The section, or `null` without limits.
 pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value {
     let Some(LimitSettings { policy, redis, on_failure }) = settings else { return Value::Null };
-    let LimitPolicy { server, tools, anonymous, memory } = policy;
+    let LimitPolicy { server, tools, anonymous, memory, waiting } = policy;
+    let WaitBounds { count_max, per_user_count_max } = waiting;
     json!({
         "server": limits(server),
         "tools": tools.iter().map(rule).collect::<Value>(),
@@ -29,6 +32,7 @@ pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value
                 Overflow::Refuse => "refuse",
             },
         }),
+        "waiting": {"maxCalls": count_max, "maxPerUser": per_user_count_max},
         "redis": redis.as_ref().map(store),
         "onStoreFailure": redis.as_ref().map(|_| match on_failure {
             OnStoreFailure::Local => "local",
@@ -55,9 +59,13 @@ fn rule(rule: &ToolRule) -> Value {
 }
 
 fn limits(limits: &Limits) -> Value {
-    let Limits { shared, per_user, concurrency } = limits;
+    let Limits { shared, per_user, concurrency, wait_max } = limits;
     let Concurrency { shared: all, per_user: each, mode: how } = concurrency;
-    let mut shown = json!({"shared": shared.as_ref().map(quota), "perUser": per_user.as_ref().map(quota)});
+    let mut shown = json!({
+        "shared": shared.as_ref().map(quota),
+        "perUser": per_user.as_ref().map(quota),
+        "maxWait": format(*wait_max),
+    });
     if all.is_some() || each.is_some() {
         shown["concurrency"] = json!({
             "shared": all.map(std::num::NonZeroU32::get),

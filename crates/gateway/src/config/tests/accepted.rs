@@ -195,3 +195,41 @@ incomingAuth:
     assert_eq!(warnings[0].path, "incomingAuth.authz.policies[0]");
     assert!(warnings[0].message.contains("offered to everybody"), "{}", warnings[0]);
 }
+
+#[test]
+fn a_rule_waits_as_long_as_it_says_or_all_do() {
+    let text = "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  shared: {maxTokens: 5, refillPeriod: 1m}
+  maxWait: 30s
+  tools:
+    - {name: inherits, shared: {maxTokens: 5, refillPeriod: 1m}}
+    - {name: shorter, maxWait: {duration: 1500ms}, shared: {maxTokens: 5, refillPeriod: 1m}}
+    - {name: never, maxWait: 0s, shared: {maxTokens: 5, refillPeriod: 1m}}
+";
+    let settings = load(text);
+    assert_eq!(settings.warnings, []);
+    let policy = settings.limits.unwrap().policy;
+    let waits: Vec<u128> = policy.tools.iter().map(|rule| rule.limits.wait_max.as_millis()).collect();
+    assert_eq!((policy.server.wait_max.as_secs(), waits), (30, vec![30_000, 1500, 0]));
+    let idle = load(
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  waiting: {maxCalls: 5}
+  tools: [{name: t, mode: shadow, maxWait: 5s, shared: {maxTokens: 5, refillPeriod: 1m}}]
+",
+    );
+    assert_eq!(idle.warnings[0].path, "rateLimiting.tools[0].maxWait");
+    let idle = load(
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting: {waiting: {maxCalls: 5}, shared: {maxTokens: 5, refillPeriod: 1m}}
+",
+    );
+    assert_eq!(idle.warnings[0].path, "rateLimiting.waiting");
+}

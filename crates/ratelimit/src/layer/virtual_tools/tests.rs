@@ -9,13 +9,13 @@ use crate::clock::ManualClock;
 use crate::observer::NoObserver;
 use crate::pattern::Pattern;
 use crate::plan::Planner;
-use crate::policy::{Anonymous, Concurrency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule};
+use crate::policy::{Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds};
 use crate::rate::Rate;
 
 fn once_a_minute() -> Limits {
     let rate = Rate::new(1, Duration::from_secs(60), 1).unwrap();
     let quota = Quota { windows: vec![rate], mode: Mode::Enforce };
-    Limits { shared: Some(quota), per_user: None, concurrency: Concurrency::default() }
+    Limits { shared: Some(quota), per_user: None, ..Limits::default() }
 }
 
 fn limiter(server: Limits, rules: &[&str]) -> Arc<Limiter> {
@@ -26,7 +26,13 @@ fn limiter(server: Limits, rules: &[&str]) -> Arc<Limiter> {
         cost: NonZeroU32::MIN,
     };
     let tools = rules.iter().map(rule).collect();
-    let policy = LimitPolicy { server, tools, anonymous: Anonymous::Refuse, memory: MemoryBounds::default() };
+    let policy = LimitPolicy {
+        server,
+        tools,
+        anonymous: Anonymous::Refuse,
+        memory: MemoryBounds::default(),
+        waiting: WaitBounds::default(),
+    };
     let clock = Arc::new(ManualClock::default());
     Limiter::new(Arc::new(Planner::new(policy)), clock, None, Arc::new(NoObserver))
 }

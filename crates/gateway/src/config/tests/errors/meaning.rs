@@ -99,6 +99,32 @@ rateLimiting:
         "{name: a, backends: [{name: b, command: c}], rateLimiting: {}}",
     ),
     (
+        "waits that cannot be",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  shared: {maxTokens: 5, refillPeriod: 1m}
+  maxWait: 2h
+  waiting: {maxCalls: 0, maxPerUser: 0}
+  tools:
+    - {name: tiny, maxWait: 10us, shared: {maxTokens: 5, refillPeriod: 1m}}
+    - {name: long, maxWait: 61m, shared: {maxTokens: 5, refillPeriod: 1m}}
+",
+    ),
+    (
+        "waits that are no durations",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  shared: {maxTokens: 5, refillPeriod: 1m}
+  maxWait: soon
+  tools:
+    - {name: bare, maxWait: 5, shared: {maxTokens: 5, refillPeriod: 1m}}
+",
+    ),
+    (
         "limits in Redis without a Redis",
         "
 name: a

@@ -1,0 +1,72 @@
+//! `maxWait` and `waiting`: how long calls wait for limits, and how many of them.
+
+use std::time::Duration;
+
+use vmcp_ratelimit::policy::{LimitPolicy, Limits, Mode, Quota, ToolRule, WaitBounds};
+
+use super::PATH;
+use crate::config::convert::Findings;
+use crate::config::duration::format;
+use crate::config::file::{GoDuration, LimitWaiting};
+
+/// The longest that a call may be made to wait: no client waits longer, and what waits is kept in memory.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// A `maxWait` below `path`.
+pub(super) fn longest(file: Option<GoDuration>, path: &str, findings: &mut Findings<'_>) -> Option<Duration> {
+    let GoDuration(wait) = file?;
+    if wait > LONGEST {
+        let message = format!("{} is too long for a call to wait", format(wait));
+        findings.problem(format!("{path}.maxWait"), message).hint =
+            Some(format!("at most {}; clients give up long before", format(LONGEST)));
+        return Some(LONGEST);
+    }
+    if !wait.is_zero() && wait < Duration::from_millis(1) {
+        findings.problem(format!("{path}.maxWait"), "must be 0s or at least 1ms");
+    }
+    Some(wait)
+}
+
+/// A rule that never refuses is never waited for.
+pub(super) fn check_rule(rule: &ToolRule, path: &str, is_written: bool, findings: &mut Findings<'_>) {
+    if is_written && !rule.limits.wait_max.is_zero() && !enforces(&rule.limits) {
+        findings.warn(format!("{path}.maxWait"), "has no effect on a rule that refuses nothing");
+    }
+}
+
+/// The same for the whole section.
+pub(super) fn check(policy: &LimitPolicy, waits: bool, bounded: bool, findings: &mut Findings<'_>) {
+    let limits = || std::iter::once(&policy.server).chain(policy.tools.iter().map(|rule| &rule.limits));
+    if waits && !policy.server.wait_max.is_zero() && !limits().any(enforces) {
+        findings.warn(format!("{PATH}.maxWait"), "has no effect where nothing is refused");
+    }
+    if bounded && !limits().any(|limits| !limits.wait_max.is_zero()) {
+        findings.warn(format!("{PATH}.waiting"), "has no effect without `maxWait`");
+    }
+}
+
+fn enforces(limits: &Limits) -> bool {
+    let Limits { shared, per_user, concurrency, wait_max: _ } = limits;
+    let refuses = |quota: &Option<Quota>| quota.as_ref().is_some_and(|quota| quota.mode == Mode::Enforce);
+    let bounds_calls = concurrency.shared.is_some() || concurrency.per_user.is_some();
+    refuses(shared) || refuses(per_user) || (bounds_calls && concurrency.mode == Mode::Enforce)
+}
+
+/// How many calls may wait.
+pub(super) fn bounds(file: LimitWaiting, findings: &mut Findings<'_>) -> WaitBounds {
+    let LimitWaiting { max_calls, max_per_user } = file;
+    let default = WaitBounds::default();
+    let mut count = |count: Option<u64>, key: &str, default: usize| {
+        if count == Some(0) {
+            findings.problem(
+                format!("{PATH}.waiting.{key}"),
+                "must be at least 1; leave out `maxWait` to refuse at once",
+            );
+        }
+        count.and_then(|count| usize::try_from(count).ok()).unwrap_or(default)
+    };
+    WaitBounds {
+        count_max: count(max_calls, "maxCalls", default.count_max),
+        per_user_count_max: count(max_per_user, "maxPerUser", default.per_user_count_max),
+    }
+}

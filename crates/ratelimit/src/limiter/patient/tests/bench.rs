@@ -1,0 +1,193 @@
+//! A limiter over paused time, a gateway behind it, and ears on both sides.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+use vmcp_domain::{
+    AskError, BoxFuture, CallContext, Caller, ClientCapabilities, ClientPort, Error, Identity, Json,
+    LogLevel, Members, Origin, Question, Retry, SharedGateway, Target, Tool,
+};
+use vmcp_testkit::{FakeGateway, conformance, tool};
+
+use crate::clock::{Clock, Micros};
+use crate::layer::RateLimited;
+use crate::limiter::{Limiter, Sharing};
+use crate::observer::{DecisionEvent, Observer, WaitEnd};
+use crate::pattern::Pattern;
+use crate::plan::Planner;
+use crate::policy::{Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds};
+use crate::rate::Rate;
+use crate::remote::StoreFailure;
+
+/// Tokio's time, which a test stops and moves.
+pub(super) struct PausedClock(tokio::time::Instant);
+
+impl PausedClock {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self(tokio::time::Instant::now()))
+    }
+}
+
+impl Clock for PausedClock {
+    fn now(&self) -> Micros {
+        Micros(self.0.elapsed().as_micros() as u64)
+    }
+}
+
+pub(super) fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+pub(super) fn quota(tokens: u64, period: u64) -> Option<Quota> {
+    let rate = Rate::new(tokens, seconds(period), tokens).unwrap();
+    Some(Quota { windows: vec![rate], mode: Mode::Enforce })
+}
+
+pub(super) fn rule(name: &str, cost: u32, limits: Limits) -> ToolRule {
+    ToolRule { name: Pattern::new(name), group: false, limits, cost: cost.try_into().unwrap() }
+}
+
+/// A tool that the gateway makes up itself.
+pub(super) fn virtual_tool(name: &str) -> Tool {
+    Tool { target: Target::of_virtual(name.into()), ..tool("", name, name) }
+}
+
+/// How a call went: how long it waited, or when it may come again.
+pub(super) type Went = Result<Duration, Retry>;
+
+pub(super) struct Bench {
+    pub(super) inner: Arc<FakeGateway>,
+    pub(super) gateway: SharedGateway,
+    pub(super) limiter: Arc<Limiter>,
+    pub(super) heard: Arc<Ends>,
+}
+
+impl Bench {
+    pub(super) fn new(server: Limits, tools: Vec<ToolRule>) -> Self {
+        Self::bounded(server, tools, WaitBounds::default())
+    }
+
+    pub(super) fn bounded(server: Limits, tools: Vec<ToolRule>, waiting: WaitBounds) -> Self {
+        Self::shared((server, tools, waiting), PausedClock::new(), None)
+    }
+
+    pub(super) fn shared(
+        (server, tools, waiting): (Limits, Vec<ToolRule>, WaitBounds),
+        clock: Arc<PausedClock>,
+        sharing: Option<Sharing>,
+    ) -> Self {
+        let memory = MemoryBounds::default();
+        let policy = LimitPolicy { server, tools, anonymous: Anonymous::Refuse, memory, waiting };
+        let heard = Arc::new(Ends::default());
+        let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock, sharing, heard.clone());
+        let named = |name: &str| tool("backend", name, name);
+        let inner = FakeGateway::new(vec![named("t"), named("u"), named("v"), named("hang")]);
+        Self { gateway: RateLimited::wrap(inner.clone(), limiter.clone()), inner, limiter, heard }
+    }
+
+    pub(super) fn context(&self, user: &str) -> CallContext {
+        let identity = Identity { issuer: "i".into(), subject: user.into(), claims: Members::new() };
+        CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+    }
+
+    pub(super) async fn call(&self, user: &str, tool: &str) -> Went {
+        self.call_as(&self.context(user), tool).await
+    }
+
+    pub(super) async fn call_as(&self, ctx: &CallContext, tool: &str) -> Went {
+        went(&self.gateway, ctx, tool).await
+    }
+
+    /// Starts a call and lets it come as far as it can.
+    pub(super) async fn start(&self, user: &str, tool: &str) -> JoinHandle<Went> {
+        let (gateway, ctx, tool) = (self.gateway.clone(), self.context(user), tool.to_owned());
+        let call = tokio::spawn(async move { went(&gateway, &ctx, &tool).await });
+        tokio::task::yield_now().await;
+        call
+    }
+}
+
+async fn went(gateway: &SharedGateway, ctx: &CallContext, tool: &str) -> Went {
+    let begun = tokio::time::Instant::now();
+    match gateway.call_tool(ctx, conformance::call(tool)).await {
+        Ok(_) => Ok(begun.elapsed()),
+        Err(Error::RateLimited(refusal)) => Err(refusal.retry),
+        Err(error) => panic!("not a refusal by a limit: {error:?}"),
+    }
+}
+
+/// How waits ended. What began must have ended by the end of a test.
+#[derive(Default)]
+pub(super) struct Ends {
+    began: Mutex<usize>,
+    ended: Mutex<Vec<WaitEnd>>,
+}
+
+impl Ends {
+    pub(super) fn ends(&self) -> Vec<WaitEnd> {
+        let ended = self.ended.lock().clone();
+        assert_eq!(*self.began.lock(), ended.len(), "some still wait");
+        ended
+    }
+}
+
+impl Observer for Ends {
+    fn decided(&self, _event: &DecisionEvent<'_>) {}
+
+    fn store_failed(&self, _failure: StoreFailure) {}
+
+    fn wait_began(&self) {
+        *self.began.lock() += 1;
+    }
+
+    fn wait_ended(&self, end: WaitEnd, _waited: Duration) {
+        self.ended.lock().push(end);
+    }
+}
+
+/// A client that wants progress and remembers it.
+#[derive(Debug, Default)]
+pub(super) struct Heard(Mutex<Vec<(f64, String)>>, ClientCapabilities);
+
+impl Heard {
+    pub(super) fn wanting_progress() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub(super) fn told(&self) -> Vec<(f64, String)> {
+        self.0.lock().clone()
+    }
+}
+
+impl ClientPort for Heard {
+    fn wants_progress(&self) -> bool {
+        true
+    }
+
+    fn progress(&self, params: Members) {
+        let value = params.get("progress").unwrap().decode().unwrap();
+        let message = params.get("message").and_then(Json::to_text).unwrap();
+        assert_eq!(params.len(), 2, "no total, so that no bar ends");
+        self.0.lock().push((value, message));
+    }
+
+    fn log_level(&self) -> Option<LogLevel> {
+        None
+    }
+
+    fn log(&self, _level: LogLevel, _params: Members) {}
+
+    fn capabilities(&self) -> &ClientCapabilities {
+        &self.1
+    }
+
+    fn client_key(&self) -> Option<usize> {
+        None
+    }
+
+    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
+        Box::pin(std::future::ready(Err(AskError::Unsupported(question.kind))))
+    }
+}
