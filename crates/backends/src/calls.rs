@@ -199,14 +199,20 @@ impl Call<'_> {
         let client: Arc<dyn ClientPort> = Arc::<TimedPort>::clone(&self.client);
         let _turn =
             if connection.has_session() { connection.link.flights().turn(&*client).await } else { None };
-        let outcome =
-            connection.exchange(Purpose::Call(client), |id| self.request(connection, continuation, id)).await;
+        let purpose = Purpose::Call(Arc::clone(&client));
+        let outcome = connection.exchange(purpose, |id| self.request(connection, continuation, id)).await;
         if let Err(Failure::Refused(error)) = &outcome
-            && let Some(visits) = read_visits(error).filter(|_| !self.ctx.protocol.has_sessions())
-            && visits.iter().all(|(_, visit)| self.client.can_be_asked(visit))
+            && let Some(visits) = read_visits(error)
         {
-            // The error that 2025-11-25 has for it does not exist in 2026-07-28, which asks.
-            return Ok(input_required(visits.iter().map(|(key, visit)| (key.clone(), visit)), None));
+            if self.ctx.protocol.has_sessions() {
+                // The client is sent there by the error itself.
+                visits
+                    .iter()
+                    .for_each(|(_, visit)| connection.link.flights().visits().expect(visit, &client));
+            } else if visits.iter().all(|(_, visit)| self.client.can_be_asked(visit)) {
+                // The error that 2025-11-25 has for it does not exist in 2026-07-28, which asks.
+                return Ok(input_required(visits.iter().map(|(key, visit)| (key.clone(), visit)), None));
+            }
         }
         let result = outcome?;
         let reply = read_reply(connection.dialect.version, &result);

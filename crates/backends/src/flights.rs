@@ -14,6 +14,7 @@ use vmcp_wire::jsonrpc::RpcError;
 use crate::ears::Ears;
 use crate::failure::Failure;
 use crate::sync::Guarded;
+use crate::visits::Visits;
 
 /// The most requests under way at one backend.
 pub(crate) const FLIGHTS_MAX: usize = 4096;
@@ -61,6 +62,7 @@ pub(crate) struct Flights {
     /// The backend has asked while it was not clear whom.
     crowded: AtomicBool,
     turns: Semaphore,
+    visits: Visits,
 }
 
 impl Flights {
@@ -71,6 +73,7 @@ impl Flights {
             ears,
             crowded: AtomicBool::new(false),
             turns: Semaphore::new(1),
+            visits: Visits::default(),
         })
     }
 
@@ -159,6 +162,7 @@ impl Flights {
                     flight.answer = None;
                 }
             }
+            BackendNotice::Visited(id) => self.visits.done(&id),
             BackendNotice::Other => {}
         }
     }
@@ -193,6 +197,11 @@ impl Flights {
             return Addressee::Unclear;
         }
         Addressee::Client(Arc::clone(client), (*gone).clone())
+    }
+
+    /// The pages that clients were sent to.
+    pub(crate) fn visits(&self) -> &Visits {
+        &self.visits
     }
 
     /// Waits until it is this call's turn, where calls whose client can be asked go one at a time.

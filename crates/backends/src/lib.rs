@@ -35,6 +35,7 @@ mod streamable;
 mod supervisor;
 mod sync;
 mod tls;
+mod visits;
 
 use std::fmt;
 use std::sync::Arc;

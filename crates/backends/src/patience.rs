@@ -140,6 +140,10 @@ impl ClientPort for TimedPort {
         self.inner.log(level, params);
     }
 
+    fn visited(&self, params: Members) {
+        self.inner.visited(params);
+    }
+
     fn capabilities(&self) -> &ClientCapabilities {
         self.inner.capabilities()
     }

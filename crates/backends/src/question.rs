@@ -30,6 +30,9 @@ impl Inquiry {
         match read_question(name, params) {
             Some(question) => {
                 let addressee = flights.asked(own, question.kind);
+                if let Addressee::Client(client, _) = &addressee {
+                    flights.visits().expect(&question, client);
+                }
                 Self::Question(question, addressee)
             }
             None => Self::Unknown,

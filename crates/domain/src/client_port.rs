@@ -192,6 +192,9 @@ pub trait ClientPort: Send + Sync + fmt::Debug {
     fn log_level(&self) -> Option<LogLevel>;
     /// Hands on a log message. `params` are the notification's parameters as the backend sent them.
     fn log(&self, level: LogLevel, params: Members);
+    /// Tells that a page the client was sent to has been visited; dropped where its protocol has no word for that.
+    /// `params` are the notification's parameters. May be said after the request has been answered.
+    fn visited(&self, params: Members);
     /// What the client can be asked.
     fn capabilities(&self) -> &ClientCapabilities;
     /// The same for all requests of one client that can be asked over any of them; `None` where each stands for itself.
@@ -216,6 +219,8 @@ impl ClientPort for NoClient {
     }
 
     fn log(&self, _level: LogLevel, _params: Members) {}
+
+    fn visited(&self, _params: Members) {}
 
     fn capabilities(&self) -> &ClientCapabilities {
         static NONE: std::sync::OnceLock<ClientCapabilities> = std::sync::OnceLock::new();

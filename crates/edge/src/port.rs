@@ -124,6 +124,18 @@ impl ClientPort for Port {
         }
     }
 
+    fn visited(&self, params: Members) {
+        if let Way::Session(route, session) = &self.way {
+            let message: Bytes = notice::elicitation_complete(&params).into();
+            // The request may have been answered long ago; the session's own stream outlives it.
+            match session.standalone().or_else(|| route.outlet.clone()) {
+                Some(Outlet::Channel(channel, _)) => drop(channel.try_send(message)),
+                Some(outlet) => outlet.offer(message),
+                None => tracing::debug!("a client that holds no stream is not told of a visited page"),
+            }
+        }
+    }
+
     fn capabilities(&self) -> &ClientCapabilities {
         &self.capabilities
     }

@@ -81,6 +81,8 @@ pub const RESOURCES_CHANGED: &str = "notifications/resources/list_changed";
 pub const PROMPTS_CHANGED: &str = "notifications/prompts/list_changed";
 /// `notifications/resources/updated`.
 pub const RESOURCE_UPDATED: &str = "notifications/resources/updated";
+/// `notifications/elicitation/complete` (2025-11-25 and older).
+pub const ELICITATION_COMPLETE: &str = "notifications/elicitation/complete";
 /// `notifications/roots/list_changed`.
 pub const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
 /// `notifications/subscriptions/acknowledged` (2026-07-28).

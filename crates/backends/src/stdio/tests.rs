@@ -92,6 +92,8 @@ impl ClientPort for Client {
         self.1.lock().unwrap().push(level.as_str().to_owned());
     }
 
+    fn visited(&self, _params: Members) {}
+
     fn capabilities(&self) -> &ClientCapabilities {
         &self.0
     }

@@ -195,6 +195,10 @@ impl ClientPort for Client {
         self.note(format!("{} {}", level.as_str(), params.to_json().as_str()));
     }
 
+    fn visited(&self, params: Members) {
+        self.note(format!("visited {}", params.to_json().as_str()));
+    }
+
     fn capabilities(&self) -> &ClientCapabilities {
         &self.capabilities
     }

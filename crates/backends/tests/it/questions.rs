@@ -161,3 +161,73 @@ async fn a_question_that_could_be_anybodys_is_refused_and_then_calls_take_turns(
         assert_eq!(client.heard.lock().unwrap().len(), 5);
     }
 }
+
+/// Asks for a visit in the middle of `ask`, refuses `refuse` until a page is visited, and says on the stream of `tell`
+/// that every page has been.
+async fn visited() -> web::Web {
+    let (answers, receiver) = mpsc::unbounded_channel::<()>();
+    let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+    web::serve(move |hit: Hit| {
+        let (answers, receiver) = (answers.clone(), Arc::clone(&receiver));
+        async move {
+            if hit.body.get("method").is_none() && hit.body.get("id").is_some() {
+                answers.send(()).unwrap();
+            }
+            if hit.method() != "tools/call" {
+                return web::session(&hit);
+            }
+            let page =
+                |id: &str| json!({"mode": "url", "elicitationId": id, "url": "https://a/b", "message": "m"});
+            let (events, reply) = web::events();
+            tokio::spawn(async move {
+                let done = web::event(&web::answer(&hit, &json!({"content": []})));
+                let last = match hit.body["params"]["name"].as_str().unwrap() {
+                    "ask" => {
+                        let mut question = question(json!("q"), "elicitation/create");
+                        question["params"] = page("asked");
+                        events.send(web::event(&question)).unwrap();
+                        receiver.lock().await.recv().await.unwrap();
+                        done
+                    }
+                    "refuse" => web::event(&json!({"jsonrpc": "2.0", "id": hit.body["id"], "error": {
+                        "code": -32042, "message": "visit first", "data": {"elicitations": [page("refused")]},
+                    }})),
+                    _ => {
+                        for id in ["refused", "strange", "asked", "asked"] {
+                            let method = "notifications/elicitation/complete";
+                            let params = json!({"elicitationId": id});
+                            let notice = json!({"jsonrpc": "2.0", "method": method, "params": params});
+                            events.send(web::event(&notice)).unwrap();
+                        }
+                        done
+                    }
+                };
+                events.send(last).unwrap();
+            });
+            reply
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_visited_page_is_told_to_whom_it_was_shown_and_once() {
+    let server = visited().await;
+    let rig = Rig::http(&server.url());
+    let asked = Client::with_key(1, r#"{"elicitation":{"url":{}}}"#);
+    let refused = Client::with_key(2, r#"{"elicitation":{"url":{}}}"#);
+    let other = Client::with_key(3, r#"{"elicitation":{"url":{}}}"#);
+    let session = |client: &Arc<Client>| {
+        let mut ctx = client.context();
+        ctx.protocol = vmcp_domain::ProtocolVersion::V2025_11_25;
+        ctx
+    };
+    rig.call(&session(&asked), "ask", "{}").await.unwrap();
+    rig.call(&session(&refused), "refuse", "{}").await.unwrap_err();
+    rig.call(&session(&other), "tell", "{}").await.unwrap();
+    let told = |id: &str| format!(r#"visited {{"elicitationId":"{id}"}}"#);
+    assert!(asked.heard().ends_with(&told("asked")), "{}", asked.heard());
+    assert_eq!(asked.heard().matches("visited").count(), 1);
+    assert_eq!(refused.heard(), told("refused"));
+    assert_eq!(other.heard(), "");
+}

@@ -96,3 +96,23 @@ async fn events_of_one_session_are_not_replayed_to_another() {
     edge.fake.change(&vmcp_domain::Change::Tools);
     assert_eq!(foreign.data().await["method"], "notifications/tools/list_changed");
 }
+
+#[tokio::test]
+async fn a_visited_page_is_told_on_the_stream_that_outlives_the_call() {
+    let edge = start();
+    let session = edge.client.session(json!({})).await;
+    let named = [("mcp-session-id", &*session)];
+    // Without a stream of the session's own it goes with the call.
+    let mut stream = edge.client.stream(&named, &call(1, "visit", json!({}))).await;
+    let told = stream.data().await;
+    assert_eq!(told["method"], "notifications/elicitation/complete");
+    assert_eq!(told["params"], json!({"elicitationId": "e"}));
+    assert_eq!(stream.data().await["id"], 1);
+    let mut own = edge.client.get(&named).await;
+    let answer = edge.client.post(&named, &call(2, "visit", json!({}))).await;
+    assert_eq!((answer.status, &answer.json()["id"]), (200, &json!(2)));
+    assert_eq!(own.data().await, told);
+    // 2026-07-28 has no such notification.
+    let answer = edge.client.ask(&call(3, "visit", json!({}))).await;
+    assert_eq!(answer.header("content-type"), "application/json");
+}

@@ -132,6 +132,8 @@ pub enum BackendNotice {
         /// The parameters as sent.
         params: Members,
     },
+    /// The page of the elicitation with this identifier has been visited.
+    Visited(String),
     /// The list of tools changed.
     ToolsChanged,
     /// The list of resources or templates changed.
@@ -156,6 +158,10 @@ pub fn read_notice(name: &str, params: Option<&Json>) -> BackendNotice {
         method::TOOLS_CHANGED => BackendNotice::ToolsChanged,
         method::RESOURCES_CHANGED => BackendNotice::ResourcesChanged,
         method::PROMPTS_CHANGED => BackendNotice::PromptsChanged,
+        method::ELICITATION_COMPLETE => members
+            .get("elicitationId")
+            .and_then(Json::to_text)
+            .map_or(BackendNotice::Other, BackendNotice::Visited),
         method::RESOURCE_UPDATED => members
             .get("uri")
             .and_then(Json::to_text)

@@ -88,6 +88,12 @@ fn identified(id: &Id, question: &Question) -> Option<Json> {
     Some(params.to_json())
 }
 
+/// A page that the client was sent to has been visited (session era).
+#[must_use]
+pub fn elicitation_complete(params: &Members) -> Vec<u8> {
+    jsonrpc::notification(method::ELICITATION_COMPLETE, params)
+}
+
 /// Takes a question back.
 #[must_use]
 pub fn cancelled(id: &Id) -> Vec<u8> {

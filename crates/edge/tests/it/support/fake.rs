@@ -149,6 +149,7 @@ impl Fake {
                     both.map(|(key, value)| (key.to_owned(), value)).into_iter().collect(),
                 ));
             }
+            "visit" => ctx.client.visited(members(r#"{"elicitationId":"e"}"#)),
             "task" => {
                 let handle = TaskHandle { backend: "b".into(), tool: "task".into(), id: "7".to_owned() };
                 let mut task = members(r#"{"status":"working"}"#);

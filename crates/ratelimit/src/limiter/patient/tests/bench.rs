@@ -179,6 +179,8 @@ impl ClientPort for Heard {
 
     fn log(&self, _level: LogLevel, _params: Members) {}
 
+    fn visited(&self, _params: Members) {}
+
     fn capabilities(&self) -> &ClientCapabilities {
         &self.1
     }
