@@ -10,3 +10,5 @@
 
 mod error_table;
 mod schema;
+mod schema_sent;
+mod spec;

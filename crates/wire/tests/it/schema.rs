@@ -1,41 +1,13 @@
 //! Our messages against the JSON Schemas of the specification, and its own example messages through our readers.
 //! The schemas stand beside the project, not in it.
 
-use std::path::{Path, PathBuf};
-
 use bytestring::ByteString;
-use jsonschema::Validator;
 use serde_json::{Value, json};
 use vmcp_domain::{Json, Overview, ProtocolVersion, Question, QuestionKind, Reply};
 use vmcp_wire::jsonrpc::{self, Message};
 use vmcp_wire::server::{Face, ListKind, ResultKind, input_required, read_request};
 
-fn folder() -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/spec");
-    assert!(path.is_dir(), "the specification's schemas belong beside the project, in shared/spec");
-    path
-}
-
-/// Validates against one definition of a revision's schema.
-fn validator(revision: &str, definition: &str) -> Validator {
-    let text = std::fs::read_to_string(folder().join(revision).join("schema.json")).unwrap();
-    let mut schema: Value = serde_json::from_str(&text).unwrap();
-    let definitions = if schema.get("$defs").is_some() { "$defs" } else { "definitions" };
-    assert!(schema[definitions].get(definition).is_some(), "{revision} has no {definition}");
-    schema["$ref"] = format!("#/{definitions}/{definition}").into();
-    jsonschema::validator_for(&schema).unwrap()
-}
-
-fn check(revision: &str, definition: &str, write: impl FnOnce(&mut Vec<u8>)) {
-    let mut out = Vec::new();
-    write(&mut out);
-    let value: Value = serde_json::from_slice(&out).unwrap();
-    let errors: Vec<String> = validator(revision, definition)
-        .iter_errors(&value)
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect();
-    assert!(errors.is_empty(), "{definition} of {revision}: {value:#}\n{errors:#?}");
-}
+use crate::spec::{check, folder};
 
 #[test]
 fn results_are_valid_in_both_eras() {
@@ -140,6 +112,7 @@ fn example_requests_are_understood() {
         "ListResourcesRequest",
         "ListPromptsRequest",
         "ListResourceTemplatesRequest",
+        "SubscriptionsListenRequest",
     ] {
         for entry in std::fs::read_dir(examples.join(kind)).into_iter().flatten() {
             let path = entry.unwrap().path();
@@ -152,7 +125,7 @@ fn example_requests_are_understood() {
             count += 1;
         }
     }
-    assert!(count >= 7, "only {count} examples found");
+    assert!(count >= 8, "only {count} examples found");
 }
 
 #[test]
