@@ -5,6 +5,7 @@
 //! polling with a deadline.
 
 pub mod cache;
+pub mod crowd;
 pub mod gateway;
 pub mod http;
 pub mod identity;

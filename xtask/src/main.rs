@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod conformance;
+mod crowd;
 mod matrix;
 mod model;
 mod tidy;
@@ -32,6 +33,12 @@ enum Chore {
         #[arg(value_enum, default_value = "calls")]
         bench: bench::Bench,
     },
+    /// Eight clients, eight backends, both eras: questions, progress and cancellations at the same time, and nothing left over.
+    Crowd {
+        /// For how long.
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
+    },
     /// Derives the models inside the binary anew from the original weights. Needs Debian 12, Python and some minutes.
     Model,
     /// Runs the official conformance suite through the gateway and writes docs/conformance.md.
@@ -59,6 +66,7 @@ fn main() -> ExitCode {
         Chore::Ci => ci::run(),
         Chore::Tidy => tidy::run(),
         Chore::Bench { bench } => bench::run(bench),
+        Chore::Crowd { minutes } => crowd::run(minutes),
         Chore::Model => model::run(),
         Chore::Conformance { check } => conformance::run(check),
         Chore::Matrix { check } => matrix::run(check),

@@ -102,6 +102,23 @@ impl HttpClient {
         response.messages()
     }
 
+    /// Answers a request of the server with a result.
+    pub fn reply(&self, id: &Value, result: &Value) -> anyhow::Result<()> {
+        let answer = json!({"jsonrpc": "2.0", "id": id, "result": result});
+        let response = self.post("", &Value::Null, &answer)?.response()?;
+        ensure!(response.status == 202, "an answer was answered with {}", response.status);
+        Ok(())
+    }
+
+    /// Ends the session, if there is one.
+    pub fn end(self) -> anyhow::Result<()> {
+        let Some(session) = &self.session else { return Ok(()) };
+        let headers = [("mcp-session-id", session.as_str())];
+        let response = http::send("DELETE", &self.url, &headers, &[])?;
+        ensure!(response.status == 200, "the session was ended with {}", response.status);
+        Ok(())
+    }
+
     /// Answers a request of the server.
     fn serve(&self, id: &Value, asked: &Value, params: &Value) -> anyhow::Result<()> {
         let answer = if asked == "elicitation/create" && self.offers.get("elicitation").is_some() {

@@ -1,0 +1,11 @@
+//! Eight clients at eight backends in both eras, each of whom must only ever hear its own. The same for minutes:
+//! `cargo xtask crowd`.
+
+use std::time::Duration;
+
+#[test]
+fn nobody_in_a_crowd_hears_what_is_somebody_elses() -> anyhow::Result<()> {
+    let figures = vmcp_e2e::crowd::run(Duration::from_secs(15))?;
+    println!("{figures}");
+    Ok(())
+}
