@@ -14,16 +14,18 @@ fn follows() -> Value {
 fn follow(client: &mut HttpClient, call: Value, instance: &str) -> anyhow::Result<()> {
     let begun = client.request("tools/call", call)?;
     ensure!(begun["resultType"] == "task" && begun["statusMessage"] == instance, "{begun}");
+    ensure!(begun["ttlMs"] == 60000, "how long it is kept is no caching hint: {begun}");
     let id = begun["taskId"].clone();
     let task = client.request("tasks/get", json!({"taskId": id}))?;
     ensure!(task["status"] == "input_required" && task["taskId"] == id, "{task}");
-    ensure!(task["inputRequests"]["word"]["params"]["message"] == "which word?", "{task}");
-    let answers = json!({"word": {"action": "accept", "content": {"word": instance}}});
+    ensure!(task["inputRequests"]["confirm"]["params"]["message"] == "sure?", "{task}");
+    let answer = json!({"action": "accept", "content": {"name": instance}});
+    let answers = json!({"confirm": answer});
     let update = client.request("tasks/update", json!({"taskId": id, "inputResponses": answers}))?;
     ensure!(update["resultType"] == "complete", "{update}");
     let task = client.request("tasks/get", json!({"taskId": id}))?;
     ensure!(task["status"] == "completed" && task["taskId"] == id, "{task}");
-    ensure!(task["result"]["structuredContent"] == answers, "{task}");
+    ensure!(task["result"]["structuredContent"]["answers"] == json!([answer]), "{task}");
     ensure!(task["result"]["content"][0]["text"] == instance, "{task}");
     Ok(())
 }
@@ -47,17 +49,21 @@ fn tasks_of_two_backends_are_told_apart() -> anyhow::Result<()> {
         let discovered = client.request("server/discover", json!({}))?;
         ensure!(discovered["capabilities"]["extensions"].is_object(), "{discovered}");
         for instance in ["child", "remote", "child"] {
-            follow(&mut client, call(&format!("{instance}_work")), instance)?;
+            follow(&mut client, call(&format!("{instance}_confirm_delete")), instance)?;
         }
-        let begun = client.request("tools/call", call("remote_work"))?;
+        let begun = client.request("tools/call", call("remote_confirm_delete"))?;
         client.request("tasks/cancel", json!({"taskId": begun["taskId"]}))?;
         let task = client.request("tasks/get", json!({"taskId": begun["taskId"]}))?;
         ensure!(task["status"] == "cancelled", "{task}");
-        // A server that makes a task for a client that follows none breaks the protocol; the client is spared it.
-        for era in Era::ALL {
-            let answer = HttpClient::open(&gateway.url, era)?.ask("tools/call", call("child_work"))?;
-            ensure!(answer.text.contains("failed to answer"), "{era:?}: {}", answer.text);
-        }
+        // A client that follows no tasks gets the answer at once, or is told what it takes; a session has no word for it.
+        let mut other = HttpClient::open(&gateway.url, Era::Stateless)?;
+        let refused = other.ask("tools/call", call("child_confirm_delete"))?;
+        ensure!(refused.status == 400 && refused.text.contains("requiredCapabilities"), "{}", refused.text);
+        let refused = other.ask("tasks/get", json!({"taskId": begun["taskId"]}))?;
+        ensure!(refused.status == 400 && refused.text.contains("-32021"), "{}", refused.text);
+        let mut session = HttpClient::open(&gateway.url, Era::Session)?;
+        let refused = session.ask("tools/call", call("child_confirm_delete"))?;
+        ensure!(refused.text.contains("only as a task"), "{}", refused.text);
     }
     Ok(())
 }

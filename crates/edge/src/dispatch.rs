@@ -7,8 +7,8 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 use vmcp_domain::{
-    BoxFuture, CallContext, Error, Prompt, ProtocolVersion, Reply, Resource, ResourceTemplate, TaskRequest,
-    Tool,
+    BoxFuture, CallContext, Capability, Error, Prompt, ProtocolVersion, Reply, Resource, ResourceTemplate,
+    TaskRequest, Tool,
 };
 use vmcp_wire::fault::{self, Body, Verb};
 use vmcp_wire::jsonrpc::Id;
@@ -124,6 +124,9 @@ async fn serve(task: Task) -> Said {
         ClientRequest::Complete(complete) => {
             let reply = edge.gateway.complete(&ctx, complete).await;
             answers.reply(reply, ResultKind::Plain, Verb::Other)
+        }
+        ClientRequest::Task(..) if !ctx.client.capabilities().follows_tasks() => {
+            answers.error(&Error::MissingCapability(Capability::Tasks), Verb::Other)
         }
         ClientRequest::Task(verb, id, rest) => {
             let reply = match edge.tasks.reveal(&ctx.caller, &id) {

@@ -109,6 +109,10 @@ pub fn read_reply(version: ProtocolVersion, result: &Json) -> Result<Reply, Answ
         Some("input_required") => Stage::InputRequired,
         Some(other) => Stage::Extension(other.to_owned()),
     };
+    // A task's own `ttlMs` is how long it is kept, and no caching hint.
+    if matches!(stage, Stage::Extension(_)) || members.get("taskId").is_some() {
+        return Ok(Reply { members, failed, stage, fresh_for: None });
+    }
     let fresh_for =
         members.take("ttlMs").and_then(|json| json.decode::<u64>().ok()).map(Duration::from_millis);
     members.take("cacheScope");
