@@ -22,6 +22,13 @@ pub fn call(name: &str) -> CallTool {
     }
 }
 
+/// Asks about a task that came of a call of `tool`.
+#[must_use]
+pub fn about_task(tool: &str) -> TaskRequest {
+    let handle = TaskHandle { backend: "fake".into(), tool: tool.into(), id: "1".to_owned() };
+    TaskRequest { verb: TaskVerb::Get, handle, rest: Members::new() }
+}
+
 /// Runs the suite on the decorator that `wrap` puts around a fake. `virtual_tools` are the names it adds itself.
 /// The tools of the fake are `plain` and `hang` of backend `fake`; the decorator must let both through.
 ///
@@ -67,11 +74,7 @@ async fn passes_through(inner: &Arc<FakeGateway>, outer: &SharedGateway, ctx: &C
     assert_eq!(outer.list_resources(ctx).await.unwrap().len(), 1);
     assert_eq!(outer.list_resource_templates(ctx).await.unwrap().len(), 1);
     assert_eq!(outer.list_prompts(ctx).await.unwrap().len(), 1);
-    let about = |tool: &str| {
-        let handle = TaskHandle { backend: "fake".into(), tool: tool.into(), id: "1".to_owned() };
-        TaskRequest { verb: TaskVerb::Get, handle, rest: Members::new() }
-    };
-    outer.task(ctx, about("plain")).await.expect("tasks of a visible tool pass");
+    outer.task(ctx, about_task("plain")).await.expect("tasks of a visible tool pass");
     assert_eq!(inner.asked().len(), 5, "one request inside for one outside");
 }
 

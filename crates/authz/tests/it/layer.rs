@@ -72,6 +72,10 @@ async fn a_tool_is_listed_exactly_when_it_can_be_called() {
                 assert!(matches!(error, Error::Denied), "{name}: {error}");
                 assert_eq!(inner.asked().len(), before, "a denied call reaches nothing");
             }
+            let before = inner.asked().len();
+            let followed = gateway.task(&ctx, conformance::about_task(name)).await.is_ok();
+            assert_eq!(followed, expected.contains(&name), "a task of {name}");
+            assert_eq!(inner.asked().len(), before + usize::from(followed));
         }
     }
 }

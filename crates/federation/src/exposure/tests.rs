@@ -26,8 +26,10 @@ async fn shown(policy: AggregationPolicy) -> Vec<String> {
             names.contains(&name.to_owned()),
             "{name} can be called exactly when it is listed"
         );
+        let outcome = gateway.task(&ctx, conformance::about_task(name)).await;
+        assert_eq!(outcome.is_ok(), names.contains(&name.to_owned()), "and so can its tasks");
     }
-    assert_eq!(inner.asked().len(), names.len(), "a hidden call reaches nothing");
+    assert_eq!(inner.asked().len(), 2 * names.len(), "what is hidden is not reached");
     names
 }
 
