@@ -12,6 +12,9 @@ A cell stands for 16 runs: the official Python and TypeScript SDKs as clients (o
 stand in `tests-e2e/clients` and `tests-e2e/servers`, the versions in `tests-e2e/pins.txt`. **yes** means that all of them
 work; otherwise those that do not are named.
 
+Tasks are an extension of 2026-07-28 alone (SEP-2663) that neither SDK has yet: the official suite's scenarios for them pass through
+the gateway, see [conformance.md](conformance.md).
+
 ";
 
 /// A feature as it is read, and what the specification does not have of it.
