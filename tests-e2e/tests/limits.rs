@@ -229,3 +229,35 @@ fn each_policy_holds_while_redis_is_away_and_ends_by_itself() -> anyhow::Result<
     }
     Ok(())
 }
+
+#[test]
+fn a_call_that_goes_round_in_circles_is_explained_on_every_road_and_costs_nothing() -> anyhow::Result<()> {
+    let extra = format!(
+        "{OPTIMIZER}loopBreaker: {{repeats: 3, within: 1h}}\n\
+         rateLimiting: {{tools: [{{name: {LIMITED}, shared: {{maxTokens: 4, refillPeriod: 24h}}}}]}}\n"
+    );
+    let gateway = Gateway::start(&configured(&extra)?)?;
+    let mut session = HttpClient::open(&gateway.url, Era::Session)?;
+    let mut stateless = HttpClient::open(&gateway.url, Era::Stateless)?;
+    ask(&mut session, LIMITED)?;
+    ask(&mut stateless, LIMITED)?;
+    ask_by_name(&mut stateless, LIMITED)?;
+    for _ in 0..3 {
+        for answer in [
+            ask(&mut session, LIMITED)?,
+            ask(&mut stateless, LIMITED)?,
+            ask_by_name(&mut session, LIMITED)?,
+            ask_by_name(&mut stateless, LIMITED)?,
+        ] {
+            let result = &answer["result"];
+            let text = result["content"][0]["text"].as_str().unwrap_or_default();
+            ensure!(result["isError"] == true && text.contains("3 times in a row"), "{answer}");
+        }
+    }
+    // Of four tokens three are spent: other arguments may take the last one, and then it is the limit that refuses.
+    let other = json!({"name": LIMITED, "arguments": {"text": "other"}});
+    ensure!(stateless.request("tools/call", other.clone())?["isError"] != true);
+    let limited = stateless.ask("tools/call", other)?;
+    ensure!(limited.text.contains("Rate limit exceeded"), "{}", limited.text);
+    Ok(())
+}

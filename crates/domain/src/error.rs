@@ -115,6 +115,31 @@ impl RateLimit {
     }
 }
 
+/// A call that goes round in circles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looping {
+    /// The tool that was to be called.
+    pub tool: ToolName,
+    /// How often in a row the call had the same outcome.
+    pub count: u32,
+    /// The time after which it is made again.
+    pub retry_after: Duration,
+}
+
+impl fmt::Display for Looping {
+    /// A sentence a model can act on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tool, count, retry_after } = self;
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        write!(
+            f,
+            "Not called: tool `{tool}` was called {count} times in a row with these arguments and gave the same result each \
+             time. Use the result you have, change the arguments, or try something else; the same call is made again in \
+             {seconds} seconds at the earliest"
+        )
+    }
+}
+
 impl fmt::Display for RateLimit {
     /// A sentence a model can act on.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -157,6 +182,9 @@ pub enum Error {
     /// A limit refuses the call for now; nothing was spent and nothing happened.
     #[error("{0}")]
     RateLimited(Box<RateLimit>),
+    /// The same call has had the same outcome too often in a row; it was not made again.
+    #[error("{0}")]
+    Looping(Box<Looping>),
     /// Limits apply but cannot be checked now, and the operator chose to refuse then; nothing happened.
     #[error("limits cannot be checked right now; try again in a few seconds")]
     LimitsUnavailable,
@@ -223,6 +251,7 @@ impl Error {
         match self {
             Self::Denied => "denied",
             Self::RateLimited(_) => "rate_limited",
+            Self::Looping(_) => "looping",
             Self::LimitsUnavailable => "limits_unavailable",
             Self::UnknownTool(_) => "unknown_tool",
             Self::UnknownResource(_) => "unknown_resource",
@@ -249,6 +278,7 @@ impl Error {
             | Self::Internal(cause) => Some(cause),
             Self::Denied
             | Self::RateLimited(_)
+            | Self::Looping(_)
             | Self::LimitsUnavailable
             | Self::UnknownTool(_)
             | Self::UnknownResource(_)

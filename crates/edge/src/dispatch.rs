@@ -261,6 +261,7 @@ fn log(error: &Error) {
         Error::Internal(cause) => tracing::warn!(class, cause = cause.for_log(), "a request failed"),
         Error::Denied
         | Error::RateLimited(_)
+        | Error::Looping(_)
         | Error::LimitsUnavailable
         | Error::UnknownTool(_)
         | Error::UnknownResource(_)

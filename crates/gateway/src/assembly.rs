@@ -70,6 +70,7 @@ impl Assembly {
             health,
             authz,
             limits,
+            loops,
             optimizer,
             log_level: _,
             warnings: _,
@@ -100,6 +101,7 @@ impl Assembly {
             policy: aggregation,
             authz: authz.clone(),
             limiter: limiter.clone(),
+            loops,
             optimizer: optimizer.clone(),
             metrics: metrics.clone(),
         };

@@ -138,6 +138,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         authz: None,
         optimizer: None,
         limits: Some(limits()?),
+        loops: None,
         log_level: LogLevel::Warn,
         warnings: Vec::new(),
     })

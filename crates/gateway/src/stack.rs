@@ -7,14 +7,22 @@ use vmcp_domain::SharedGateway;
 use vmcp_federation::policy::AggregationPolicy;
 use vmcp_federation::{Exposed, Federation};
 use vmcp_optimizer::{Optimized, Optimizer, virtual_tools};
-use vmcp_ratelimit::{Limiter, RateLimited, VirtualRateLimited};
+use vmcp_ratelimit::{Limiter, LoopBreaker, LoopPolicy, RateLimited, SystemClock, VirtualRateLimited};
 
 use crate::metrics::Metrics;
 use crate::observe::Observed;
 
 /// The layers from inside to outside, by the names `/status` uses.
-const LAYERS: [&str; 7] =
-    ["federation", "ratelimit", "exposure", "authz", "optimizer", "ratelimit-virtual", "observe"];
+const LAYERS: [&str; 8] = [
+    "federation",
+    "ratelimit",
+    "loopbreaker",
+    "exposure",
+    "authz",
+    "optimizer",
+    "ratelimit-virtual",
+    "observe",
+];
 
 /// The stack, and the part of it that has no virtual tools.
 pub(crate) struct Stack {
@@ -33,16 +41,18 @@ pub(crate) struct Parts {
     pub(crate) policy: AggregationPolicy,
     pub(crate) authz: Option<Arc<AuthzPolicy>>,
     pub(crate) limiter: Option<Arc<Limiter>>,
+    pub(crate) loops: Option<LoopPolicy>,
     pub(crate) optimizer: Option<Arc<Optimizer>>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Builds the stack over a federation. A layer that has nothing to do is left out.
 pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
-    let Parts { policy, authz, limiter, optimizer, metrics } = parts;
+    let Parts { policy, authz, limiter, loops, optimizer, metrics } = parts;
     let has_virtual = optimizer.is_some();
     let stands = |layer: &&'static str| match *layer {
         "ratelimit" => limiter.is_some(),
+        "loopbreaker" => loops.is_some(),
         "authz" => authz.is_some(),
         "optimizer" => has_virtual,
         "ratelimit-virtual" => limiter.is_some() && has_virtual,
@@ -55,6 +65,11 @@ pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
     // runs and the caller who asks, whatever layer above composed it.
     let gateway = match limiter.clone() {
         Some(limiter) => RateLimited::wrap(gateway, limiter),
+        None => gateway,
+    };
+    // Outside the limiter: what is not called costs nothing. Inside whatever composes calls, so that no road is left out.
+    let gateway = match loops {
+        Some(policy) => LoopBreaker::wrap(gateway, policy, Arc::new(SystemClock::start())),
         None => gateway,
     };
     // Above federation, so that the operator's own workflows below it may use tools hidden from clients.
@@ -88,6 +103,7 @@ mod tests {
         let spelled = [
             "Arc::new(federation)",
             "=> RateLimited::wrap(",
+            "LoopBreaker::wrap(",
             "Exposed::wrap(",
             "Authorized::wrap(",
             "Optimized::wrap(",
@@ -98,7 +114,16 @@ mod tests {
         assert!(places.is_sorted(), "the stack is spelled from inside to outside");
         assert_eq!(
             super::LAYERS,
-            ["federation", "ratelimit", "exposure", "authz", "optimizer", "ratelimit-virtual", "observe"]
+            [
+                "federation",
+                "ratelimit",
+                "loopbreaker",
+                "exposure",
+                "authz",
+                "optimizer",
+                "ratelimit-virtual",
+                "observe"
+            ]
         );
     }
 }

@@ -18,6 +18,7 @@ mod plan;
 pub mod policy;
 mod rate;
 mod remote;
+mod repeats;
 mod table;
 mod top;
 mod waiting;
@@ -35,5 +36,6 @@ pub use remote::{
     Ask, DECISION_DEADLINE, OnStoreFailure, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure, ask,
     user_digest,
 };
+pub use repeats::{LoopBreaker, LoopPolicy};
 pub use table::UserKey;
 pub use top::TopCaller;

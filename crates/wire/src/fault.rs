@@ -76,7 +76,7 @@ pub fn answer_with(error: &Error, version: ProtocolVersion, verb: Verb, limit: L
     if let Error::RateLimited(refusal) = error {
         return limited(refusal, version, verb, limit);
     }
-    if version.has_sessions() { session_era(error, verb) } else { v2026_07_28(error) }
+    if version.has_sessions() { session_era(error, verb) } else { v2026_07_28(error, verb) }
 }
 
 fn limited(refusal: &RateLimit, version: ProtocolVersion, verb: Verb, limit: LimitAnswer) -> Answer {
@@ -145,7 +145,8 @@ fn session_era(error: &Error, verb: Verb) -> Answer {
         Error::UnknownResource(uri) => with_data(rpc(200, code::RESOURCE_NOT_FOUND, text), uri_data(uri)),
         Error::BackendRefused { error, .. } => relayed(error, error.code),
         // A model can act on a result; a JSON-RPC error often never reaches it.
-        Error::MissingCapability(_)
+        Error::Looping(_)
+        | Error::MissingCapability(_)
         | Error::BackendUnavailable { .. }
         | Error::BackendFailed { .. }
         | Error::DeadlineExceeded
@@ -163,7 +164,7 @@ fn session_era(error: &Error, verb: Verb) -> Answer {
     }
 }
 
-fn v2026_07_28(error: &Error) -> Answer {
+fn v2026_07_28(error: &Error, verb: Verb) -> Answer {
     let text = error.to_string();
     match error {
         Error::Denied => rpc(403, code::DENIED, text),
@@ -196,7 +197,14 @@ fn v2026_07_28(error: &Error) -> Answer {
             }
             answer
         }
-        Error::BackendUnavailable { .. }
+        // Only a model can leave the circle, so it has to hear of it.
+        Error::Looping(_) if verb == Verb::CallTool => Answer {
+            status: 200,
+            headers: Vec::new(),
+            body: Body::ToolResult(crate::reply::failure(&text).members),
+        },
+        Error::Looping(_)
+        | Error::BackendUnavailable { .. }
         | Error::BackendFailed { .. }
         | Error::DeadlineExceeded
         | Error::Cancelled

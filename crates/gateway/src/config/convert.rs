@@ -7,6 +7,7 @@ mod edge;
 mod health;
 mod incoming;
 mod limits;
+mod loops;
 mod optimizer;
 mod outgoing;
 mod unbuilt;
@@ -100,6 +101,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         code_mode: _,
         session_storage,
         rate_limiting,
+        loop_breaker,
         passthrough_headers,
     } = file;
     let storage = session_storage.as_ref().map(|storage| (storage, rate_limiting.is_some()));
@@ -130,6 +132,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
             findings,
         )
     });
+    let loops = loop_breaker.map(|file| loops::convert(file, findings));
     let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
     let (aggregation, mut edge) = (aggregation?, edge?);
     let (limits, answer) = limits.unzip();
@@ -143,6 +146,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         health,
         authz,
         limits,
+        loops,
         optimizer,
         log_level: convert_log_level(log_level, overrides),
         warnings: Vec::new(),

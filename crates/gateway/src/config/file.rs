@@ -61,6 +61,8 @@ pub(crate) struct File {
     pub(crate) session_storage: Option<SessionStorage>,
     /// How often tools may be called.
     pub(crate) rate_limiting: Option<RateLimiting>,
+    /// Explains a call that keeps having the same outcome, in place of making it again.
+    pub(crate) loop_breaker: Option<LoopBreaker>,
     /// Client request headers that are passed on to every backend.
     #[serde(default)]
     pub(crate) passthrough_headers: Vec<String>,

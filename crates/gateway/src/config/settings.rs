@@ -11,8 +11,8 @@ use vmcp_edge::policy::EdgePolicy;
 use vmcp_embedding_service::ServicePolicy;
 use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
 use vmcp_optimizer::policy::OptimizerPolicy;
-use vmcp_ratelimit::OnStoreFailure;
 use vmcp_ratelimit::policy::LimitPolicy;
+use vmcp_ratelimit::{LoopPolicy, OnStoreFailure};
 use vmcp_ratelimit_redis::RedisPolicy;
 
 use super::report::Problem;
@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) authz: Option<Arc<AuthzPolicy>>,
     /// How often tools may be called; `None` without limits.
     pub(crate) limits: Option<LimitSettings>,
+    /// When the same call with the same outcome is not made again.
+    pub(crate) loops: Option<LoopPolicy>,
     /// Two virtual tools in place of the list; `None` lists every tool.
     pub(crate) optimizer: Option<OptimizerSettings>,
     /// How much is logged.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use expect_test::expect_file;
 use vmcp_domain::{
-    Capability, Cause, Error, LimitScope, ProtocolVersion, QuestionKind, RateLimit, RelayedError, Retry,
+    Capability, Cause, Error, LimitScope, Looping, ProtocolVersion, QuestionKind, RateLimit, RelayedError,
+    Retry,
 };
 use vmcp_wire::fault::{Answer, Body, LimitAnswer, LimitShape, Verb, answer_with};
 use vmcp_wire::jsonrpc;
@@ -37,6 +38,11 @@ fn errors() -> Vec<Error> {
         Error::UnknownResource("file:///x".into()),
         Error::UnknownPrompt("review".into()),
         Error::InvalidRequest("`cursor` must be a string".to_owned()),
+        Error::Looping(Box::new(Looping {
+            tool: "search".into(),
+            count: 5,
+            retry_after: Duration::from_millis(59_500),
+        })),
         Error::UnknownTask,
         Error::MissingCapability(QuestionKind::Elicitation.into()),
         Error::MissingCapability(Capability::Tasks),
@@ -61,6 +67,7 @@ fn errors() -> Vec<Error> {
             | Error::UnknownResource(_)
             | Error::UnknownPrompt(_)
             | Error::InvalidRequest(_)
+            | Error::Looping(_)
             | Error::UnknownTask
             | Error::MissingCapability(_)
             | Error::BackendUnavailable { .. }

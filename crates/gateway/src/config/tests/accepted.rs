@@ -233,3 +233,17 @@ rateLimiting: {waiting: {maxCalls: 5}, shared: {maxTokens: 5, refillPeriod: 1m}}
     );
     assert_eq!(idle.warnings[0].path, "rateLimiting.waiting");
 }
+
+#[test]
+fn an_empty_loop_breaker_watches_every_tool() {
+    let loops = |section: &str| {
+        let text = format!("{{name: a, backends: [{{name: b, command: c}}], loopBreaker: {section}}}");
+        load(&text).loops.unwrap()
+    };
+    let default = loops("{}");
+    assert_eq!((default.repeats.get(), default.within.as_secs()), (5, 60));
+    assert!(default.tools[0].matches("any"));
+    let own = loops("{repeats: 2, within: 10m, tools: ['get_*']}");
+    assert_eq!((own.repeats.get(), own.within.as_secs()), (2, 600));
+    assert!(own.tools[0].matches("get_time") && !own.tools[0].matches("any"));
+}

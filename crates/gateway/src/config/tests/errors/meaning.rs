@@ -91,6 +91,10 @@ rateLimiting:
 ",
     ),
     (
+        "a loop that is none",
+        "{name: a, backends: [{name: b, command: c}], loopBreaker: {repeats: 1, within: 0s, tools: [x, '']}}",
+    ),
+    (
         "limits per user without users",
         "{name: a, backends: [{name: b, command: c}], rateLimiting: {perUser: {maxTokens: 5, refillPeriod: 1m}}}",
     ),

@@ -1,0 +1,157 @@
+//! Calls that go round in circles: the same caller, tool and arguments with the same outcome, again and again. From a
+//! certain count on the caller is told so in place of the call. Agents that do not notice by themselves burn budgets
+//! this way; nothing is charged for what is not called.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ahash::RandomState;
+use vmcp_domain::{
+    Answer, CallContext, CallTool, Error, Gateway, Looping, Reply, SharedGateway, Stage, forward,
+};
+
+use crate::clock::{Clock, Micros};
+use crate::pattern::Pattern;
+
+/// The most calls that are told apart. Beyond it further calls are let through uncounted.
+const CALLS_MAX: usize = 100_000;
+
+/// When a call goes round in circles.
+#[derive(Clone, Debug)]
+pub struct LoopPolicy {
+    /// How often in a row a call may have the same outcome.
+    pub repeats: NonZeroU32,
+    /// For how long after the last such call it is not made again; older outcomes count for nothing.
+    pub within: Duration,
+    /// The advertised tools that are watched.
+    pub tools: Vec<Pattern>,
+}
+
+/// The layer that breaks loops.
+pub struct LoopBreaker {
+    inner: SharedGateway,
+    policy: LoopPolicy,
+    clock: Arc<dyn Clock>,
+    /// Keyed by digests with a secret of this process: no argument and no subject is kept.
+    hashers: (RandomState, RandomState),
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    calls: HashMap<u128, Run>,
+    swept: Micros,
+}
+
+/// Outcomes in a row that were the same.
+#[derive(Clone, Copy)]
+struct Run {
+    outcome: u64,
+    count: u32,
+    last: Micros,
+}
+
+impl LoopBreaker {
+    /// Puts the layer around `inner`.
+    #[must_use]
+    pub fn wrap(inner: SharedGateway, policy: LoopPolicy, clock: Arc<dyn Clock>) -> SharedGateway {
+        let hashers = (RandomState::new(), RandomState::new());
+        Arc::new(Self { inner, policy, clock, hashers, seen: Mutex::default() })
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn within(&self) -> u64 {
+        u64::try_from(self.policy.within.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// What tells this call from others; `None` for one that is not watched. A later round of a call is no call of its
+    /// own.
+    fn key(&self, ctx: &CallContext, call: &CallTool) -> Option<u128> {
+        let watched = self.policy.tools.iter().any(|pattern| pattern.matches(call.name.as_str()));
+        if !watched || !call.continuation.is_empty() {
+            return None;
+        }
+        let who = ctx.caller.identity().map(|identity| (&identity.issuer, &identity.subject));
+        // Callers without a name are told apart by address, so that one does not end another's loop or start it.
+        let from = if who.is_none() { ctx.peer } else { None };
+        let arguments = call.arguments.as_ref().map(vmcp_domain::Json::as_str);
+        let parts = (who, from, call.name.as_str(), arguments);
+        let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
+        Some(u128::from(high) << 64 | u128::from(low))
+    }
+
+    fn check(&self, key: u128, call: &CallTool) -> Result<(), Error> {
+        let now = self.clock.now();
+        let Some(run) = self.seen().calls.get(&key).copied() else { return Ok(()) };
+        let passed = now.since(run.last);
+        if run.count < self.policy.repeats.get() || passed >= self.within() {
+            return Ok(());
+        }
+        let retry_after = Duration::from_micros(self.within() - passed);
+        Err(Error::Looping(Box::new(Looping { tool: call.name.clone(), count: run.count, retry_after })))
+    }
+
+    /// Counts an outcome. What says nothing about the call itself (a limit, a backend that is away) is passed over.
+    fn note(&self, key: u128, outcome: &Result<Reply, Error>) {
+        let mut hasher = self.hashers.0.build_hasher();
+        match outcome {
+            Ok(reply) if reply.stage == Stage::Complete => {
+                for (name, value) in reply.members.iter().filter(|(name, _)| name != "_meta") {
+                    (name.as_ref(), value.as_str()).hash(&mut hasher);
+                }
+            }
+            Err(Error::BackendRefused { error, .. }) => (error.code, &error.message).hash(&mut hasher),
+            Ok(_) | Err(_) => return,
+        }
+        let (outcome, now, within) = (hasher.finish(), self.clock.now(), self.within());
+        let mut seen = self.seen();
+        if seen.calls.len() >= CALLS_MAX && now.since(seen.swept) >= within / 8 {
+            seen.swept = now;
+            seen.calls.retain(|_, run| now.since(run.last) < within);
+        }
+        let full = seen.calls.len() >= CALLS_MAX;
+        match seen.calls.get_mut(&key) {
+            // After a pause too: whoever is let through again and sees nothing new has not left the circle.
+            Some(run) if run.outcome == outcome => {
+                run.count = run.count.saturating_add(1);
+                run.last = now;
+            }
+            Some(run) => *run = Run { outcome, count: 1, last: now },
+            None if full => {}
+            None => drop(seen.calls.insert(key, Run { outcome, count: 1, last: now })),
+        }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Gateway for LoopBreaker {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+        let Some(key) = self.key(ctx, &request) else { return self.inner.call_tool(ctx, request) };
+        Box::pin(async move {
+            self.check(key, &request)?;
+            let outcome = self.inner.call_tool(ctx, request).await;
+            self.note(key, &outcome);
+            outcome
+        })
+    }
+
+    forward!(
+        list_tools,
+        list_resources,
+        list_resource_templates,
+        read_resource,
+        list_prompts,
+        get_prompt,
+        complete,
+        task,
+    );
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+use vmcp_domain::{Caller, Identity, Json, Members};
+use vmcp_testkit::{FakeGateway, conformance, context, tool};
+
+use super::*;
+use crate::clock::ManualClock;
+
+const WITHIN: u64 = 60_000_000;
+
+fn policy(tools: &[&str]) -> LoopPolicy {
+    LoopPolicy {
+        repeats: NonZeroU32::new(3).unwrap(),
+        within: Duration::from_micros(WITHIN),
+        tools: tools.iter().copied().map(Pattern::new).collect(),
+    }
+}
+
+struct Bench {
+    inner: Arc<FakeGateway>,
+    outer: SharedGateway,
+    clock: Arc<ManualClock>,
+}
+
+fn bench(tools: &[&str]) -> Bench {
+    let inner = FakeGateway::new(vec![tool("fake", "plain", "plain"), tool("fake", "other", "other")]);
+    let clock = Arc::new(ManualClock::default());
+    clock.set(Micros(1));
+    let outer = LoopBreaker::wrap(inner.clone(), policy(tools), clock.clone());
+    Bench { inner, outer, clock }
+}
+
+fn someone(subject: &str) -> CallContext {
+    let identity = Identity { issuer: "i".to_owned(), subject: subject.to_owned(), claims: Members::new() };
+    CallContext { caller: Caller::Known(Arc::new(identity)), ..context() }
+}
+
+impl Bench {
+    async fn call(&self, ctx: &CallContext, name: &str, arguments: &str) -> Result<Reply, Error> {
+        let arguments = Some(Json::parse(arguments.to_owned()).unwrap());
+        self.outer.call_tool(ctx, CallTool { arguments, ..conformance::call(name) }).await
+    }
+}
+
+fn looping(outcome: Result<Reply, Error>) -> Looping {
+    match outcome {
+        Err(Error::Looping(looping)) => *looping,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn keeps_the_rules_of_the_seam() {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::default());
+    conformance::check_decorator(&[], |inner| LoopBreaker::wrap(inner, policy(&["*"]), clock.clone())).await;
+}
+
+#[tokio::test]
+async fn the_fourth_of_the_same_is_explained_and_not_made() {
+    let bench = bench(&["*"]);
+    let ann = someone("ann");
+    for _ in 0..3 {
+        bench.call(&ann, "plain", r#"{"a":1}"#).await.unwrap();
+    }
+    bench.clock.advance(WITHIN / 4);
+    let told = looping(bench.call(&ann, "plain", r#"{"a":1}"#).await);
+    assert_eq!((told.tool.as_str(), told.count), ("plain", 3));
+    assert_eq!(told.retry_after, Duration::from_micros(WITHIN - WITHIN / 4));
+    assert_eq!(bench.inner.asked().len(), 3, "the call is not made");
+    // Others, other arguments and other tools are other calls.
+    bench.call(&someone("bob"), "plain", r#"{"a":1}"#).await.unwrap();
+    bench.call(&ann, "plain", r#"{"a":2}"#).await.unwrap();
+    bench.call(&ann, "other", r#"{"a":1}"#).await.unwrap();
+    // After the pause one goes through; the same again, and the next pause begins.
+    bench.clock.advance(WITHIN - WITHIN / 4 - 1);
+    looping(bench.call(&ann, "plain", r#"{"a":1}"#).await);
+    bench.clock.advance(1);
+    bench.call(&ann, "plain", r#"{"a":1}"#).await.unwrap();
+    assert_eq!(looping(bench.call(&ann, "plain", r#"{"a":1}"#).await).count, 4);
+}
+
+#[tokio::test]
+async fn another_outcome_begins_anew() {
+    let bench = bench(&["*"]);
+    let key = 7;
+    let breaker = LoopBreaker {
+        inner: bench.inner.clone(),
+        policy: policy(&["*"]),
+        clock: bench.clock.clone(),
+        hashers: (RandomState::new(), RandomState::new()),
+        seen: Mutex::default(),
+    };
+    let said = |text: &str| {
+        let members = Json::parse(format!(r#"{{"said":"{text}","_meta":{{"n":{}}}}}"#, text.len()));
+        Ok(Reply::complete(members.unwrap().members().unwrap()))
+    };
+    let call = conformance::call("plain");
+    for text in ["a", "a", "b", "a", "a"] {
+        breaker.check(key, &call).unwrap();
+        breaker.note(key, &said(text));
+    }
+    // What says nothing about the call changes nothing.
+    breaker.note(key, &Err(Error::Overloaded));
+    breaker.check(key, &call).unwrap();
+    breaker.note(key, &said("a"));
+    breaker.check(key, &call).unwrap_err();
+    // A backend's own refusals are outcomes too.
+    let refused = || {
+        let error = vmcp_domain::RelayedError { code: 1, message: "no".to_owned(), data: None };
+        Err(Error::BackendRefused { backend: "b".into(), error })
+    };
+    for _ in 0..3 {
+        breaker.check(8, &call).unwrap();
+        breaker.note(8, &refused());
+    }
+    breaker.check(8, &call).unwrap_err();
+}
+
+#[tokio::test]
+async fn only_what_is_watched_is_counted_and_memory_is_bounded() {
+    let bench = bench(&["other*"]);
+    for _ in 0..10 {
+        bench.call(&context(), "plain", "{}").await.unwrap();
+    }
+    for _ in 0..3 {
+        bench.call(&context(), "other", "{}").await.unwrap();
+    }
+    looping(bench.call(&context(), "other", "{}").await);
+    for number in 0..CALLS_MAX + 1000 {
+        bench.call(&context(), "other", &number.to_string()).await.unwrap();
+    }
+    looping(bench.call(&context(), "other", "{}").await);
+    // What is old makes room.
+    bench.clock.advance(WITHIN);
+    for _ in 0..3 {
+        bench.call(&context(), "other", r#"{"new":1}"#).await.unwrap();
+    }
+    looping(bench.call(&context(), "other", r#"{"new":1}"#).await);
+}
