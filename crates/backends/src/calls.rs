@@ -161,8 +161,16 @@ impl Call<'_> {
 
     /// Asks once; and once more when the backend refused the request unread.
     async fn once_or_twice(&self, continuation: Continuation) -> Result<Reply, Failure> {
+        if let Some(left) = self.shared.pause.left() {
+            return Err(Failure::Busy(left, None));
+        }
         let connection = ready(self.shared).await?;
-        match self.once(&connection, continuation.clone()).await {
+        let outcome = self.once(&connection, continuation.clone()).await;
+        if let Err(Failure::Busy(pause, _)) = &outcome {
+            tracing::info!(backend = %self.shared.policy.id, seconds = pause.as_secs(), "the backend asks for a pause");
+            self.shared.pause.keep(*pause);
+        }
+        match outcome {
             Err(Failure::Stale(..)) => {
                 let connection = ready(self.shared).await?;
                 self.once(&connection, continuation).await

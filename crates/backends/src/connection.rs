@@ -113,7 +113,11 @@ impl Connection {
         match failure {
             Failure::Stale(class, _) => self.link.life().lose(Loss::Forgotten(*class)),
             Failure::NotSent(Class::Connect, _) => self.link.life().lose(Loss::Failed(Class::Connect)),
-            Failure::NotSent(..) | Failure::Broken(..) | Failure::Refused(_) | Failure::Overloaded => {}
+            Failure::NotSent(..)
+            | Failure::Broken(..)
+            | Failure::Refused(_)
+            | Failure::Overloaded
+            | Failure::Busy(..) => {}
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 use vmcp_domain::{BackendId, Cause, Error, RelayedError};
 use vmcp_wire::jsonrpc::RpcError;
@@ -66,6 +67,8 @@ pub(crate) enum Failure {
     Broken(Class, String),
     /// Too much is under way at this backend already; nothing was sent.
     Overloaded,
+    /// The backend wants to be left alone for so long, and did nothing. What it said stands with it, if it said anything.
+    Busy(Duration, Option<RpcError>),
 }
 
 impl Failure {
@@ -83,6 +86,7 @@ impl Failure {
             Self::Refused(_) => Class::Protocol,
             Self::Stale(class, _) | Self::NotSent(class, _) | Self::Broken(class, _) => *class,
             Self::Overloaded => Class::Timeout,
+            Self::Busy(..) => Class::Status,
         }
     }
 
@@ -90,10 +94,12 @@ impl Failure {
     pub(crate) fn into_error(self, backend: &BackendId) -> Error {
         let backend = backend.clone();
         match self {
-            Self::Refused(error) | Self::Stale(_, Some(error)) => Error::BackendRefused {
-                backend,
-                error: RelayedError { code: error.code, message: error.message, data: error.data },
-            },
+            Self::Refused(error) | Self::Stale(_, Some(error)) | Self::Busy(_, Some(error)) => {
+                Error::BackendRefused {
+                    backend,
+                    error: RelayedError { code: error.code, message: error.message, data: error.data },
+                }
+            }
             Self::Stale(class, None) => Error::BackendUnavailable {
                 backend,
                 cause: Cause::new(format_args!("{}: the connection is not known there", class.as_str())),
@@ -107,6 +113,7 @@ impl Failure {
                 cause: Cause::new(format_args!("{}: {cause}", class.as_str())),
             },
             Self::Overloaded => Error::Overloaded,
+            Self::Busy(retry_after, None) => Error::BackendBusy { backend, retry_after },
         }
     }
 }
@@ -118,6 +125,7 @@ impl fmt::Display for Failure {
             Self::Stale(..) => f.write_str("the connection is not known there"),
             Self::NotSent(_, cause) | Self::Broken(_, cause) => f.write_str(cause),
             Self::Overloaded => f.write_str("too much is under way"),
+            Self::Busy(..) => f.write_str("it wants to be left alone for a while"),
         }
     }
 }

@@ -21,6 +21,7 @@ mod life;
 mod lines;
 mod link;
 mod patience;
+mod pause;
 mod personal;
 pub mod policy;
 mod probe;

@@ -45,7 +45,13 @@ fn read_probe(outcome: &Result<Json, Failure>) -> Option<Introduction> {
                 .any(|version| version == date)
                 .then(|| Introduction::unknown(ProtocolVersion::V2026_07_28))
         }
-        Err(Failure::Stale(..) | Failure::NotSent(..) | Failure::Broken(..) | Failure::Overloaded) => None,
+        Err(
+            Failure::Stale(..)
+            | Failure::NotSent(..)
+            | Failure::Broken(..)
+            | Failure::Overloaded
+            | Failure::Busy(..),
+        ) => None,
     }
 }
 

@@ -13,12 +13,17 @@ use crate::body::{self, ERROR_BYTES_MAX};
 use crate::failure::{Class, Failure};
 use crate::flights::Purpose;
 use crate::link::{Link, Request};
+use crate::pause;
 use crate::streamable::Streamable;
 
 /// Reads an unsuccessful response to request `id`.
 pub(crate) async fn read(link: &Streamable, id: u64, response: Response<Incoming>) -> Failure {
     let status = response.status();
+    let pause = pause::asked_for(response.headers()).filter(|_| status == StatusCode::TOO_MANY_REQUESTS);
     let said = said(id, response).await;
+    if let Some(pause) = pause {
+        return Failure::Busy(pause, said.map(|said| said.error));
+    }
     if let Some(said) = &said
         && said.own
         && !suspect(link, status, &said.error)

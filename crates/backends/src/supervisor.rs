@@ -23,6 +23,7 @@ use crate::failure::{Class, Failure};
 use crate::flights::Purpose;
 use crate::life::Loss;
 use crate::link::Request;
+use crate::pause::Pause;
 use crate::policy::BackendPolicy;
 use crate::standing::Wanted;
 use crate::sync::Guarded;
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     /// The caller that the line belongs to; `Shared` for the one that every caller uses or, where each has one of its
     /// own, the gateway itself.
     scope: Scope,
+    /// What the backend said about being called less.
+    pub(crate) pause: Pause,
     /// Ends a wait for the next attempt.
     wake: Notify,
     /// The wait is over and nobody has asked since: a caller's line is not tried again for nobody.
@@ -95,6 +98,7 @@ impl Shared {
             tasks,
             bearing,
             scope: Scope::Shared,
+            pause: Pause::default(),
             wake: Notify::new(),
             dormant: AtomicBool::new(false),
         })
@@ -115,6 +119,7 @@ impl Shared {
             tasks: self.tasks.clone(),
             bearing: Some(Arc::new(bearing)),
             scope,
+            pause: Pause::default(),
             wake: Notify::new(),
             dormant: AtomicBool::new(false),
         })

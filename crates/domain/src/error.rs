@@ -214,6 +214,14 @@ pub enum Error {
         /// Why, for the log.
         cause: Cause,
     },
+    /// The backend wants to be left alone for a while; the call did not happen.
+    #[error("backend `{backend}` asks to be called less; try again in {} seconds", retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0)))]
+    BackendBusy {
+        /// Which one.
+        backend: BackendId,
+        /// The time after which it may be called again.
+        retry_after: Duration,
+    },
     /// The backend was reached and broke: the call may or may not have happened.
     #[error("backend `{backend}` failed to answer")]
     BackendFailed {
@@ -260,6 +268,7 @@ impl Error {
             Self::InvalidRequest(_) => "invalid_request",
             Self::MissingCapability(_) => "missing_capability",
             Self::BackendUnavailable { .. } => "backend_unavailable",
+            Self::BackendBusy { .. } => "backend_busy",
             Self::BackendFailed { .. } => "backend_failed",
             Self::BackendRefused { .. } => "backend_refused",
             Self::DeadlineExceeded => "deadline_exceeded",
@@ -286,6 +295,7 @@ impl Error {
             | Self::UnknownTask
             | Self::InvalidRequest(_)
             | Self::MissingCapability(_)
+            | Self::BackendBusy { .. }
             | Self::BackendRefused { .. }
             | Self::DeadlineExceeded
             | Self::Cancelled

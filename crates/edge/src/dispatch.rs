@@ -269,6 +269,7 @@ fn log(error: &Error) {
         | Error::InvalidRequest(_)
         | Error::UnknownTask
         | Error::MissingCapability(_)
+        | Error::BackendBusy { .. }
         | Error::BackendRefused { .. }
         | Error::DeadlineExceeded
         | Error::Cancelled

@@ -83,7 +83,8 @@ impl Pass<'_> {
         self.ended = true;
         let failed = match outcome {
             // A caller whom the backend does not let in says nothing about how it is doing.
-            Err(Error::Denied) => None,
+            // Nor does one that did not reach it because it asked for a pause.
+            Err(Error::Denied | Error::BackendBusy { .. }) => None,
             Err(Error::BackendUnavailable { .. } | Error::BackendFailed { .. } | Error::DeadlineExceeded) => {
                 Some(true)
             }

@@ -27,7 +27,11 @@ impl RateLimited {
 fn never_happened(outcome: &Result<Reply, Error>) -> bool {
     matches!(
         outcome,
-        Err(Error::BackendUnavailable { .. } | Error::UnknownTool(_) | Error::Denied | Error::Overloaded)
+        Err(Error::BackendUnavailable { .. }
+            | Error::BackendBusy { .. }
+            | Error::UnknownTool(_)
+            | Error::Denied
+            | Error::Overloaded)
     )
 }
 

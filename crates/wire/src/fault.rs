@@ -148,6 +148,7 @@ fn session_era(error: &Error, verb: Verb) -> Answer {
         Error::Looping(_)
         | Error::MissingCapability(_)
         | Error::BackendUnavailable { .. }
+        | Error::BackendBusy { .. }
         | Error::BackendFailed { .. }
         | Error::DeadlineExceeded
         | Error::Overloaded
@@ -205,6 +206,7 @@ fn v2026_07_28(error: &Error, verb: Verb) -> Answer {
         },
         Error::Looping(_)
         | Error::BackendUnavailable { .. }
+        | Error::BackendBusy { .. }
         | Error::BackendFailed { .. }
         | Error::DeadlineExceeded
         | Error::Cancelled

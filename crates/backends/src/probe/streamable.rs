@@ -41,7 +41,9 @@ pub(crate) async fn begin(
                 return answered.outcome.and(Err(Failure::broken(Class::Status, answered.status)));
             }
         }
-        Ok(Err(failure @ (Failure::NotSent(..) | Failure::Overloaded))) => return Err(failure),
+        Ok(Err(failure @ (Failure::NotSent(..) | Failure::Overloaded | Failure::Busy(..)))) => {
+            return Err(failure);
+        }
         // Hung up or silent: what a server of the session era may do with a message it does not expect.
         Ok(Err(_)) | Err(_) => {}
     }
@@ -113,6 +115,7 @@ async fn outcome(
         | Failure::Stale(..)
         | Failure::NotSent(..)
         | Failure::Broken(..)
-        | Failure::Overloaded => failure,
+        | Failure::Overloaded
+        | Failure::Busy(..) => failure,
     })
 }

@@ -272,3 +272,40 @@ async fn unusable_authorities_are_told() {
         assert_eq!(rig.backend.status().last_error, Some("settings"));
     }
 }
+
+#[tokio::test]
+async fn a_backend_that_asks_for_a_pause_is_left_alone() {
+    for says_more in [false, true] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let (_server, rig) = calling(move |hit| {
+            if counted.fetch_add(1, Ordering::SeqCst) > 0 {
+                return web::json(200, &web::answer(hit, &serde_json::json!({"content": []})));
+            }
+            let said = serde_json::json!({"jsonrpc": "2.0", "id": hit.body["id"],
+                                          "error": {"code": -32000, "message": "slow down"}});
+            let mut reply =
+                if says_more { web::json(429, &said) } else { web::bytes(429, "text/plain", "no") };
+            reply.headers_mut().insert("retry-after", "2".parse().unwrap());
+            reply
+        })
+        .await;
+        // What the backend says itself passes; the pause is kept either way.
+        let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
+        assert_eq!(error.class(), if says_more { "backend_refused" } else { "backend_busy" });
+        let begun = std::time::Instant::now();
+        let mut refused = 0;
+        loop {
+            match rig.call(&context(), "echo", "{}").await {
+                Ok(_) => break,
+                Err(error) => {
+                    assert!(error.to_string().contains("asks to be called less; try again in "), "{error}");
+                    assert_eq!(calls.load(Ordering::SeqCst), 1, "nothing reaches it meanwhile");
+                    refused += 1;
+                }
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert!(refused > 0 && begun.elapsed().as_millis() > 1500, "{refused} in {:?}", begun.elapsed());
+    }
+}

@@ -44,6 +44,7 @@ fn errors() -> Vec<Error> {
             retry_after: Duration::from_millis(59_500),
         })),
         Error::UnknownTask,
+        Error::BackendBusy { backend: "files".into(), retry_after: Duration::from_millis(1500) },
         Error::MissingCapability(QuestionKind::Elicitation.into()),
         Error::MissingCapability(Capability::Tasks),
         Error::BackendUnavailable { backend: "files".into(), cause: cause() },
@@ -68,6 +69,7 @@ fn errors() -> Vec<Error> {
             | Error::UnknownPrompt(_)
             | Error::InvalidRequest(_)
             | Error::Looping(_)
+            | Error::BackendBusy { .. }
             | Error::UnknownTask
             | Error::MissingCapability(_)
             | Error::BackendUnavailable { .. }
