@@ -305,7 +305,7 @@ impl Member<'_> {
                 return Ok(());
             }
             // On the one channel of a session backend it may have been unclear once whom a question was for.
-            let shared = backend % 4 == 0;
+            let shared = backend.is_multiple_of(4);
             ensure!(
                 shared && message.to_string().contains("several calls are under way"),
                 "{who} got {message}"

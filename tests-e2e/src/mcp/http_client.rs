@@ -110,15 +110,6 @@ impl HttpClient {
         Ok(())
     }
 
-    /// Ends the session, if there is one.
-    pub fn end(self) -> anyhow::Result<()> {
-        let Some(session) = &self.session else { return Ok(()) };
-        let headers = [("mcp-session-id", session.as_str())];
-        let response = http::send("DELETE", &self.url, &headers, &[])?;
-        ensure!(response.status == 200, "the session was ended with {}", response.status);
-        Ok(())
-    }
-
     /// Answers a request of the server.
     fn serve(&self, id: &Value, asked: &Value, params: &Value) -> anyhow::Result<()> {
         let answer = if asked == "elicitation/create" && self.offers.get("elicitation").is_some() {
