@@ -136,14 +136,14 @@ impl Flights {
                 }
             }
             BackendNotice::Log { level, params } => {
-                let clients = match own {
-                    Some(id) => self.client(id).into_iter().collect(),
-                    None => self.clients(),
+                let client = match own {
+                    Some(id) => self.client(id),
+                    None => self.only_client(),
                 };
-                for client in clients {
-                    if client.log_level().is_some_and(|least| level >= least) {
-                        client.log(level, params.clone());
-                    }
+                if let Some(client) =
+                    client.filter(|client| client.log_level().is_some_and(|least| level >= least))
+                {
+                    client.log(level, params);
                 }
             }
             BackendNotice::ToolsChanged => self.ears.tell(BackendEvent::ToolsChanged),
@@ -220,14 +220,21 @@ impl Flights {
         }
     }
 
-    fn clients(&self) -> Vec<Arc<dyn ClientPort>> {
+    /// The client that everything under way is for; `None` where there are several, and what is said without a word about
+    /// whom it is for may be about any of them.
+    fn only_client(&self) -> Option<Arc<dyn ClientPort>> {
         let table = self.table.lock();
-        let clients =
+        let calls =
             table.values().filter(|flight| !flight.answered).filter_map(|flight| match &flight.purpose {
-                Purpose::Call(client) => Some(Arc::clone(client)),
+                Purpose::Call(client) => Some(client),
                 Purpose::Upkeep | Purpose::Listen(_) => None,
             });
-        clients.collect()
+        let calls: Vec<&Arc<dyn ClientPort>> = calls.collect();
+        let first = *calls.first()?;
+        let key = first.client_key();
+        let one =
+            calls.len() == 1 || (key.is_some() && calls.iter().all(|client| client.client_key() == key));
+        one.then(|| Arc::clone(first))
     }
 
     fn listening(&self, id: u64) -> Option<watch::Sender<bool>> {

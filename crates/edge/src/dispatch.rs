@@ -7,8 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 use vmcp_domain::{
-    BoxFuture, CallContext, Capability, Error, Prompt, ProtocolVersion, Reply, Resource, ResourceTemplate,
-    TaskRequest, Tool,
+    BoxFuture, CallContext, Error, Prompt, ProtocolVersion, Reply, Resource, ResourceTemplate, Tool,
 };
 use vmcp_wire::fault::{self, Body, Verb};
 use vmcp_wire::jsonrpc::Id;
@@ -98,8 +97,7 @@ async fn serve(task: Task) -> Said {
             {
                 return Said::Answer(Answer::error(400, Some(&id), &error));
             }
-            let reply = edge.gateway.call_tool(&ctx, call).await;
-            return Said::Called(reply.and_then(|reply| edge.tasks.conceal(&ctx.caller, reply)));
+            return Said::Called(tasks::call(&edge, &ctx, call).await);
         }
         ClientRequest::ReadResource(read) => return Said::Read(edge.gateway.read_resource(&ctx, read).await),
         ClientRequest::GetPrompt(get) => return Said::Reply(edge.gateway.get_prompt(&ctx, get).await),
@@ -125,15 +123,8 @@ async fn serve(task: Task) -> Said {
             let reply = edge.gateway.complete(&ctx, complete).await;
             answers.reply(reply, ResultKind::Plain, Verb::Other)
         }
-        ClientRequest::Task(..) if !ctx.client.capabilities().follows_tasks() => {
-            answers.error(&Error::MissingCapability(Capability::Tasks), Verb::Other)
-        }
         ClientRequest::Task(verb, id, rest) => {
-            let reply = match edge.tasks.reveal(&ctx.caller, &id) {
-                None => Err(Error::UnknownTask),
-                Some(handle) => edge.gateway.task(&ctx, TaskRequest { verb, handle, rest }).await,
-            };
-            let reply = reply.map(|reply| tasks::known_as(&id, reply));
+            let reply = tasks::ask(&edge, &ctx, verb, &id, rest).await;
             answers.reply(reply, ResultKind::Plain, Verb::Other)
         }
         ClientRequest::SetLogLevel(level) => {

@@ -1,8 +1,12 @@
 //! Identifiers of tasks as clients know them (tasks extension, SEP-2663): sealed, so that whoever comes by one cannot
 //! follow the task of another caller, and nobody can make one up. They are good as long as this process runs.
 
-use vmcp_domain::{Caller, Cause, Error, Json, Reply, TaskHandle};
+use vmcp_domain::{
+    CallContext, CallTool, Caller, Capability, Cause, Error, Json, Members, Reply, TaskHandle, TaskRequest,
+    TaskVerb,
+};
 
+use crate::edge::Edge;
 use crate::parking::caller_digest;
 use crate::seal::Seal;
 
@@ -21,7 +25,7 @@ impl Tasks {
     }
 
     /// The reply as its caller gets it: the identifier of a task that it tells of is sealed.
-    pub(crate) fn conceal(&self, caller: &Caller, mut reply: Reply) -> Result<Reply, Error> {
+    fn conceal(&self, caller: &Caller, mut reply: Reply) -> Result<Reply, Error> {
         if reply.is_task() {
             let handle = reply.members.get(TASK_ID).and_then(Json::to_text).unwrap_or_default();
             let sealed = self.seal.as_ref().and_then(|seal| seal.seal(handle.as_bytes(), &bound(caller)));
@@ -33,7 +37,7 @@ impl Tasks {
     }
 
     /// Which task this caller means.
-    pub(crate) fn reveal(&self, caller: &Caller, id: &str) -> Option<TaskHandle> {
+    fn reveal(&self, caller: &Caller, id: &str) -> Option<TaskHandle> {
         let handle = self.seal.as_ref()?.open(id, &bound(caller))?.ok()?;
         TaskHandle::parse(std::str::from_utf8(&handle).ok()?)
     }
@@ -43,10 +47,26 @@ fn bound(caller: &Caller) -> Vec<u8> {
     [&b"task"[..], &caller_digest(caller)].concat()
 }
 
-/// What is said of a task, under the identifier that the client knows it by.
-pub(crate) fn known_as(id: &str, mut reply: Reply) -> Reply {
+/// Calls a tool, which may go on as a task.
+pub(crate) async fn call(edge: &Edge, ctx: &CallContext, call: CallTool) -> Result<Reply, Error> {
+    edge.tasks.conceal(&ctx.caller, edge.gateway.call_tool(ctx, call).await?)
+}
+
+/// Asks something of the task that the caller knows as `id`, and tells of it under that identifier.
+pub(crate) async fn ask(
+    edge: &Edge,
+    ctx: &CallContext,
+    verb: TaskVerb,
+    id: &str,
+    rest: Members,
+) -> Result<Reply, Error> {
+    if !ctx.client.capabilities().follows_tasks() {
+        return Err(Error::MissingCapability(Capability::Tasks));
+    }
+    let handle = edge.tasks.reveal(&ctx.caller, id).ok_or(Error::UnknownTask)?;
+    let mut reply = edge.gateway.task(ctx, TaskRequest { verb, handle, rest }).await?;
     if reply.members.get(TASK_ID).is_some() {
         reply.members.set(TASK_ID, Json::string(id));
     }
-    reply
+    Ok(reply)
 }

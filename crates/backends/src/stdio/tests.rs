@@ -214,13 +214,19 @@ async fn what_is_said_meanwhile_reaches_the_calls_under_way() {
 
     let progress = format!(r#"{{"progressToken":{},"progress":0.50}}"#, second.id());
     peer.say(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{progress}}}"#)).await;
-    for level in ["debug", "error"] {
+    let message = |level: &str| {
         let params = format!(r#"{{"level":"{level}","data":1}}"#);
-        peer.say(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{params}}}"#)).await;
-    }
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/message","params":{params}}}"#)
+    };
+    // Nor whose log message: it may tell of the other's call.
+    peer.say(&message("alert")).await;
     peer.answer(&first.id().to_string(), "1").await;
     one.await.unwrap();
-    assert_eq!(clients[0].heard(), "asked; error");
+    peer.say(&message("debug")).await;
+    peer.say(&message("error")).await;
+    peer.say(r#"{"jsonrpc":"2.0","id":8,"method":"ping"}"#).await;
+    assert_eq!(peer.hear_line().await, r#"{"jsonrpc":"2.0","id":8,"result":{}}"#);
+    assert_eq!(clients[0].heard(), "asked");
     assert_eq!(clients[1].heard(), r#"{"progress":0.50}; error"#);
 }
 

@@ -110,10 +110,10 @@ impl ClientRequest {
 /// The body's value that the `Mcp-Name` header repeats, for requests that need the header.
 #[must_use]
 pub fn name_header(request: &ClientRequest) -> Option<&str> {
-    match request {
-        ClientRequest::Task(_, id, _) => Some(id),
-        other => other.in_rounds().map(|request| request.subject),
+    if let ClientRequest::Task(_, id, _) = request {
+        return Some(id);
     }
+    request.in_rounds().map(|request| request.subject)
 }
 
 #[cfg(test)]
