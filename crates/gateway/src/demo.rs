@@ -18,7 +18,7 @@ use vmcp_edge::HttpEdge;
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
 use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
 use vmcp_ratelimit::policy::{
-    Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
+    Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
 use vmcp_ratelimit::{OnStoreFailure, Pattern, Rate};
 
@@ -160,6 +160,7 @@ fn limits() -> anyhow::Result<LimitSettings> {
         anonymous: Anonymous::Refuse,
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
+        consistency: Consistency::Exact,
     };
     Ok(LimitSettings { policy, redis: None, on_failure: OnStoreFailure::default() })
 }

@@ -4,7 +4,7 @@
 
 use redis::{Cmd, Value};
 use smallvec::SmallVec;
-use vmcp_ratelimit::{Ask, Micros, RemoteBucket, RemoteVerdict, policy::Mode};
+use vmcp_ratelimit::{Ask, Micros, Order, RemoteBucket, RemoteVerdict, Taken, policy::Mode};
 
 /// The most calls one decision can grant.
 pub const WANT_MAX: u16 = 256;
@@ -41,6 +41,8 @@ pub struct Scripts {
     pub admit: Script,
     /// Refunds and debts.
     pub adjust: Script,
+    /// Takes tokens ahead.
+    pub take: Script,
     /// A replica's heartbeat.
     pub beat: Script,
     /// What the server says of itself.
@@ -53,6 +55,8 @@ pub struct Scripts {
 pub struct Call<'a> {
     script: &'a Script,
     key_head: &'a str,
+    /// Whose place the keys have; all of one call have the same.
+    home: Option<&'a str>,
     keys: SmallVec<[&'a str; 4]>,
     args: SmallVec<[Vec<u8>; 2]>,
 }
@@ -73,10 +77,10 @@ impl Call<'_> {
     fn command(&self, name: &str, code: &str) -> Cmd {
         let mut command = Cmd::with_capacity(3 + self.keys.len() + self.args.len(), code.len() + 512);
         command.arg(name).arg(code).arg(self.keys.len());
-        let mut whole = String::with_capacity(self.key_head.len() + 64);
+        let mut whole = self.head();
+        let length = whole.len();
         for key in &self.keys {
-            whole.clear();
-            whole.push_str(self.key_head);
+            whole.truncate(length);
             whole.push_str(key);
             command.arg(&whole);
         }
@@ -89,7 +93,22 @@ impl Call<'_> {
     /// The keys, whole.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
-        self.keys.iter().map(|key| format!("{}{key}", self.key_head)).collect()
+        let head = self.head();
+        self.keys.iter().map(|key| format!("{head}{key}")).collect()
+    }
+
+    /// What the keys begin with. The part in braces says which place of a cluster they have.
+    fn head(&self) -> String {
+        let mut head = String::with_capacity(self.key_head.len() + 128);
+        match (self.key_head.rsplit_once('}'), self.home) {
+            (Some((before, after)), Some(home)) => {
+                for part in [before, "/", home, "}", after] {
+                    head.push_str(part);
+                }
+            }
+            (None, _) | (_, None) => head.push_str(self.key_head),
+        }
+        head
     }
 
     /// The arguments that follow the keys.
@@ -106,6 +125,7 @@ impl Scripts {
         Self {
             admit: Script::new(concat!(include_str!("lua/settle.lua"), include_str!("lua/admit.lua"))),
             adjust: Script::new(concat!(include_str!("lua/settle.lua"), include_str!("lua/adjust.lua"))),
+            take: Script::new(concat!(include_str!("lua/settle.lua"), include_str!("lua/take.lua"))),
             beat: Script::new(include_str!("lua/beat.lua")),
             inspect: Script::new(include_str!("lua/inspect.lua")),
             key_head,
@@ -147,6 +167,21 @@ impl Scripts {
         self.call(&self.adjust, std::iter::once(bucket), spec)
     }
 
+    /// Takes tokens ahead of the calls that will spend them.
+    #[must_use]
+    pub fn take<'a>(&'a self, bucket: &'a RemoteBucket, order: Order, at: Option<Micros>) -> Call<'a> {
+        let mut spec = Vec::with_capacity(64);
+        // No bucket holds more than its capacity, which is exact in the script.
+        let most = bucket.rate.burst();
+        for tokens in [order.least.min(most + 1), order.need.min(most), order.want.min(most)] {
+            spec.extend_from_slice(&seven(tokens));
+        }
+        spec.extend_from_slice(&order.parts.max(1).to_le_bytes());
+        spec.extend_from_slice(&moment(at));
+        push_rate(&mut spec, bucket);
+        self.call(&self.take, std::iter::once(bucket), spec)
+    }
+
     pub(crate) fn beat<'a>(&'a self, replica: &str, silence_ms: u128) -> Call<'a> {
         let args = [replica.as_bytes().to_vec(), silence_ms.to_string().into_bytes()];
         Call { args: args.into_iter().collect(), ..self.on_replicas(&self.beat) }
@@ -158,7 +193,7 @@ impl Scripts {
 
     fn on_replicas<'a>(&'a self, script: &'a Script) -> Call<'a> {
         let keys = std::iter::once("replicas").collect();
-        Call { script, key_head: &self.key_head, keys, args: SmallVec::new() }
+        Call { script, key_head: &self.key_head, home: None, keys, args: SmallVec::new() }
     }
 
     fn call<'a>(
@@ -167,8 +202,13 @@ impl Scripts {
         buckets: impl Iterator<Item = &'a RemoteBucket>,
         spec: Vec<u8>,
     ) -> Call<'a> {
-        let keys = buckets.map(|bucket| &*bucket.key).collect();
-        Call { script, key_head: &self.key_head, keys, args: std::iter::once(spec).collect() }
+        let mut home = None;
+        let note = |bucket: &'a RemoteBucket| {
+            home = bucket.home.as_deref();
+            &*bucket.key
+        };
+        let keys = buckets.map(note).collect();
+        Call { script, key_head: &self.key_head, home, keys, args: std::iter::once(spec).collect() }
     }
 }
 
@@ -204,6 +244,14 @@ fn push_change(spec: &mut Vec<u8>, bucket: &RemoteBucket, units: i64, create: bo
     spec.extend_from_slice(&seven(first.cast_unsigned()));
     spec.extend_from_slice(&seven(further.cast_unsigned()));
     spec.push(u8::from(create));
+}
+
+/// Reads the answer of [`Scripts::take`].
+#[must_use]
+pub fn read_taken(value: &Value) -> Option<Taken> {
+    let Value::Array(values) = value else { return None };
+    let [Value::Int(tokens), Value::Int(level)] = values.as_slice() else { return None };
+    Some(Taken { tokens: u64::try_from(*tokens).ok()?, level: *level })
 }
 
 /// What one decision granted.

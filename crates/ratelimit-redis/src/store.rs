@@ -8,13 +8,15 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vmcp_domain::BoxFuture;
-use vmcp_ratelimit::{Ask, Clock as _, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure, SystemClock};
+use vmcp_ratelimit::{
+    Ask, Clock as _, Order, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure, SystemClock, Taken,
+};
 
 use crate::flights::{Answer, Flights, Seat};
 use crate::keeper;
 use crate::policy::RedisPolicy;
 use crate::refusals::Refusals;
-use crate::script::Grant;
+use crate::script::{Grant, read_taken};
 use crate::server::Server;
 
 /// A store over Redis or Valkey. Dropping it ends its background tasks.
@@ -252,6 +254,18 @@ impl RemoteStore for RedisStore {
             let outcome = server.ask(&server.scripts.debt(bucket, tokens, None)).await;
             self.shared.refusals.forget([bucket]);
             outcome.map(drop)
+        })
+    }
+
+    fn take<'a>(
+        &'a self,
+        bucket: &'a RemoteBucket,
+        order: Order,
+    ) -> BoxFuture<'a, Result<Taken, StoreFailure>> {
+        Box::pin(async move {
+            let server = &self.shared.server;
+            let answer = server.ask(&server.scripts.take(bucket, order, None)).await?;
+            read_taken(&answer).ok_or(StoreFailure::Refused)
         })
     }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use governor::{Quota as GovernorQuota, RateLimiter};
 use vmcp_domain::{BackendId, BackendToolName, Members, Target, Tool, ToolHints, ToolOverride};
 use vmcp_ratelimit::policy::{
-    Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota, ToolRule, WaitBounds,
+    Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota, ToolRule, WaitBounds,
 };
 use vmcp_ratelimit::{Claim, Holder, MemoryStore, Pattern, Plan, Planner, Rate, SystemClock, UserKey};
 
@@ -41,6 +41,7 @@ fn four(tokens: u64, period: Duration, users: usize) -> (MemoryStore, Plan) {
         anonymous: Anonymous::Refuse,
         memory: MemoryBounds { user_count_max: users + 1, overflow: Overflow::Refuse },
         waiting: WaitBounds::default(),
+        consistency: Consistency::Exact,
     };
     let planner = Arc::new(Planner::new(policy));
     let tool = Tool {

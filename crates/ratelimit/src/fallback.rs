@@ -11,7 +11,7 @@ use vmcp_domain::Tool;
 
 use crate::clock::Clock;
 use crate::memory::MemoryStore;
-use crate::plan::{Plan, Planner};
+use crate::plan::{Plan, PlannedBucket, Planner};
 use crate::policy::LimitPolicy;
 use crate::remote::{Ask, RemoteBucket, RemoteStore};
 use crate::table::UserKey;
@@ -47,13 +47,13 @@ impl Fallback {
 
     /// Takes over what the store said a call's buckets hold: this replica's share of it. That never raises a level:
     /// answers overtake each other, and after an outage the store does not know yet what it is owed.
-    pub(crate) fn learn(&self, own: &Plan, ask: &Ask, user: Option<UserKey>, levels: &[i64]) {
-        let share = |((bucket, remote), level): ((&crate::plan::PlannedBucket, &RemoteBucket), &i64)| {
+    pub(crate) fn learn(&self, own: &Plan, whole: &Plan, user: Option<UserKey>, levels: &[i64]) {
+        let share = |((bucket, remote), level): ((&PlannedBucket, &PlannedBucket), &i64)| {
             let whole = i128::from(*level) * i128::from(bucket.rate.unit());
             let share = whole / (i128::from(remote.rate.unit()) * i128::from(self.count.max(1)));
             i64::try_from(share).unwrap_or(i64::MAX)
         };
-        let levels: Vec<i64> = own.buckets.iter().zip(&ask.buckets).zip(levels).map(share).collect();
+        let levels: Vec<i64> = own.buckets.iter().zip(&whole.buckets).zip(levels).map(share).collect();
         self.store.lower_levels(own, user, &levels);
     }
 }

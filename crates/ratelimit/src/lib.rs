@@ -10,6 +10,7 @@ mod clock;
 mod decide;
 mod fallback;
 mod layer;
+pub mod lease;
 mod limiter;
 mod memory;
 mod observer;
@@ -33,8 +34,8 @@ pub use pattern::Pattern;
 pub use plan::{BucketId, Holder, Plan, PlannedBucket, PlannedSlots, Planner};
 pub use rate::{Level, Rate, RateError};
 pub use remote::{
-    Ask, DECISION_DEADLINE, OnStoreFailure, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure, ask,
-    user_digest,
+    Ask, DECISION_DEADLINE, OnStoreFailure, Order, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure,
+    Taken, user_digest,
 };
 pub use repeats::{LoopBreaker, LoopPolicy};
 pub use table::UserKey;

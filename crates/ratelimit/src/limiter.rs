@@ -12,16 +12,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ahash::RandomState;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, Identity, PerList, Tool, ToolList, ToolName};
 
 use crate::clock::Clock;
 use crate::decide::Wait;
 use crate::fallback::{Debts, Fallback};
+use crate::lease::{Denied, Leases, Paid};
 use crate::memory::{Claim, MemoryStore, Receipt};
 use crate::observer::{DecisionEvent, Observer};
 use crate::plan::{Plan, Planner};
-use crate::policy::Anonymous;
-use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, StoreFailure, ask, user_digest};
+use crate::policy::{Anonymous, Consistency};
+use crate::remote::{
+    Ask, Cut, OnStoreFailure, Part, RemoteStore, RemoteVerdict, StoreFailure, parts, user_digest,
+};
 use crate::table::UserKey;
 use crate::top::TopCallers;
 use crate::waiting::{HeldUp, Place, Room};
@@ -39,6 +43,8 @@ pub struct Limiter {
     memory: MemoryStore,
     clock: Arc<dyn Clock>,
     sharing: Option<Sharing>,
+    /// What is taken ahead out of the shared store, where that is allowed.
+    leases: Option<Arc<Leases>>,
     debts: Arc<Debts>,
     fallback: ArcSwapOption<Fallback>,
     bindings: PerList<ToolList, Binding>,
@@ -65,7 +71,8 @@ pub struct Sharing {
 pub(crate) struct Permit<'a> {
     limiter: &'a Limiter,
     local: Option<Receipt<'a>>,
-    shared: Option<(Ask, RemoteVerdict)>,
+    leased: Option<Paid<'a>>,
+    shared: SmallVec<[(Ask, RemoteVerdict); 2]>,
     /// Rings when the rest of the permit is gone: fields are dropped in their order.
     bell: Bell<'a>,
 }
@@ -86,7 +93,12 @@ impl Limiter {
         sharing: Option<Sharing>,
         observer: Arc<dyn Observer>,
     ) -> Arc<Self> {
+        let consistency = planner.policy().consistency;
+        let leases = sharing.as_ref().zip(consistency.leases()).map(|(sharing, policy)| {
+            Leases::new(sharing.store.clone(), clock.clone(), policy, sharing.replica_count)
+        });
         Arc::new(Self {
+            leases,
             memory: MemoryStore::new(planner.clone(), clock.clone()),
             room: Room::new(planner.policy().waiting),
             planner,
@@ -108,7 +120,9 @@ impl Limiter {
         let bind = || {
             let plans = tools
                 .iter()
-                .map(|tool| (tool.name.clone(), Arc::new(Bound::new(&self.planner, tool))))
+                .map(|tool| {
+                    (tool.name.clone(), Arc::new(Bound::new(&self.planner, self.leases.as_deref(), tool)))
+                })
                 .collect();
             if !self.lists_differ.load(Ordering::Relaxed) {
                 self.warn_of_idle_rules(tools);
@@ -145,7 +159,9 @@ impl Limiter {
             let more = tools.iter().map(|tool| tool.name.clone());
             names.iter().cloned().chain(more).collect::<Vec<_>>()
         });
-        let bound = tools.iter().map(|tool| (tool.name.clone(), Bound::new(&self.planner, tool)));
+        let bound = tools
+            .iter()
+            .map(|tool| (tool.name.clone(), Bound::new(&self.planner, self.leases.as_deref(), tool)));
         bound.filter(|(_, bound)| !bound.plan.is_empty()).collect()
     }
 
@@ -158,9 +174,13 @@ impl Limiter {
     ) -> Result<Permit<'a>, Denial> {
         let bell = Bell { limiter: self, plan: &bound.plan, user };
         match store.admit(plan, user) {
-            Claim::Admitted(receipt) => {
-                Ok(Permit { limiter: self, local: Some(receipt), shared: None, bell })
-            }
+            Claim::Admitted(receipt) => Ok(Permit {
+                limiter: self,
+                local: Some(receipt),
+                leased: None,
+                shared: SmallVec::new(),
+                bell,
+            }),
             // The bell rings: the call may have had a place among the calls in flight for a moment, which was not
             // to be had for others then.
             Claim::Refused(refused) => {
@@ -187,21 +207,73 @@ impl Limiter {
         if bound.plan.buckets.is_empty() {
             return Ok(permit);
         }
-        let ask = ask(&bound.plan, user.shared.as_deref());
-        match sharing.store.admit(&ask).await {
-            Ok(verdict) => {
-                self.learn(sharing, bound, &ask, user.local, &verdict);
-                if !verdict.admitted {
-                    let error = shared_refusal(bound, &verdict);
-                    return Err(Denial::by_buckets(error, &bound.plan, &verdict.levels));
+        match self.pay_shared(sharing, bound, user, &mut permit).await {
+            Ok(()) => {
+                if let Some(paid) = &mut permit.leased {
+                    paid.keep();
                 }
-                permit.shared = Some((ask, verdict));
                 Ok(permit)
             }
-            Err(failure) => {
-                self.without_store(sharing, bound, (&ask, user.local), failure, event)?;
+            Err(Unpaid::Denied(denial)) => {
+                self.take_back(sharing, std::mem::take(&mut permit.shared)).await;
+                Err(denial)
+            }
+            Err(Unpaid::Failed(failure)) => {
+                // What was paid already stays paid: the store that would have to be asked does not answer.
+                permit.leased = None;
+                permit.shared.clear();
+                self.without_store(sharing, bound, user, failure, event)?;
                 Ok(permit)
             }
+        }
+    }
+
+    /// Pays all shared buckets, first those of which tokens are held here: what is not spent then is put back at once.
+    async fn pay_shared<'a>(
+        &'a self,
+        sharing: &'a Sharing,
+        bound: &'a Bound,
+        user: &User,
+        permit: &mut Permit<'a>,
+    ) -> Result<(), Unpaid> {
+        if let Some(leases) = self.leases.as_ref().filter(|_| !bound.leased.is_empty()) {
+            match leases.admit(&bound.leased).await {
+                Ok(paid) => permit.leased = Some(paid),
+                Err(Denied::Failed(failure)) => return Err(Unpaid::Failed(failure)),
+                Err(Denied::Short(place, wait)) => {
+                    return Err(Unpaid::Denied(Denial::by_leased(bound, place, wait)));
+                }
+            }
+        }
+        for Part { places, ask } in parts(&bound.plan, self.cut(user, true)) {
+            let verdict = sharing.store.admit(&ask).await.map_err(Unpaid::Failed)?;
+            let levels = all_levels(bound, &places, &verdict.levels);
+            self.learn(sharing, bound, user.local, &levels);
+            if !verdict.admitted {
+                let error = shared_refusal(bound, &levels);
+                return Err(Unpaid::Denied(Denial::by_buckets(error, &bound.plan, &levels)));
+            }
+            permit.shared.push((ask, verdict));
+        }
+        Ok(())
+    }
+
+    /// How plans are asked about.
+    fn cut<'u>(&self, user: &'u User, without_leased: bool) -> Cut<'u> {
+        let split = matches!(self.planner.policy().consistency, Consistency::Split(_));
+        Cut { user: user.shared.as_deref(), split, without_leased: without_leased && self.leases.is_some() }
+    }
+
+    async fn take_back(&self, sharing: &Sharing, paid: SmallVec<[(Ask, RemoteVerdict); 2]>) {
+        for (ask, verdict) in &paid {
+            self.give_back(sharing, ask, &verdict.pays).await;
+        }
+    }
+
+    async fn give_back(&self, sharing: &Sharing, ask: &Ask, pays: &[bool]) {
+        if let Err(failure) = sharing.store.refund(ask, pays).await {
+            // The tokens stay spent: an outage never hands out budget.
+            self.observer.store_failed(failure);
         }
     }
 
@@ -210,7 +282,7 @@ impl Limiter {
         &self,
         sharing: &Sharing,
         bound: &Bound,
-        (ask, user): (&Ask, Option<UserKey>),
+        user: &User,
         failure: StoreFailure,
         event: &mut DecisionEvent<'_>,
     ) -> Result<(), Denial> {
@@ -222,12 +294,24 @@ impl Limiter {
             }
             OnStoreFailure::Deny => Err(Error::LimitsUnavailable.into()),
             OnStoreFailure::Local => {
+                if let Some(leases) = self.leases.as_ref().filter(|_| !bound.leased.is_empty()) {
+                    let (places, held): (SmallVec<[usize; 4]>, SmallVec<[i64; 4]>) =
+                        leases.levels(&bound.leased).into_iter().unzip();
+                    self.learn(sharing, bound, user.local, &all_levels(bound, &places, &held));
+                }
                 let fallback = self.fallback(sharing);
                 let share = bound.share(&fallback);
                 let plan = &share.plan;
-                match fallback.store.admit(plan, user) {
+                match fallback.store.admit(plan, user.local) {
                     Claim::Admitted(receipt) => {
-                        self.debts.owe(ask, &receipt.bill().pays, &sharing.store);
+                        let pays = &receipt.bill().pays;
+                        for Part { places, ask } in parts(&bound.plan, self.cut(user, false)) {
+                            let pays: SmallVec<[bool; 4]> = places
+                                .iter()
+                                .map(|place| pays.get(*place).is_some_and(|pays| *pays))
+                                .collect();
+                            self.debts.owe(&ask, &pays, &sharing.store);
+                        }
                         Ok(())
                     }
                     Claim::Refused(refused) => {
@@ -253,17 +337,11 @@ impl Limiter {
         fallback
     }
 
-    fn learn(
-        &self,
-        sharing: &Sharing,
-        bound: &Bound,
-        ask: &Ask,
-        user: Option<UserKey>,
-        verdict: &RemoteVerdict,
-    ) {
+    /// Notes what the store said that the buckets of a plan hold, in units.
+    fn learn(&self, sharing: &Sharing, bound: &Bound, user: Option<UserKey>, levels: &[i64]) {
         if sharing.on_failure == OnStoreFailure::Local {
             let fallback = self.fallback(sharing);
-            fallback.learn(&bound.share(&fallback).plan, ask, user, &verdict.levels);
+            fallback.learn(&bound.share(&fallback).plan, &bound.plan, user, levels);
         }
     }
 
@@ -312,6 +390,26 @@ fn unnamed(subject: &str) -> Identity {
     Identity { issuer: String::new(), subject: subject.to_owned(), claims: vmcp_domain::Members::new() }
 }
 
+/// Why the shared buckets of a call are not paid.
+enum Unpaid {
+    /// One of them cannot pay.
+    Denied(Denial),
+    /// The store does not answer.
+    Failed(StoreFailure),
+}
+
+/// What every bucket of a plan holds, where only some are known: of the others nobody has said that they are not full.
+fn all_levels(bound: &Bound, places: &[usize], levels: &[i64]) -> SmallVec<[i64; 4]> {
+    let mut all: SmallVec<[i64; 4]> =
+        bound.plan.buckets.iter().map(|bucket| bucket.rate.capacity()).collect();
+    for (place, level) in places.iter().zip(levels) {
+        if let Some(known) = all.get_mut(*place) {
+            *known = *level;
+        }
+    }
+    all
+}
+
 fn unpaid(pays: &[bool]) -> usize {
     pays.iter().filter(|pays| !**pays).count()
 }
@@ -322,11 +420,16 @@ impl Permit<'_> {
         if let Some(receipt) = self.local {
             receipt.refund();
         }
-        if let (Some((ask, verdict)), Some(sharing)) = (&self.shared, &self.limiter.sharing)
-            && let Err(failure) = sharing.store.refund(ask, &verdict.pays).await
-        {
-            // The tokens stay spent: an outage never hands out budget.
-            self.limiter.observer.store_failed(failure);
+        if let Some(sharing) = &self.limiter.sharing {
+            let leased = self.leased.map(|paid| Ask { buckets: paid.buckets() });
+            for (ask, verdict) in &self.shared {
+                self.limiter.give_back(sharing, ask, &verdict.pays).await;
+            }
+            // Not into what is held here, where it might be spent later than a lease allows.
+            if let Some(ask) = leased {
+                let pays: SmallVec<[bool; 4]> = ask.buckets.iter().map(|_| true).collect();
+                self.limiter.give_back(sharing, &ask, &pays).await;
+            }
         }
         self.bell.ring(true);
     }

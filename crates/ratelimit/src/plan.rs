@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use vmcp_domain::{BackendToolName, LimitScope, Target, Tool, ToolName};
 
 use crate::pattern::Pattern;
-use crate::policy::{Concurrency, LimitPolicy, Limits, Mode, Quota};
+use crate::policy::{Concurrency, LeasePolicy, LimitPolicy, Limits, Mode, Quota};
 use crate::rate::{Level, Rate};
 
 /// How many definitions are told apart. A backend that keeps renaming its tools makes a new one with every name, and
@@ -54,6 +54,8 @@ pub struct PlannedBucket {
     pub holder: Holder,
     /// How long a call waits for it, in microseconds, before it is refused.
     pub wait_max: u64,
+    /// How many tokens a window may hold in excess where replicas take tokens of it ahead; `None` where they do not.
+    pub leased: Option<u64>,
 }
 
 /// One bound on calls in flight.
@@ -247,18 +249,24 @@ impl Planner {
         let rule: Arc<str> =
             format!("{}{}", subject.name, if per_user { "perUser" } else { "shared" }).into();
         for (window, rate) in quota.windows.iter().enumerate() {
-            let entry = self.entry(subject, Some(window), per_user, Some(*rate));
+            // A user's own bucket is hardly ever fast, and its user hardly ever at many replicas.
+            let lease = self.policy.consistency.leases();
+            let lease = lease.filter(|lease| !per_user && lease.covers(rate, subject.cost));
+            let kept = lease.map_or(*rate, |lease| lease.kept(rate));
+            let excess = |lease: LeasePolicy| if lease.hold_back { 0 } else { lease.excess(rate) };
+            let entry = self.entry(subject, Some(window), per_user, Some(kept));
             plan.buckets.push(PlannedBucket {
                 id: entry.id,
                 key: subject.key(window, per_user),
                 rule: rule.clone(),
                 scope: if per_user { subject.scopes.1 } else { subject.scopes.0 },
-                rate: *rate,
+                rate: kept,
                 cost: subject.cost,
-                cost_units: rate.units(u64::from(subject.cost.get())),
+                cost_units: kept.units(u64::from(subject.cost.get())),
                 mode: quota.mode,
                 holder: if per_user { Holder::User } else { Holder::Shared(entry.level) },
                 wait_max: subject.wait_max(),
+                leased: lease.map(excess),
             });
         }
         plan.may_wait |= subject.wait_max() > 0 && quota.mode == Mode::Enforce;

@@ -20,6 +20,69 @@ pub struct LimitPolicy {
     pub memory: MemoryBounds,
     /// How many calls may wait.
     pub waiting: WaitBounds,
+    /// How exactly replicas share their buckets.
+    pub consistency: Consistency,
+}
+
+/// How exactly replicas share their buckets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// The shared store decides about every call.
+    #[default]
+    Exact,
+    /// Replicas take tokens of fast shared buckets ahead and spend them by themselves.
+    Lease(LeasePolicy),
+    /// The same, and the buckets of each user have a place of their own in a cluster, so that one busy server is spread
+    /// over all of it.
+    Split(LeasePolicy),
+}
+
+impl Consistency {
+    /// The leases, where there are any.
+    #[must_use]
+    pub fn leases(&self) -> Option<LeasePolicy> {
+        match self {
+            Self::Exact => None,
+            Self::Lease(policy) | Self::Split(policy) => Some(*policy),
+        }
+    }
+}
+
+/// The fewest tokens that a bucket must earn during a lease. One that earns fewer gains nothing by it and stays exact.
+const LEASED_MIN: u64 = 8;
+
+/// How replicas take tokens ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeasePolicy {
+    /// How long a token that was taken may be spent; after that it is dropped.
+    pub duration: Duration,
+    /// Takes what leases may add to a burst off the bucket, so that no window ever holds more than it would without.
+    pub hold_back: bool,
+}
+
+impl LeasePolicy {
+    /// Whether a bucket of which one call takes `cost` tokens is leased: it fills fast and holds enough.
+    #[must_use]
+    pub fn covers(&self, rate: &Rate, cost: NonZeroU32) -> bool {
+        let excess = self.excess(rate);
+        let left = rate.burst().saturating_sub(excess);
+        excess >= LEASED_MIN && left >= excess.max(u64::from(cost.get()))
+    }
+
+    /// The most tokens by which the admissions of any window exceed what an exact bucket would have let pass, all
+    /// replicas together: what the bucket earns during one lease. Over the long run nothing is admitted in excess.
+    #[must_use]
+    pub fn excess(&self, rate: &Rate) -> u64 {
+        let (tokens, period) = rate.asked();
+        let earned = (u128::from(tokens) * self.duration.as_micros()).div_ceil(period.as_micros().max(1));
+        u64::try_from(earned).unwrap_or(u64::MAX)
+    }
+
+    /// The bucket as the shared store keeps it.
+    #[must_use]
+    pub fn kept(&self, rate: &Rate) -> Rate {
+        if self.hold_back { rate.with_burst(rate.burst().saturating_sub(self.excess(rate))) } else { *rate }
+    }
 }
 
 /// Limits on one thing: for everybody together, and for each user.
@@ -143,6 +206,8 @@ impl LimitPolicy {
                 .iter()
                 .map(|rule| ToolRule { limits: rule.limits.share(count), ..rule.clone() })
                 .collect(),
+            // A share is one replica's own: there is nobody to take from.
+            consistency: Consistency::Exact,
             ..self.clone()
         }
     }

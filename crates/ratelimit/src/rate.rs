@@ -91,6 +91,13 @@ impl Rate {
         Self::new(tokens, period, (self.burst / count).max(1)).unwrap_or(*self)
     }
 
+    /// The same with another bucket. What cannot be counted exactly stays as it is.
+    #[must_use]
+    pub fn with_burst(&self, burst: u64) -> Self {
+        let (tokens, period) = self.asked();
+        Self::new(tokens, period, burst).unwrap_or(*self)
+    }
+
     /// The full bucket, in units.
     #[must_use]
     pub fn capacity(&self) -> i64 {

@@ -23,6 +23,30 @@ pub struct RemoteBucket {
     pub cost: u32,
     /// What a refusal does.
     pub mode: Mode,
+    /// Whose place in a cluster it has; `None` for the one of all buckets of this gateway.
+    pub home: Option<Arc<str>>,
+}
+
+/// How many tokens a replica takes out of a bucket, to spend them by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// With fewer than this it can do nothing, so that it takes none then.
+    pub least: u64,
+    /// What calls wait for: taken even if that empties the bucket.
+    pub need: u64,
+    /// What it would like to have.
+    pub want: u64,
+    /// Beyond `need` it takes one part of so many of what the bucket holds.
+    pub parts: u32,
+}
+
+/// What a replica got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// The tokens, which the bucket does not hold any more.
+    pub tokens: u64,
+    /// What the bucket holds after that, in units.
+    pub level: i64,
 }
 
 /// Every bucket of one call, in the order of the plan.
@@ -88,6 +112,12 @@ pub trait RemoteStore: Send + Sync {
         bucket: &'a RemoteBucket,
         tokens: u64,
     ) -> BoxFuture<'a, Result<(), StoreFailure>>;
+    /// Takes tokens out of one bucket ahead of the calls that will spend them.
+    fn take<'a>(
+        &'a self,
+        bucket: &'a RemoteBucket,
+        order: Order,
+    ) -> BoxFuture<'a, Result<Taken, StoreFailure>>;
     /// How many replicas share the store now, this one included, where that is known.
     fn replica_count(&self) -> Option<u32>;
     /// True while the store answers.
@@ -121,15 +151,62 @@ pub fn user_digest(identity: &Identity) -> String {
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The ask of one call: the plan's buckets with this user's keys.
-#[must_use]
-pub fn ask(plan: &Plan, user: Option<&str>) -> Ask {
-    let bucket = |bucket: &crate::plan::PlannedBucket| {
-        let key = match (&bucket.holder, user) {
-            (Holder::User, Some(user)) => format!("{}:{user}", bucket.key).into(),
-            (Holder::User, None) | (Holder::Shared(_), _) => bucket.key.clone(),
-        };
-        RemoteBucket { key, rate: bucket.rate, cost: bucket.cost.get(), mode: bucket.mode }
+/// The buckets of a plan that stand in one place of a shared store, for one user.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    /// Their places in the plan.
+    pub(crate) places: SmallVec<[usize; 4]>,
+    /// The question about them.
+    pub(crate) ask: Ask,
+}
+
+/// How a plan is asked about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cut<'a> {
+    /// The user's part of keys.
+    pub(crate) user: Option<&'a str>,
+    /// Each user's buckets stand in a place of their own.
+    pub(crate) split: bool,
+    /// Leave out the buckets of which tokens are taken ahead.
+    pub(crate) without_leased: bool,
+}
+
+/// The questions about a plan: those that can be answered together are one.
+pub(crate) fn parts(plan: &Plan, cut: Cut<'_>) -> SmallVec<[Part; 2]> {
+    let home: Option<Arc<str>> = cut.user.filter(|_| cut.split).map(Into::into);
+    let mut parts: SmallVec<[Part; 2]> = SmallVec::new();
+    for (place, planned) in plan.buckets.iter().enumerate() {
+        if cut.without_leased && planned.leased.is_some() {
+            continue;
+        }
+        let bucket = remote_bucket(planned, cut.user, home.as_ref());
+        // Shared buckets come first in a plan, so that those of one place stand side by side.
+        match parts
+            .last_mut()
+            .filter(|part| part.ask.buckets.last().is_some_and(|last| last.home == bucket.home))
+        {
+            Some(part) => {
+                part.places.push(place);
+                part.ask.buckets.push(bucket);
+            }
+            None => parts.push(Part {
+                places: std::iter::once(place).collect(),
+                ask: Ask { buckets: std::iter::once(bucket).collect() },
+            }),
+        }
+    }
+    parts
+}
+
+/// One bucket of a plan as the shared store knows it.
+pub(crate) fn remote_bucket(
+    bucket: &crate::plan::PlannedBucket,
+    user: Option<&str>,
+    home: Option<&Arc<str>>,
+) -> RemoteBucket {
+    let (key, home) = match (&bucket.holder, user) {
+        (Holder::User, Some(user)) => (format!("{}:{user}", bucket.key).into(), home.cloned()),
+        (Holder::User, None) | (Holder::Shared(_), _) => (bucket.key.clone(), None),
     };
-    Ask { buckets: plan.buckets.iter().map(bucket).collect() }
+    RemoteBucket { key, rate: bucket.rate, cost: bucket.cost.get(), mode: bucket.mode, home }
 }

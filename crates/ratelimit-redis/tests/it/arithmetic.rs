@@ -133,6 +133,7 @@ impl Player {
             rate: *rate,
             cost: *cost,
             mode: *mode,
+            home: None,
         };
         let ask = Ask { buckets: buckets.iter().enumerate().map(place).collect() };
         let (mut model, mut last) = (Model::default(), None);

@@ -204,7 +204,7 @@ pub(crate) fn fixed(tokens: u64) -> Rate {
 }
 
 pub(crate) fn bucket(key: &str, rate: Rate, cost: u32, mode: Mode) -> RemoteBucket {
-    RemoteBucket { key: key.into(), rate, cost, mode }
+    RemoteBucket { key: key.into(), rate, cost, mode, home: None }
 }
 
 /// Enforced buckets of one token a call.

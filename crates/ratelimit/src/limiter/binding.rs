@@ -7,6 +7,7 @@ use arc_swap::ArcSwapOption;
 use vmcp_domain::{Tool, ToolName};
 
 use crate::fallback::Fallback;
+use crate::lease::{LeasePlan, Leases};
 use crate::plan::{Plan, Planner};
 
 /// The plans of one list of tools.
@@ -20,6 +21,8 @@ pub(crate) struct Bound {
     pub(crate) plan: Plan,
     /// The same without buckets: what stays in this process when buckets are shared.
     pub(super) slots: Plan,
+    /// The buckets of which this replica takes tokens ahead.
+    pub(super) leased: LeasePlan,
     /// The same in this replica's shares.
     share: ArcSwapOption<Share>,
 }
@@ -31,10 +34,11 @@ pub(super) struct Share {
 }
 
 impl Bound {
-    pub(super) fn new(planner: &Planner, tool: &Tool) -> Self {
+    pub(super) fn new(planner: &Planner, leases: Option<&Leases>, tool: &Tool) -> Self {
         let plan = planner.plan(tool);
+        let leased = leases.map_or_else(LeasePlan::new, |leases| leases.plan(&plan));
         let slots = Plan { buckets: smallvec::SmallVec::new(), ..plan.clone() };
-        Self { tool: tool.clone(), plan, slots, share: ArcSwapOption::empty() }
+        Self { tool: tool.clone(), plan, slots, leased, share: ArcSwapOption::empty() }
     }
 
     pub(super) fn share(&self, fallback: &Fallback) -> Arc<Share> {

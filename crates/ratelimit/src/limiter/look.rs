@@ -6,11 +6,11 @@ use std::time::Duration;
 use vmcp_domain::{CallContext, Error, LimitScope, RateLimit, ToolList, ToolName};
 
 use super::refusal::rate_limit;
-use super::{Bound, Limiter};
+use super::{Bound, Limiter, all_levels};
 use crate::decide::{BucketReading, Wait};
 use crate::plan::{Plan, PlannedBucket, PlannedSlots};
 use crate::policy::Mode;
-use crate::remote::ask;
+use crate::remote::{Part, parts};
 use crate::top::TopCaller;
 
 /// What one bucket holds for one caller, for people to read.
@@ -34,6 +34,8 @@ pub struct BucketView {
     pub mode: Mode,
     /// How long a call waits for it before it is refused.
     pub wait_max: Duration,
+    /// By how many tokens any window may exceed it because replicas take tokens ahead; `None` where they do not.
+    pub leased: Option<u64>,
 }
 
 /// One bound on calls in flight, for people to read.
@@ -97,8 +99,15 @@ impl Limiter {
         let Some(sharing) = &self.sharing else {
             return Ok(self.memory.peek(&bound.plan, user.local));
         };
-        let ask = ask(&bound.plan, user.shared.as_deref());
-        let levels = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
+        let mut levels = all_levels(bound, &[], &[]);
+        for Part { places, ask } in parts(&bound.plan, self.cut(&user, false)) {
+            let said = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
+            for (place, level) in places.iter().zip(said) {
+                if let Some(known) = levels.get_mut(*place) {
+                    *known = level;
+                }
+            }
+        }
         let reading = |(bucket, level): (&PlannedBucket, i64)| BucketReading {
             rate: bucket.rate,
             level,
@@ -170,6 +179,7 @@ fn views(plan: &Plan, readings: Vec<BucketReading>) -> Vec<BucketView> {
         wait: reading.wait(),
         mode: bucket.mode,
         wait_max: Duration::from_micros(bucket.wait_max),
+        leased: bucket.leased,
     };
     plan.buckets.iter().zip(readings).map(view).collect()
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use vmcp_domain::{CallContext, Caller, Error, LimitScope, RateLimit, Retry};
 
 use super::refusal::rate_limit;
-use super::{Bound, Limiter, Permit, User, unnamed, unpaid};
+use super::{Bound, Limiter, Permit, User, all_levels, unnamed, unpaid};
 use crate::decide::{BucketReading, Wait};
+use crate::lease::Paid;
 use crate::observer::{DecisionEvent, Observer, WaitEnd};
 use crate::plan::Plan;
 use crate::policy::{Anonymous, Mode};
@@ -43,6 +44,24 @@ impl Denial {
             mode: bucket.mode,
         };
         Self { error, held_up: HeldUp::ByBuckets(plan.buckets.iter().zip(levels).map(reading).collect()) }
+    }
+}
+
+impl Denial {
+    /// A refusal by one bucket of which this replica takes tokens ahead.
+    pub(super) fn by_leased(bound: &Bound, place: usize, wait: Wait) -> Self {
+        let error = Error::RateLimited(Box::new(rate_limit(bound, &bound.plan, place, wait)));
+        let Some(bucket) = bound.plan.buckets.get(place) else { return error.into() };
+        let missing = match wait {
+            Wait::None => 0,
+            Wait::Micros(micros) => {
+                i64::try_from(micros.saturating_mul(bucket.rate.refill())).unwrap_or(i64::MAX)
+            }
+            Wait::UntilReleased | Wait::Never => i64::MAX,
+        };
+        // The level that stands for this wait.
+        let level = bucket.cost_units.saturating_sub(missing);
+        Self::by_buckets(error, &bound.plan, &all_levels(bound, &[place], &[level]))
     }
 }
 
@@ -117,7 +136,9 @@ impl Limiter {
             Ok(permit) => {
                 event.allowed = true;
                 event.would_refuse += permit.local.as_ref().map_or(0, |receipt| receipt.bill().would_refuse);
-                event.would_refuse += permit.shared.as_ref().map_or(0, |(_, verdict)| unpaid(&verdict.pays));
+                event.would_refuse += permit.leased.as_ref().map_or(0, Paid::unpaid);
+                event.would_refuse +=
+                    permit.shared.iter().map(|(_, verdict)| unpaid(&verdict.pays)).sum::<usize>();
             }
             Err(Error::RateLimited(refusal)) => event.scope = Some(refusal.scope),
             Err(_) => {}

@@ -8,7 +8,6 @@ use super::Bound;
 use crate::decide::{BucketReading, Wait};
 use crate::plan::Plan;
 use crate::policy::Mode;
-use crate::remote::RemoteVerdict;
 
 /// The refusal by one bucket of a plan.
 pub(super) fn refusal(bound: &Bound, plan: &Plan, place: usize, wait: Wait) -> Error {
@@ -33,8 +32,8 @@ pub(super) fn rate_limit(bound: &Bound, plan: &Plan, place: usize, wait: Wait) -
 }
 
 /// The refusal of a shared store: the longest wait over all buckets that refuse.
-pub(super) fn shared_refusal(bound: &Bound, verdict: &RemoteVerdict) -> Error {
-    let waits = bound.plan.buckets.iter().zip(&verdict.levels).enumerate().map(|(place, (bucket, level))| {
+pub(super) fn shared_refusal(bound: &Bound, levels: &[i64]) -> Error {
+    let waits = bound.plan.buckets.iter().zip(levels).enumerate().map(|(place, (bucket, level))| {
         let reading =
             BucketReading { rate: bucket.rate, level: *level, cost: bucket.cost_units, mode: bucket.mode };
         (place, if bucket.mode == Mode::Enforce { reading.wait() } else { Wait::None })

@@ -10,9 +10,11 @@ use crate::clock::{ManualClock, Micros};
 use crate::layer::RateLimited;
 use crate::observer::NoObserver;
 use crate::pattern::Pattern;
-use crate::policy::{Concurrency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds};
+use crate::policy::{
+    Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
+};
 use crate::rate::Rate;
-use crate::remote::RemoteBucket;
+use crate::remote::{Order, RemoteBucket, Taken};
 
 fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap();
@@ -20,7 +22,14 @@ fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
 }
 
 fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPolicy {
-    LimitPolicy { server, tools, anonymous, memory: MemoryBounds::default(), waiting: WaitBounds::default() }
+    LimitPolicy {
+        server,
+        tools,
+        anonymous,
+        memory: MemoryBounds::default(),
+        waiting: WaitBounds::default(),
+        consistency: Consistency::Exact,
+    }
 }
 
 fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
@@ -173,16 +182,16 @@ async fn peeking_spends_nothing_and_names_what_binds() {
 }
 
 /// A shared store that a test breaks and mends: one bucket map, one clock.
-pub(super) struct FakeStore {
+pub(crate) struct FakeStore {
     clock: Arc<dyn Clock>,
     /// How often it was asked for a decision.
-    pub(super) asked: std::sync::atomic::AtomicUsize,
+    pub(crate) asked: std::sync::atomic::AtomicUsize,
     levels: Mutex<HashMap<Arc<str>, crate::rate::Level>>,
     broken: Mutex<Option<StoreFailure>>,
 }
 
 impl FakeStore {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self { clock, asked: 0.into(), levels: Mutex::default(), broken: Mutex::default() })
     }
 
@@ -195,6 +204,10 @@ impl FakeStore {
     fn add(&self, bucket: &RemoteBucket, units: i64) {
         let level = crate::rate::Level { units: self.level(bucket) + units, at: self.clock.now() };
         self.levels.lock().insert(bucket.key.clone(), level);
+    }
+
+    pub(crate) fn break_with(&self, failure: Option<StoreFailure>) {
+        *self.broken.lock() = failure;
     }
 
     fn answer<T>(&self, value: impl FnOnce() -> T) -> Result<T, StoreFailure> {
@@ -245,6 +258,27 @@ impl RemoteStore for FakeStore {
         tokens: u64,
     ) -> BoxFuture<'a, Result<(), StoreFailure>> {
         Box::pin(async move { self.answer(|| self.add(bucket, -bucket.rate.units(tokens))) })
+    }
+
+    fn take<'a>(
+        &'a self,
+        bucket: &'a RemoteBucket,
+        order: Order,
+    ) -> BoxFuture<'a, Result<Taken, StoreFailure>> {
+        Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.answer(|| {
+                let held = bucket.rate.tokens(self.level(bucket));
+                let mut whole = held.min(order.need);
+                if whole < order.need && order.least > 1 {
+                    whole -= whole % order.least;
+                }
+                let tokens = whole.max((held / u64::from(order.parts)).min(order.want));
+                let tokens = if held < order.least { 0 } else { tokens };
+                self.add(bucket, -bucket.rate.units(tokens));
+                Taken { tokens, level: self.level(bucket) }
+            })
+        })
     }
 
     fn replica_count(&self) -> Option<u32> {

@@ -8,7 +8,9 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::decide::Wait;
 use crate::pattern::Pattern;
-use crate::policy::{Anonymous, Concurrency, LimitPolicy, Limits, MemoryBounds, Quota, ToolRule, WaitBounds};
+use crate::policy::{
+    Anonymous, Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Quota, ToolRule, WaitBounds,
+};
 use crate::rate::Rate;
 
 fn quota(windows: &[(u64, u64)]) -> Option<Quota> {
@@ -35,6 +37,7 @@ fn policy(server: Limits, tools: Vec<ToolRule>) -> LimitPolicy {
         anonymous: Anonymous::Shared,
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
+        consistency: Consistency::Exact,
     }
 }
 

@@ -4,7 +4,7 @@ use vmcp_testkit::tool;
 
 use super::*;
 use crate::pattern::Pattern;
-use crate::policy::{Anonymous, MemoryBounds, ToolRule, WaitBounds};
+use crate::policy::{Anonymous, Consistency, MemoryBounds, ToolRule, WaitBounds};
 
 fn quota(tokens: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(60), tokens).unwrap();
@@ -28,6 +28,7 @@ fn planner(tools: Vec<ToolRule>) -> Planner {
         anonymous: Anonymous::Shared,
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
+        consistency: Consistency::Exact,
     })
 }
 

@@ -9,7 +9,9 @@ use crate::clock::ManualClock;
 use crate::observer::NoObserver;
 use crate::pattern::Pattern;
 use crate::plan::Planner;
-use crate::policy::{Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds};
+use crate::policy::{
+    Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
+};
 use crate::rate::Rate;
 
 fn once_a_minute() -> Limits {
@@ -32,6 +34,7 @@ fn limiter(server: Limits, rules: &[&str]) -> Arc<Limiter> {
         anonymous: Anonymous::Refuse,
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
+        consistency: Consistency::Exact,
     };
     let clock = Arc::new(ManualClock::default());
     Limiter::new(Arc::new(Planner::new(policy)), clock, None, Arc::new(NoObserver))

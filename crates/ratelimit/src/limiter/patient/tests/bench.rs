@@ -17,7 +17,9 @@ use crate::limiter::{Limiter, Sharing};
 use crate::observer::{DecisionEvent, Observer, WaitEnd};
 use crate::pattern::Pattern;
 use crate::plan::Planner;
-use crate::policy::{Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds};
+use crate::policy::{
+    Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
+};
 use crate::rate::Rate;
 use crate::remote::StoreFailure;
 
@@ -79,7 +81,14 @@ impl Bench {
         sharing: Option<Sharing>,
     ) -> Self {
         let memory = MemoryBounds::default();
-        let policy = LimitPolicy { server, tools, anonymous: Anonymous::Refuse, memory, waiting };
+        let policy = LimitPolicy {
+            server,
+            tools,
+            anonymous: Anonymous::Refuse,
+            memory,
+            waiting,
+            consistency: Consistency::Exact,
+        };
         let heard = Arc::new(Ends::default());
         let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock, sharing, heard.clone());
         let named = |name: &str| tool("backend", name, name);
