@@ -127,7 +127,7 @@ impl StatusPages {
 
 /// One bucket, as `vmcp limits check` reads it back.
 pub(crate) fn bucket(view: &BucketView) -> Value {
-    let BucketView { rule, scope, allowance, capacity, level, cost, wait, mode, wait_max } = view;
+    let BucketView { rule, scope, allowance, capacity, level, cost, wait, mode, wait_max, leased } = view;
     json!({
         "rule": rule,
         "scope": scope.as_str(),
@@ -145,6 +145,7 @@ pub(crate) fn bucket(view: &BucketView) -> Value {
             Mode::Enforce => "enforce",
             Mode::Shadow => "shadow",
         },
+        "leasedExcess": leased,
         "maxWaitMs": u64::try_from(wait_max.as_millis()).unwrap_or(u64::MAX),
     })
 }

@@ -12,7 +12,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use vmcp_domain::{CallContext, Caller, Error, Gateway, Identity, Members, Origin, ToolList};
-use vmcp_ratelimit::{Limiter, SlotsView};
+use vmcp_ratelimit::{BucketView, Limiter, SlotsView};
 
 use crate::assembly::Assembly;
 use crate::cli::{LimitsCommand, Source};
@@ -73,7 +73,9 @@ async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode
             let shadow = if line["mode"] == "shadow" { ", counted only" } else { "" };
             let allowance =
                 format!("{} in {:?} {}", view.allowance.0, view.allowance.1, whom(&line["scope"]));
-            out += &format!("  {:<32} {allowance}{cost}{shadow}{}\n", view.rule, waits(view.wait_max));
+            let waits = waits(view.wait_max);
+            out += &format!("  {:<32} {allowance}{cost}{shadow}{waits}\n", view.rule);
+            out += &leases(&view);
         }
         for SlotsView { rule, scope, count_max, wait_max } in slots {
             let whom = whom(&Value::from(scope.as_str()));
@@ -91,6 +93,24 @@ async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// What taking tokens ahead means for a bucket, in the operator's own numbers.
+fn leases(view: &BucketView) -> String {
+    let (tokens, period) = view.allowance;
+    let kept = match view.leased {
+        None => return String::new(),
+        Some(0) => format!(
+            "leased, and held back: at most {} in one moment, and never more than the limit",
+            view.capacity
+        ),
+        Some(excess) => format!(
+            "leased: any stretch of time may see up to {excess} more than {} and {tokens} for every {period:?}; over the \
+             long run not one more, with any number of replicas",
+            view.capacity
+        ),
+    };
+    format!("  {:<32} {kept}\n", "")
 }
 
 /// How long a call waits, where it does.

@@ -14,6 +14,7 @@ mod contention;
 mod conversion;
 mod decisions;
 mod faults;
+mod leases;
 mod replicas;
 mod secrets;
 mod sentinels;

@@ -1,3 +1,5 @@
+mod leased;
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use crate::policy::{
     Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
 use crate::rate::Rate;
-use crate::remote::{Order, RemoteBucket, Taken};
+use crate::remote::{Order, RemoteBucket, StoreFailure, Taken};
 
 fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap();
@@ -188,11 +190,19 @@ pub(crate) struct FakeStore {
     pub(crate) asked: std::sync::atomic::AtomicUsize,
     levels: Mutex<HashMap<Arc<str>, crate::rate::Level>>,
     broken: Mutex<Option<StoreFailure>>,
+    /// In whose places it was asked for decisions.
+    pub(crate) homes: Mutex<Vec<Option<Arc<str>>>>,
 }
 
 impl FakeStore {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, asked: 0.into(), levels: Mutex::default(), broken: Mutex::default() })
+        Arc::new(Self {
+            clock,
+            asked: 0.into(),
+            levels: Mutex::default(),
+            broken: Mutex::default(),
+            homes: Mutex::default(),
+        })
     }
 
     fn level(&self, bucket: &RemoteBucket) -> i64 {
@@ -222,6 +232,7 @@ impl RemoteStore for FakeStore {
     fn admit<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>> {
         Box::pin(async move {
             self.asked.fetch_add(1, Ordering::SeqCst);
+            self.homes.lock().extend(ask.buckets.iter().map(|bucket| bucket.home.clone()));
             self.answer(|| {
                 let cost = |bucket: &RemoteBucket| bucket.rate.units(u64::from(bucket.cost));
                 let pays = ask.buckets.iter().map(|bucket| self.level(bucket) >= cost(bucket)).collect();

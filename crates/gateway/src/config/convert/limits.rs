@@ -1,5 +1,6 @@
 //! `rateLimiting`: from the file to the limiter's policy. What cannot be enforced exactly is refused here.
 
+mod lease;
 mod redis;
 mod waiting;
 
@@ -45,6 +46,8 @@ pub(super) fn convert(
         store,
         memory,
         redis: redis_file,
+        consistency,
+        lease: lease_file,
         on_store_failure,
         answer,
         code,
@@ -62,17 +65,16 @@ pub(super) fn convert(
         wait_max: wait_max.unwrap_or_default(),
     };
     let tools = rules(tools, mode, server.wait_max, findings);
+    let chosen = choose(store, session, redis_file.as_ref());
     let policy = LimitPolicy {
         server,
         tools,
-        anonymous: match anonymous {
-            Some(AnonymousUser::Shared) => Anonymous::Shared,
-            Some(AnonymousUser::Address) => Anonymous::Address,
-            Some(AnonymousUser::Refuse) | None => Anonymous::Refuse,
-        },
+        anonymous: nobody(anonymous),
         memory: bounds(memory.unwrap_or_default(), findings),
         waiting: waiting::bounds(waiting.unwrap_or_default(), findings),
+        consistency: lease::consistency(consistency, lease_file, chosen == LimitStore::Redis, findings),
     };
+    lease::check(&policy, findings);
     waiting::check(&policy, max_wait.is_some(), waiting.is_some(), findings);
     if policy.has_per_user() && anonymous.is_none() && matches!(incoming, Some(IncomingAuth::Anonymous)) {
         findings.problem(format!("{PATH}.perUser"), "limits each user, but no caller has an identity").hint = Some(
@@ -81,7 +83,7 @@ pub(super) fn convert(
                 .to_owned(),
         );
     }
-    let redis = match choose(store, session, redis_file.as_ref()) {
+    let redis = match chosen {
         LimitStore::Memory => {
             if on_store_failure.is_some() {
                 findings.warn(format!("{PATH}.onStoreFailure"), "has no effect with the memory store");
@@ -101,6 +103,15 @@ pub(super) fn convert(
         Some(StoreFailurePolicy::Deny) => OnStoreFailure::Deny,
     };
     (LimitSettings { policy, redis, on_failure }, answers(answer, code, findings))
+}
+
+/// What limits per user do with callers that have no identity.
+fn nobody(anonymous: Option<AnonymousUser>) -> Anonymous {
+    match anonymous {
+        Some(AnonymousUser::Shared) => Anonymous::Shared,
+        Some(AnonymousUser::Address) => Anonymous::Address,
+        Some(AnonymousUser::Refuse) | None => Anonymous::Refuse,
+    }
 }
 
 /// Redis when it is asked for, or when sessions are kept there, as in the reference.

@@ -34,6 +34,10 @@ pub(crate) struct RateLimiting {
     pub(crate) memory: Option<LimitMemory>,
     /// The Redis or Valkey server. Left out: the one of sessionStorage.
     pub(crate) redis: Option<LimitRedis>,
+    /// Whether Redis decides about every call, or replicas take tokens ahead. Left out: exact.
+    pub(crate) consistency: Option<LimitConsistency>,
+    /// How tokens are taken ahead.
+    pub(crate) lease: Option<LimitLease>,
     /// What happens while Redis does not answer. Left out: local.
     pub(crate) on_store_failure: Option<StoreFailurePolicy>,
     /// How a limited call is answered. Left out: auto.
@@ -189,6 +193,28 @@ pub(crate) struct LimitRedis {
     pub(crate) deadline: Option<GoDuration>,
     /// How many replicas share the limits. Left out: they count each other.
     pub(crate) replicas: Option<u32>,
+}
+
+/// How exactly replicas share their buckets.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LimitConsistency {
+    /// Redis decides about every call.
+    Exact,
+    /// Replicas take tokens of fast shared buckets ahead.
+    Lease,
+    /// The same, and the buckets of each user have a place of their own in a Redis cluster.
+    Split,
+}
+
+/// How tokens are taken ahead.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct LimitLease {
+    /// How long a replica may spend what it has taken, from `20ms` to `10s`. Left out: `100ms`.
+    pub(crate) duration: Option<GoDuration>,
+    /// Takes what leases may add to a burst off the bucket, so that no window exceeds the limit. Left out: false.
+    pub(crate) hold_back: Option<bool>,
 }
 
 /// What happens while the shared store does not answer.

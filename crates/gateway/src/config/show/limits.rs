@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_ratelimit::policy::{
-    Anonymous, Concurrency, LimitPolicy, Limits, Mode, Overflow, Quota, ToolRule, WaitBounds,
+    Anonymous, Concurrency, Consistency, LimitPolicy, Limits, Mode, Overflow, Quota, ToolRule, WaitBounds,
 };
 use vmcp_ratelimit::{OnStoreFailure, Rate};
 use vmcp_wire::fault::LimitShape;
@@ -14,7 +14,7 @@ use crate::config::settings::{LimitSettings, RedisSettings, RedisTarget};
 /// The section, or `null` without limits.
 pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value {
     let Some(LimitSettings { policy, redis, on_failure }) = settings else { return Value::Null };
-    let LimitPolicy { server, tools, anonymous, memory, waiting } = policy;
+    let LimitPolicy { server, tools, anonymous, memory, waiting, consistency } = policy;
     let WaitBounds { count_max, per_user_count_max } = waiting;
     json!({
         "server": limits(server),
@@ -33,6 +33,14 @@ pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value
             },
         }),
         "waiting": {"maxCalls": count_max, "maxPerUser": per_user_count_max},
+        "consistency": match consistency {
+            Consistency::Exact => "exact",
+            Consistency::Lease(_) => "lease",
+            Consistency::Split(_) => "split",
+        },
+        "lease": consistency.leases().map(|lease| {
+            json!({"duration": format(lease.duration), "holdBack": lease.hold_back})
+        }),
         "redis": redis.as_ref().map(store),
         "onStoreFailure": redis.as_ref().map(|_| match on_failure {
             OnStoreFailure::Local => "local",

@@ -1,11 +1,14 @@
 //! Configs that load, and the settings they come to.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use vmcp_backends::policy::{Timeouts, Transport};
 use vmcp_domain::BackendId;
 use vmcp_edge::policy::{EdgeLimits, IncomingAuth};
 use vmcp_federation::policy::{ConflictPolicy, PrefixFormat, Visibility};
+
+use vmcp_ratelimit::policy::{Consistency, LeasePolicy};
 
 use super::{load, load_with, seconds};
 use vmcp_federation::policy::HealthPolicy;
@@ -246,4 +249,29 @@ fn an_empty_loop_breaker_watches_every_tool() {
     let own = loops("{repeats: 2, within: 10m, tools: ['get_*']}");
     assert_eq!((own.repeats.get(), own.within.as_secs()), (2, 600));
     assert!(own.tools[0].matches("get_time") && !own.tools[0].matches("any"));
+}
+
+#[test]
+fn leases_are_read_and_idle_ones_are_warned_of() {
+    let text = |consistency: &str, tokens: u32| {
+        format!(
+            "name: a\nbackends: [{{name: b, command: c}}]\nrateLimiting:\n  shared: {{maxTokens: {tokens}, refillPeriod: 1s}}\n  \
+             redis: {{url: 'redis://127.0.0.1:6379'}}\n  {consistency}\n"
+        )
+    };
+    let lease = |text: &str| load(text).limits.unwrap().policy.consistency;
+    assert_eq!(lease(&text("consistency: exact", 1000)), Consistency::Exact);
+    let policy = LeasePolicy { duration: Duration::from_millis(100), hold_back: false };
+    assert_eq!(lease(&text("consistency: lease", 1000)), Consistency::Lease(policy));
+    let policy = LeasePolicy { duration: Duration::from_millis(250), hold_back: true };
+    let split = text("consistency: split\n  lease: {duration: 250ms, holdBack: true}", 1000);
+    assert_eq!(lease(&split), Consistency::Split(policy));
+    let warned =
+        |text: &str| load(text).warnings.iter().map(|warning| warning.path.clone()).collect::<Vec<_>>();
+    assert_eq!(warned(&split), [""; 0]);
+    assert_eq!(warned(&text("consistency: lease", 10)), ["rateLimiting.consistency"]);
+    assert_eq!(warned(&text("lease: {duration: 1s}", 1000)), ["rateLimiting.lease"]);
+    let memory =
+        text("consistency: lease", 1000).replace("redis: {url: 'redis://127.0.0.1:6379'}", "store: memory");
+    assert_eq!(warned(&memory), ["rateLimiting.consistency"]);
 }

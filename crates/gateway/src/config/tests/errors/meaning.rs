@@ -103,6 +103,18 @@ rateLimiting:
         "{name: a, backends: [{name: b, command: c}], rateLimiting: {}}",
     ),
     (
+        "a lease that is too short",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  shared: {maxTokens: 5000, refillPeriod: 1s}
+  redis: {url: 'redis://127.0.0.1:6379'}
+  consistency: lease
+  lease: {duration: 5ms}
+",
+    ),
+    (
         "waits that cannot be",
         "
 name: a

@@ -1,0 +1,63 @@
+//! `consistency` and `lease`: whether replicas take tokens ahead, and how.
+
+use vmcp_ratelimit::lease::{LEASE, LEASE_MAX, LEASE_MIN};
+use vmcp_ratelimit::policy::{Consistency, LeasePolicy, LimitPolicy};
+
+use super::PATH;
+use crate::config::convert::Findings;
+use crate::config::duration::format;
+use crate::config::file::{LimitConsistency, LimitLease};
+
+/// How replicas share.
+pub(super) fn consistency(
+    kind: Option<LimitConsistency>,
+    file: Option<LimitLease>,
+    is_shared: bool,
+    findings: &mut Findings<'_>,
+) -> Consistency {
+    let LimitLease { duration, hold_back } = file.unwrap_or_default();
+    let duration = duration.map_or(LEASE, |duration| duration.0);
+    if !(LEASE_MIN..=LEASE_MAX).contains(&duration) {
+        let message = format!("must be from {} to {}", format(LEASE_MIN), format(LEASE_MAX));
+        findings.problem(format!("{PATH}.lease.duration"), message).hint = Some(
+            "a lease must be long against the way to Redis, and what a killed replica holds is lost for that long"
+                .to_owned(),
+        );
+    }
+    let policy = LeasePolicy { duration, hold_back: hold_back == Some(true) };
+    let consistency = match kind {
+        None | Some(LimitConsistency::Exact) => Consistency::Exact,
+        Some(LimitConsistency::Lease) => Consistency::Lease(policy),
+        Some(LimitConsistency::Split) => Consistency::Split(policy),
+    };
+    if file.is_some() && consistency == Consistency::Exact {
+        findings.warn(format!("{PATH}.lease"), "has no effect without `consistency: lease` or `split`");
+    }
+    if consistency != Consistency::Exact && !is_shared {
+        findings.warn(
+            format!("{PATH}.consistency"),
+            "has no effect with the memory store, which is exact and asks nobody",
+        );
+        return Consistency::Exact;
+    }
+    consistency
+}
+
+/// Leases that lease nothing are a mistake somebody should hear of.
+pub(super) fn check(policy: &LimitPolicy, findings: &mut Findings<'_>) {
+    let Some(lease) = policy.consistency.leases() else { return };
+    let rules = policy.tools.iter().map(|rule| (&rule.limits, rule.cost));
+    let mut all = std::iter::once((&policy.server, std::num::NonZeroU32::MIN)).chain(rules);
+    let covered = all.any(|(limits, cost)| {
+        limits.shared.iter().flat_map(|quota| &quota.windows).any(|rate| lease.covers(rate, cost))
+    });
+    if !covered {
+        findings.warn(
+            format!("{PATH}.consistency"),
+            format!(
+                "no shared bucket earns 8 tokens or more in {} and holds twice as many as it earns then, so all stay exact",
+                format(lease.duration)
+            ),
+        );
+    }
+}

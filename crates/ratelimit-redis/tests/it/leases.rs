@@ -1,0 +1,230 @@
+//! Leases between real processes and a real server: whatever replicas do, no window holds more than the bound lets it,
+//! and the long run holds not one more.
+
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime};
+use vmcp_domain::{BackendId, BackendToolName, Members, Target as ToolTarget, Tool, ToolHints, ToolOverride};
+use vmcp_ratelimit::lease::{LeasePlan, Leases};
+use vmcp_ratelimit::policy::{
+    Anonymous, Consistency, LeasePolicy, LimitPolicy, Limits, MemoryBounds, Mode, Quota, WaitBounds,
+};
+use vmcp_ratelimit::{Order, Planner, Rate, RemoteStore as _, SystemClock};
+use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
+
+use crate::server::{Kind, PATIENCE, Server, available, bucket};
+
+/// Names the server to the processes of a fleet; without it [`worker`] has nothing to do.
+const WORKER_URL: &str = "VMCP_LEASE_WORKER_URL";
+/// How a process behaves.
+const WORKER_HABIT: &str = "VMCP_LEASE_WORKER_HABIT";
+const TOKENS: u64 = 2000;
+const LEASE: Duration = Duration::from_millis(200);
+/// What a bucket of `TOKENS` a second earns in a lease.
+const EXCESS: u64 = 400;
+
+crate::on_both!(
+    hoarding_stays_within_the_bound,
+    held_back_no_window_exceeds_the_limit,
+    a_restarted_server_gives_one_burst_more_and_no_other,
+    what_is_taken_is_gone_and_the_rest_is_shared_out,
+);
+
+fn leases(store: Arc<RedisStore>, hold_back: bool) -> (Arc<Leases>, LeasePlan) {
+    let lease = LeasePolicy { duration: LEASE, hold_back };
+    let quota = Quota {
+        windows: vec![Rate::new(TOKENS, Duration::from_secs(1), TOKENS).unwrap()],
+        mode: Mode::Enforce,
+    };
+    let policy = LimitPolicy {
+        server: Limits { shared: Some(quota), ..Limits::default() },
+        tools: Vec::new(),
+        anonymous: Anonymous::Refuse,
+        memory: MemoryBounds::default(),
+        waiting: WaitBounds::default(),
+        consistency: Consistency::Lease(lease),
+    };
+    let tool = Tool {
+        name: "tool".into(),
+        target: ToolTarget { backend: BackendId::from("backend"), name: BackendToolName::from("tool") },
+        description: None,
+        hints: ToolHints::default(),
+        definition: Arc::new(Members::new()),
+        overrides: ToolOverride::default(),
+    };
+    let leases = Leases::new(store, Arc::new(SystemClock::start()), lease, None);
+    let plan = leases.plan(&Planner::new(policy).plan(&tool));
+    (leases, plan)
+}
+
+/// Microseconds of the machine's clock, the same in every process.
+fn machine_now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap() * 1_000_000 + u64::try_from(now.tv_nsec).unwrap() / 1000
+}
+
+/// What all hoarders do at the same moments of the machine's clock.
+enum Phase {
+    /// They call often, so that much is taken ahead for them.
+    Fill,
+    Rest,
+    /// They spend what they hold and what the bucket has, as fast as they can.
+    Spend,
+}
+
+/// They rest for less than a lease, when what they hold is still good, or so long that the bucket is full again.
+fn phase(now: u64) -> Phase {
+    const CYCLE: u64 = 2_000_000;
+    let rest = if (now / CYCLE).is_multiple_of(2) { 130_000 } else { 900_000 };
+    match now % CYCLE {
+        0..50_000 => Phase::Fill,
+        at if (50_000 + rest..110_000 + rest).contains(&at) => Phase::Spend,
+        _ => Phase::Rest,
+    }
+}
+
+/// Calls as its habit says until it is told to end, and writes down when each was admitted.
+async fn work(url: &str, habit: &str) {
+    let target = Target::Single { url: ServerUrl::parse(url).unwrap() };
+    let policy =
+        RedisPolicy::new(target, "ns", "srv").unwrap().with_deadline(Duration::from_secs(2)).unwrap();
+    let store = Arc::new(RedisStore::start(policy));
+    available(&store).await;
+    let (leases, plan) = leases(store, habit.contains("held-back"));
+    let begun = machine_now();
+    let mut written = String::new();
+    while machine_now() - begun < 5_000_000 {
+        let calls = match phase(machine_now()) {
+            _ if !habit.contains("hoard") => usize::from(machine_now().is_multiple_of(4)),
+            Phase::Fill => 3,
+            Phase::Rest => 0,
+            Phase::Spend => 100,
+        };
+        for _ in 0..calls {
+            if let Ok(mut paid) = leases.admit(&plan).await {
+                paid.keep();
+                written.push_str(&format!("@{};", machine_now()));
+            }
+        }
+        if habit.contains("die") || written.len() > 4096 {
+            print!("{written}");
+            written.clear();
+        }
+        if calls < 100 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    println!("{written}");
+}
+
+/// One of the processes of a fleet; a test by itself only in name.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the parent process says what to do")]
+fn worker() {
+    let (Ok(url), Ok(habit)) = (std::env::var(WORKER_URL), std::env::var(WORKER_HABIT)) else { return };
+    tokio::runtime::Runtime::new().unwrap().block_on(work(&url, &habit));
+}
+
+fn spawn(server: &Server, habit: &str) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "leases::worker", "--nocapture"]).env(WORKER_URL, server.url());
+    command.env(WORKER_HABIT, habit).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// When each call of a process was admitted, once the process has ended.
+async fn ended(mut process: Child) -> Vec<u64> {
+    let said = tokio::task::spawn_blocking(move || {
+        let mut said = Vec::new();
+        process.stdout.take().unwrap().read_to_end(&mut said).unwrap();
+        process.wait().unwrap();
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    let said = tokio::time::timeout(PATIENCE, said).await.expect("a process hangs").unwrap();
+    said.split('@').skip(1).filter_map(|part| part.split_once(';')?.0.parse().ok()).collect()
+}
+
+async fn all(fleet: Vec<Child>) -> Vec<u64> {
+    let mut admitted = Vec::new();
+    for process in fleet {
+        admitted.extend(ended(process).await);
+    }
+    admitted.sort_unstable();
+    assert!(admitted.len() > 2000, "only {} were admitted", admitted.len());
+    println!("{} admitted, {} over", admitted.len(), worst(&admitted));
+    admitted
+}
+
+/// The most by which some window exceeds `TOKENS` and what was earned in it.
+fn worst(admitted: &[u64]) -> i64 {
+    let first = admitted.first().copied().unwrap();
+    let tokens = i64::try_from(TOKENS).unwrap();
+    let earned = |at: u64| i64::try_from(at - first).unwrap() * tokens;
+    let (mut lowest, mut worst) = (i64::MAX, i64::MIN);
+    for (count, at) in admitted.iter().enumerate() {
+        let count = i64::try_from(count).unwrap();
+        lowest = lowest.min(count * 1_000_000 - earned(*at));
+        worst = worst.max((count + 1) * 1_000_000 - earned(*at) - lowest);
+    }
+    worst.div_euclid(1_000_000) - tokens
+}
+
+async fn hoarding_stays_within_the_bound(kind: Kind) {
+    let server = Server::start(kind).await;
+    let begun = machine_now();
+    let mut fleet: Vec<Child> = (0..8).map(|_| spawn(&server, "hoard")).collect();
+    fleet.push(spawn(&server, "steady, die"));
+    // One is killed with whatever it holds, and one stands still for longer than its lease.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    let signal = |place: usize, signal| kill_process(Pid::from_child(&fleet[place]), signal).unwrap();
+    signal(8, Signal::KILL);
+    signal(0, Signal::STOP);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    signal(0, Signal::CONT);
+    let admitted = all(fleet).await;
+    let over = worst(&admitted);
+    assert!(over <= i64::try_from(EXCESS).unwrap(), "{over} over");
+    let earned = TOKENS + (admitted.last().unwrap() - begun) * TOKENS / 1_000_000;
+    assert!(admitted.len() as u64 <= earned, "{} of {earned} over the long run", admitted.len());
+}
+
+async fn held_back_no_window_exceeds_the_limit(kind: Kind) {
+    let server = Server::start(kind).await;
+    let fleet = (0..8).map(|_| spawn(&server, "hoard, held-back")).collect();
+    let over = worst(&all(fleet).await);
+    assert!(over <= 0, "{over} over");
+}
+
+async fn a_restarted_server_gives_one_burst_more_and_no_other(kind: Kind) {
+    let mut server = Server::start(kind).await;
+    let fleet = (0..3).map(|_| spawn(&server, "hoard")).collect();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    server.restart().await;
+    let over = worst(&all(fleet).await);
+    assert!(over <= i64::try_from(TOKENS + EXCESS).unwrap(), "{over} over");
+}
+
+async fn what_is_taken_is_gone_and_the_rest_is_shared_out(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let slow = Rate::new(100, Duration::from_secs(86_400), 100).unwrap();
+    let bucket = bucket("shared:0", slow, 1, Mode::Enforce);
+    let take = async |least, need, want| {
+        let order = Order { least, need, want, parts: 4 };
+        let taken = store.take(&bucket, order).await.unwrap();
+        (taken.tokens, slow.tokens(taken.level))
+    };
+    assert_eq!(take(0, 0, 80).await, (25, 75), "one part of four");
+    assert_eq!(take(0, 0, 10).await, (10, 65), "no more than wanted");
+    assert_eq!(take(1, 30, 60).await, (30, 35), "what is needed");
+    assert_eq!(take(50, 50, 50).await, (0, 35), "too little for anybody");
+    assert_eq!(take(8, 40, 40).await, (32, 3), "whole calls");
+    assert_eq!(take(1, 9, 9).await, (3, 0));
+    assert_eq!(take(0, 0, 9).await, (0, 0));
+    let writes = server.calls("set").await;
+    assert_eq!(take(1, 1, 1).await, (0, 0));
+    assert_eq!(server.calls("set").await, writes, "nothing is written for nothing");
+}

@@ -1,0 +1,191 @@
+//! Paying where replicas share buckets: out of what is held here, by the store, or by this replica's share of every limit
+//! while the store is away.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use vmcp_domain::Error;
+
+use super::patient::Denial;
+use super::refusal::{refusal, shared_refusal};
+use super::{Bound, Limiter, Permit, Sharing, User};
+use crate::decide::Wait;
+use crate::fallback::Fallback;
+use crate::lease::Denied;
+use crate::memory::Claim;
+use crate::observer::DecisionEvent;
+use crate::policy::Consistency;
+use crate::remote::{Ask, Cut, OnStoreFailure, Part, RemoteVerdict, StoreFailure, parts};
+use crate::table::UserKey;
+
+impl Limiter {
+    pub(super) async fn admit_shared<'a>(
+        &'a self,
+        sharing: &'a Sharing,
+        bound: &'a Bound,
+        user: &User,
+        event: &mut DecisionEvent<'_>,
+    ) -> Result<Permit<'a>, Denial> {
+        // A place among the calls in flight first: it is given back by dropping the permit, without a round trip.
+        let mut permit = self.admit_here(&self.memory, bound, &bound.slots, user.local)?;
+        if bound.plan.buckets.is_empty() {
+            return Ok(permit);
+        }
+        match self.pay_shared(sharing, bound, user, &mut permit).await {
+            Ok(()) => {
+                if let Some(paid) = &mut permit.leased {
+                    paid.keep();
+                }
+                Ok(permit)
+            }
+            Err(Unpaid::Denied(denial)) => {
+                self.take_back(sharing, std::mem::take(&mut permit.shared)).await;
+                Err(denial)
+            }
+            Err(Unpaid::Failed(failure)) => {
+                // What was paid already stays paid: the store that would have to be asked does not answer.
+                permit.leased = None;
+                permit.shared.clear();
+                self.without_store(sharing, bound, user, failure, event)?;
+                Ok(permit)
+            }
+        }
+    }
+
+    /// Pays all shared buckets, first those of which tokens are held here: what is not spent then is put back at once.
+    async fn pay_shared<'a>(
+        &'a self,
+        sharing: &'a Sharing,
+        bound: &'a Bound,
+        user: &User,
+        permit: &mut Permit<'a>,
+    ) -> Result<(), Unpaid> {
+        if let Some(leases) = self.leases.as_ref().filter(|_| !bound.leased.is_empty()) {
+            match leases.admit(&bound.leased).await {
+                Ok(paid) => permit.leased = Some(paid),
+                Err(Denied::Failed(failure)) => return Err(Unpaid::Failed(failure)),
+                Err(Denied::Short(place, wait)) => {
+                    return Err(Unpaid::Denied(Denial::by_leased(bound, place, wait)));
+                }
+            }
+        }
+        for Part { places, ask } in parts(&bound.plan, self.cut(user, true)) {
+            let verdict = sharing.store.admit(&ask).await.map_err(Unpaid::Failed)?;
+            let levels = all_levels(bound, &places, &verdict.levels);
+            self.learn(sharing, bound, user.local, &levels);
+            if !verdict.admitted {
+                let error = shared_refusal(bound, &levels);
+                return Err(Unpaid::Denied(Denial::by_buckets(error, &bound.plan, &levels)));
+            }
+            permit.shared.push((ask, verdict));
+        }
+        Ok(())
+    }
+
+    /// How plans are asked about.
+    pub(super) fn cut<'u>(&self, user: &'u User, without_leased: bool) -> Cut<'u> {
+        let split = matches!(self.planner.policy().consistency, Consistency::Split(_));
+        Cut { user: user.shared.as_deref(), split, without_leased: without_leased && self.leases.is_some() }
+    }
+
+    async fn take_back(&self, sharing: &Sharing, paid: SmallVec<[(Ask, RemoteVerdict); 2]>) {
+        for (ask, verdict) in &paid {
+            self.give_back(sharing, ask, &verdict.pays).await;
+        }
+    }
+
+    pub(super) async fn give_back(&self, sharing: &Sharing, ask: &Ask, pays: &[bool]) {
+        if let Err(failure) = sharing.store.refund(ask, pays).await {
+            // The tokens stay spent: an outage never hands out budget.
+            self.observer.store_failed(failure);
+        }
+    }
+
+    /// Decides as the failure policy says.
+    fn without_store(
+        &self,
+        sharing: &Sharing,
+        bound: &Bound,
+        user: &User,
+        failure: StoreFailure,
+        event: &mut DecisionEvent<'_>,
+    ) -> Result<(), Denial> {
+        self.observer.store_failed(failure);
+        match sharing.on_failure {
+            OnStoreFailure::Allow => {
+                event.fail_open = true;
+                Ok(())
+            }
+            OnStoreFailure::Deny => Err(Error::LimitsUnavailable.into()),
+            OnStoreFailure::Local => {
+                if let Some(leases) = self.leases.as_ref().filter(|_| !bound.leased.is_empty()) {
+                    let (places, held): (SmallVec<[usize; 4]>, SmallVec<[i64; 4]>) =
+                        leases.levels(&bound.leased).into_iter().unzip();
+                    self.learn(sharing, bound, user.local, &all_levels(bound, &places, &held));
+                }
+                let fallback = self.fallback(sharing);
+                let share = bound.share(&fallback);
+                let plan = &share.plan;
+                match fallback.store.admit(plan, user.local) {
+                    Claim::Admitted(receipt) => {
+                        let pays = &receipt.bill().pays;
+                        for Part { places, ask } in parts(&bound.plan, self.cut(user, false)) {
+                            let pays: SmallVec<[bool; 4]> = places
+                                .iter()
+                                .map(|place| pays.get(*place).is_some_and(|pays| *pays))
+                                .collect();
+                            self.debts.owe(&ask, &pays, &sharing.store);
+                        }
+                        Ok(())
+                    }
+                    Claim::Refused(refused) => {
+                        // A call that is dearer than a share can pass again when the store is back.
+                        let wait =
+                            if refused.wait == Wait::Never { Wait::UntilReleased } else { refused.wait };
+                        let error = refusal(bound, plan, refused.binding, wait);
+                        Err(Denial::by_buckets(error, plan, &refused.levels))
+                    }
+                    Claim::Full | Claim::Busy(_) => Err(Error::Overloaded.into()),
+                }
+            }
+        }
+    }
+
+    fn fallback(&self, sharing: &Sharing) -> Arc<Fallback> {
+        let count = sharing.replica_count.or_else(|| sharing.store.replica_count()).unwrap_or(1).max(1);
+        if let Some(fallback) = self.fallback.load_full().filter(|fallback| fallback.count == count) {
+            return fallback;
+        }
+        let fallback = Arc::new(Fallback::new(self.planner.policy(), count, self.clock.clone()));
+        self.fallback.store(Some(fallback.clone()));
+        fallback
+    }
+
+    /// Notes what the store said that the buckets of a plan hold, in units.
+    fn learn(&self, sharing: &Sharing, bound: &Bound, user: Option<UserKey>, levels: &[i64]) {
+        if sharing.on_failure == OnStoreFailure::Local {
+            let fallback = self.fallback(sharing);
+            fallback.learn(&bound.share(&fallback).plan, &bound.plan, user, levels);
+        }
+    }
+}
+
+/// Why the shared buckets of a call are not paid.
+enum Unpaid {
+    /// One of them cannot pay.
+    Denied(Denial),
+    /// The store does not answer.
+    Failed(StoreFailure),
+}
+
+/// What every bucket of a plan holds, where only some are known: of the others nobody has said that they are not full.
+pub(super) fn all_levels(bound: &Bound, places: &[usize], levels: &[i64]) -> SmallVec<[i64; 4]> {
+    let mut all: SmallVec<[i64; 4]> =
+        bound.plan.buckets.iter().map(|bucket| bucket.rate.capacity()).collect();
+    for (place, level) in places.iter().zip(levels) {
+        if let Some(known) = all.get_mut(*place) {
+            *known = *level;
+        }
+    }
+    all
+}

@@ -1,0 +1,108 @@
+//! Leases below the layer: all or nothing over what is held here and what the store decides.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::policy::{Consistency, LeasePolicy};
+
+fn leased(
+    consistency: fn(LeasePolicy) -> Consistency,
+    on_failure: OnStoreFailure,
+) -> (Bench, Arc<FakeStore>) {
+    let server = Limits { shared: quota(1000, 1), per_user: quota(3, 60), ..Limits::default() };
+    let lease = LeasePolicy { duration: Duration::from_millis(100), hold_back: false };
+    let policy = LimitPolicy { consistency: consistency(lease), ..policy(server, vec![], Anonymous::Refuse) };
+    let clock = Arc::new(ManualClock::default());
+    clock.set(Micros(1_000_000));
+    let store = FakeStore::new(clock.clone());
+    let sharing = Sharing { store: store.clone(), on_failure, replica_count: Some(2) };
+    let limiter =
+        Limiter::new(Arc::new(Planner::new(policy)), clock.clone(), Some(sharing), Arc::new(NoObserver));
+    let inner = FakeGateway::new(vec![tool("a", "search", "a_search")]);
+    (Bench { clock, gateway: RateLimited::wrap(inner.clone(), limiter.clone()), inner, limiter }, store)
+}
+
+/// Tokens that the shared bucket does not hold and nobody has spent.
+async fn idle(bench: &Bench, spent: u64) -> u64 {
+    let ctx = known("i", "observer");
+    let tools = bench.gateway.list_tools(&ctx).await.unwrap();
+    let views = bench.limiter.peek(&tools, &"a_search".into(), &ctx).await.unwrap();
+    1000 - views[0].level - spent
+}
+
+#[tokio::test]
+async fn a_refusal_by_the_store_costs_nothing_of_what_is_held_here() {
+    for consistency in [Consistency::Lease, Consistency::Split] {
+        let (bench, store) = leased(consistency, OnStoreFailure::Deny);
+        let ctx = known("i", "s");
+        for _ in 0..3 {
+            call(&bench, "a_search", &ctx).await.unwrap();
+        }
+        let asked = store.asked.load(Ordering::SeqCst);
+        for _ in 0..100 {
+            assert_eq!(refused(call(&bench, "a_search", &ctx).await).rule, "perUser");
+        }
+        let questions = store.asked.load(Ordering::SeqCst) - asked;
+        assert!(questions <= 102, "what is put back serves the next: {questions}");
+        // What is taken ahead is at most what half a lease earns, however many were refused.
+        assert!(idle(&bench, 3).await <= 50);
+    }
+}
+
+#[tokio::test]
+async fn each_user_has_a_place_of_its_own_only_where_users_are_split() {
+    for (consistency, split) in [(Consistency::Lease as fn(_) -> _, false), (Consistency::Split, true)] {
+        let (bench, store) = leased(consistency, OnStoreFailure::Deny);
+        call(&bench, "a_search", &known("i", "s")).await.unwrap();
+        let digest =
+            user_digest(&Identity { issuer: "i".into(), subject: "s".into(), claims: Members::new() });
+        let homes = store.homes.lock().clone();
+        let own = homes.iter().filter(|home| home.as_deref() == Some(&*digest)).count();
+        assert_eq!(own > 0, split, "{homes:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_never_happened_is_given_back_to_the_store() {
+    let (bench, _store) = leased(Consistency::Lease, OnStoreFailure::Deny);
+    let ctx = known("i", "s");
+    let tools = bench.gateway.list_tools(&ctx).await.unwrap();
+    let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
+    for _ in 0..10 {
+        bench.limiter.admit(&bound, &ctx).await.unwrap().refund().await;
+    }
+    for _ in 0..3 {
+        call(&bench, "a_search", &ctx).await.unwrap();
+    }
+    bench.clock.advance(200_000);
+    assert_eq!(idle(&bench, 0).await, 0, "all that was given back or not spent is earned again");
+}
+
+#[tokio::test]
+async fn without_the_store_a_replica_keeps_to_its_share() {
+    let (bench, store) = leased(Consistency::Lease, OnStoreFailure::Local);
+    call(&bench, "a_search", &known("i", "s")).await.unwrap();
+    store.break_with(Some(StoreFailure::Unconnected));
+    let mut count = 0;
+    for user in 0..1000 {
+        count += usize::from(call(&bench, "a_search", &known("i", &user.to_string())).await.is_ok());
+    }
+    assert!((490..=510).contains(&count), "half of what was left, and the few that were held: {count}");
+}
+
+#[tokio::test]
+async fn a_refusal_by_a_leased_bucket_says_when_to_come_back() {
+    let (bench, _store) = leased(Consistency::Lease, OnStoreFailure::Deny);
+    let mut count = 0;
+    let refusal = loop {
+        match call(&bench, "a_search", &known("i", &count.to_string())).await {
+            Ok(()) => count += 1,
+            outcome => break refused(outcome),
+        }
+    };
+    assert_eq!((count, &*refusal.rule), (1000, "shared"));
+    let Retry::After(wait) = refusal.retry else { panic!("{refusal:?}") };
+    assert!(wait <= Duration::from_millis(20) && !wait.is_zero(), "{wait:?}");
+    bench.clock.advance(u64::try_from(wait.as_micros()).unwrap());
+    call(&bench, "a_search", &known("i", "later")).await.unwrap();
+}
