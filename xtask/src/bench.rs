@@ -45,7 +45,8 @@ pub(crate) fn run(bench: Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Limits => {
             cargo(&["bench", "--quiet", "-p", "vmcp-ratelimit", "--bench", "decision"])?;
-            cargo(&["run", "--quiet", "--release", "-p", "vmcp-ratelimit-redis", "--example", "bench"])
+            cargo(&["run", "--quiet", "--release", "-p", "vmcp-ratelimit-redis", "--example", "bench"])?;
+            cargo(&["run", "--quiet", "--release", "-p", "vmcp-ratelimit-redis", "--example", "leases"])
         }
         Bench::Calls => calls(),
         Bench::Sessions => sessions::run(),

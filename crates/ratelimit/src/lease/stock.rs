@@ -41,7 +41,7 @@ pub(super) struct Stock {
     spent: u64,
     /// The last order.
     ordered: Micros,
-    /// Tokens spent in half a lease, smoothed.
+    /// Tokens spent in three quarters of a lease, smoothed: what is taken when half of them are left is spent in time.
     pace: u64,
     /// What callers who wait lack, together, and the smallest price among them.
     wanted: u64,
@@ -140,7 +140,7 @@ impl Stock {
         }
     }
 
-    /// True when more is to be taken ahead: less than half of what half a lease needs is left.
+    /// True when more is to be taken ahead: less than half of the pace is left.
     pub(super) fn runs_low(&self, now: Micros) -> bool {
         let target = self.pace.min(self.most);
         !self.taking && target >= 2 && now >= self.thin_until && self.available(now) < target.div_ceil(2)
@@ -163,13 +163,13 @@ impl Stock {
         Lack::UntilMicros(Wait::Micros(own.max(self.short_until.since(now))))
     }
 
-    /// Asks for what calls wait for, and for what half a lease needs besides.
+    /// Asks for what calls wait for, and for the pace besides.
     pub(super) fn order(&mut self, now: Micros, parts: u32) -> Order {
         let held = self.available(now);
         let demand = self.spent.saturating_add(self.wanted.saturating_sub(held));
         // Two calls at the same moment are no pace.
         let elapsed = now.since(self.ordered).max(self.duration / 16).max(1);
-        let seen = u128::from(demand) * u128::from(self.duration / 2) / u128::from(elapsed);
+        let seen = u128::from(demand) * u128::from(self.duration / 4 * 3) / u128::from(elapsed);
         let seen = u64::try_from(seen).unwrap_or(u64::MAX).min(self.most);
         self.pace = (self.pace + seen).div_ceil(2);
         (self.spent, self.ordered, self.taking) = (0, now, true);
