@@ -5,8 +5,10 @@ mod binding;
 mod look;
 mod patient;
 mod refusal;
+mod replay;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +16,7 @@ use ahash::RandomState;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use vmcp_domain::{CallContext, Caller, Error, Identity, PerList, Tool, ToolList, ToolName};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::decide::Wait;
 use crate::fallback::{Debts, Fallback};
 use crate::memory::{Claim, MemoryStore, Receipt};
@@ -30,6 +32,7 @@ use binding::Binding;
 pub(crate) use binding::Bound;
 use look::nearest;
 pub use look::{BucketView, SlotsView};
+pub use replay::{Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling};
 use patient::{Bell, Denial, busy};
 use refusal::{refusal, shared_refusal};
 
@@ -151,13 +154,12 @@ impl Limiter {
 
     fn admit_here<'a>(
         &'a self,
-        store: &'a MemoryStore,
-        bound: &'a Bound,
-        plan: &'a Plan,
+        (bound, plan): (&'a Bound, &'a Plan),
         user: Option<UserKey>,
+        now: Micros,
     ) -> Result<Permit<'a>, Denial> {
         let bell = Bell { limiter: self, plan: &bound.plan, user };
-        match store.admit(plan, user) {
+        match self.memory.admit_at(plan, user, now) {
             Claim::Admitted(receipt) => {
                 Ok(Permit { limiter: self, local: Some(receipt), shared: None, bell })
             }
@@ -180,10 +182,11 @@ impl Limiter {
         sharing: &'a Sharing,
         bound: &'a Bound,
         user: &User,
+        now: Micros,
         event: &mut DecisionEvent<'_>,
     ) -> Result<Permit<'a>, Denial> {
         // A place among the calls in flight first: it is given back by dropping the permit, without a round trip.
-        let mut permit = self.admit_here(&self.memory, bound, &bound.slots, user.local)?;
+        let mut permit = self.admit_here((bound, &bound.slots), user.local, now)?;
         if bound.plan.buckets.is_empty() {
             return Ok(permit);
         }
@@ -272,16 +275,20 @@ impl Limiter {
         if !bound.plan.needs_user {
             return Ok(User::default());
         }
-        let identity = match (&ctx.caller, self.planner.policy().anonymous) {
-            (Caller::Known(identity), _) => return Ok(self.name(identity)),
-            (Caller::Anonymous, Anonymous::Refuse) => return Err(Error::Denied),
+        self.who(&ctx.caller, ctx.peer).ok_or(Error::Denied)
+    }
+
+    /// Who a caller is to the limits; nobody for a caller without identity where the policy says so.
+    fn who(&self, caller: &Caller, peer: Option<IpAddr>) -> Option<User> {
+        let identity = match (caller, self.planner.policy().anonymous) {
+            (Caller::Known(identity), _) => return Some(self.name(identity)),
+            (Caller::Anonymous, Anonymous::Refuse) => return None,
             (Caller::Anonymous, Anonymous::Shared) => "",
-            (Caller::Anonymous, Anonymous::Address) => match ctx.peer {
-                None => return Err(Error::Denied),
-                Some(address) => return Ok(self.name(&unnamed(&address.to_string()))),
-            },
+            (Caller::Anonymous, Anonymous::Address) => {
+                return peer.map(|address| self.name(&unnamed(&address.to_string())));
+            }
         };
-        Ok(self.name(&unnamed(identity)))
+        Some(self.name(&unnamed(identity)))
     }
 
     fn name(&self, identity: &Identity) -> User {
@@ -328,6 +335,7 @@ impl Permit<'_> {
             // The tokens stay spent: an outage never hands out budget.
             self.limiter.observer.store_failed(failure);
         }
+        self.limiter.observer.refunded();
         self.bell.ring(true);
     }
 }
