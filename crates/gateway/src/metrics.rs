@@ -182,6 +182,8 @@ impl Observer for Metrics {
         self.store_errors.get_or_create(&StoreLabels { error_type: failure.label() }).inc();
     }
 
+    fn refunded(&self) {}
+
     fn wait_began(&self) {
         self.waiting.began();
     }

@@ -27,7 +27,9 @@ mod waiting;
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
 pub use layer::{RateLimited, VirtualRateLimited};
-pub use limiter::{BucketView, Limiter, Sharing, SlotsView};
+pub use limiter::{
+    BucketView, Limiter, Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling, Sharing, SlotsView,
+};
 pub use memory::{Claim, MemoryStore, Receipt};
 pub use observer::{DecisionEvent, NoObserver, Observer, WaitEnd};
 pub use pattern::Pattern;

@@ -5,9 +5,11 @@ mod binding;
 mod look;
 mod patient;
 mod refusal;
+mod replay;
 mod sharing;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,7 +18,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, Identity, PerList, Tool, ToolList, ToolName};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::fallback::{Debts, Fallback};
 use crate::lease::{Leases, Paid};
 use crate::memory::{Claim, MemoryStore, Receipt};
@@ -34,6 +36,7 @@ use look::nearest;
 pub use look::{BucketView, SlotsView};
 use patient::{Bell, Denial, busy};
 use refusal::refusal;
+pub use replay::{Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling};
 use sharing::all_levels;
 
 /// Decides about calls.
@@ -166,13 +169,12 @@ impl Limiter {
 
     fn admit_here<'a>(
         &'a self,
-        store: &'a MemoryStore,
-        bound: &'a Bound,
-        plan: &'a Plan,
+        (bound, plan): (&'a Bound, &'a Plan),
         user: Option<UserKey>,
+        now: Micros,
     ) -> Result<Permit<'a>, Denial> {
         let bell = Bell { limiter: self, plan: &bound.plan, user };
-        match store.admit(plan, user) {
+        match self.memory.admit_at(plan, user, now) {
             Claim::Admitted(receipt) => Ok(Permit {
                 limiter: self,
                 local: Some(receipt),
@@ -199,16 +201,20 @@ impl Limiter {
         if !bound.plan.needs_user {
             return Ok(User::default());
         }
-        let identity = match (&ctx.caller, self.planner.policy().anonymous) {
-            (Caller::Known(identity), _) => return Ok(self.name(identity)),
-            (Caller::Anonymous, Anonymous::Refuse) => return Err(Error::Denied),
+        self.who(&ctx.caller, ctx.peer).ok_or(Error::Denied)
+    }
+
+    /// Who a caller is to the limits; nobody for a caller without identity where the policy says so.
+    fn who(&self, caller: &Caller, peer: Option<IpAddr>) -> Option<User> {
+        let identity = match (caller, self.planner.policy().anonymous) {
+            (Caller::Known(identity), _) => return Some(self.name(identity)),
+            (Caller::Anonymous, Anonymous::Refuse) => return None,
             (Caller::Anonymous, Anonymous::Shared) => "",
-            (Caller::Anonymous, Anonymous::Address) => match ctx.peer {
-                None => return Err(Error::Denied),
-                Some(address) => return Ok(self.name(&unnamed(&address.to_string()))),
-            },
+            (Caller::Anonymous, Anonymous::Address) => {
+                return peer.map(|address| self.name(&unnamed(&address.to_string())));
+            }
         };
-        Ok(self.name(&unnamed(identity)))
+        Some(self.name(&unnamed(identity)))
     }
 
     fn name(&self, identity: &Identity) -> User {
@@ -260,6 +266,7 @@ impl Permit<'_> {
                 self.limiter.give_back(sharing, &ask, &pays).await;
             }
         }
+        self.limiter.observer.refunded();
         self.bell.ring(true);
     }
 }

@@ -84,7 +84,11 @@ impl MemoryStore {
     /// Asks for a call and pays for it. `user` must be there when the plan needs one.
     #[must_use]
     pub fn admit<'a>(&'a self, plan: &'a Plan, user: Option<UserKey>) -> Claim<'a> {
-        let now = self.clock.now();
+        self.admit_at(plan, user, self.clock.now())
+    }
+
+    /// The same at a moment that the caller has read from the clock, so that it knows when the decision was made.
+    pub(crate) fn admit_at<'a>(&'a self, plan: &'a Plan, user: Option<UserKey>, now: Micros) -> Claim<'a> {
         let mut seat = match user.filter(|_| plan.needs_user) {
             None => Seat::default(),
             Some(user) => match self.seat(user, now) {

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use vmcp_domain::{LimitScope, ToolName};
+use vmcp_domain::{LimitScope, RateLimit, ToolName};
 
+use crate::clock::Micros;
 use crate::remote::StoreFailure;
 
 /// One decision.
@@ -11,10 +12,14 @@ use crate::remote::StoreFailure;
 pub struct DecisionEvent<'a> {
     /// The tool that was to be called.
     pub tool: &'a ToolName,
+    /// When the call came to the limiter, by the limiter's clock. A call that does not wait is decided at this moment.
+    pub at: Micros,
     /// Whether the call may go on.
     pub allowed: bool,
     /// For whom the refusing rule counts; `None` for an allowed call.
     pub scope: Option<LimitScope>,
+    /// The refusal by a limit; `None` for an allowed call, and for one that was refused for another reason.
+    pub refusal: Option<&'a RateLimit>,
     /// How many rules in shadow mode would have refused.
     pub would_refuse: usize,
     /// The call was let through because the store did not answer.
@@ -52,6 +57,8 @@ pub trait Observer: Send + Sync {
     fn decided(&self, event: &DecisionEvent<'_>);
     /// The shared store did not answer.
     fn store_failed(&self, failure: StoreFailure);
+    /// What the call of the current task has paid was given back, because it never reached its backend.
+    fn refunded(&self);
     /// A call begins to wait for a limit.
     fn wait_began(&self);
     /// It waits no more, after so long.
@@ -66,6 +73,8 @@ impl Observer for NoObserver {
     fn decided(&self, _event: &DecisionEvent<'_>) {}
 
     fn store_failed(&self, _failure: StoreFailure) {}
+
+    fn refunded(&self) {}
 
     fn wait_began(&self) {}
 

@@ -7,6 +7,7 @@ use vmcp_domain::{CallContext, Caller, Error, LimitScope, RateLimit, Retry};
 
 use super::refusal::rate_limit;
 use super::{Bound, Limiter, Permit, User, all_levels, unnamed, unpaid};
+use crate::clock::Micros;
 use crate::decide::{BucketReading, Wait};
 use crate::lease::Paid;
 use crate::observer::{DecisionEvent, Observer, WaitEnd};
@@ -121,8 +122,10 @@ impl Limiter {
     ) -> Result<Permit<'a>, Error> {
         let mut event = DecisionEvent {
             tool: &bound.tool.name,
+            at: self.clock.now(),
             allowed: false,
             scope: None,
+            refusal: None,
             would_refuse: 0,
             fail_open: false,
             took: Duration::ZERO,
@@ -130,7 +133,10 @@ impl Limiter {
         let outcome = match self.user(bound, ctx) {
             Err(error) => Err(error),
             Ok(user) if bound.plan.may_wait => self.ask_or_wait(bound, ctx, &user, &mut event).await,
-            Ok(user) => self.ask(bound, &user, &mut event).await.map_err(|denial| denial.error),
+            Ok(user) => {
+                let now = event.at;
+                self.ask(bound, &user, now, &mut event).await.map_err(|denial| denial.error)
+            }
         };
         match &outcome {
             Ok(permit) => {
@@ -140,7 +146,10 @@ impl Limiter {
                 event.would_refuse +=
                     permit.shared.iter().map(|(_, verdict)| unpaid(&verdict.pays)).sum::<usize>();
             }
-            Err(Error::RateLimited(refusal)) => event.scope = Some(refusal.scope),
+            Err(Error::RateLimited(refusal)) => {
+                event.scope = Some(refusal.scope);
+                event.refusal = Some(refusal);
+            }
             Err(_) => {}
         }
         self.observer.decided(&event);
@@ -156,17 +165,18 @@ impl Limiter {
         self.room.count()
     }
 
-    /// Asks the store once.
+    /// Asks the store once, at this moment.
     async fn ask<'a>(
         &'a self,
         bound: &'a Bound,
         user: &User,
+        now: Micros,
         event: &mut DecisionEvent<'_>,
     ) -> Result<Permit<'a>, Denial> {
         let begun = Instant::now();
         let outcome = match &self.sharing {
-            None => self.admit_here(&self.memory, bound, &bound.plan, user.local),
-            Some(sharing) => self.admit_shared(sharing, bound, user, event).await,
+            None => self.admit_here((bound, &bound.plan), user.local, now),
+            Some(sharing) => self.admit_shared(sharing, bound, user, now, event).await,
         };
         event.took += begun.elapsed();
         outcome
@@ -191,7 +201,8 @@ impl Limiter {
                 };
             }
         }
-        match self.ask(bound, user, event).await {
+        let now = event.at;
+        match self.ask(bound, user, now, event).await {
             Ok(permit) => Ok(permit),
             Err(Denial { error, held_up: HeldUp::ForGood }) => Err(error),
             Err(denial) => Box::pin(self.wait((bound, user, needs()), ctx, Some(denial), event)).await,
@@ -238,7 +249,7 @@ impl Limiter {
                 break Err(denial.error);
             }
             match guest.next() {
-                Next::Ask => match self.ask(bound, user, event).await {
+                Next::Ask => match self.ask(bound, user, self.clock.now(), event).await {
                     Ok(permit) => {
                         guest.admitted();
                         break Ok(permit);

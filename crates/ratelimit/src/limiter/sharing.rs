@@ -9,6 +9,7 @@ use vmcp_domain::Error;
 use super::patient::Denial;
 use super::refusal::{refusal, shared_refusal};
 use super::{Bound, Limiter, Permit, Sharing, User};
+use crate::clock::Micros;
 use crate::decide::Wait;
 use crate::fallback::Fallback;
 use crate::lease::Denied;
@@ -24,10 +25,11 @@ impl Limiter {
         sharing: &'a Sharing,
         bound: &'a Bound,
         user: &User,
+        now: Micros,
         event: &mut DecisionEvent<'_>,
     ) -> Result<Permit<'a>, Denial> {
         // A place among the calls in flight first: it is given back by dropping the permit, without a round trip.
-        let mut permit = self.admit_here(&self.memory, bound, &bound.slots, user.local)?;
+        let mut permit = self.admit_here((bound, &bound.slots), user.local, now)?;
         if bound.plan.buckets.is_empty() {
             return Ok(permit);
         }

@@ -147,6 +147,8 @@ impl Observer for Ends {
 
     fn store_failed(&self, _failure: StoreFailure) {}
 
+    fn refunded(&self) {}
+
     fn wait_began(&self) {
         *self.began.lock() += 1;
     }

@@ -1,0 +1,132 @@
+//! Recorded calls before limits that were not there when they were made. The decisions are the limiter's own, by a clock
+//! that stands where the record says; nobody waits, and nothing is shared.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use vmcp_domain::{Caller, Error, LimitScope, Retry, Tool};
+
+use super::{Bound, Limiter, Permit};
+use crate::clock::{ManualClock, Micros};
+use crate::observer::NoObserver;
+use crate::plan::Planner;
+use crate::policy::LimitPolicy;
+use crate::table::UserKey;
+
+/// A limiter for recorded calls.
+pub struct Replay {
+    limiter: Arc<Limiter>,
+    clock: Arc<ManualClock>,
+}
+
+/// A tool of the record, with the limits it falls under.
+pub struct ReplayTool(Bound);
+
+/// A caller of the record, as the limits tell callers apart.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplayCaller(Option<UserKey>);
+
+/// Leave for one recorded call. Its place among the calls in flight is free again when this is dropped.
+pub struct ReplayPass<'a>(Permit<'a>);
+
+/// What the limits say to a recorded call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// Nothing limits the tool.
+    Unlimited,
+    /// The call may go on.
+    Admitted {
+        /// How many rules in shadow mode would have refused it.
+        would_refuse: usize,
+    },
+    /// A rule refuses it.
+    Refused {
+        /// The rule that takes longest to give way.
+        rule: String,
+        /// For whom it counts.
+        scope: LimitScope,
+        /// When the call might have been made again.
+        retry: Retry,
+    },
+    /// A limit per user refuses it, because its caller has no identity.
+    Unnamed,
+    /// There are more users than are told apart, and the policy is to refuse then.
+    Crowded,
+}
+
+impl Replay {
+    /// A limiter of these limits in which every bucket is full.
+    #[must_use]
+    pub fn new(policy: LimitPolicy) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock.clone(), None, Arc::new(NoObserver));
+        Self { limiter, clock }
+    }
+
+    /// The limits of a tool.
+    #[must_use]
+    pub fn tool(&self, tool: &Tool) -> ReplayTool {
+        ReplayTool(Bound::new(&self.limiter.planner, None, tool))
+    }
+
+    /// The caller, by identity or, where the policy says so, by address.
+    #[must_use]
+    pub fn caller(&self, caller: &Caller, peer: Option<IpAddr>) -> ReplayCaller {
+        ReplayCaller(self.limiter.who(caller, peer).and_then(|user| user.local))
+    }
+
+    /// Rules that fit none of these tools.
+    #[must_use]
+    pub fn idle_rules(&self, tools: &[Tool]) -> Vec<&str> {
+        self.limiter.planner.unmatched(tools)
+    }
+
+    /// Decides about one call at a moment.
+    #[must_use]
+    pub fn decide<'a>(
+        &'a self,
+        tool: &'a ReplayTool,
+        caller: ReplayCaller,
+        at: Micros,
+    ) -> (Ruling, Option<ReplayPass<'a>>) {
+        let bound = &tool.0;
+        if bound.plan.is_empty() {
+            return (Ruling::Unlimited, None);
+        }
+        if bound.plan.needs_user && caller.0.is_none() {
+            return (Ruling::Unnamed, None);
+        }
+        self.clock.set(at);
+        let user = caller.0.filter(|_| bound.plan.needs_user);
+        match self.limiter.admit_here((bound, &bound.plan), user, at) {
+            Ok(permit) => {
+                let would_refuse = permit.local.as_ref().map_or(0, |receipt| receipt.bill().would_refuse);
+                (Ruling::Admitted { would_refuse }, Some(ReplayPass(permit)))
+            }
+            Err(denial) => {
+                let Error::RateLimited(limit) = denial.error else {
+                    // In memory nothing but a full store refuses besides.
+                    return (Ruling::Crowded, None);
+                };
+                (Ruling::Refused { rule: limit.rule, scope: limit.scope, retry: limit.retry }, None)
+            }
+        }
+    }
+
+    /// How long a call of the tool may wait for a rule, in microseconds; zero where it is refused at once.
+    #[must_use]
+    pub fn patience(&self, tool: &ReplayTool, rule: &str) -> u64 {
+        let plan = &tool.0.plan;
+        let buckets = plan.buckets.iter().map(|bucket| (&bucket.rule, bucket.wait_max));
+        let slots = plan.slots.iter().map(|slots| (&slots.rule, slots.wait_max));
+        buckets.chain(slots).find(|(known, _)| &***known == rule).map_or(0, |(_, wait_max)| wait_max)
+    }
+
+    /// Gives back what a call has paid that never reached its backend.
+    pub fn refund(&self, pass: ReplayPass<'_>, at: Micros) {
+        self.clock.set(at);
+        if let Some(receipt) = pass.0.local {
+            receipt.refund();
+        }
+    }
+}
