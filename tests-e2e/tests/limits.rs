@@ -180,6 +180,36 @@ fn a_fleet_admits_exactly_the_allowance() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[test]
+fn leases_admit_no_more_than_the_limit_over_the_whole_run_and_are_explained() -> anyhow::Result<()> {
+    let redis = Redis::start()?;
+    // As slow as a leased bucket can be, so that three gateways in debug code are faster than the limit.
+    let more = "  consistency: split\n  lease: {duration: 200ms}\n";
+    let text = configured(&limits(100, "1s", &redis, more))?;
+    let gateways = (0..3).map(|_| Gateway::start(&text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let before = redis.calls("evalsha")?;
+    let begun = Instant::now();
+    let admitted = contend(&gateways, begun + Duration::from_secs(10))?;
+    let took = begun.elapsed().as_secs_f64();
+    let asked = redis.calls("evalsha")? - before;
+    // Over the whole run not one more than an exact bucket gives.
+    ensure!((admitted as f64) <= 100.0 + 100.0 * took, "{admitted} admitted in {took} s");
+    ensure!(admitted >= 800, "{admitted} admitted in {took} s");
+    let explained = explain(&text)?;
+    ensure!(explained.contains("leased: any stretch of time may see up to 20 more than 100"), "{explained}");
+    ensure!(asked > 0, "nobody asked");
+    Ok(())
+}
+
+/// What the operator is told about a configuration.
+fn explain(text: &str) -> anyhow::Result<String> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("vmcp.yaml");
+    std::fs::write(&file, text)?;
+    let said = Command::new(binary("vmcp")?).args(["limits", "explain", "--config"]).arg(&file).output()?;
+    Ok(String::from_utf8(said.stdout)?)
+}
+
 /// A call on each gateway, with how long the slowest took.
 fn round(clients: &mut [HttpClient]) -> anyhow::Result<(usize, Duration, Vec<Value>)> {
     let (mut admitted, mut slowest, mut answers) = (0, Duration::ZERO, Vec::new());
