@@ -150,6 +150,7 @@ fn limits() -> anyhow::Result<LimitSettings> {
     let shared = Some(Quota { windows: vec![rate], mode: Mode::Enforce });
     let rule = ToolRule {
         name: Pattern::new("define"),
+        hint: None,
         group: false,
         limits: Limits { shared, ..Limits::default() },
         cost: NonZeroU32::MIN,

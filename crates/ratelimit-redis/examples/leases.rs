@@ -42,7 +42,13 @@ fn planner(tokens: u64, with_tool: bool) -> Outcome<Arc<Planner>> {
         Ok(Some(Quota { windows, mode: Mode::Enforce }))
     };
     let limits = || -> Outcome<Limits> { Ok(Limits { shared: quota()?, ..Limits::default() }) };
-    let rule = ToolRule { name: Pattern::new("*"), group: false, limits: limits()?, cost: NonZeroU32::MIN };
+    let rule = ToolRule {
+        name: Pattern::new("*"),
+        hint: None,
+        group: false,
+        limits: limits()?,
+        cost: NonZeroU32::MIN,
+    };
     Ok(Arc::new(Planner::new(LimitPolicy {
         server: limits()?,
         tools: if with_tool { vec![rule] } else { Vec::new() },

@@ -34,7 +34,13 @@ fn quota(tokens: u64, period: Duration) -> Option<Quota> {
 fn four(tokens: u64, period: Duration, users: usize) -> (MemoryStore, Plan) {
     let limits =
         || Limits { shared: quota(tokens, period), per_user: quota(tokens, period), ..Limits::default() };
-    let rule = ToolRule { name: Pattern::new("*"), group: false, limits: limits(), cost: NonZeroU32::MIN };
+    let rule = ToolRule {
+        name: Pattern::new("*"),
+        hint: None,
+        group: false,
+        limits: limits(),
+        cost: NonZeroU32::MIN,
+    };
     let policy = LimitPolicy {
         server: limits(),
         tools: vec![rule],

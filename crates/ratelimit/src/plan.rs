@@ -10,7 +10,6 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 use vmcp_domain::{BackendToolName, LimitScope, Target, Tool, ToolName};
 
-use crate::pattern::Pattern;
 use crate::policy::{Concurrency, LeasePolicy, LimitPolicy, Limits, Mode, Quota};
 use crate::rate::{Level, Rate};
 
@@ -195,10 +194,7 @@ impl Planner {
     #[must_use]
     pub fn plan(&self, tool: &Tool) -> Plan {
         let is_virtual = tool.target.is_virtual();
-        // A virtual tool is charged only where a rule names it; the calls it makes are charged as the calls they are.
-        let names =
-            |pattern: &Pattern| pattern.matches(tool.name.as_str()) && (pattern.is_exact() || !is_virtual);
-        let fits = || self.policy.tools.iter().enumerate().filter(|(_, rule)| names(&rule.name));
+        let fits = || self.policy.tools.iter().enumerate().filter(|(_, rule)| rule.fits(tool));
         let cost = fits().map(|(_, rule)| rule.cost).max().unwrap_or(NonZeroU32::MIN);
         let server = Subject {
             limits: &self.policy.server,
@@ -212,7 +208,7 @@ impl Planner {
         subjects.extend(fits().map(|(place, rule)| Subject {
             limits: &rule.limits,
             rule: Some(place),
-            name: format!("tools[{}].", rule.name),
+            name: format!("{}.", rule.title()),
             target: (!rule.group).then(|| tool.target.clone()),
             cost,
             scopes: (LimitScope::Tool, LimitScope::UserTool),
@@ -237,7 +233,8 @@ impl Planner {
     /// Rules that fit none of these names.
     #[must_use]
     pub fn unmatched<'a>(&'a self, tools: &[Tool]) -> Vec<&'a str> {
-        let rules = self.policy.tools.iter();
+        // That no tool is destructive is no mistake of the operator's.
+        let rules = self.policy.tools.iter().filter(|rule| rule.hint.is_none());
         let idle = rules.filter(|rule| !tools.iter().any(|tool| rule.name.matches(tool.name.as_str())));
         idle.map(|rule| rule.name.as_str()).collect()
     }

@@ -4,6 +4,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use vmcp_domain::{Tool, ToolHints};
+
 use crate::pattern::Pattern;
 use crate::rate::Rate;
 
@@ -133,6 +135,8 @@ pub struct Concurrency {
 pub struct ToolRule {
     /// The advertised names.
     pub name: Pattern,
+    /// Only tools of which this is to be assumed.
+    pub hint: Option<Hint>,
     /// One bucket for all tools that fit, in place of one for each.
     pub group: bool,
     /// The limits.
@@ -140,6 +144,62 @@ pub struct ToolRule {
     /// Tokens that one call of these tools costs in every bucket it is charged to; the largest of several rules
     /// counts.
     pub cost: NonZeroU32,
+}
+
+impl ToolRule {
+    /// The rule as the configuration names it.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match self.hint {
+            None => format!("tools[{}]", self.name),
+            Some(hint) => format!("byAnnotation.{}", hint.as_str()),
+        }
+    }
+
+    /// Whether the rule is for this tool.
+    #[must_use]
+    pub fn fits(&self, tool: &Tool) -> bool {
+        // A virtual tool is charged only where a rule names it; the calls it makes are charged as the calls they are.
+        self.name.matches(tool.name.as_str())
+            && (self.name.is_exact() || !tool.target.is_virtual())
+            && self.hint.is_none_or(|hint| hint.applies(tool))
+    }
+}
+
+/// What a tool's annotations let one assume of it. Where they say nothing, the specification's defaults hold, which are the
+/// careful ones (2025-11-25, `ToolAnnotations`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hint {
+    /// It changes something: it does not say that it only reads.
+    Writes,
+    /// It may destroy something: it neither says that it only reads nor that it does not destroy.
+    Destructive,
+    /// It reaches beyond its own server: it does not say that it does not.
+    OpenWorld,
+}
+
+impl Hint {
+    /// The key in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Writes => "writes",
+            Self::Destructive => "destructive",
+            Self::OpenWorld => "openWorld",
+        }
+    }
+
+    fn applies(self, tool: &Tool) -> bool {
+        let own = tool.overrides.annotations.as_ref();
+        // What the operator says counts more than what the backend says.
+        let said = |of: fn(&ToolHints) -> Option<bool>| own.and_then(of).or_else(|| of(&tool.hints));
+        let reads_only = said(|hints| hints.read_only) == Some(true);
+        match self {
+            Self::Writes => !reads_only,
+            Self::Destructive => !reads_only && said(|hints| hints.destructive) != Some(false),
+            Self::OpenWorld => said(|hints| hints.open_world) != Some(false),
+        }
+    }
 }
 
 /// What a per-user limit does with callers that have no identity.

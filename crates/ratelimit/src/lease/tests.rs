@@ -168,6 +168,7 @@ async fn a_dear_call_is_not_starved_by_leftovers() {
     dear.server.per_user = None;
     dear.tools = vec![ToolRule {
         name: crate::pattern::Pattern::new("*"),
+        hint: None,
         group: false,
         limits: Limits::default(),
         cost: NonZeroU32::new(300).unwrap(),

@@ -36,7 +36,7 @@ fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPo
 
 fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
     let limits = Limits { shared, per_user, ..Limits::default() };
-    ToolRule { name: Pattern::new(name), group: false, limits, cost: NonZeroU32::MIN }
+    ToolRule { name: Pattern::new(name), hint: None, group: false, limits, cost: NonZeroU32::MIN }
 }
 
 fn known(issuer: &str, subject: &str) -> CallContext {

@@ -47,7 +47,13 @@ fn limits(shared: &[(u64, u64)], per_user: &[(u64, u64)]) -> Limits {
 }
 
 fn rule(name: &str, limits: Limits, cost: u32) -> ToolRule {
-    ToolRule { name: Pattern::new(name), group: false, limits, cost: NonZeroU32::new(cost).unwrap() }
+    ToolRule {
+        name: Pattern::new(name),
+        hint: None,
+        group: false,
+        limits,
+        cost: NonZeroU32::new(cost).unwrap(),
+    }
 }
 
 fn user(number: u128) -> Option<UserKey> {

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
+use vmcp_domain::ToolHints;
 use vmcp_testkit::tool;
 
 use super::*;
 use crate::pattern::Pattern;
-use crate::policy::{Anonymous, Consistency, MemoryBounds, ToolRule, WaitBounds};
+use crate::policy::{Anonymous, Consistency, Hint, MemoryBounds, ToolRule, WaitBounds};
 
 fn quota(tokens: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(60), tokens).unwrap();
@@ -14,6 +15,7 @@ fn quota(tokens: u64) -> Option<Quota> {
 fn rule(name: &str, group: bool, cost: u32) -> ToolRule {
     ToolRule {
         name: Pattern::new(name),
+        hint: None,
         group,
         limits: Limits { shared: quota(5), per_user: quota(2), ..Limits::default() },
         cost: NonZeroU32::new(cost).unwrap(),
@@ -106,4 +108,34 @@ fn a_backend_that_keeps_renaming_its_tools_runs_out_of_fresh_buckets() {
     assert_eq!((ids("one"), ids("two")), (vec![0, 1, 2, 3], vec![0, 4, 2, 5]));
     assert_eq!((ids("three"), ids("four")), (vec![0, 6, 2, 7], vec![0, 6, 2, 7]), "late comers share");
     assert_eq!(ids("one"), [0, 1, 2, 3], "who was there before keeps what it had");
+}
+
+#[test]
+fn annotations_bring_rules_and_take_no_other_away() {
+    let by = |hint| ToolRule { hint: Some(hint), ..rule("*", false, 1) };
+    let planner =
+        planner(vec![rule("search", false, 1), by(Hint::Writes), by(Hint::Destructive), by(Hint::OpenWorld)]);
+    let rules = |hints: ToolHints, own: Option<ToolHints>| {
+        let mut tool = tool("b", "search", "search");
+        tool.hints = hints;
+        tool.overrides.annotations = own;
+        let plan = planner.plan(&tool);
+        let shared = plan.buckets.iter().filter(|bucket| bucket.scope == LimitScope::Tool);
+        shared.map(|bucket| bucket.rule.to_string()).collect::<Vec<_>>()
+    };
+    let none = ToolHints::default;
+    let all = [
+        "tools[search].shared",
+        "byAnnotation.writes.shared",
+        "byAnnotation.destructive.shared",
+        "byAnnotation.openWorld.shared",
+    ];
+    assert_eq!(rules(none(), None), all, "what is not said is assumed");
+    let harmless = || ToolHints { read_only: Some(true), open_world: Some(false), ..none() };
+    assert_eq!(rules(harmless(), None), ["tools[search].shared"], "no hint takes a tool out of another rule");
+    let appends = ToolHints { destructive: Some(false), open_world: Some(false), ..none() };
+    assert_eq!(rules(appends, None), ["tools[search].shared", "byAnnotation.writes.shared"]);
+    let distrusted = ToolHints { read_only: Some(false), open_world: Some(true), ..none() };
+    assert_eq!(rules(harmless(), Some(distrusted)), all, "the operator's word counts more");
+    assert_eq!(planner.unmatched(&[]), ["search"]);
 }

@@ -2,6 +2,7 @@
 
 mod lease;
 mod redis;
+mod rules;
 mod waiting;
 
 use std::num::NonZeroU32;
@@ -38,6 +39,7 @@ pub(super) fn convert(
         shared,
         per_user,
         tools,
+        by_annotation,
         concurrency,
         mode,
         max_wait,
@@ -53,7 +55,8 @@ pub(super) fn convert(
         code,
     } = file;
     let mode = mode.unwrap_or(LimitMode::Enforce);
-    if shared.is_none() && per_user.is_none() && tools.is_empty() && concurrency.is_none() {
+    let has_rules = !tools.is_empty() || by_annotation.is_some();
+    if shared.is_none() && per_user.is_none() && !has_rules && concurrency.is_none() {
         findings.problem(PATH, "limits nothing").hint =
             Some("write `shared`, `perUser`, `tools` or `concurrency`, or remove the section".to_owned());
     }
@@ -64,7 +67,7 @@ pub(super) fn convert(
         concurrency: slots(concurrency, &format!("{PATH}.concurrency"), mode, findings),
         wait_max: wait_max.unwrap_or_default(),
     };
-    let tools = rules(tools, mode, server.wait_max, findings);
+    let tools = rules::convert(tools, by_annotation, (mode, server.wait_max), findings);
     let chosen = choose(store, session, redis_file.as_ref());
     let policy = LimitPolicy {
         server,
@@ -125,69 +128,6 @@ fn choose(
         Some(store) => store,
         None if sessions || redis.is_some() => LimitStore::Redis,
         None => LimitStore::Memory,
-    }
-}
-
-fn rules(
-    tools: Vec<ToolRateLimit>,
-    mode: LimitMode,
-    wait_max: Duration,
-    findings: &mut Findings<'_>,
-) -> Vec<ToolRule> {
-    let mut names = std::collections::HashSet::new();
-    let mut rules = Vec::new();
-    for (index, tool) in tools.into_iter().enumerate() {
-        let path = item(&format!("{PATH}.tools"), index);
-        let ToolRateLimit { name, group, shared, per_user, cost, concurrency, mode: own, max_wait } = tool;
-        let mode = own.unwrap_or(mode);
-        if name.trim().is_empty() {
-            findings.problem(format!("{path}.name"), "must not be empty");
-        }
-        if !names.insert(name.clone()) {
-            findings.problem(format!("{path}.name"), format!("`{name}` has a rule already")).hint =
-                Some("put both limits into one rule".to_owned());
-        }
-        if shared.is_none() && per_user.is_none() && concurrency.is_none() {
-            findings.problem(&path, "limits nothing").hint =
-                Some("write `shared`, `perUser` or `concurrency`".to_owned());
-        }
-        if group == Some(true) && !name.contains('*') {
-            findings.warn(format!("{path}.group"), "has no effect on a rule for one tool");
-        }
-        let cost = match cost {
-            Some(0) => {
-                findings.problem(format!("{path}.cost"), "must be at least 1");
-                NonZeroU32::MIN
-            }
-            cost => cost.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN),
-        };
-        let rule = ToolRule {
-            limits: Limits {
-                shared: quota(shared, &format!("{path}.shared"), mode, findings),
-                per_user: quota(per_user, &format!("{path}.perUser"), mode, findings),
-                concurrency: slots(concurrency, &format!("{path}.concurrency"), mode, findings),
-                wait_max: waiting::longest(max_wait, &path, findings).unwrap_or(wait_max),
-            },
-            name: Pattern::new(name),
-            group: group == Some(true),
-            cost,
-        };
-        check_cost(&rule, &path, findings);
-        waiting::check_rule(&rule, &path, max_wait.is_some(), findings);
-        rules.push(rule);
-    }
-    rules
-}
-
-/// A price that a rule's own bucket can never pay would refuse every call.
-fn check_cost(rule: &ToolRule, path: &str, findings: &mut Findings<'_>) {
-    let windows =
-        [&rule.limits.shared, &rule.limits.per_user].into_iter().flatten().flat_map(|quota| &quota.windows);
-    let smallest = windows.map(Rate::burst).min().unwrap_or(u64::MAX);
-    if u64::from(rule.cost.get()) > smallest {
-        let message =
-            format!("one call costs {} but the bucket holds {smallest}, so no call could pass", rule.cost);
-        findings.problem(format!("{path}.cost"), message);
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct RateLimiting {
     /// Buckets of single tools.
     #[serde(default)]
     pub(crate) tools: Vec<ToolRateLimit>,
+    /// Buckets of tools by what their annotations let one assume.
+    pub(crate) by_annotation: Option<AnnotationRateLimits>,
     /// How many calls may be in flight.
     pub(crate) concurrency: Option<ConcurrencyLimit>,
     /// What every rule that does not say otherwise does when it would refuse. Left out: enforce.
@@ -78,6 +80,39 @@ pub(crate) struct ToolRateLimit {
     /// The tool's advertised name; `*` stands for any run of characters.
     pub(crate) name: String,
     /// One bucket for all tools that fit, in place of one for each.
+    pub(crate) group: Option<bool>,
+    /// One bucket for all callers together.
+    pub(crate) shared: Option<RateLimitBucket>,
+    /// One bucket for each caller.
+    pub(crate) per_user: Option<RateLimitBucket>,
+    /// How many tokens one call costs in every bucket. Left out: 1.
+    pub(crate) cost: Option<u32>,
+    /// How many calls may be in flight.
+    pub(crate) concurrency: Option<ConcurrencyLimit>,
+    /// What the rule does when it would refuse. Left out: the mode of all rules.
+    pub(crate) mode: Option<LimitMode>,
+    /// How long a call waits for this rule before it is refused. Left out: as long as for all rules.
+    pub(crate) max_wait: Option<GoDuration>,
+}
+
+/// Limits on tools by what their annotations let one assume, in addition to all others. What a tool does not say is assumed
+/// as the specification has it: that it writes, may destroy and reaches beyond its server.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AnnotationRateLimits {
+    /// Tools without `readOnlyHint: true`.
+    pub(crate) writes: Option<AnnotationRateLimit>,
+    /// Tools without `readOnlyHint: true` and without `destructiveHint: false`.
+    pub(crate) destructive: Option<AnnotationRateLimit>,
+    /// Tools without `openWorldHint: false`.
+    pub(crate) open_world: Option<AnnotationRateLimit>,
+}
+
+/// The buckets of each of these tools.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AnnotationRateLimit {
+    /// One bucket for all of these tools, in place of one for each.
     pub(crate) group: Option<bool>,
     /// One bucket for all callers together.
     pub(crate) shared: Option<RateLimitBucket>,

@@ -58,9 +58,12 @@ pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value
 }
 
 fn rule(rule: &ToolRule) -> Value {
-    let ToolRule { name, group, limits: own, cost } = rule;
+    let ToolRule { name, hint, group, limits: own, cost } = rule;
     let mut shown = limits(own);
     shown["name"] = name.as_str().into();
+    if let Some(hint) = hint {
+        shown["annotation"] = hint.as_str().into();
+    }
     shown["group"] = (*group).into();
     shown["cost"] = cost.get().into();
     shown

@@ -23,6 +23,7 @@ fn once_a_minute() -> Limits {
 fn limiter(server: Limits, rules: &[&str]) -> Arc<Limiter> {
     let rule = |name: &&str| ToolRule {
         name: Pattern::new(*name),
+        hint: None,
         group: false,
         limits: once_a_minute(),
         cost: NonZeroU32::MIN,

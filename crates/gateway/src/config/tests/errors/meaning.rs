@@ -103,6 +103,18 @@ rateLimiting:
         "{name: a, backends: [{name: b, command: c}], rateLimiting: {}}",
     ),
     (
+        "limits by annotation that limit nothing, and one that is too dear",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  byAnnotation:
+    writes: {}
+    destructive: {cost: 9, shared: {maxTokens: 5, refillPeriod: 1m}}
+    readOnly: {shared: {maxTokens: 5, refillPeriod: 1m}}
+",
+    ),
+    (
         "a lease that is too short",
         "
 name: a

@@ -48,7 +48,7 @@ pub(super) fn quota(tokens: u64, period: u64) -> Option<Quota> {
 }
 
 pub(super) fn rule(name: &str, cost: u32, limits: Limits) -> ToolRule {
-    ToolRule { name: Pattern::new(name), group: false, limits, cost: cost.try_into().unwrap() }
+    ToolRule { name: Pattern::new(name), hint: None, group: false, limits, cost: cost.try_into().unwrap() }
 }
 
 /// A tool that the gateway makes up itself.
