@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 use vmcp_domain::{
-    BoxFuture, CallContext, Error, Prompt, ProtocolVersion, Reply, Resource, ResourceTemplate, Tool,
+    BoxFuture, CallContext, Error, Origin, Prompt, ProtocolVersion, Reply, Resource, ResourceTemplate, Tool,
 };
 use vmcp_wire::fault::{self, Body, Verb};
 use vmcp_wire::jsonrpc::Id;
@@ -91,8 +91,10 @@ async fn serve(task: Task) -> Said {
     let answers = Answers { edge: &edge, protocol: ctx.protocol, id: &id };
     Said::Answer(match request {
         ClientRequest::CallTool(call) => {
+            // The list is looked at for the headers' sake; the client has not asked for it.
+            let own = || CallContext { origin: Origin::Gateway, ..ctx.clone() };
             if let Some(headers) = params
-                && let Ok(tools) = edge.gateway.list_tools(&ctx).await
+                && let Ok(tools) = edge.gateway.list_tools(&own()).await
                 && let Err(error) = edge.params.check(&tools, &call, &headers)
             {
                 return Said::Answer(Answer::error(400, Some(&id), &error));

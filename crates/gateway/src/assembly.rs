@@ -13,9 +13,10 @@ use vmcp_domain::{
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_federation::Federation;
 use vmcp_optimizer::Optimizer;
-use vmcp_ratelimit::{Limiter, Planner, Sharing, SystemClock};
+use vmcp_ratelimit::{Clock, Limiter, Observer, Planner, Sharing, SystemClock};
 use vmcp_ratelimit_redis::RedisStore;
 
+use crate::audit::{Audit, Output, Overheard};
 use crate::config::{LimitSettings, Settings};
 use crate::door::Counted;
 use crate::metrics::Metrics;
@@ -29,6 +30,8 @@ const BACKEND_GRACE: Duration = Duration::from_secs(5);
 
 /// How long the start waits for the shared store of limits; it goes on without it then.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the end waits for audit records to be written.
+const AUDIT_GRACE: Duration = Duration::from_secs(2);
 /// How long the end waits for debts to be written back.
 const STORE_GRACE: Duration = Duration::from_secs(1);
 
@@ -47,6 +50,7 @@ pub(crate) struct Assembly {
     /// What searches, if clients are given `find_tool` in place of the list.
     pub(crate) optimizer: Option<Arc<Optimizer>>,
     authz: Option<Arc<AuthzPolicy>>,
+    audit: Option<Arc<Audit>>,
     layers: Vec<&'static str>,
     metrics: Arc<Metrics>,
     /// The settings of the client edge.
@@ -59,8 +63,13 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
-    /// Starts connecting to every backend and builds the stack over them.
+    /// Starts connecting to every backend and builds the stack over them. Nothing is recorded.
     pub(crate) async fn start(settings: Settings) -> Self {
+        Self::start_audited(settings, None).await
+    }
+
+    /// The same with audit records, if the settings ask for any and there is somewhere to write them.
+    pub(crate) async fn start_audited(settings: Settings, output: Option<Output>) -> Self {
         let Settings {
             name,
             group,
@@ -72,6 +81,7 @@ impl Assembly {
             limits,
             loops,
             optimizer,
+            audit,
             log_level: _,
             warnings: _,
         } = settings;
@@ -85,7 +95,15 @@ impl Assembly {
         if let IncomingAuth::Bearer(authenticator) = &mut edge.incoming {
             *authenticator = Counted::wrap(authenticator.clone(), metrics.clone());
         }
-        let limiter = limits.map(|limits| limiter(limits, &metrics));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let audit = audit.zip(output).map(|(settings, output)| {
+            Audit::start(settings, output, clock.clone(), metrics.audit(), edge.path.clone())
+        });
+        let observer: Arc<dyn Observer> = match &audit {
+            Some(_) => Overheard::wrap(metrics.clone(), clock.clone()),
+            None => metrics.clone(),
+        };
+        let limiter = limits.map(|limits| limiter(limits, clock, observer));
         if let Some(limiter) = &limiter {
             if federation.tells_callers_apart() {
                 limiter.expect_lists_to_differ();
@@ -103,6 +121,7 @@ impl Assembly {
             limiter: limiter.clone(),
             loops,
             optimizer: optimizer.clone(),
+            audit: audit.clone(),
             metrics: metrics.clone(),
         };
         let Stack { gateway, exposed, offer, layers } = stack::build(federation.clone(), parts);
@@ -120,6 +139,7 @@ impl Assembly {
             limiter,
             optimizer,
             authz,
+            audit,
             layers,
             metrics,
             edge,
@@ -167,6 +187,10 @@ impl Assembly {
             tracing::warn!("calls that were admitted without the shared store are not written back");
         }
         self.backends.shutdown(BACKEND_GRACE).await;
+        if let Some(audit) = self.audit {
+            // Off the runtime's threads: it waits for a disk.
+            let _ = tokio::task::spawn_blocking(move || audit.finish(AUDIT_GRACE)).await;
+        }
     }
 }
 
@@ -204,7 +228,7 @@ async fn prepare(federation: Federation, limiter: Arc<Limiter>) {
 }
 
 /// The limiter of these settings.
-fn limiter(settings: LimitSettings, metrics: &Arc<Metrics>) -> Arc<Limiter> {
+fn limiter(settings: LimitSettings, clock: Arc<dyn Clock>, observer: Arc<dyn Observer>) -> Arc<Limiter> {
     let LimitSettings { policy, redis, on_failure } = settings;
     let planner = Arc::new(Planner::new(policy));
     let sharing = redis.and_then(|redis| {
@@ -215,5 +239,5 @@ fn limiter(settings: LimitSettings, metrics: &Arc<Metrics>) -> Arc<Limiter> {
             replica_count,
         })
     });
-    Limiter::new(planner, Arc::new(SystemClock::start()), sharing, metrics.clone())
+    Limiter::new(planner, clock, sharing, observer)
 }

@@ -37,6 +37,9 @@ pub(crate) enum Command {
         source: Source,
         #[command(flatten)]
         listen: Listen,
+        /// Write audit records, as the section `audit` of the configuration says; to standard output without one.
+        #[arg(long)]
+        enable_audit: bool,
     },
     /// Serve the configured backends on standard input and output, for clients that start a process.
     Stdio {
@@ -163,6 +166,17 @@ pub(crate) enum LimitsCommand {
         #[arg(long, value_name = "URL")]
         url: Option<String>,
     },
+    /// Say which recorded calls the limits of a configuration would have refused. Connects to nothing.
+    Replay {
+        /// The audit records, one JSON object a line; `-` reads standard input.
+        #[arg(value_name = "AUDIT")]
+        audit: PathBuf,
+        #[command(flatten)]
+        source: Source,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Commands about credentials.
@@ -266,7 +280,7 @@ impl Listen {
             port: self.port,
             session_ttl: self.session_ttl,
             debug: source.is_some_and(|source| source.debug),
-            user: None,
+            ..Overrides::default()
         }
     }
 }

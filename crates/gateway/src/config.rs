@@ -22,7 +22,9 @@ pub(crate) use load::load_file;
 pub(crate) use mcp_json::load_mcp_json;
 pub(crate) use report::Report;
 pub(crate) use schema::schema_text;
-pub(crate) use settings::{EmbeddingSource, LimitSettings, LogLevel, OptimizerSettings, Overrides, Settings};
+pub(crate) use settings::{
+    AuditSettings, EmbeddingSource, LimitSettings, LogLevel, OptimizerSettings, Overrides, Settings,
+};
 pub(crate) use show::{effective_json, effective_yaml};
 pub(crate) use starter::{starter, starter_from};
 

@@ -139,6 +139,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         optimizer: None,
         limits: Some(limits()?),
         loops: None,
+        audit: None,
         log_level: LogLevel::Warn,
         warnings: Vec::new(),
     })

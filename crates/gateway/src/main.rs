@@ -2,6 +2,7 @@
 //! Nothing else in the program reads the environment.
 
 mod assembly;
+mod audit;
 mod cli;
 mod commands;
 mod config;
@@ -58,8 +59,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Init { from, output } => commands::init::run(from.as_deref(), output.as_deref()),
         Command::Validate { source } => commands::validate::run(&source),
         Command::Config { command } => commands::validate::config(&command),
-        Command::Serve { source, listen } => {
-            let settings = commands::load(&source, listen.overrides(Some(&source)))?;
+        Command::Serve { source, listen, enable_audit } => {
+            let overrides = config::Overrides { enable_audit, ..listen.overrides(Some(&source)) };
+            let settings = commands::load(&source, overrides)?;
             logs::start(settings.log_level, format);
             on_runtime(commands::serve::http(settings))
         }

@@ -1,6 +1,7 @@
 //! Counters for `/metrics`, the reference's names where it has them. No label holds a user, a URI or anything else
 //! that a client can make up without bound.
 
+mod audit;
 mod optimizer;
 mod waiting;
 
@@ -14,6 +15,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use vmcp_ratelimit::{DecisionEvent, Observer, StoreFailure, WaitEnd};
 
+pub(crate) use audit::AuditCounters;
 use optimizer::OptimizerMetrics;
 use waiting::WaitMetrics;
 
@@ -35,6 +37,7 @@ pub(crate) struct Metrics {
     waiting: WaitMetrics,
     optimizer: OptimizerMetrics,
     authentications: Family<OutcomeLabels, Counter>,
+    audit: AuditCounters,
     namespace: String,
     server: String,
 }
@@ -84,6 +87,7 @@ impl Metrics {
             waiting: WaitMetrics::default(),
             optimizer: OptimizerMetrics::default(),
             authentications: Family::default(),
+            audit: AuditCounters::default(),
             registry: Registry::default(),
             namespace: namespace.to_owned(),
             server: server.to_owned(),
@@ -127,6 +131,7 @@ impl Metrics {
             metrics.authentications.clone(),
         );
         metrics.waiting.register(&mut registry);
+        metrics.audit.register(&mut registry);
         metrics.optimizer.register(&mut registry);
         Arc::new(Self { registry, ..metrics })
     }
@@ -140,6 +145,11 @@ impl Metrics {
     /// Counts what became of one credential, by a class out of a fixed set.
     pub(crate) fn authentication(&self, outcome: &'static str) {
         self.authentications.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// The counters of the audit records.
+    pub(crate) fn audit(&self) -> AuditCounters {
+        self.audit.clone()
     }
 
     /// The page.

@@ -9,18 +9,21 @@ use vmcp_federation::{Exposed, Federation};
 use vmcp_optimizer::{Optimized, Optimizer, virtual_tools};
 use vmcp_ratelimit::{Limiter, LoopBreaker, LoopPolicy, RateLimited, SystemClock, VirtualRateLimited};
 
+use crate::audit::{Audit, AuditedCalls, AuditedRequests};
 use crate::metrics::Metrics;
 use crate::observe::Observed;
 
 /// The layers from inside to outside, by the names `/status` uses.
-const LAYERS: [&str; 8] = [
+const LAYERS: [&str; 10] = [
     "federation",
     "ratelimit",
+    "audit-calls",
     "loopbreaker",
     "exposure",
     "authz",
     "optimizer",
     "ratelimit-virtual",
+    "audit",
     "observe",
 ];
 
@@ -43,17 +46,19 @@ pub(crate) struct Parts {
     pub(crate) limiter: Option<Arc<Limiter>>,
     pub(crate) loops: Option<LoopPolicy>,
     pub(crate) optimizer: Option<Arc<Optimizer>>,
+    pub(crate) audit: Option<Arc<Audit>>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Builds the stack over a federation. A layer that has nothing to do is left out.
 pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
-    let Parts { policy, authz, limiter, loops, optimizer, metrics } = parts;
+    let Parts { policy, authz, limiter, loops, optimizer, audit, metrics } = parts;
     let has_virtual = optimizer.is_some();
     let stands = |layer: &&'static str| match *layer {
         "ratelimit" => limiter.is_some(),
         "loopbreaker" => loops.is_some(),
         "authz" => authz.is_some(),
+        "audit-calls" | "audit" => audit.is_some(),
         "optimizer" => has_virtual,
         "ratelimit-virtual" => limiter.is_some() && has_virtual,
         _always => true,
@@ -65,6 +70,12 @@ pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
     // runs and the caller who asks, whatever layer above composed it.
     let gateway = match limiter.clone() {
         Some(limiter) => RateLimited::wrap(gateway, limiter),
+        None => gateway,
+    };
+    // Right around the limiter, to hear what it says about each real call, whoever composed it: what was charged can be
+    // charged again from the records.
+    let gateway = match audit.clone() {
+        Some(audit) => AuditedCalls::wrap(gateway, audit),
         None => gateway,
     };
     // Outside the limiter: what is not called costs nothing. Inside whatever composes calls, so that no road is left out.
@@ -89,6 +100,11 @@ pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
         Some(limiter) if has_virtual => VirtualRateLimited::wrap(gateway, limiter, &virtual_tools()),
         Some(_) | None => gateway,
     };
+    // Around everything that answers: records what never came to the limiter, as its client asked for it.
+    let gateway = match audit {
+        Some(audit) => AuditedRequests::wrap(gateway, audit, has_virtual),
+        None => gateway,
+    };
     // Outermost: sees each request as the client made it, whatever became of it inside.
     Stack { gateway: Observed::wrap(gateway, metrics), exposed, offer, layers }
 }
@@ -103,11 +119,13 @@ mod tests {
         let spelled = [
             "Arc::new(federation)",
             "=> RateLimited::wrap(",
+            "AuditedCalls::wrap(",
             "LoopBreaker::wrap(",
             "Exposed::wrap(",
             "Authorized::wrap(",
             "Optimized::wrap(",
             "VirtualRateLimited::wrap(",
+            "AuditedRequests::wrap(",
             "Observed::wrap(",
         ];
         let places: Vec<usize> = spelled.iter().map(|text| source.find(text).unwrap()).collect();
@@ -117,11 +135,13 @@ mod tests {
             [
                 "federation",
                 "ratelimit",
+                "audit-calls",
                 "loopbreaker",
                 "exposure",
                 "authz",
                 "optimizer",
                 "ratelimit-virtual",
+                "audit",
                 "observe"
             ]
         );

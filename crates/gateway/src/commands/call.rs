@@ -21,7 +21,9 @@ pub(crate) async fn run(
     let arguments = arguments
         .ok_or_else(|| anyhow::anyhow!("the arguments must be a JSON object, as '{{\"path\": \"/tmp\"}}'"))?;
     let settings = if tool == FIND_TOOL { settings } else { settings.without_vectors() };
-    let assembly = Assembly::start(settings).await;
+    // Standard output is for the answer; a file gets the record of this call like any other.
+    let output = super::serve::audit_output(&settings, false)?;
+    let assembly = Assembly::start_audited(settings, output).await;
     let ctx = CallContext::bare(assembly.operator(), Origin::Operator);
     let request = CallTool {
         name: tool.into(),

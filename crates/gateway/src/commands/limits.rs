@@ -1,4 +1,7 @@
-//! `vmcp limits`: which rules a tool falls under, and what is left of them. Neither command spends anything.
+//! `vmcp limits`: which rules a tool falls under, what is left of them, and what they would have done to recorded calls.
+//! No command spends anything.
+
+pub(crate) mod replay;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -34,6 +37,7 @@ pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
         LimitsCommand::Check { tool, user, issuer, source, url: None } => {
             check_store(&tool, user.map(|user| (issuer, user)), &source).await
         }
+        LimitsCommand::Replay { audit, source, json } => replay::run(&audit, &source, json),
     }
 }
 

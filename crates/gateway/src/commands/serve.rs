@@ -8,12 +8,14 @@ use tokio_util::sync::CancellationToken;
 use vmcp_edge::HttpEdge;
 
 use crate::assembly::Assembly;
+use crate::audit::{self, Output};
 use crate::config::Settings;
 
 /// Serves over HTTP.
 pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
     let shutdown = on_signal()?;
-    let assembly = Assembly::start(settings).await;
+    let output = audit_output(&settings, true)?;
+    let assembly = Assembly::start_audited(settings, output).await;
     let listen = assembly.edge.listen;
     let path = assembly.edge.path.clone();
     let edge = HttpEdge::bind(
@@ -36,7 +38,11 @@ pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
 /// Serves on standard input and output.
 pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
     let shutdown = on_signal()?;
-    let assembly = Assembly::start(settings).await;
+    let output = audit_output(&settings, false)?;
+    if settings.audit.is_some() && output.is_none() {
+        anyhow::bail!("audit records cannot go to standard output, where the client reads; set `audit.logFile`");
+    }
+    let assembly = Assembly::start_audited(settings, output).await;
     vmcp_edge::serve_stdio(
         assembly.edge.clone(),
         assembly.gateway.clone(),
@@ -48,6 +54,11 @@ pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
     .await?;
     assembly.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where audit records go, if there are to be any.
+pub(crate) fn audit_output(settings: &Settings, stdout_is_free: bool) -> anyhow::Result<Option<Output>> {
+    settings.audit.as_ref().map_or(Ok(None), |audit| audit::open(audit, stdout_is_free))
 }
 
 /// A token that is cancelled by the first SIGINT or SIGTERM; a second one ends the process at once.

@@ -2,6 +2,7 @@
 //! found in one go. Structs of the file are taken apart completely, so that no key can be forgotten.
 
 mod aggregation;
+mod audit;
 mod backend;
 mod edge;
 mod health;
@@ -96,7 +97,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         operational,
         metadata,
         telemetry: _,
-        audit: _,
+        audit,
         optimizer,
         code_mode: _,
         session_storage,
@@ -134,6 +135,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     });
     let loops = loop_breaker.map(|file| loops::convert(file, findings));
     let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
+    let audit = audit::convert(audit, overrides.enable_audit, findings);
     let (aggregation, mut edge) = (aggregation?, edge?);
     let (limits, answer) = limits.unzip();
     edge.limit_answer = answer.unwrap_or(edge.limit_answer);
@@ -148,6 +150,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         limits,
         loops,
         optimizer,
+        audit,
         log_level: convert_log_level(log_level, overrides),
         warnings: Vec::new(),
     })

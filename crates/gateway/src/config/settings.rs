@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) loops: Option<LoopPolicy>,
     /// Two virtual tools in place of the list; `None` lists every tool.
     pub(crate) optimizer: Option<OptimizerSettings>,
+    /// What is recorded about requests; `None` records nothing.
+    pub(crate) audit: Option<AuditSettings>,
     /// How much is logged.
     pub(crate) log_level: LogLevel,
     /// What in the config has no effect, in the order of the file.
@@ -54,6 +56,29 @@ impl Settings {
         }
         self
     }
+}
+
+/// What is recorded about requests, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct AuditSettings {
+    /// What records call this gateway.
+    pub(crate) component: String,
+    /// The kinds of records written; empty for all.
+    pub(crate) event_types: Vec<String>,
+    /// The kinds of records left out.
+    pub(crate) excluded_event_types: Vec<String>,
+    /// Records what was sent.
+    pub(crate) request_data: bool,
+    /// Records what was answered.
+    pub(crate) response_data: bool,
+    /// Looks for errors inside answers.
+    pub(crate) detect_application_errors: bool,
+    /// The most bytes of data recorded, for the request and for the answer each.
+    pub(crate) data_bytes_max: usize,
+    /// The most links recorded of a chain of delegation.
+    pub(crate) delegation_depth_max: usize,
+    /// The file written to; `None` writes to standard output.
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// The two virtual tools, and who turns texts into vectors for them.
@@ -172,6 +197,8 @@ pub(crate) struct Overrides {
     pub(crate) session_ttl: Option<Duration>,
     /// Logs at the level `debug`.
     pub(crate) debug: bool,
+    /// Writes audit records, whatever the file says.
+    pub(crate) enable_audit: bool,
     /// The name of the operating-system user who runs the gateway, for `incomingAuth.type: local`.
     pub(crate) user: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! `vmcp config show`: what the settings come to, with secrets left out. Written from [`Settings`], not from
 //! the file, so that defaults and flags show too.
 
+mod audit;
 mod limits;
 mod optimizer;
 
@@ -56,6 +57,7 @@ fn effective(settings: &Settings) -> Value {
         limits: quotas,
         loops,
         optimizer,
+        audit,
         log_level,
         warnings: _,
     } = settings;
@@ -75,6 +77,7 @@ fn effective(settings: &Settings) -> Value {
             "tools": policy.tools.iter().map(|pattern| Value::from(pattern.as_str())).collect::<Value>(),
         })),
         "optimizer": optimizer::show(optimizer.as_ref()),
+        "audit": audit::show(audit.as_ref()),
         "backends": backends.iter().map(backend).collect::<Value>(),
         "aggregation": aggregate(aggregation),
         "health": watch(health),

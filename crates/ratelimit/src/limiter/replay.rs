@@ -54,6 +54,14 @@ pub enum Ruling {
     Crowded,
 }
 
+impl ReplayTool {
+    /// Whether calls of the tool count while they are in flight.
+    #[must_use]
+    pub fn counts_in_flight(&self) -> bool {
+        !self.0.plan.slots.is_empty()
+    }
+}
+
 impl Replay {
     /// A limiter of these limits in which every bucket is full.
     #[must_use]

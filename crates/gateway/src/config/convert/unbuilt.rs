@@ -33,12 +33,6 @@ pub(in crate::config) const UNBUILT: &[Unbuilt] = &[
         remedy: REMOVE,
     },
     Unbuilt {
-        path: "audit",
-        feature: "audit records",
-        asked_for: |file| file.audit.as_ref().is_some_and(|audit| audit.enabled != Some(false)),
-        remedy: REMOVE,
-    },
-    Unbuilt {
         path: "codeMode",
         feature: "code mode",
         asked_for: |file| file.code_mode.as_ref().is_some_and(|mode| mode.enabled == Some(true)),

@@ -267,9 +267,9 @@ pub(crate) struct Telemetry {
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Audit {
-    /// Turns it on.
+    /// `false` turns it off. Left out: on, since the section is there.
     pub(crate) enabled: Option<bool>,
-    /// The component's name in events.
+    /// The component's name in events. Left out: vmcp-server.
     pub(crate) component: Option<String>,
     /// Kinds of events recorded. Left out: all.
     #[serde(default)]
@@ -283,10 +283,10 @@ pub(crate) struct Audit {
     pub(crate) include_response_data: Option<bool>,
     /// Recognises errors inside answers. Left out: yes.
     pub(crate) detect_application_errors: Option<bool>,
-    /// The largest recorded data, in bytes. Left out: 1024.
+    /// The most bytes of data recorded, of what was sent and of what was answered each; at most 1048576. Left out: 1024.
     pub(crate) max_data_size: Option<u64>,
     /// How many links of a delegation chain (RFC 8693) are recorded. Left out: 10.
     pub(crate) max_delegation_depth: Option<u32>,
-    /// The file written to. Left out: standard output.
+    /// The file written to, one JSON object a line. Left out: standard output.
     pub(crate) log_file: Option<String>,
 }

@@ -150,6 +150,7 @@ fn flags_win_over_the_file() {
         host: Some("localhost".to_owned()),
         port: Some(0),
         session_ttl: Some(seconds(60)),
+        enable_audit: true,
         debug: true,
         user: Some("ada".to_owned()),
     };

@@ -393,6 +393,14 @@ incomingAuth: {type: apiKey, apiKeys: [{name: ci, hash: 'sha256:0000000000000000
 outgoingAuth: {default: {type: token_exchange, tokenExchange: {tokenUrl: 'https://issuer.example.com/token'}}}
 ",
     ),
+    (
+        "audit that would record nothing, or too much",
+        "
+name: a
+backends: [{name: b, command: c}]
+audit: {eventTypes: [mcp_ping], maxDataSize: 2000000, logFile: ''}
+",
+    ),
 ];
 
 /// What the reference has and this build has not.
@@ -410,7 +418,6 @@ compositeTools: [{name: d, description: e, steps: [{id: f, tool: b.run}]}]
 metadata: {owner: me}
 operational: {failureHandling: {partialFailureMode: best_effort, statusReportingInterval: 30s}}
 telemetry: {endpoint: 'localhost:4317', tracingEnabled: true, samplingRate: 0.05}
-audit: {component: vmcp}
 optimizer: {}
 codeMode: {enabled: true}
 sessionStorage: {provider: redis, address: 'redis:6379'}

@@ -1,0 +1,250 @@
+//! One record as JSON. Its members are a promise: users feed it to other programs, and `vmcp limits replay` reads it.
+
+use serde::Serialize;
+use vmcp_domain::{Error, Json, RateLimit, Reply, Retry};
+
+use super::overheard::Slip;
+use super::subject::{Actor, Source, Subjects};
+
+/// A record.
+#[derive(Serialize)]
+pub(super) struct Record<'a> {
+    pub(super) audit_id: String,
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    pub(super) logged_at: String,
+    pub(super) outcome: &'static str,
+    pub(super) component: &'a str,
+    pub(super) source: Source,
+    pub(super) subjects: Subjects<'a>,
+    pub(super) target: Target<'a>,
+    pub(super) metadata: Metadata<'a>,
+    #[serde(skip_serializing_if = "Data::is_empty")]
+    pub(super) data: Data,
+}
+
+/// What was asked for.
+#[derive(Serialize)]
+pub(super) struct Target<'a> {
+    pub(super) endpoint: &'a str,
+    pub(super) method: &'static str,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<&'a str>,
+}
+
+/// What else there is to say, where the reference has it.
+#[derive(Serialize)]
+pub(super) struct Metadata<'a> {
+    pub(super) extra: Extra<'a>,
+}
+
+/// What else there is to say.
+#[derive(Serialize)]
+pub(super) struct Extra<'a> {
+    pub(super) duration_ms: u64,
+    pub(super) duration_us: u64,
+    /// When the request came: for a real call, when it came to the limiter.
+    pub(super) time_us: u64,
+    pub(super) transport: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) backend_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) backend_tool: Option<&'a str>,
+    /// The virtual tool that made the call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) via: Option<&'static str>,
+    /// The tool that a virtual one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) requested_tool: Option<String>,
+    /// The class of the error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rate_limit: Option<Limited>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) delegation_chain: Vec<Actor>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) delegation_truncated: bool,
+}
+
+/// What the limiter said. A call that nothing limits has none.
+#[derive(Serialize)]
+pub(super) struct Limited {
+    pub(super) decision: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) scope: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) retry_after_ms: Option<u64>,
+    pub(super) would_refuse: usize,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(super) fail_open: bool,
+    pub(super) waited_us: u64,
+    pub(super) refunded: bool,
+}
+
+impl Limited {
+    /// From what the limiter said itself.
+    pub(super) fn overheard(slip: &Slip) -> Option<Self> {
+        let verdict = slip.verdict()?;
+        let refusal = verdict.refusal.as_ref();
+        Some(Self {
+            decision: if verdict.allowed { "admitted" } else { "refused" },
+            would_refuse: verdict.would_refuse,
+            fail_open: verdict.fail_open,
+            waited_us: verdict.waited_us,
+            refunded: slip.is_refunded(),
+            ..Self::refusal(refusal)
+        })
+    }
+
+    /// From an answer that says so.
+    pub(super) fn answered(outcome: &Result<(), &Error>) -> Option<Self> {
+        match outcome {
+            Err(Error::RateLimited(refusal)) => Some(Self::refusal(Some(refusal))),
+            _other => None,
+        }
+    }
+
+    fn refusal(refusal: Option<&RateLimit>) -> Self {
+        let retry = |refusal: &RateLimit| match refusal.retry {
+            // Rounded up: a call made then is admitted.
+            Retry::After(wait) => Some(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)),
+            Retry::WhenReleased | Retry::Never => None,
+        };
+        Self {
+            decision: "refused",
+            rule: refusal.map(|refusal| refusal.rule.clone()),
+            scope: refusal.map(|refusal| refusal.scope.as_str()),
+            retry_after_ms: refusal.and_then(retry),
+            would_refuse: 0,
+            fail_open: false,
+            waited_us: 0,
+            refunded: false,
+        }
+    }
+}
+
+/// What was sent and what was answered, where the operator wants that recorded.
+#[derive(Default, Serialize)]
+pub(super) struct Data {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) request: Option<Piece>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) response: Option<Piece>,
+}
+
+impl Data {
+    fn is_empty(&self) -> bool {
+        self.request.is_none() && self.response.is_none()
+    }
+}
+
+/// JSON as it was, or the beginning of its text.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Piece {
+    Whole(Json),
+    Cut(String),
+}
+
+impl Piece {
+    /// At most `bytes_max` of the value.
+    pub(super) fn of(value: &Json, bytes_max: usize) -> Option<Self> {
+        let text = value.as_str();
+        if text.len() <= bytes_max {
+            return Some(Self::Whole(value.clone()));
+        }
+        let cut = &text[..text.floor_char_boundary(bytes_max)];
+        (!cut.is_empty()).then(|| Self::Cut(cut.to_owned()))
+    }
+}
+
+/// The outcome in the reference's words, and the class of the error. `detect` looks into answers that arrived: a tool
+/// that failed, and a backend that answered with an error, are then errors of the application.
+pub(super) fn outcome(outcome: &Result<&Reply, &Error>, detect: bool) -> (&'static str, Option<&'static str>) {
+    let answered = if detect { "application_error" } else { "success" };
+    match outcome {
+        Ok(reply) if reply.failed => (answered, None),
+        Ok(_) => ("success", None),
+        Err(error) => (failure(error, answered), Some(error.class())),
+    }
+}
+
+fn failure(error: &Error, answered: &'static str) -> &'static str {
+    match error {
+        Error::Denied => "denied",
+        Error::RateLimited(_) => "rate_limited",
+        Error::BackendRefused { .. } => answered,
+        Error::Looping(_)
+        | Error::UnknownTool(_)
+        | Error::UnknownResource(_)
+        | Error::UnknownPrompt(_)
+        | Error::UnknownTask
+        | Error::InvalidRequest(_)
+        | Error::MissingCapability(_)
+        | Error::Cancelled => "failure",
+        Error::LimitsUnavailable
+        | Error::BackendUnavailable { .. }
+        | Error::BackendBusy { .. }
+        | Error::BackendFailed { .. }
+        | Error::DeadlineExceeded
+        | Error::Overloaded
+        | Error::Internal(_) => "error",
+    }
+}
+
+/// Identifiers that no other process makes: a random beginning, then counted.
+pub(super) struct Ids {
+    base: u128,
+    next: std::sync::atomic::AtomicU64,
+}
+
+impl Ids {
+    pub(super) fn start() -> Self {
+        use std::hash::BuildHasher as _;
+        // Every state of the standard hasher is seeded by the operating system.
+        let random = || u128::from(std::hash::RandomState::new().hash_one(std::process::id()));
+        Self { base: random() << 64 | random(), next: 0.into() }
+    }
+
+    /// The next one, in the form of a UUID of version 4.
+    pub(super) fn next(&self) -> String {
+        let count = u128::from(self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let (low_mask, version_mask) = ((1_u128 << 62) - 1, 0xF000_u128 << 64);
+        let low = (self.base.wrapping_add(count)) & low_mask;
+        let bits = self.base & !version_mask & !(u128::from(u64::MAX)) | 0x4000_u128 << 64 | 2_u128 << 62 | low;
+        let hex = format!("{bits:032x}");
+        let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();
+        format!("{}-{}-{}-{}-{}", part(0..8), part(8..12), part(12..16), part(16..20), part(20..32))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_cut_between_characters() {
+        let value = Json::parse(r#"{"a":"äöü"}"#).unwrap();
+        let shown = |max| serde_json::to_string(&Piece::of(&value, max)).unwrap();
+        assert_eq!(shown(14), r#"{"a":"äöü"}"#);
+        assert_eq!(shown(9), r#""{\"a\":\"ä""#, "the tenth byte is the middle of a character");
+        assert_eq!(shown(0), "null");
+    }
+
+    #[test]
+    fn identifiers_differ_and_look_like_uuids() {
+        let ids = Ids::start();
+        let made: std::collections::HashSet<String> = (0..1000).map(|_| ids.next()).collect();
+        assert_eq!(made.len(), 1000);
+        for id in made {
+            let marks: Vec<usize> = id.match_indices('-').map(|(place, _)| place).collect();
+            assert_eq!((marks.as_slice(), &id[14..15]), ([8, 13, 18, 23].as_slice(), "4"), "{id}");
+            assert!("89ab".contains(&id[19..20]), "{id}");
+        }
+    }
+}

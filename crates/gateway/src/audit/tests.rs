@@ -1,0 +1,263 @@
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vmcp_domain::{
+    Answer, CallContext, CallTool, Caller, Cause, Error, Gateway, Identity, Json, Members, Origin, Reply,
+    SharedGateway, forward,
+};
+use vmcp_ratelimit::policy::{Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds};
+use vmcp_ratelimit::{Limiter, ManualClock, NoObserver, Pattern, Planner, Rate, RateLimited};
+use vmcp_testkit::{FakeGateway, conformance, tool};
+
+use super::*;
+
+/// Text that a writer of the test has written.
+#[derive(Clone, Default)]
+pub(crate) struct Paper(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Paper {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Records everything.
+pub(crate) fn everything() -> AuditSettings {
+    AuditSettings {
+        component: "vmcp-server".to_owned(),
+        event_types: Vec::new(),
+        excluded_event_types: Vec::new(),
+        request_data: false,
+        response_data: false,
+        detect_application_errors: true,
+        data_bytes_max: 1024,
+        delegation_depth_max: 10,
+        file: None,
+    }
+}
+
+pub(crate) fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
+    let rate = Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap();
+    Some(Quota { windows: vec![rate], mode: Mode::Enforce })
+}
+
+pub(crate) fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPolicy {
+    LimitPolicy { server, tools, anonymous, memory: MemoryBounds::default(), waiting: WaitBounds::default() }
+}
+
+pub(crate) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
+    let limits = Limits { shared, per_user, ..Limits::default() };
+    ToolRule { name: Pattern::new(name), group: false, limits, cost: std::num::NonZeroU32::MIN }
+}
+
+/// Takes as long as the argument `us` says and then fails as `fail` says.
+struct Moody {
+    inner: SharedGateway,
+    clock: Arc<ManualClock>,
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Gateway for Moody {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            let arguments: Value =
+                request.arguments.as_ref().map_or(Value::Null, |arguments| arguments.decode().unwrap());
+            self.clock.advance(arguments["us"].as_u64().unwrap_or(0));
+            match arguments["fail"].as_str() {
+                Some("away") => Err(Error::BackendUnavailable { backend: "a".into(), cause: Cause::default() }),
+                Some("broken") => Err(Error::BackendFailed { backend: "a".into(), cause: Cause::default() }),
+                Some("tool") => Ok(Reply { failed: true, ..Reply::complete(Members::new()) }),
+                _ => self.inner.call_tool(ctx, request).await,
+            }
+        })
+    }
+
+    forward!(
+        list_tools,
+        list_resources,
+        list_resource_templates,
+        read_resource,
+        list_prompts,
+        get_prompt,
+        complete,
+        task,
+    );
+}
+
+/// A small stack that records, over a clock that stands still.
+pub(crate) struct Bench {
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) gateway: SharedGateway,
+    audit: Arc<Audit>,
+    paper: Paper,
+}
+
+impl Bench {
+    pub(crate) fn new(settings: AuditSettings, limits: Option<LimitPolicy>) -> Self {
+        let clock = Arc::new(ManualClock::default());
+        let paper = Paper::default();
+        let audit = Audit::start(
+            settings,
+            Box::new(paper.clone()),
+            clock.clone(),
+            AuditCounters::default(),
+            "/mcp".to_owned(),
+        );
+        let inner = FakeGateway::new(vec![
+            tool("a", "search", "a_search"),
+            tool("b", "search", "b_search"),
+            tool("b", "hang", "hang"),
+        ]);
+        let gateway: SharedGateway = Arc::new(Moody { inner, clock: clock.clone() });
+        let gateway = match limits {
+            Some(limits) => {
+                let observer = Overheard::wrap(Arc::new(NoObserver), clock.clone());
+                let planner = Arc::new(Planner::new(limits));
+                RateLimited::wrap(gateway, Limiter::new(planner, clock.clone(), None, observer))
+            }
+            None => gateway,
+        };
+        let gateway = AuditedCalls::wrap(gateway, audit.clone());
+        let gateway = AuditedRequests::wrap(gateway, audit.clone(), false);
+        Self { clock, gateway, audit, paper }
+    }
+
+    pub(crate) async fn call(&self, ctx: &CallContext, name: &str, arguments: Value) -> Result<Reply, Error> {
+        let arguments = Json::parse(arguments.to_string()).unwrap();
+        let call = CallTool { arguments: Some(arguments), ..conformance::call(name) };
+        self.gateway.call_tool(ctx, call).await
+    }
+
+    pub(crate) fn text(&self) -> Vec<u8> {
+        self.audit.finish(Duration::from_secs(60));
+        self.paper.0.lock().unwrap().clone()
+    }
+
+    fn records(&self) -> Vec<Value> {
+        let text = self.text();
+        text.split_inclusive(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+}
+
+pub(crate) fn known(issuer: &str, subject: &str) -> CallContext {
+    let identity = Identity { issuer: issuer.into(), subject: subject.into(), claims: Members::new() };
+    CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+}
+
+fn nobody() -> CallContext {
+    let ctx = CallContext::bare(Caller::Anonymous, Origin::Client);
+    CallContext { peer: Some("10.0.0.1".parse().unwrap()), ..ctx }
+}
+
+#[tokio::test]
+async fn keeps_the_rules_of_the_seam() {
+    let audit = || {
+        let clock = Arc::new(ManualClock::default());
+        Audit::start(everything(), Box::new(std::io::sink()), clock, AuditCounters::default(), String::new())
+    };
+    conformance::check_decorator(&[], |inner| AuditedCalls::wrap(inner, audit())).await;
+    conformance::check_decorator(&[], |inner| AuditedRequests::wrap(inner, audit(), true)).await;
+}
+
+#[tokio::test]
+async fn a_record_has_the_shape_that_users_know() {
+    let bench = Bench::new(everything(), None);
+    bench.call(&nobody(), "a_search", json!({"us": 2500})).await.unwrap();
+    let mut records = bench.records();
+    assert_eq!(records.len(), 1, "one line for one request");
+    let record = &mut records[0];
+    assert!(record["audit_id"].take().as_str().is_some_and(|id| id.len() == 36));
+    assert!(record["logged_at"].take().as_str().is_some_and(|time| parse_time(time).is_some()));
+    assert!(record["metadata"]["extra"]["time_us"].take().is_u64());
+    let expected = json!({
+        "audit_id": null,
+        "type": "mcp_tool_call",
+        "logged_at": null,
+        "outcome": "success",
+        "component": "vmcp-server",
+        "source": {"type": "network", "value": "10.0.0.1"},
+        "subjects": {"user": "anonymous"},
+        "target": {"endpoint": "/mcp", "method": "tools/call", "type": "tool", "name": "a_search"},
+        "metadata": {"extra": {
+            "duration_ms": 2, "duration_us": 2500, "time_us": null, "transport": "streamable-http",
+            "backend_name": "a", "backend_tool": "search",
+        }},
+    });
+    assert_eq!(*record, expected);
+}
+
+#[tokio::test]
+async fn every_end_has_its_outcome() {
+    let limits = policy(Limits::default(), vec![rule("b_search", quota(1, 60), None)], Anonymous::Refuse);
+    let bench = Bench::new(everything(), Some(limits));
+    let ctx = known("i", "s");
+    let _ = bench.call(&ctx, "a_search", json!({"fail": "tool"})).await;
+    let _ = bench.call(&ctx, "a_search", json!({"fail": "broken"})).await;
+    let _ = bench.call(&ctx, "absent", json!({})).await;
+    let _ = bench.call(&ctx, "b_search", json!({"fail": "away"})).await;
+    let _ = bench.call(&ctx, "b_search", json!({})).await;
+    bench.clock.advance(1_000_500);
+    let _ = bench.call(&ctx, "b_search", json!({})).await;
+    let gone = tokio::time::timeout(Duration::from_millis(10), bench.call(&ctx, "hang", json!({}))).await;
+    assert!(gone.is_err());
+    let _ = bench.gateway.list_tools(&ctx).await;
+    let _ = bench.gateway.list_tools(&CallContext { origin: Origin::Gateway, ..ctx.clone() }).await;
+    let records = bench.records();
+    let brief: Vec<String> = records
+        .iter()
+        .map(|record| {
+            let extra = &record["metadata"]["extra"];
+            let name = &record["target"]["name"];
+            format!("{} {name} {} {}", record["outcome"], extra["error"], extra["rate_limit"]["decision"])
+                .replace('"', "")
+        })
+        .collect();
+    let expected = [
+        "application_error a_search null null",
+        "error a_search backend_failed null",
+        "failure absent unknown_tool null",
+        "error b_search backend_unavailable admitted",
+        "success b_search null admitted",
+        "rate_limited b_search rate_limited refused",
+        "failure hang cancelled null",
+        "success null null null",
+    ];
+    assert_eq!(brief, expected);
+    assert_eq!(records[3]["metadata"]["extra"]["rate_limit"]["refunded"], true);
+    assert_eq!(
+        records[5]["metadata"]["extra"]["rate_limit"],
+        json!({
+            "decision": "refused", "rule": "tools[b_search].shared", "scope": "tool", "retry_after_ms": 59000,
+            "would_refuse": 0, "waited_us": 0, "refunded": false,
+        })
+    );
+    assert_eq!(records[7]["type"], "mcp_tools_list");
+    assert_eq!(records[0]["subjects"], json!({"user": "s", "user_id": "s", "issuer": "i"}));
+}
+
+#[tokio::test]
+async fn data_and_kinds_are_as_the_operator_wants_them() {
+    let settings = AuditSettings {
+        request_data: true,
+        response_data: true,
+        data_bytes_max: 14,
+        excluded_event_types: vec!["mcp_prompts_list".to_owned()],
+        ..everything()
+    };
+    let bench = Bench::new(settings, None);
+    let mut ctx = known("i", "s");
+    ctx.token = Some(vmcp_domain::Secret::new("t0psecret"));
+    bench.call(&ctx, "a_search", json!({"q": "x"})).await.unwrap();
+    let _ = bench.gateway.list_prompts(&ctx).await;
+    let records = bench.records();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0]["data"]["request"], json!({"q": "x"}), "short enough: as it was");
+    assert_eq!(records[0]["data"]["response"], r#"{"asked":"call"#, "too long: the beginning of the text");
+    assert!(!records[0].to_string().contains("t0psecret"));
+}

@@ -1,0 +1,209 @@
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde_json::json;
+use vmcp_domain::{CallContext, Caller, Error, Origin};
+use vmcp_ratelimit::Ruling;
+use vmcp_ratelimit::policy::{Anonymous, Concurrency, LimitPolicy, Limits, Mode, ToolRule};
+
+use super::judged::{Judged, judge};
+use super::recorded::{Recorded, Skip};
+use crate::audit::tests::{Bench, everything, known, policy, quota, rule};
+
+/// Numbers that are the same in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        // A step of splitmix64.
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % sides
+    }
+}
+
+/// Some limits that overlap.
+fn limits(dice: &mut Dice) -> LimitPolicy {
+    let mut some = |tokens: u64| {
+        let quota = quota(1 + dice.roll(tokens), 1 + dice.roll(20));
+        quota.filter(|_| dice.roll(3) > 0)
+    };
+    let server = Limits { shared: some(40), per_user: some(10), ..Limits::default() };
+    let mut tools = vec![rule("a_search", some(8), some(4)), rule("*search", some(20), some(6))];
+    tools[1].group = dice.roll(2) > 0;
+    tools[1].cost = NonZeroU32::new(1 + dice.roll(3) as u32).unwrap();
+    if let Some(quota) = tools[0].limits.per_user.as_mut().filter(|_| dice.roll(2) > 0) {
+        quota.mode = Mode::Shadow;
+    }
+    let anonymous = [Anonymous::Shared, Anonymous::Address, Anonymous::Refuse][dice.roll(3) as usize];
+    policy(server, tools, anonymous)
+}
+
+fn callers() -> Vec<CallContext> {
+    let nobody = CallContext::bare(Caller::Anonymous, Origin::Client);
+    let from = |address: &str| CallContext { peer: Some(address.parse().unwrap()), ..nobody.clone() };
+    vec![
+        known("i", "a\"b"),
+        known("i", "b"),
+        known("j", "b"),
+        known("", "127.0.0.1"),
+        from("127.0.0.1"),
+        from("::1"),
+        nobody.clone(),
+    ]
+}
+
+/// What the limiter itself said, with what `replay` makes of the record of that.
+#[tokio::test]
+async fn verdicts_of_a_random_log_are_the_engines_own() {
+    let (mut seen_refused, mut seen_refunds) = (0, 0);
+    for seed in 0..60 {
+        let mut dice = Dice(seed);
+        let policy = limits(&mut dice);
+        let bench = Bench::new(everything(), Some(policy.clone()));
+        let callers = callers();
+        let mut expected = Vec::new();
+        for _ in 0..400 {
+            // No two at the same moment, which would leave their order open.
+            bench.clock.advance(1 + dice.roll(200_000) * dice.roll(2));
+            let ctx = &callers[dice.roll(callers.len() as u64) as usize];
+            let name = ["a_search", "b_search"][dice.roll(2) as usize];
+            let fail = ["away", "broken", "no", "no", "no"][dice.roll(5) as usize];
+            let outcome = bench.call(ctx, name, json!({"us": dice.roll(50_000), "fail": fail})).await;
+            seen_refunds += usize::from(matches!(outcome, Err(Error::BackendUnavailable { .. })));
+            expected.push(match outcome {
+                Err(Error::RateLimited(limit)) => format!("{} {:?}", limit.rule, limit.retry),
+                Err(Error::Denied) => "unnamed".to_owned(),
+                _ => "admitted".to_owned(),
+            });
+        }
+        let recorded = Recorded::read(&*bench.text()).unwrap();
+        assert!(recorded.skipped.is_empty(), "{:?}", recorded.skipped);
+        let mut found = Vec::new();
+        let judged = judge(&recorded, policy, |_, ruling| {
+            found.push(match ruling {
+                Ruling::Unlimited | Ruling::Admitted { .. } => "admitted".to_owned(),
+                Ruling::Refused { rule, scope: _, retry } => format!("{rule} {retry:?}"),
+                Ruling::Unnamed => "unnamed".to_owned(),
+                Ruling::Crowded => panic!("there is room"),
+            });
+        });
+        let differ = found.iter().zip(&expected).position(|(found, expected)| found != expected);
+        assert_eq!((differ, found.len()), (None, expected.len()), "seed {seed}");
+        assert_eq!((judged.newly_refused, judged.newly_admitted), (0, 0), "seed {seed}");
+        seen_refused += judged.total.refused;
+    }
+    assert!(seen_refused > 1000 && seen_refunds > 1000, "{seen_refused} {seen_refunds}");
+}
+
+fn line(at: u64, tool: &str, user: &str, more: &str) -> String {
+    format!(
+        r#"{{"type":"mcp_tool_call","subjects":{{"user_id":"{user}"}},"target":{{"name":"{tool}"}},"metadata":{{"extra":{{"time_us":{at},"backend_name":"b"{more}}}}}}}"#
+    ) + "\n"
+}
+
+fn replayed(text: &str, policy: LimitPolicy) -> (Recorded, Judged) {
+    let recorded = Recorded::read(text.as_bytes()).unwrap();
+    let judged = judge(&recorded, policy, |_, _| {});
+    (recorded, judged)
+}
+
+fn only(rule: ToolRule) -> LimitPolicy {
+    policy(Limits::default(), vec![rule], Anonymous::Refuse)
+}
+
+#[test]
+fn calls_are_taken_in_the_order_of_time() {
+    let late = line(61_000_000, "t", "u", "");
+    let text = late + &line(2_000_000, "t", "u", "") + &line(1_000_000, "t", "u", "");
+    let (_, judged) = replayed(&text, only(rule("t", quota(1, 60), None)));
+    assert_eq!((judged.total.calls, judged.total.refused), (3, 1));
+    assert_eq!(judged.by_rule.get("tools[t].shared"), Some(&1));
+}
+
+/// Two calls that raced within a microsecond: the record of the refused one is written first.
+#[test]
+fn at_the_same_moment_the_admitted_came_first() {
+    let refused = r#","rate_limit":{"decision":"refused"}"#;
+    let text = line(5, "t", "u", refused) + &line(5, "t", "v", "");
+    let (_, judged) = replayed(&text, only(rule("t", quota(1, 60), None)));
+    assert_eq!((judged.total.refused, judged.newly_refused, judged.newly_admitted), (1, 0, 0));
+}
+
+#[test]
+fn calls_in_flight_last_as_long_as_recorded() {
+    let concurrency = Concurrency { shared: NonZeroU32::new(1), per_user: None, mode: Mode::Enforce };
+    let mut busy = rule("t", None, None);
+    busy.limits = Limits { concurrency, ..Limits::default() };
+    let lasting = r#","duration_us":1000"#;
+    let text = line(1000, "t", "u", lasting) + &line(1999, "t", "v", lasting) + &line(2000, "t", "v", lasting);
+    let (_, judged) = replayed(&text, only(busy));
+    assert_eq!((judged.total.refused, judged.newly_refused), (1, 1));
+}
+
+#[test]
+fn what_is_no_call_is_passed_over_with_its_reason() {
+    let text = [
+        r#"{"type":"mcp_tools_list","metadata":{"extra":{"time_us":1}}}"#,
+        "not json",
+        "",
+        r#"{"type":"mcp_tool_call","target":{"name":"t"},"metadata":{"extra":{"backend_name":"b"}}}"#,
+        r#"{"type":"mcp_tool_call","metadata":{"extra":{"time_us":1}}}"#,
+        r#"{"type":"mcp_tool_call","target":{"name":"find_tool"},"metadata":{"extra":{"time_us":1}}}"#,
+        r#"{"type":"mcp_tool_call","outcome":"denied","target":{"name":"t"},"metadata":{"extra":{"time_us":1}}}"#,
+        r#"{"type":"vmcp_audit_lost","metadata":{"extra":{"count":7}}}"#,
+        r#"[1]"#,
+        // As the reference writes it: no time in microseconds, no issuer, and a prefix of the logger.
+        r#"{"level":"INFO","audit_id":"x","type":"mcp_tool_call","logged_at":"2026-01-02T03:04:05.123456789Z","outcome":"success","subjects":{"user":"Al","user_id":"al"},"target":{"endpoint":"/mcp","method":"tools/call","name":"t","type":"tool"},"metadata":{"extra":{"duration_ms":3}}}"#,
+    ]
+    .join("\n");
+    let (recorded, judged) = replayed(&text, only(rule("x*", quota(1, 60), None)));
+    let skipped: Vec<(Skip, u64, u64)> =
+        recorded.skipped.iter().map(|skipped| (skipped.why, skipped.count, skipped.first)).collect();
+    let expected = [
+        (Skip::NotJson, 2, 2),
+        (Skip::NoTime, 1, 4),
+        (Skip::NoTool, 1, 5),
+        (Skip::OtherRequest, 1, 1),
+        (Skip::VirtualTool, 1, 6),
+        (Skip::NeverCharged, 1, 7),
+    ];
+    assert_eq!(skipped, expected);
+    assert_eq!((judged.total.calls, recorded.lost, recorded.calls[0].lasted), (1, 7, 3000));
+    assert_eq!(judged.idle_rules, ["x*"]);
+}
+
+#[test]
+fn the_report_names_what_matters() {
+    let text = (0..5).map(|at| line(at, "t\u{1b}[2J", "eve", "")).collect::<String>().replace('\u{1b}', "\\u001b");
+    let text = text + &line(6, "other", "bob", "") + "{}\n";
+    let mut waiting = rule("t*", None, quota(2, 60));
+    waiting.limits.wait_max = Duration::from_secs(30);
+    let policy = only(waiting);
+    let notes = super::notes(&policy);
+    let recorded = Recorded::read(text.as_bytes()).unwrap();
+    let judged = judge(&recorded, policy, |_, _| {});
+    expect_test::expect![[r#"
+        6 calls of 2 tools by 2 users, from 1970-01-01T00:00:00.000000Z to 1970-01-01T00:00:00.000006Z
+        refused by these limits: 3 (50.00 %); refused in the record: 0
+        newly refused: 3; newly admitted: 0
+        of the refused, 3 would wait first
+
+        refused by rule
+                   3  tools[t*].perUser
+
+        refused by tool, of all calls
+                   3  of 5           t\u{1b}[2J
+
+        refused by user, of all calls
+                   3  of 5           eve (unknown)
+
+        skipped 1 lines: no JSON object of an audit record; the first is line 7
+        note: nobody waits here: a call that `maxWait` would let wait counts as refused when it comes
+    "#]]
+    .assert_eq(&super::to_text(&recorded, &judged, &notes));
+    let json: serde_json::Value = serde_json::from_str(&super::to_json(&recorded, &judged, &notes)).unwrap();
+    assert_eq!(json["users"][0], json!({"user": "eve (unknown)", "calls": 5, "refused": 3}));
+    assert_eq!((&json["refused"], &json["wouldWait"]), (&json!(3), &json!(3)));
+}
