@@ -40,7 +40,9 @@ pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
     let shutdown = on_signal()?;
     let output = audit_output(&settings, false)?;
     if settings.audit.is_some() && output.is_none() {
-        anyhow::bail!("audit records cannot go to standard output, where the client reads; set `audit.logFile`");
+        anyhow::bail!(
+            "audit records cannot go to standard output, where the client reads; set `audit.logFile`"
+        );
     }
     let assembly = Assembly::start_audited(settings, output).await;
     vmcp_edge::serve_stdio(

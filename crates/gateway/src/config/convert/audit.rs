@@ -35,8 +35,12 @@ pub(super) fn convert(file: Option<Audit>, flag: bool, findings: &mut Findings<'
         }
     }
     if !event_types.is_empty() && !event_types.iter().any(|kind| KINDS.contains(&kind.as_str())) {
-        findings.problem(format!("{PATH}.eventTypes"), "names no kind of record there is, so nothing would be recorded").hint =
-            Some(format!("name some of {}, or leave the key out for all", KINDS.join(", ")));
+        findings
+            .problem(
+                format!("{PATH}.eventTypes"),
+                "names no kind of record there is, so nothing would be recorded",
+            )
+            .hint = Some(format!("name some of {}, or leave the key out for all", KINDS.join(", ")));
     }
     let data_bytes = max_data_size.unwrap_or(DATA_BYTES);
     if data_bytes > DATA_BYTES_MAX {

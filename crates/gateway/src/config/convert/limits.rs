@@ -6,13 +6,12 @@ mod rules;
 mod waiting;
 
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use vmcp_edge::policy::IncomingAuth;
 use vmcp_ratelimit::policy::{
-    Anonymous, Concurrency, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota, ToolRule,
+    Anonymous, Concurrency, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota,
 };
-use vmcp_ratelimit::{OnStoreFailure, Pattern, Rate, RateError};
+use vmcp_ratelimit::{OnStoreFailure, Rate, RateError};
 use vmcp_wire::fault::{LimitAnswer, LimitShape};
 
 use super::Findings;
@@ -20,7 +19,7 @@ use crate::config::duration::format;
 use crate::config::file::{
     AnonymousUser, ConcurrencyLimit, LimitAnswerShape, LimitMemory, LimitMode, LimitRedis, LimitStore,
     RateLimitBucket, RateLimitWindow, RateLimiting, SessionStorage, StorageProvider, StoreFailurePolicy,
-    ToolRateLimit, UserOverflow,
+    UserOverflow,
 };
 use crate::config::report::{Problem, item};
 use crate::config::settings::LimitSettings;
@@ -100,12 +99,10 @@ pub(super) fn convert(
             Some(redis::shared_store(redis_file.unwrap_or_default(), session, server_name, findings))
         }
     };
-    let on_failure = match on_store_failure {
-        Some(StoreFailurePolicy::Local) | None => OnStoreFailure::Local,
-        Some(StoreFailurePolicy::Allow) => OnStoreFailure::Allow,
-        Some(StoreFailurePolicy::Deny) => OnStoreFailure::Deny,
-    };
-    (LimitSettings { policy, redis, on_failure }, answers(answer, code, findings))
+    (
+        LimitSettings { policy, redis, on_failure: without_store(on_store_failure) },
+        answers(answer, code, findings),
+    )
 }
 
 /// What limits per user do with callers that have no identity.
@@ -114,6 +111,14 @@ fn nobody(anonymous: Option<AnonymousUser>) -> Anonymous {
         Some(AnonymousUser::Shared) => Anonymous::Shared,
         Some(AnonymousUser::Address) => Anonymous::Address,
         Some(AnonymousUser::Refuse) | None => Anonymous::Refuse,
+    }
+}
+
+fn without_store(policy: Option<StoreFailurePolicy>) -> OnStoreFailure {
+    match policy {
+        Some(StoreFailurePolicy::Local) | None => OnStoreFailure::Local,
+        Some(StoreFailurePolicy::Allow) => OnStoreFailure::Allow,
+        Some(StoreFailurePolicy::Deny) => OnStoreFailure::Deny,
     }
 }
 
