@@ -48,12 +48,12 @@ pub(crate) fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
 }
 
 pub(crate) fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPolicy {
-    LimitPolicy { server, tools, anonymous, memory: MemoryBounds::default(), waiting: WaitBounds::default() }
+    LimitPolicy { server, tools, anonymous, memory: MemoryBounds::default(), waiting: WaitBounds::default(), consistency: vmcp_ratelimit::policy::Consistency::Exact }
 }
 
 pub(crate) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
     let limits = Limits { shared, per_user, ..Limits::default() };
-    ToolRule { name: Pattern::new(name), group: false, limits, cost: std::num::NonZeroU32::MIN }
+    ToolRule { name: Pattern::new(name), hint: None, group: false, limits, cost: std::num::NonZeroU32::MIN }
 }
 
 /// Takes as long as the argument `us` says and then fails as `fail` says.
