@@ -99,19 +99,10 @@ impl Assembly {
         let audit = audit.zip(output).map(|(settings, output)| {
             Audit::start(settings, output, clock.clone(), metrics.audit(), edge.path.clone())
         });
-        let observer: Arc<dyn Observer> = match &audit {
-            Some(_) => Overheard::wrap(metrics.clone(), clock.clone()),
-            None => metrics.clone(),
-        };
+        let observer = observer(&metrics, audit.as_ref().map(|_| &clock));
         let limiter = limits.map(|limits| limiter(limits, clock, observer));
         if let Some(limiter) = &limiter {
-            if federation.tells_callers_apart() {
-                limiter.expect_lists_to_differ();
-            }
-            // Backends are connecting meanwhile. No call is decided before this, on any road.
-            if !limiter.connected(STORE_PATIENCE).await {
-                tracing::warn!("the shared store does not answer; its failure policy applies until it does");
-            }
+            ready(limiter, &federation).await;
         }
         let outlook = Outlook::new(federation.clone(), limiter.clone());
         let optimizer = optimizer.map(|settings| search::start(settings, outlook, metrics.clone()));
@@ -216,6 +207,24 @@ impl Directory for Introduction {
     fn may_watch(&self, caller: &Caller, uri: &ResourceUri) -> bool {
         let ask = Ask::ReadResource { uri: uri.as_str() };
         self.authz.as_ref().is_none_or(|policy| policy.decide(caller, &ask).allowed)
+    }
+}
+
+/// What hears the limiter's decisions: metrics, and the audit records where there are any.
+fn observer(metrics: &Arc<Metrics>, audited: Option<&Arc<dyn Clock>>) -> Arc<dyn Observer> {
+    match audited {
+        Some(clock) => Overheard::wrap(metrics.clone(), clock.clone()),
+        None => metrics.clone(),
+    }
+}
+
+/// Waits until the limiter can decide. Backends are connecting meanwhile; no call is decided before this, on any road.
+async fn ready(limiter: &Limiter, federation: &Federation) {
+    if federation.tells_callers_apart() {
+        limiter.expect_lists_to_differ();
+    }
+    if !limiter.connected(STORE_PATIENCE).await {
+        tracing::warn!("the shared store does not answer; its failure policy applies until it does");
     }
 }
 

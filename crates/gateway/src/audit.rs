@@ -65,7 +65,10 @@ pub(crate) fn open(settings: &AuditSettings, stdout_is_free: bool) -> anyhow::Re
     };
     // Who called what is nobody else's business on this machine.
     let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path).with_context(|| {
-        format!("audit.logFile: {} cannot be written; create its folder, or name another file", path.display())
+        format!(
+            "audit.logFile: {} cannot be written; create its folder, or name another file",
+            path.display()
+        )
     })?;
     Ok(Some(Box::new(file)))
 }

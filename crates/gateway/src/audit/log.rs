@@ -52,7 +52,8 @@ impl Log {
     pub(super) fn start(output: Output, counters: AuditCounters, component: String) -> Self {
         let (queue, entries) = sync_channel(LINES_MAX);
         let shared = Arc::new(Shared { waiting_bytes: 0.into(), untold: 0.into(), counters });
-        let writer = Writer { output, shared: shared.clone(), component, torn: false, complained: None, missing: 0 };
+        let writer =
+            Writer { output, shared: shared.clone(), component, torn: false, complained: None, missing: 0 };
         std::thread::spawn(move || writer.run(&entries));
         Self { queue, shared }
     }

@@ -82,7 +82,8 @@ impl<'a> Pending<'a> {
         }
         let settings = &self.audit.settings;
         let (word, error) = record::outcome(outcome, settings.detect_application_errors);
-        let (delegation_chain, delegation_truncated) = delegation(&self.ctx.caller, settings.delegation_depth_max);
+        let (delegation_chain, delegation_truncated) =
+            delegation(&self.ctx.caller, settings.delegation_depth_max);
         let verdict = self.slip.as_ref().and_then(|slip| slip.verdict());
         let begun = verdict.map_or(self.begun, |verdict| verdict.at);
         let ended = self.audit.time.now();

@@ -165,7 +165,10 @@ impl Piece {
 
 /// The outcome in the reference's words, and the class of the error. `detect` looks into answers that arrived: a tool
 /// that failed, and a backend that answered with an error, are then errors of the application.
-pub(super) fn outcome(outcome: &Result<&Reply, &Error>, detect: bool) -> (&'static str, Option<&'static str>) {
+pub(super) fn outcome(
+    outcome: &Result<&Reply, &Error>,
+    detect: bool,
+) -> (&'static str, Option<&'static str>) {
     let answered = if detect { "application_error" } else { "success" };
     match outcome {
         Ok(reply) if reply.failed => (answered, None),
@@ -216,7 +219,8 @@ impl Ids {
         let count = u128::from(self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let (low_mask, version_mask) = ((1_u128 << 62) - 1, 0xF000_u128 << 64);
         let low = (self.base.wrapping_add(count)) & low_mask;
-        let bits = self.base & !version_mask & !(u128::from(u64::MAX)) | 0x4000_u128 << 64 | 2_u128 << 62 | low;
+        let bits =
+            self.base & !version_mask & !(u128::from(u64::MAX)) | 0x4000_u128 << 64 | 2_u128 << 62 | low;
         let hex = format!("{bits:032x}");
         let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();
         format!("{}-{}-{}-{}-{}", part(0..8), part(8..12), part(12..16), part(16..20), part(20..32))

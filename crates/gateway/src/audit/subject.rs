@@ -28,8 +28,12 @@ impl<'a> Subjects<'a> {
 
 /// The name for people.
 fn display(identity: &Identity) -> String {
-    let claim = |name: &str| identity.claims.get(name).and_then(Json::to_text).filter(|text| !text.is_empty());
-    ["name", "preferred_username", "email"].into_iter().find_map(claim).unwrap_or_else(|| identity.subject.clone())
+    let claim =
+        |name: &str| identity.claims.get(name).and_then(Json::to_text).filter(|text| !text.is_empty());
+    ["name", "preferred_username", "email"]
+        .into_iter()
+        .find_map(claim)
+        .unwrap_or_else(|| identity.subject.clone())
 }
 
 /// Where the request came from.
@@ -91,7 +95,8 @@ mod tests {
 
     #[test]
     fn a_chain_of_delegation_ends_where_it_is_told_to() {
-        let claims = r#"{"name": "Alice", "act": {"sub": "a", "iss": "i", "act": {"sub": "b", "act": {"sub": "c"}}}}"#;
+        let claims =
+            r#"{"name": "Alice", "act": {"sub": "a", "iss": "i", "act": {"sub": "b", "act": {"sub": "c"}}}}"#;
         let claims = Json::parse(claims).unwrap().members().unwrap();
         let caller = Caller::Known(Arc::new(Identity { issuer: "i".into(), subject: "s".into(), claims }));
         let actor = |sub: &str, iss: Option<&str>| Actor { sub: Some(sub.into()), iss: iss.map(Into::into) };

@@ -6,7 +6,9 @@ use vmcp_domain::{
     Answer, CallContext, CallTool, Caller, Cause, Error, Gateway, Identity, Json, Members, Origin, Reply,
     SharedGateway, forward,
 };
-use vmcp_ratelimit::policy::{Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds};
+use vmcp_ratelimit::policy::{
+    Anonymous, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
+};
 use vmcp_ratelimit::{Limiter, ManualClock, NoObserver, Pattern, Planner, Rate, RateLimited};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
@@ -48,7 +50,14 @@ pub(crate) fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
 }
 
 pub(crate) fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPolicy {
-    LimitPolicy { server, tools, anonymous, memory: MemoryBounds::default(), waiting: WaitBounds::default(), consistency: vmcp_ratelimit::policy::Consistency::Exact }
+    LimitPolicy {
+        server,
+        tools,
+        anonymous,
+        memory: MemoryBounds::default(),
+        waiting: WaitBounds::default(),
+        consistency: vmcp_ratelimit::policy::Consistency::Exact,
+    }
 }
 
 pub(crate) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
@@ -70,7 +79,9 @@ impl Gateway for Moody {
                 request.arguments.as_ref().map_or(Value::Null, |arguments| arguments.decode().unwrap());
             self.clock.advance(arguments["us"].as_u64().unwrap_or(0));
             match arguments["fail"].as_str() {
-                Some("away") => Err(Error::BackendUnavailable { backend: "a".into(), cause: Cause::default() }),
+                Some("away") => {
+                    Err(Error::BackendUnavailable { backend: "a".into(), cause: Cause::default() })
+                }
                 Some("broken") => Err(Error::BackendFailed { backend: "a".into(), cause: Cause::default() }),
                 Some("tool") => Ok(Reply { failed: true, ..Reply::complete(Members::new()) }),
                 _ => self.inner.call_tool(ctx, request).await,
@@ -141,7 +152,9 @@ impl Bench {
 
     fn records(&self) -> Vec<Value> {
         let text = self.text();
-        text.split_inclusive(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap()).collect()
+        text.split_inclusive(|byte| *byte == b'\n')
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
     }
 }
 

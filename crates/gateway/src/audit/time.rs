@@ -57,7 +57,8 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
         let digits = text.get(range)?;
         digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
     };
-    let mark = |place: usize, marks: &[u8]| text.as_bytes().get(place).is_some_and(|byte| marks.contains(byte));
+    let mark =
+        |place: usize, marks: &[u8]| text.as_bytes().get(place).is_some_and(|byte| marks.contains(byte));
     if !(mark(4, b"-") && mark(7, b"-") && mark(10, b"Tt ") && mark(13, b":") && mark(16, b":")) {
         return None;
     }
@@ -113,7 +114,8 @@ mod tests {
         assert_eq!(parse("2000-02-29T13:34:56.12+01:00"), moment);
         assert_eq!(parse("2000-02-29T12:34:56.120000999Z"), moment);
         assert_eq!(parse("2000-02-29 12:34:56Z"), Some(951_827_696_000_000));
-        for text in ["", "2000", "1969-12-31T23:59:59Z", "2000-13-01T00:00:00Z", "2000-02-29T12:34:56", "äöü"] {
+        for text in ["", "2000", "1969-12-31T23:59:59Z", "2000-13-01T00:00:00Z", "2000-02-29T12:34:56", "äöü"]
+        {
             assert_eq!(parse(text), None, "{text}");
         }
     }

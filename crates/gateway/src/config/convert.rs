@@ -124,15 +124,9 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let (listen, passthrough) = (listen.unwrap_or_default(), passthrough_headers);
     let parts = edge::Parts { name: name.clone(), listen, incoming: incoming_auth, passthrough };
     let edge = edge::convert(parts, overrides, findings);
-    let limits = rate_limiting.map(|file| {
-        limits::convert(
-            file,
-            &name,
-            session_storage.as_ref(),
-            edge.as_ref().map(|edge| &edge.incoming),
-            findings,
-        )
-    });
+    let incoming = edge.as_ref().map(|edge| &edge.incoming);
+    let limits =
+        rate_limiting.map(|file| limits::convert(file, &name, session_storage.as_ref(), incoming, findings));
     let loops = loop_breaker.map(|file| loops::convert(file, findings));
     let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
     let audit = audit::convert(audit, overrides.enable_audit, findings);

@@ -42,7 +42,8 @@ pub(super) fn run(path: &Path, source: &Source, as_json: bool) -> anyhow::Result
     let recorded = recorded.with_context(|| format!("{} cannot be read", path.display()))?;
     let notes = notes(&limits.policy);
     let judged = judge(&recorded, limits.policy, |_, _| {});
-    let text = if as_json { to_json(&recorded, &judged, &notes) } else { to_text(&recorded, &judged, &notes) };
+    let text =
+        if as_json { to_json(&recorded, &judged, &notes) } else { to_text(&recorded, &judged, &notes) };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -50,7 +51,8 @@ pub(super) fn run(path: &Path, source: &Source, as_json: bool) -> anyhow::Result
 /// What the replay cannot know about these limits.
 fn notes(policy: &LimitPolicy) -> Vec<&'static str> {
     let all = || std::iter::once(&policy.server).chain(policy.tools.iter().map(|rule| &rule.limits));
-    let in_flight = |limits: &Limits| limits.concurrency.shared.is_some() || limits.concurrency.per_user.is_some();
+    let in_flight =
+        |limits: &Limits| limits.concurrency.shared.is_some() || limits.concurrency.per_user.is_some();
     let mut notes = vec![];
     if all().any(in_flight) {
         notes.push(
@@ -75,7 +77,8 @@ fn top(counts: &[Count]) -> Vec<(usize, Count)> {
 }
 
 fn by_rule(judged: &Judged) -> Vec<(&str, u64)> {
-    let mut rules: Vec<(&str, u64)> = judged.by_rule.iter().map(|(rule, count)| (rule.as_str(), *count)).collect();
+    let mut rules: Vec<(&str, u64)> =
+        judged.by_rule.iter().map(|(rule, count)| (rule.as_str(), *count)).collect();
     rules.sort_by_key(|(rule, count)| (Reverse(*count), *rule));
     rules
 }
@@ -135,12 +138,8 @@ fn to_json(recorded: &Recorded, judged: &Judged, notes: &[&str]) -> String {
 
 fn to_text(recorded: &Recorded, judged: &Judged, notes: &[&str]) -> String {
     let Judged { total, .. } = judged;
-    let mut out = format!(
-        "{} calls of {} tools by {} users",
-        total.calls,
-        recorded.tools.len(),
-        recorded.users.len()
-    );
+    let mut out =
+        format!("{} calls of {} tools by {} users", total.calls, recorded.tools.len(), recorded.users.len());
     if let Some((first, last)) = period(recorded) {
         out += &format!(", from {first} to {last}");
     }

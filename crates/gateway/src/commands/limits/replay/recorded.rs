@@ -153,12 +153,15 @@ impl Recorded {
             None => return Err(Skip::NotJson),
         }
         let target = record.target.unwrap_or_default();
-        let name = target.name.as_ref().map(Text::as_str).filter(|name| !name.is_empty()).ok_or(Skip::NoTool)?;
+        let name =
+            target.name.as_ref().map(Text::as_str).filter(|name| !name.is_empty()).ok_or(Skip::NoTool)?;
         let outcome = record.outcome.as_ref().map_or("", Text::as_str);
         let limit = extra.rate_limit.unwrap_or_default();
         let backend = extra.backend_name.as_ref().map(Text::as_str).filter(|name| !name.is_empty());
         if backend.is_none() {
-            if target.kind.is_some_and(|kind| kind.as_str() == "virtual_tool") || VIRTUAL_NAMES.contains(&name) {
+            if target.kind.is_some_and(|kind| kind.as_str() == "virtual_tool")
+                || VIRTUAL_NAMES.contains(&name)
+            {
                 return Err(Skip::VirtualTool);
             }
             // The reference names the backend of some calls only, and has no time in microseconds.
@@ -226,7 +229,11 @@ impl Recorded {
                     subject: subject.to_owned(),
                     claims: Members::new(),
                 };
-                User { label: format!("{subject} ({issuer})"), caller: Caller::Known(identity.into()), peer: None }
+                User {
+                    label: format!("{subject} ({issuer})"),
+                    caller: Caller::Known(identity.into()),
+                    peer: None,
+                }
             }
             (None, Some(address)) => {
                 User { label: format!("anonymous from {address}"), caller: Caller::Anonymous, peer }

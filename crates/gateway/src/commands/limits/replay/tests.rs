@@ -137,7 +137,8 @@ fn calls_in_flight_last_as_long_as_recorded() {
     let mut busy = rule("t", None, None);
     busy.limits = Limits { concurrency, ..Limits::default() };
     let lasting = r#","duration_us":1000"#;
-    let text = line(1000, "t", "u", lasting) + &line(1999, "t", "v", lasting) + &line(2000, "t", "v", lasting);
+    let text =
+        line(1000, "t", "u", lasting) + &line(1999, "t", "v", lasting) + &line(2000, "t", "v", lasting);
     let (_, judged) = replayed(&text, only(busy));
     assert_eq!((judged.total.refused, judged.newly_refused), (1, 1));
 }
@@ -176,7 +177,8 @@ fn what_is_no_call_is_passed_over_with_its_reason() {
 
 #[test]
 fn the_report_names_what_matters() {
-    let text = (0..5).map(|at| line(at, "t\u{1b}[2J", "eve", "")).collect::<String>().replace('\u{1b}', "\\u001b");
+    let text =
+        (0..5).map(|at| line(at, "t\u{1b}[2J", "eve", "")).collect::<String>().replace('\u{1b}', "\\u001b");
     let text = text + &line(6, "other", "bob", "") + "{}\n";
     let mut waiting = rule("t*", None, quota(2, 60));
     waiting.limits.wait_max = Duration::from_secs(30);
