@@ -62,6 +62,11 @@ fn notes(policy: &LimitPolicy) -> Vec<&'static str> {
     if all().any(|limits| !limits.wait_max.is_zero()) {
         notes.push("nobody waits here: a call that `maxWait` would let wait counts as refused when it comes");
     }
+    if policy.tools.iter().any(|rule| rule.hint.is_some()) {
+        notes.push(
+            "annotations are not recorded: rules by annotation take every tool for one that says nothing",
+        );
+    }
     if policy.tools.iter().any(|rule| VIRTUAL_NAMES.contains(&rule.name.as_str())) {
         notes.push("rules for the gateway's own tools are not replayed");
     }
