@@ -95,7 +95,7 @@ async fn verdicts_of_a_random_log_are_the_engines_own() {
         assert_eq!((judged.newly_refused, judged.newly_admitted), (0, 0), "seed {seed}");
         seen_refused += judged.total.refused;
     }
-    assert!(seen_refused > 1000 && seen_refunds > 1000, "{seen_refused} {seen_refunds}");
+    assert!(seen_refused > 1000 && seen_refunds > 200, "{seen_refused} {seen_refunds}");
 }
 
 fn line(at: u64, tool: &str, user: &str, more: &str) -> String {
