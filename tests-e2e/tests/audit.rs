@@ -53,7 +53,10 @@ fn what_was_recorded_is_refused_again_by_the_same_limits() -> anyhow::Result<()>
     let folder = tempfile::tempdir()?;
     let audit = folder.path().join("audit.jsonl");
     let extra = |limits: &str| {
-        format!("audit: {{logFile: {}}}\noptimizer: {{embeddingProvider: none}}\nrateLimiting: {limits}\n", json!(audit))
+        format!(
+            "audit: {{logFile: {}}}\noptimizer: {{embeddingProvider: none}}\nrateLimiting: {limits}\n",
+            json!(audit)
+        )
     };
     let same = configured(&extra(
         "{anonymous: address, shared: {maxTokens: 30, refillPeriod: 2s}, tools: [{name: lab_echo, cost: 2, perUser: {maxTokens: 10, refillPeriod: 3s}}]}",

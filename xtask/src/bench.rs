@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: what the gateway adds to a call, held against calling the same backend directly, in one run.
 //! Shared machines are noisy, so rounds of every contender are interleaved and only ratios of medians are claimed.
 
+mod replay;
 mod sessions;
 mod tokens;
 
@@ -30,6 +31,8 @@ pub(crate) enum Bench {
     Calls,
     /// Decisions of the limiter.
     Limits,
+    /// Limits before a million recorded calls.
+    Replay,
     /// What an idle session of a client takes in memory, a hundred thousand at once.
     Sessions,
     /// What `find_tool` and `call_tool` save in definitions and cost in turns.
@@ -49,6 +52,7 @@ pub(crate) fn run(bench: Bench) -> anyhow::Result<()> {
             cargo(&["run", "--quiet", "--release", "-p", "vmcp-ratelimit-redis", "--example", "leases"])
         }
         Bench::Calls => calls(),
+        Bench::Replay => replay::run(),
         Bench::Sessions => sessions::run(),
         Bench::Tokens => tokens::run(),
         Bench::Retrieval => {
