@@ -184,10 +184,11 @@ mod tests {
     use super::*;
 
     /// Writes when it is told to, and fails when it is told so.
-    struct Slow(Receiver<bool>, Sender<String>);
+    struct Slow(Receiver<bool>, Sender<String>, Sender<()>);
 
     impl Write for Slow {
         fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            let _ = self.2.send(());
             if !self.0.recv().unwrap_or(true) {
                 return Err(std::io::Error::other("full"));
             }
@@ -202,10 +203,13 @@ mod tests {
 
     #[test]
     fn a_full_queue_holds_nobody_up_and_says_what_is_missing() {
-        let ((go, gone), (told, written)) = (channel(), channel());
+        let ((go, gone), (told, written), (enter, entered)) = (channel(), channel(), channel());
         let counters = AuditCounters::default();
-        let log = Log::start(Box::new(Slow(gone, told)), counters.clone(), "c".to_owned());
-        for _ in 0..3 * LINES_MAX {
+        let log = Log::start(Box::new(Slow(gone, told, enter)), counters.clone(), "c".to_owned());
+        log.line(b"{}\n".to_vec());
+        // From here on nothing leaves the queue.
+        entered.recv_timeout(Duration::from_secs(60)).unwrap();
+        for _ in 1..3 * LINES_MAX {
             log.line(b"{}\n".to_vec());
         }
         let lost = counters.lost.get();
@@ -221,9 +225,10 @@ mod tests {
 
     #[test]
     fn a_write_that_fails_is_told_of_later() {
-        let ((go, gone), (told, written)) = (channel(), channel());
+        let ((go, gone), (told, written), (enter, entered)) = (channel(), channel(), channel());
+        drop(entered);
         let counters = AuditCounters::default();
-        let log = Log::start(Box::new(Slow(gone, told)), counters.clone(), "c".to_owned());
+        let log = Log::start(Box::new(Slow(gone, told, enter)), counters.clone(), "c".to_owned());
         log.line(b"first\n".to_vec());
         go.send(false).unwrap();
         assert!(log.finish(Duration::from_secs(60)));
