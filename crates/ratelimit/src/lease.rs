@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{Clock, Micros};
 use crate::decide::Wait;
-use crate::plan::{Plan, PlannedBucket};
+use crate::plan::{BucketId, Plan, PlannedBucket};
 use crate::policy::{LeasePolicy, Mode};
 use crate::rate::{Level, Rate};
 use crate::remote::{Order, RemoteBucket, RemoteStore, StoreFailure, remote_bucket};
@@ -33,7 +33,8 @@ pub struct Leases {
     clock: Arc<dyn Clock>,
     duration: u64,
     replica_count: Option<u32>,
-    reservoirs: Mutex<HashMap<Arc<str>, Arc<Reservoir>>>,
+    /// By the definition of the bucket, of which the planner makes a bounded number.
+    reservoirs: Mutex<HashMap<BucketId, Arc<Reservoir>>>,
 }
 
 /// What is held of one bucket.
@@ -125,7 +126,7 @@ impl Leases {
             let stock = Mutex::new(Stock::new(self.duration, most));
             Arc::new(Reservoir { bucket, stock, changed: Notify::new() })
         };
-        self.reservoirs.lock().entry(bucket.key.clone()).or_insert_with(make).clone()
+        self.reservoirs.lock().entry(bucket.id).or_insert_with(make).clone()
     }
 
     /// Pays for one call out of what is held, taking more from the store where that is not enough.

@@ -190,14 +190,13 @@ impl Hint {
     }
 
     fn applies(self, tool: &Tool) -> bool {
-        let own = tool.overrides.annotations.as_ref();
-        // What the operator says counts more than what the backend says.
-        let said = |of: fn(&ToolHints) -> Option<bool>| own.and_then(of).or_else(|| of(&tool.hints));
-        let reads_only = said(|hints| hints.read_only) == Some(true);
+        // What the operator wrote stands in these already.
+        let ToolHints { read_only, destructive, open_world, .. } = tool.hints;
+        let writes = read_only != Some(true);
         match self {
-            Self::Writes => !reads_only,
-            Self::Destructive => !reads_only && said(|hints| hints.destructive) != Some(false),
-            Self::OpenWorld => said(|hints| hints.open_world) != Some(false),
+            Self::Writes => writes,
+            Self::Destructive => writes && destructive != Some(false),
+            Self::OpenWorld => open_world != Some(false),
         }
     }
 }

@@ -115,10 +115,9 @@ fn annotations_bring_rules_and_take_no_other_away() {
     let by = |hint| ToolRule { hint: Some(hint), ..rule("*", false, 1) };
     let planner =
         planner(vec![rule("search", false, 1), by(Hint::Writes), by(Hint::Destructive), by(Hint::OpenWorld)]);
-    let rules = |hints: ToolHints, own: Option<ToolHints>| {
+    let rules = |hints: ToolHints| {
         let mut tool = tool("b", "search", "search");
         tool.hints = hints;
-        tool.overrides.annotations = own;
         let plan = planner.plan(&tool);
         let shared = plan.buckets.iter().filter(|bucket| bucket.scope == LimitScope::Tool);
         shared.map(|bucket| bucket.rule.to_string()).collect::<Vec<_>>()
@@ -130,12 +129,13 @@ fn annotations_bring_rules_and_take_no_other_away() {
         "byAnnotation.destructive.shared",
         "byAnnotation.openWorld.shared",
     ];
-    assert_eq!(rules(none(), None), all, "what is not said is assumed");
-    let harmless = || ToolHints { read_only: Some(true), open_world: Some(false), ..none() };
-    assert_eq!(rules(harmless(), None), ["tools[search].shared"], "no hint takes a tool out of another rule");
+    assert_eq!(rules(none()), all, "what is not said is assumed");
+    let harmless = ToolHints { read_only: Some(true), open_world: Some(false), ..none() };
+    assert_eq!(rules(harmless), ["tools[search].shared"], "no hint takes a tool out of another rule");
     let appends = ToolHints { destructive: Some(false), open_world: Some(false), ..none() };
-    assert_eq!(rules(appends, None), ["tools[search].shared", "byAnnotation.writes.shared"]);
-    let distrusted = ToolHints { read_only: Some(false), open_world: Some(true), ..none() };
-    assert_eq!(rules(harmless(), Some(distrusted)), all, "the operator's word counts more");
+    assert_eq!(rules(appends), ["tools[search].shared", "byAnnotation.writes.shared"]);
+    let stated =
+        ToolHints { read_only: Some(false), destructive: Some(true), open_world: Some(true), ..none() };
+    assert_eq!(rules(stated), all);
     assert_eq!(planner.unmatched(&[]), ["search"]);
 }
