@@ -32,7 +32,6 @@ pub(crate) use requests::AuditedRequests;
 pub(crate) use time::{format as format_time, parse as parse_time};
 
 use log::Log;
-use record::Ids;
 use time::Timepiece;
 
 /// A call of a tool.
@@ -78,7 +77,6 @@ pub(crate) struct Audit {
     settings: AuditSettings,
     log: Log,
     time: Timepiece,
-    ids: Ids,
     endpoint: String,
 }
 
@@ -93,7 +91,7 @@ impl Audit {
     ) -> Arc<Self> {
         let time = Timepiece::start(clock);
         let log = Log::start(output, counters, settings.component.clone());
-        Arc::new(Self { settings, log, time, ids: Ids::start(), endpoint })
+        Arc::new(Self { settings, log, time, endpoint })
     }
 
     /// Waits for the last records to be written, but not for ever.

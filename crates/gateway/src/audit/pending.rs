@@ -93,7 +93,7 @@ impl<'a> Pending<'a> {
             None => Limited::answered(&outcome.map(|_| ())),
         };
         let record = Record {
-            audit_id: self.audit.ids.next(),
+            audit_id: uuid::Uuid::new_v4(),
             kind: self.asked.kind,
             logged_at: super::time::format(self.audit.time.unix_us(ended)),
             outcome: word,

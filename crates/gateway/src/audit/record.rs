@@ -1,6 +1,7 @@
 //! One record as JSON. Its members are a promise: users feed it to other programs, and `vmcp limits replay` reads it.
 
 use serde::Serialize;
+use uuid::Uuid;
 use vmcp_domain::{Error, Json, RateLimit, Reply, Retry};
 
 use super::overheard::Slip;
@@ -9,7 +10,7 @@ use super::subject::{Actor, Source, Subjects};
 /// A record.
 #[derive(Serialize)]
 pub(super) struct Record<'a> {
-    pub(super) audit_id: String,
+    pub(super) audit_id: Uuid,
     #[serde(rename = "type")]
     pub(super) kind: &'static str,
     pub(super) logged_at: String,
@@ -103,10 +104,8 @@ impl Limited {
 
     /// From an answer that says so.
     pub(super) fn answered(outcome: &Result<(), &Error>) -> Option<Self> {
-        match outcome {
-            Err(Error::RateLimited(refusal)) => Some(Self::refusal(Some(refusal))),
-            _other => None,
-        }
+        let Err(Error::RateLimited(refusal)) = outcome else { return None };
+        Some(Self::refusal(Some(refusal)))
     }
 
     fn refusal(refusal: Option<&RateLimit>) -> Self {
@@ -200,33 +199,6 @@ fn failure(error: &Error, answered: &'static str) -> &'static str {
     }
 }
 
-/// Identifiers that no other process makes: a random beginning, then counted.
-pub(super) struct Ids {
-    base: u128,
-    next: std::sync::atomic::AtomicU64,
-}
-
-impl Ids {
-    pub(super) fn start() -> Self {
-        use std::hash::BuildHasher as _;
-        // Every state of the standard hasher is seeded by the operating system.
-        let random = || u128::from(std::hash::RandomState::new().hash_one(std::process::id()));
-        Self { base: random() << 64 | random(), next: 0.into() }
-    }
-
-    /// The next one, in the form of a UUID of version 4.
-    pub(super) fn next(&self) -> String {
-        let count = u128::from(self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        let (low_mask, version_mask) = ((1_u128 << 62) - 1, 0xF000_u128 << 64);
-        let low = (self.base.wrapping_add(count)) & low_mask;
-        let bits =
-            self.base & !version_mask & !(u128::from(u64::MAX)) | 0x4000_u128 << 64 | 2_u128 << 62 | low;
-        let hex = format!("{bits:032x}");
-        let part = |range: std::ops::Range<usize>| hex.get(range).unwrap_or_default();
-        format!("{}-{}-{}-{}-{}", part(0..8), part(8..12), part(12..16), part(16..20), part(20..32))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,17 +210,5 @@ mod tests {
         assert_eq!(shown(14), r#"{"a":"äöü"}"#);
         assert_eq!(shown(9), r#""{\"a\":\"ä""#, "the tenth byte is the middle of a character");
         assert_eq!(shown(0), "null");
-    }
-
-    #[test]
-    fn identifiers_differ_and_look_like_uuids() {
-        let ids = Ids::start();
-        let made: std::collections::HashSet<String> = (0..1000).map(|_| ids.next()).collect();
-        assert_eq!(made.len(), 1000);
-        for id in made {
-            let marks: Vec<usize> = id.match_indices('-').map(|(place, _)| place).collect();
-            assert_eq!((marks.as_slice(), &id[14..15]), ([8, 13, 18, 23].as_slice(), "4"), "{id}");
-            assert!("89ab".contains(&id[19..20]), "{id}");
-        }
     }
 }

@@ -1,11 +1,13 @@
 //! Time in records: microseconds since 1970, and the same as text (RFC 3339, UTC).
 
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
+use time::format_description::well_known::{Iso8601, Rfc3339};
 use vmcp_ratelimit::{Clock, Micros};
-
-const DAY: u64 = 86_400;
 
 /// The limiter's clock, with the time of day at which it began. It never steps, so the time between two records of a
 /// process is the time that the limiter saw between two calls.
@@ -34,63 +36,20 @@ impl Timepiece {
     }
 }
 
-/// A moment as text.
+/// Six digits of a second, so that texts in the order of time are in the order of letters.
+const FORM: EncodedConfig =
+    Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZeroU8::new(6) }).encode();
+
+/// A moment as text. Years above 9999 have none.
 pub(crate) fn format(unix_us: u64) -> String {
-    let (seconds, micros) = (unix_us / 1_000_000, unix_us % 1_000_000);
-    let (days, rest) = (seconds / DAY, seconds % DAY);
-    // Years begin in March here, so that the leap day is the last: the usual algorithm for civil dates.
-    let days = days + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_us) * 1000);
+    moment.ok().and_then(|moment| moment.format(&Iso8601::<FORM>).ok()).unwrap_or_default()
 }
 
 /// The moment that a text says; `None` when it says none after 1970.
 pub(crate) fn parse(text: &str) -> Option<u64> {
-    let number = |range: std::ops::Range<usize>| -> Option<u64> {
-        let digits = text.get(range)?;
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
-    };
-    let mark =
-        |place: usize, marks: &[u8]| text.as_bytes().get(place).is_some_and(|byte| marks.contains(byte));
-    if !(mark(4, b"-") && mark(7, b"-") && mark(10, b"Tt ") && mark(13, b":") && mark(16, b":")) {
-        return None;
-    }
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    let rest = text.get(19..)?;
-    let digits = rest.strip_prefix('.').map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
-    let fraction = rest.get(1..=digits).unwrap_or_default();
-    let micros: u64 = format!("{:0<6}", fraction.get(..6).unwrap_or(fraction)).parse().ok()?;
-    let zone = rest.get(if digits == 0 { 0 } else { digits + 1 }..)?;
-    let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
-    let (era, of_era) = (year / 400, year % 400);
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * month + 2) / 5 + day - 1;
-    let local = (days.checked_sub(719_468)? * DAY + hour * 3600 + minute * 60 + second) * 1_000_000 + micros;
-    match zone {
-        "Z" | "z" => Some(local),
-        _numeric => {
-            let (hours, minutes) = zone.get(1..)?.split_once(':')?;
-            let offset = (hours.parse::<u64>().ok()? * 60 + minutes.parse::<u64>().ok()?) * 60_000_000;
-            match zone.get(..1)? {
-                "+" => local.checked_sub(offset),
-                "-" => local.checked_add(offset),
-                _neither => None,
-            }
-        }
-    }
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(moment.unix_timestamp_nanos() / 1000).ok()
 }
 
 #[cfg(test)]
