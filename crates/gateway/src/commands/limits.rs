@@ -105,7 +105,7 @@ fn leases(view: &BucketView) -> String {
     let kept = match view.leased {
         None => return String::new(),
         Some(0) => format!(
-            "leased, and held back: at most {} in one moment, and never more than the limit",
+            "leased, and held back: the bucket holds {} for it, and no stretch of time sees more than the limit",
             view.capacity
         ),
         Some(excess) => format!(
