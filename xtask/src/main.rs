@@ -32,6 +32,26 @@ enum Chore {
         /// What.
         #[arg(value_enum, default_value = "calls")]
         bench: bench::Bench,
+        /// Of the calls, fewer cells and shorter rounds: under two minutes.
+        #[arg(long)]
+        quick: bool,
+        /// Of the calls, writes docs/benchmarks.md and its charts.
+        #[arg(long)]
+        write: bool,
+    },
+    /// Calls a tool of `vmcp-fixture fast` as fast as answers come, at an address that serves already: for profilers.
+    Load {
+        /// Host and port.
+        address: String,
+        /// The tool.
+        #[arg(long, default_value = "json_200")]
+        tool: String,
+        /// Connections at once.
+        #[arg(long, default_value_t = 64)]
+        connections: usize,
+        /// For how long.
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
     },
     /// Eight clients, eight backends, both eras: questions, progress and cancellations at the same time, and nothing left over.
     Crowd {
@@ -65,7 +85,10 @@ fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Ci => ci::run(),
         Chore::Tidy => tidy::run(),
-        Chore::Bench { bench } => bench::run(bench),
+        Chore::Bench { bench, quick, write } => bench::run(bench, bench::Manner { quick, write }),
+        Chore::Load { address, tool, connections, seconds } => {
+            bench::load(&address, &tool, connections, seconds)
+        }
         Chore::Crowd { minutes } => crowd::run(minutes),
         Chore::Model => model::run(),
         Chore::Conformance { check } => conformance::run(check),

@@ -75,7 +75,7 @@ fn resident(server: &Server) -> anyhow::Result<u64> {
 }
 
 /// Opens so many sessions and gives their names.
-fn open(address: &str, count: usize) -> anyhow::Result<Vec<String>> {
+pub(super) fn open(address: &str, count: usize) -> anyhow::Result<Vec<String>> {
     let shares = (0..CONNECTIONS).map(|place| count / CONNECTIONS + usize::from(place < count % CONNECTIONS));
     at_once(shares.collect(), |share| {
         let mut line = Line::connect(address)?;

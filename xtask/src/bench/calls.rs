@@ -1,0 +1,226 @@
+//! `tools/call` by every road, at several numbers of connections, sizes and forms of answers.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+
+use super::chart::{self, Group, Panel};
+use super::ground::{BARE, DIRECT, Ground, LIMITED, NGINX};
+use super::load::{Sample, fire};
+use super::rounds::{Rounds, Series, interleave};
+use super::shot::Era;
+
+/// What is measured.
+pub(crate) struct Plan {
+    pub(crate) connections: &'static [usize],
+    pub(crate) tools: &'static [(&'static str, usize)],
+    pub(crate) rounds: Rounds,
+}
+
+/// Tools of the fast backend with the least their answers have.
+pub(crate) const TOOLS: [(&str, usize); 6] = [
+    ("json_200", 120),
+    ("json_10k", 10_000),
+    ("json_1m", 1_000_000),
+    ("sse_200", 120),
+    ("sse_10k", 10_000),
+    ("sse_1m", 1_000_000),
+];
+
+/// One tool at one number of connections.
+pub(crate) struct Cell {
+    tool: &'static str,
+    connections: usize,
+    series: Vec<Series>,
+}
+
+impl Cell {
+    fn of(&self, name: &str) -> Option<&Series> {
+        self.series.iter().find(|series| series.name == name)
+    }
+}
+
+/// Measures every cell of the plan.
+pub(crate) fn measure(ground: &Ground, plan: &Plan) -> anyhow::Result<Vec<Cell>> {
+    let names: Vec<&'static str> = ground.roads.iter().map(|road| road.name).collect();
+    let mut cells = Vec::new();
+    for (tool, length_min) in plan.tools {
+        for connections in plan.connections {
+            let series = interleave(&names, plan.rounds, |place| {
+                let road = ground.roads.get(place).context("a road")?;
+                fire(&road.target, &[road.call(tool, *length_min)], *connections, plan.rounds.lasting)
+            })?;
+            let cell = Cell { tool, connections: *connections, series };
+            eprintln!("{}", progress(&cell));
+            cells.push(cell);
+        }
+    }
+    Ok(cells)
+}
+
+fn progress(cell: &Cell) -> String {
+    let mut text = format!("{} at {}:", cell.tool, cell.connections);
+    if let Some(nginx) = cell.of(NGINX) {
+        for series in &cell.series {
+            let rate = series.middle(rate);
+            let _ = write!(text, " {} {rate:.0} ({:.2})", series.name, series.ratio(nginx, self::rate));
+        }
+    }
+    text
+}
+
+fn rate(sample: &Sample) -> f64 {
+    sample.rate
+}
+
+fn micros(sample: &Sample) -> f64 {
+    sample.median_us
+}
+
+/// How a tool is called in a heading.
+fn title(tool: &str) -> String {
+    let (form, size) = tool.split_once('_').unwrap_or((tool, ""));
+    let size = match size {
+        "200" => "200 bytes",
+        "10k" => "10 KiB",
+        "1m" => "1 MiB",
+        other => other,
+    };
+    let form = if form == "sse" { "an event stream" } else { "JSON" };
+    format!("{size} as {form}")
+}
+
+/// The tables: calls per second with their spread and the ratio to nginx, and what is added to the median.
+pub(crate) fn tables(cells: &[Cell]) -> String {
+    let mut text = String::new();
+    let mut tools: Vec<&str> = cells.iter().map(|cell| cell.tool).collect();
+    tools.dedup();
+    for tool in tools {
+        let cells: Vec<&Cell> = cells.iter().filter(|cell| cell.tool == tool).collect();
+        let _ = writeln!(text, "\nAnswers of {}: calls per second, spread, ratio to nginx\n", title(tool));
+        let heads: Vec<String> =
+            cells.iter().map(|cell| format!("{} connections", cell.connections)).collect();
+        let _ = writeln!(text, "| road | {} | median at {} |", heads.join(" | "), place(&cells));
+        let _ = writeln!(text, "| --- |{}", " --- |".repeat(cells.len() + 1));
+        let Some(first) = cells.first() else { continue };
+        for series in &first.series {
+            let mut row = format!("| {} |", series.name);
+            for cell in &cells {
+                row += &entry(cell, series.name);
+            }
+            let _ = writeln!(text, "{row}{}", latency(first, series.name));
+        }
+    }
+    text
+}
+
+fn place(cells: &[&Cell]) -> String {
+    cells.first().map_or_else(String::new, |cell| cell.connections.to_string())
+}
+
+fn entry(cell: &Cell, name: &str) -> String {
+    let (Some(own), Some(nginx)) = (cell.of(name), cell.of(NGINX)) else { return " |".to_owned() };
+    format!(" {:.0} ±{:.0} % ({:.2}) |", own.middle(rate), own.spread(rate), own.ratio(nginx, rate))
+}
+
+fn latency(cell: &Cell, name: &str) -> String {
+    let (Some(own), Some(direct)) = (cell.of(name), cell.of(DIRECT)) else { return " |".to_owned() };
+    let added = own.middle(micros) - direct.middle(micros);
+    format!(" {:.0} µs, {added:+.0} µs, 99 %: {:.0} µs |", own.middle(micros), own.middle(|one| one.p99_us))
+}
+
+/// What the targets are held against, in one sentence each.
+pub(crate) fn verdicts(cells: &[Cell]) -> String {
+    let mut text = String::new();
+    let cell = |tool: &str, connections| {
+        cells.iter().find(|cell| cell.tool == tool && cell.connections == connections)
+    };
+    for tool in ["json_200", "json_10k"] {
+        if let Some(cell) = cell(tool, 64)
+            && let (Some(own), Some(nginx)) = (cell.of(LIMITED), cell.of(NGINX))
+        {
+            let ratio = own.ratio(nginx, rate);
+            let _ =
+                writeln!(text, "| {}, 64 connections, calls to nginx's | ≥ 0.70 | {ratio:.2} |", title(tool));
+        }
+    }
+    if let Some(cell) = cell("json_200", 1)
+        && let (Some(own), Some(nginx), Some(direct)) = (cell.of(LIMITED), cell.of(NGINX), cell.of(DIRECT))
+    {
+        let added = |series: &Series| series.middle(micros) - direct.middle(micros);
+        let ratio = added(own) / added(nginx);
+        let _ = writeln!(
+            text,
+            "| {}, 1 connection, added median to nginx's | ≤ 2.00 | {ratio:.2} |",
+            title("json_200")
+        );
+    }
+    if let Some(cell) = cell("json_1m", 8)
+        && let (Some(own), Some(nginx)) = (cell.of(LIMITED), cell.of(NGINX))
+    {
+        let ratio = 1.0 / own.ratio(nginx, rate);
+        let _ =
+            writeln!(text, "| {}, 8 connections, time to nginx's | ≤ 1.30 | {ratio:.2} |", title("json_1m"));
+    }
+    text
+}
+
+/// The chart: for each size, the share of nginx's calls per second that each road reaches.
+pub(crate) fn drawing(cells: &[Cell]) -> String {
+    let mut panels = Vec::new();
+    let mut tools: Vec<&str> =
+        cells.iter().map(|cell| cell.tool).filter(|tool| tool.starts_with("json")).collect();
+    tools.dedup();
+    for tool in tools {
+        let groups = cells.iter().filter(|cell| cell.tool == tool).map(|cell| {
+            let nginx = cell.of(NGINX);
+            let bars = cell.series.iter().filter(|series| series.name != DIRECT);
+            let bars = bars.map(|series| nginx.map_or(0.0, |nginx| series.ratio(nginx, rate)));
+            Group { label: format!("{} conn.", cell.connections), bars: bars.collect() }
+        });
+        panels.push(Panel { title: title(tool), groups: groups.collect() });
+    }
+    let names = cells.first().map(|cell| cell.series.iter().map(|series| series.name)).into_iter().flatten();
+    let names: Vec<&str> = names.filter(|name| *name != DIRECT).collect();
+    chart::bars("Calls per second, nginx = 1", &names, &panels)
+}
+
+/// Both eras towards clients and backends, by the bare gateway, against the same without it.
+pub(crate) fn eras(
+    programs: &super::ground::Programs,
+    rounds: Rounds,
+    connections: usize,
+) -> anyhow::Result<String> {
+    use super::ground::{Fast, host};
+    use super::shot::{Shot, Target};
+    use vmcp_e2e::gateway::{Names, config};
+
+    let mut text = format!(
+        "| client | backend | direct, calls/s | {BARE}, calls/s | to direct |\n| --- | --- | --- | --- | --- |\n"
+    );
+    let shots = [Shot::call("json_200", "gateway", 120)];
+    for backend_era in [Era::Stateless, Era::Session] {
+        let backend = Fast::start(programs, 6, backend_era.date())?;
+        let gateway = programs.gateway(&config(Names::AsTheyAre, &backend.backends(1), ""))?;
+        for client_era in [Era::Stateless, Era::Session] {
+            let targets =
+                [Target::new(&backend.address, backend_era), Target::new(&host(&gateway.url)?, client_era)];
+            let series = interleave(&[DIRECT, BARE], rounds, |place| {
+                fire(targets.get(place).context("a target")?, &shots, connections, rounds.lasting)
+            })?;
+            let [direct, own] = series.as_slice() else { continue };
+            let _ = writeln!(
+                text,
+                "| {} | {} | {:.0} ±{:.0} % | {:.0} ±{:.0} % | {:.2} |",
+                client_era.date(),
+                backend_era.date(),
+                direct.middle(rate),
+                direct.spread(rate),
+                own.middle(rate),
+                own.spread(rate),
+                own.ratio(direct, rate)
+            );
+        }
+    }
+    Ok(text)
+}

@@ -1,0 +1,152 @@
+//! One kept HTTP/1.1 connection: a request is written as it is, and as much of its answer is kept as is looked at.
+
+use anyhow::{Context as _, bail, ensure};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// How much is read at a time.
+const BUFFER_BYTES: usize = 128 << 10;
+/// How much of a body is kept at its beginning.
+const KEPT_BYTES: usize = 512;
+
+/// The connection.
+pub(crate) struct Line {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    /// What has been read and not yet looked at.
+    from: usize,
+    to: usize,
+    /// Keeps whole bodies.
+    pub(crate) keeps_all: bool,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The session it names.
+    pub(crate) session: Option<String>,
+    /// How long the body is.
+    pub(crate) length: usize,
+    /// The body, or its beginning.
+    pub(crate) start: Vec<u8>,
+}
+
+struct Head {
+    status: u16,
+    session: Option<String>,
+    /// `None` is a body in chunks.
+    length: Option<usize>,
+}
+
+impl Line {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self { stream, buffer: vec![0; BUFFER_BYTES], from: 0, to: 0, keeps_all: false }
+    }
+
+    /// Sends a request and reads its answer to the end.
+    pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
+        self.stream.write_all(request).await?;
+        let head = loop {
+            if let Some(end) = find(self.unread(), b"\r\n\r\n") {
+                let head = read_head(self.unread().get(..end).unwrap_or_default())?;
+                self.from += end + 4;
+                break head;
+            }
+            self.more().await?;
+        };
+        let mut answer = Answer { status: head.status, session: head.session, length: 0, start: Vec::new() };
+        match head.length {
+            Some(length) => self.pass(length, &mut answer).await?,
+            None => loop {
+                let size = self.chunk_size().await?;
+                self.pass(size, &mut answer).await?;
+                let mut ending = Answer { status: 0, session: None, length: 0, start: Vec::new() };
+                self.pass(2, &mut ending).await?;
+                ensure!(ending.start == b"\r\n", "a chunk ends with a line break");
+                if size == 0 {
+                    break;
+                }
+            },
+        }
+        Ok(answer)
+    }
+
+    fn unread(&self) -> &[u8] {
+        self.buffer.get(self.from..self.to).unwrap_or_default()
+    }
+
+    async fn more(&mut self) -> anyhow::Result<()> {
+        if self.from == self.to {
+            (self.from, self.to) = (0, 0);
+        } else if self.to == self.buffer.len() {
+            ensure!(self.from > 0, "the head of an answer is too long");
+            self.buffer.copy_within(self.from..self.to, 0);
+            (self.from, self.to) = (0, self.to - self.from);
+        }
+        let room = self.buffer.get_mut(self.to..).unwrap_or_default();
+        let read = self.stream.read(room).await?;
+        ensure!(read > 0, "the other side hung up in the middle of an answer");
+        self.to += read;
+        Ok(())
+    }
+
+    /// Reads so many bytes of the body.
+    async fn pass(&mut self, mut size: usize, answer: &mut Answer) -> anyhow::Result<()> {
+        answer.length += size;
+        while size > 0 {
+            if self.from == self.to {
+                self.more().await?;
+            }
+            let taken = size.min(self.to - self.from);
+            let wanted = if self.keeps_all { taken } else { KEPT_BYTES.saturating_sub(answer.start.len()) };
+            let kept = self.unread().get(..taken.min(wanted)).unwrap_or_default();
+            answer.start.extend_from_slice(kept);
+            self.from += taken;
+            size -= taken;
+        }
+        Ok(())
+    }
+
+    async fn chunk_size(&mut self) -> anyhow::Result<usize> {
+        loop {
+            if let Some(end) = find(self.unread(), b"\r\n") {
+                let line = std::str::from_utf8(self.unread().get(..end).unwrap_or_default())?;
+                let digits = line.split(';').next().unwrap_or_default().trim();
+                let size = usize::from_str_radix(digits, 16).with_context(|| format!("chunk {line:?}"))?;
+                self.from += end + 2;
+                return Ok(size);
+            }
+            self.more().await?;
+        }
+    }
+}
+
+fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
+}
+
+fn read_head(head: &[u8]) -> anyhow::Result<Head> {
+    let head = std::str::from_utf8(head)?;
+    let mut lines = head.split("\r\n");
+    let first = lines.next().unwrap_or_default();
+    let status = first.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = status.with_context(|| format!("a status in {first:?}"))?;
+    let (mut length, mut chunked, mut session) = (None, false, None);
+    for line in lines {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        match name.len() {
+            14 if name.eq_ignore_ascii_case("content-length") => length = Some(value.trim().parse()?),
+            14 if name.eq_ignore_ascii_case("mcp-session-id") => session = Some(value.trim().to_owned()),
+            17 if name.eq_ignore_ascii_case("transfer-encoding") => chunked = true,
+            _ => {}
+        }
+    }
+    match (length, chunked) {
+        (_, true) => length = None,
+        (None, false) if status == 204 || status == 202 => length = Some(0),
+        (None, false) => bail!("an answer that says neither its length nor that it comes in chunks: {head}"),
+        (Some(_), false) => {}
+    }
+    Ok(Head { status, session, length })
+}

@@ -1,0 +1,196 @@
+//! The ground of the benches: the backends, the gateways and the other servers that are measured, all on this machine,
+//! all ended when the bench ends.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::identity::{Format, IdentityProvider};
+use vmcp_e2e::process::Process;
+use vmcp_e2e::redis::Redis;
+
+use super::nginx::Nginx;
+use super::shot::{Era, Shot, Target};
+use super::{cargo, target};
+
+/// The programs that are measured, built as they are released.
+pub(crate) struct Programs {
+    pub(crate) vmcp: PathBuf,
+    fixture: PathBuf,
+}
+
+/// This very program among them, so that all of it is compiled with one set of features and nothing twice.
+pub(crate) const BUILD: [&str; 9] =
+    ["build", "--quiet", "--release", "-p", "vmcp-gateway", "-p", "vmcp-fixtures", "-p", "xtask"];
+
+impl Programs {
+    /// Builds them.
+    pub(crate) fn build() -> anyhow::Result<Self> {
+        cargo(&BUILD)?;
+        let folder = target()?.join("release");
+        let vmcp = std::env::var_os("VMCP_BIN").map_or_else(|| folder.join("vmcp"), PathBuf::from);
+        Ok(Self { vmcp, fixture: folder.join("vmcp-fixture") })
+    }
+
+    /// A gateway with this config.
+    pub(crate) fn gateway(&self, config: &str) -> anyhow::Result<Gateway> {
+        Gateway::start_binary(&self.vmcp, config)
+    }
+}
+
+/// The fast backend.
+pub(crate) struct Fast {
+    _process: Process,
+    /// Host and port.
+    pub(crate) address: String,
+}
+
+impl Fast {
+    /// Starts one with so many tools.
+    pub(crate) fn start(programs: &Programs, tools: usize, era: &str) -> anyhow::Result<Self> {
+        let mut command = Command::new(&programs.fixture);
+        command.args(["fast", "--tools", &tools.to_string(), "--era", era]);
+        let mut process = Process::start(&mut command)?;
+        let address = host(&process.wait_for_url()?)?;
+        Ok(Self { _process: process, address })
+    }
+
+    /// The same server as so many backends of a gateway. It answers on any path.
+    pub(crate) fn backends(&self, count: usize) -> Vec<Backend> {
+        let url = |number| format!("http://{}/{number}/mcp", self.address);
+        (0..count).map(|number| Backend::http(format!("b{number}"), url(number))).collect()
+    }
+}
+
+/// Host and port of a URL.
+pub(crate) fn host(url: &str) -> anyhow::Result<String> {
+    let rest = url.strip_prefix("http://").with_context(|| format!("{url} is no http URL"))?;
+    Ok(rest.split('/').next().unwrap_or_default().to_owned())
+}
+
+/// One way to a tool.
+pub(crate) struct Road {
+    pub(crate) name: &'static str,
+    pub(crate) target: Target,
+    /// The tool is reached through `call_tool`.
+    searched: bool,
+    _gateway: Option<Gateway>,
+}
+
+impl Road {
+    /// A call by this road.
+    pub(crate) fn call(&self, tool: &str, length_min: usize) -> Shot {
+        let call = if self.searched { Shot::call_through } else { Shot::call };
+        call(tool, "gateway", length_min)
+    }
+}
+
+/// Everything that calls are measured on.
+pub(crate) struct Ground {
+    pub(crate) roads: Vec<Road>,
+    _backend: Fast,
+    _nginx: Nginx,
+    _redis: Redis,
+    _provider: IdentityProvider,
+}
+
+/// The name of the road that all others are held against.
+pub(crate) const DIRECT: &str = "direct";
+/// The road by the other proxy.
+pub(crate) const NGINX: &str = "nginx";
+/// The gateway with nothing but federation.
+pub(crate) const BARE: &str = "vmcp";
+/// The gateway as most will run it.
+pub(crate) const LIMITED: &str = "vmcp, four limits in memory";
+
+/// What the tokens of the bench are meant for.
+const RESOURCE: &str = "http://127.0.0.1:4483/mcp";
+/// High enough never to refuse.
+const LIMIT: &str = "{maxTokens: 1000000, refillPeriod: 1s}";
+
+impl Ground {
+    /// Starts all of it.
+    pub(crate) fn start(programs: &Programs, folder: &Path) -> anyhow::Result<Self> {
+        let backend = Fast::start(programs, 6, "both")?;
+        let nginx = Nginx::start(&backend.address, folder)?;
+        let redis = Redis::start()?;
+        let provider = IdentityProvider::start()?;
+        let token = provider.user_token(Format::Signed, "ada", RESOURCE)?.to_string();
+        let backends = backend.backends(1);
+        let local = |more: &str| {
+            config(Names::AsTheyAre, &backends, more)
+                .replace("incomingAuth: {type: anonymous}", "incomingAuth: {type: local}")
+        };
+        let shared = |url: &str, consistency: &str| {
+            format!(
+                "  store: redis\n  consistency: {consistency}\n  redis: {{url: \"{url}\", deadline: 2s, replicas: 1}}\n"
+            )
+        };
+        let four = four_limits();
+        let two =
+            format!("rateLimiting:\n  shared: {LIMIT}\n  tools: [{{name: json_200, shared: {LIMIT}}}]\n");
+        let configs = [
+            (BARE, local(""), false),
+            (LIMITED, local(&four), false),
+            ("vmcp, four limits in Redis", local(&format!("{four}{}", shared(&redis.url(), "exact"))), false),
+            (
+                "vmcp, two limits in Redis, leased",
+                local(&format!("{two}{}", shared(&redis.url(), "lease"))),
+                false,
+            ),
+            (
+                "vmcp, four limits, token, policies",
+                config(Names::AsTheyAre, &backends, &four)
+                    .replace("incomingAuth: {type: anonymous}\n", &policies(&provider.issuer)),
+                true,
+            ),
+            (SEARCHED, local("optimizer: {embeddingProvider: none}\n"), false),
+        ];
+        let mut roads =
+            vec![Road::straight(DIRECT, &backend.address), Road::straight(NGINX, nginx.address())];
+        for (name, config, shows) in configs {
+            let gateway = programs.gateway(&config).with_context(|| name)?;
+            let mut road = Road::straight(name, &host(&gateway.url)?);
+            road.target.token = shows.then(|| token.clone());
+            road.searched = name == SEARCHED;
+            road._gateway = Some(gateway);
+            roads.push(road);
+        }
+        Ok(Self { roads, _backend: backend, _nginx: nginx, _redis: redis, _provider: provider })
+    }
+}
+
+/// The gateway whose tools are reached through `call_tool`.
+const SEARCHED: &str = "vmcp, by `call_tool`";
+
+impl Road {
+    fn straight(name: &'static str, address: &str) -> Self {
+        let target = Target::new(address, Era::Stateless);
+        Self { name, target, searched: false, _gateway: None }
+    }
+}
+
+/// Limits on the server, the tools, each user, and each user with each tool.
+pub(crate) fn four_limits() -> String {
+    let tool = |name: &str| format!("{{name: {name}, shared: {LIMIT}, perUser: {LIMIT}}}");
+    let tools: Vec<String> =
+        ["json_200", "json_10k", "json_1m", "sse_200", "sse_10k", "sse_1m"].map(tool).into();
+    format!("rateLimiting:\n  shared: {LIMIT}\n  perUser: {LIMIT}\n  tools: [{}]\n", tools.join(", "))
+}
+
+/// A caller known by a signed token, and a hundred and one policies, one of which lets her call.
+fn policies(issuer: &str) -> String {
+    let mut text = format!(
+        "incomingAuth:\n  type: oidc\n  oidc: {{issuer: \"{issuer}\", audience: \"{RESOURCE}\", scopes: [mcp], \
+         protectedResourceAllowPrivateIp: true}}\n  authz:\n    type: cedar\n    policies:\n"
+    );
+    for number in 0..100 {
+        text += &format!(
+            "      - 'permit(principal, action == Action::\"call_tool\", resource == Tool::\"other_{number}\") when {{ \
+             principal.claim_sub == \"ada\" }};'\n"
+        );
+    }
+    text += "      - 'permit(principal, action == Action::\"call_tool\", resource) when { principal.claim_sub == \"ada\" };'\n";
+    text
+}

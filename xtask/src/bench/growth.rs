@@ -1,0 +1,130 @@
+//! Cost as it grows: what a call takes with more tools, backends, sessions and limits. Flat or logarithmic is what is
+//! wanted; the chart shows it.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use vmcp_e2e::gateway::{Gateway, Names, config};
+
+use super::chart::Line;
+use super::ground::{Fast, Programs, host};
+use super::load::{Sample, fire};
+use super::rounds::{Rounds, interleave};
+use super::shot::{Era, Shot, Target};
+use super::{lists, sessions};
+
+/// Connections at once.
+const CONNECTIONS: usize = 8;
+
+/// What was measured, as a table and as lines of a chart.
+pub(crate) struct Growth {
+    pub(crate) table: String,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// Measures all four, each over all its sizes in turns.
+pub(crate) fn measure(programs: &Programs, rounds: Rounds, quick: bool) -> anyhow::Result<Growth> {
+    let sizes = |all: &[usize]| -> Vec<usize> {
+        if quick { all.first().into_iter().chain(all.last()).copied().collect() } else { all.to_vec() }
+    };
+    let mut growth = Growth {
+        table: "| of | how many | µs per call | to the fewest |\n| --- | --- | --- | --- |\n".to_owned(),
+        lines: Vec::new(),
+    };
+    let tools = sizes(&[10, 100, 1_000, 10_000]);
+    let grown = tools.iter().map(|tools| Grown::with_tools(programs, *tools)).collect::<Result<_, _>>()?;
+    growth.add("tools", &tools, grown, rounds)?;
+    let backends = sizes(&[1, 10, 100]);
+    let grown =
+        backends.iter().map(|count| Grown::with_backends(programs, *count)).collect::<Result<_, _>>()?;
+    growth.add("backends", &backends, grown, rounds)?;
+    let open = sizes(&[10, 1_000, 50_000]);
+    let grown = open.iter().map(|count| Grown::with_sessions(programs, *count)).collect::<Result<_, _>>()?;
+    growth.add("open sessions", &open, grown, rounds)?;
+    let limits = sizes(&[1, 10, 100, 1_000]);
+    let grown = limits.iter().map(|count| Grown::with_limits(programs, *count)).collect::<Result<_, _>>()?;
+    growth.add("limit rules", &limits, grown, rounds)?;
+    Ok(growth)
+}
+
+/// A gateway of one size.
+struct Grown {
+    target: Target,
+    shot: Shot,
+    _gateway: Gateway,
+    _backend: Fast,
+}
+
+impl Grown {
+    fn new(programs: &Programs, text: &str, backend: Fast, era: Era, tool: &str) -> anyhow::Result<Self> {
+        let gateway = programs.gateway(text)?;
+        let target = Target::new(&host(&gateway.url)?, era);
+        Ok(Self { target, shot: Shot::call(tool, "gateway", 120), _gateway: gateway, _backend: backend })
+    }
+
+    fn with_tools(programs: &Programs, tools: usize) -> anyhow::Result<Self> {
+        let backend = Fast::start(programs, tools, "both")?;
+        let text = config(Names::AsTheyAre, &backend.backends(1), "");
+        let grown = Self::new(programs, &text, backend, Era::Stateless, "json_200")?;
+        lists::wait_for(&grown._gateway.url, tools)?;
+        Ok(grown)
+    }
+
+    fn with_backends(programs: &Programs, count: usize) -> anyhow::Result<Self> {
+        let backend = Fast::start(programs, 10, "both")?;
+        let text = config(Names::Prefixed, &backend.backends(count), "");
+        let tool = format!("b{}_json_200", count - 1);
+        let grown = Self::new(programs, &text, backend, Era::Stateless, &tool)?;
+        lists::wait_for(&grown._gateway.url, 10 * count)?;
+        Ok(grown)
+    }
+
+    fn with_sessions(programs: &Programs, count: usize) -> anyhow::Result<Self> {
+        let backend = Fast::start(programs, 10, "both")?;
+        let text = config(Names::AsTheyAre, &backend.backends(1), "");
+        let grown = Self::new(programs, &text, backend, Era::Session, "json_200")?;
+        sessions::open(&grown.target.address, count)?;
+        Ok(grown)
+    }
+
+    fn with_limits(programs: &Programs, rules: usize) -> anyhow::Result<Self> {
+        let backend = Fast::start(programs, rules.max(10), "both")?;
+        let limit = "{maxTokens: 1000000, refillPeriod: 1s}";
+        let names = ["json_200".to_owned()].into_iter().chain((6..).map(|tool| format!("tool_{tool:05}")));
+        let rules: Vec<String> =
+            names.take(rules).map(|name| format!("{{name: {name}, shared: {limit}}}")).collect();
+        let limits = format!("rateLimiting:\n  tools: [{}]\n", rules.join(", "));
+        let text = config(Names::AsTheyAre, &backend.backends(1), &limits);
+        Self::new(programs, &text, backend, Era::Stateless, "json_200")
+    }
+}
+
+impl Growth {
+    /// Measures gateways of growing size in turns.
+    fn add(
+        &mut self,
+        of: &'static str,
+        sizes: &[usize],
+        grown: Vec<Grown>,
+        rounds: Rounds,
+    ) -> anyhow::Result<()> {
+        let names = vec![of; grown.len()];
+        let series = interleave(&names, rounds, |place| {
+            let one = grown.get(place).context("a gateway")?;
+            fire(&one.target, std::slice::from_ref(&one.shot), CONNECTIONS, rounds.lasting)
+        })?;
+        // All connections share the time, so this is what one call takes of the machine.
+        let each = |sample: &Sample| 1e6 / sample.rate;
+        let mut points = Vec::new();
+        for (size, own) in sizes.iter().zip(&series) {
+            let ratio = series.first().map_or(1.0, |fewest| own.ratio(fewest, each));
+            let micros = own.middle(each);
+            let row = format!("| {of} | {size} | {micros:.1} ±{:.0} % | {ratio:.2} |", own.spread(each));
+            eprintln!("growth: {row}");
+            let _ = writeln!(self.table, "{row}");
+            points.push((*size as f64, micros));
+        }
+        self.lines.push(Line { name: of.to_owned(), points });
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! `tools/list` of many tools over many backends, against nginx serving the same bytes from files.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use vmcp_e2e::gateway::{Names, config};
+use vmcp_e2e::http;
+use vmcp_e2e::wait;
+
+use super::exchange::Line;
+use super::ground::{Fast, Programs, host};
+use super::load::{Sample, fire};
+use super::nginx::Nginx;
+use super::rounds::{Rounds, interleave};
+use super::shot::{Era, Shot, Target};
+
+/// Tools in all, and over how many backends.
+pub(crate) const SETS: [(usize, usize); 8] =
+    [(10, 1), (10, 10), (1_000, 1), (1_000, 10), (1_000, 100), (10_000, 1), (10_000, 10), (10_000, 100)];
+/// Connections at once.
+const CONNECTIONS: usize = 8;
+
+/// The table, and the worst ratio at the largest number of tools.
+pub(crate) struct Lists {
+    pub(crate) table: String,
+    pub(crate) at_most: Option<f64>,
+}
+
+/// Measures every set.
+pub(crate) fn measure(
+    programs: &Programs,
+    sets: &[(usize, usize)],
+    rounds: Rounds,
+    folder: &Path,
+) -> anyhow::Result<Lists> {
+    let mut table =
+        "| tools | backends | pages | bytes | nginx, MB/s | vmcp, MB/s | to nginx | median of a page |\n\
+                     | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+            .to_owned();
+    let mut at_most = None;
+    let largest = sets.iter().map(|(tools, _)| *tools).max().unwrap_or_default();
+    for (tools, backends) in sets {
+        let fast = Fast::start(programs, tools / backends, "both")?;
+        let gateway = programs.gateway(&config(Names::Prefixed, &fast.backends(*backends), ""))?;
+        wait_for(&gateway.url, *tools)?;
+        let own = Target::new(&host(&gateway.url)?, Era::Stateless);
+        let pages = read(&own)?;
+        let within = folder.join(format!("lists-{tools}-{backends}"));
+        let files = within.join("files");
+        std::fs::create_dir_all(&files)?;
+        for (number, page) in pages.iter().enumerate() {
+            std::fs::write(files.join(format!("{number}.json")), &page.body)?;
+        }
+        let nginx = Nginx::start(&fast.address, &within)?;
+        let file_shots: Vec<Shot> = (0..pages.len())
+            .zip(&pages)
+            .map(|(number, page)| Shot::file(&format!("/files/{number}.json"), page.body.len()))
+            .collect();
+        let list_shots: Vec<Shot> = pages.iter().map(|page| Shot::list(page.cursor.as_deref())).collect();
+        let contenders =
+            [(Target::new(nginx.address(), Era::Stateless), file_shots), (own.clone(), list_shots)];
+        let series = interleave(&["nginx", "vmcp"], rounds, |place| {
+            let (target, shots) = contenders.get(place).context("a contender")?;
+            fire(target, shots, CONNECTIONS, rounds.lasting)
+        })?;
+        let [files, own] = series.as_slice() else { continue };
+        let bytes: usize = pages.iter().map(|page| page.body.len()).sum();
+        let ratio = own.ratio(files, by_bytes);
+        if *tools == largest {
+            at_most = Some(at_most.map_or(ratio, |least: f64| least.min(ratio)));
+        }
+        let row = format!(
+            "| {tools} | {backends} | {} | {bytes} | {:.0} ±{:.0} % | {:.0} ±{:.0} % | {ratio:.2} | {:.0} µs |",
+            pages.len(),
+            files.middle(by_bytes) / 1e6,
+            files.spread(by_bytes),
+            own.middle(by_bytes) / 1e6,
+            own.spread(by_bytes),
+            own.middle(|sample| sample.median_us)
+        );
+        eprintln!("tools/list: {row}");
+        let _ = writeln!(table, "{row}");
+    }
+    Ok(Lists { table, at_most })
+}
+
+fn by_bytes(sample: &Sample) -> f64 {
+    sample.bytes
+}
+
+/// Waits until so many tools are listed.
+pub(crate) fn wait_for(url: &str, tools: usize) -> anyhow::Result<()> {
+    let status = url.replace("/mcp", "/status");
+    let mut seen = Value::Null;
+    wait::until("every tool is listed", || {
+        seen = serde_json::from_str(&http::get(&status, &[]).ok()?.text().ok()?).ok()?;
+        let backends = seen["backends"].as_array()?;
+        let listed: u64 = backends.iter().filter_map(|backend| backend["tools"].as_u64()).sum();
+        (usize::try_from(listed) == Ok(tools)).then_some(())
+    })
+    .with_context(|| format!("{tools} tools; {seen}"))
+}
+
+/// A page of a list, as it came.
+struct Page {
+    cursor: Option<String>,
+    body: Vec<u8>,
+}
+
+/// All pages of the list of tools.
+fn read(target: &Target) -> anyhow::Result<Vec<Page>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut line = Line::new(TcpStream::connect(&target.address).await?);
+        line.keeps_all = true;
+        let (mut pages, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let shot = Shot::list(cursor.as_deref()).addressed(target, None)?;
+            let answer = line.exchange(shot.bytes()).await?;
+            ensure!(answer.status == 200, "a page was answered with {}", answer.status);
+            let page: Value = serde_json::from_slice(&answer.start)?;
+            pages.push(Page { cursor, body: answer.start });
+            match page["result"]["nextCursor"].as_str() {
+                Some(next) => cursor = Some(next.to_owned()),
+                None => return Ok(pages),
+            }
+        }
+    })
+}

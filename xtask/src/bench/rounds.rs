@@ -1,0 +1,74 @@
+//! Rounds: contenders are measured in turns, forwards in one round and backwards in the next, so that what the machine does
+//! meanwhile meets all of them. What is claimed are ratios within a round, and the middle of them.
+
+use super::load::Sample;
+
+/// How long one contender is measured in one round, and how many rounds there are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounds {
+    pub(crate) count: usize,
+    pub(crate) lasting: std::time::Duration,
+}
+
+/// What each contender came to, round by round.
+#[derive(Clone, Debug)]
+pub(crate) struct Series {
+    pub(crate) name: &'static str,
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// Measures so many contenders by their place.
+pub(crate) fn interleave(
+    names: &[&'static str],
+    rounds: Rounds,
+    mut measure: impl FnMut(usize) -> anyhow::Result<Sample>,
+) -> anyhow::Result<Vec<Series>> {
+    let mut all: Vec<Series> = names.iter().map(|name| Series { name, samples: Vec::new() }).collect();
+    for round in 0..rounds.count {
+        let mut order: Vec<usize> = (0..names.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for place in order {
+            let sample = measure(place).map_err(|error| {
+                let name = names.get(place).copied().unwrap_or_default();
+                error.context(format!("{name}, round {round}"))
+            })?;
+            if let Some(series) = all.get_mut(place) {
+                series.samples.push(sample);
+            }
+        }
+    }
+    Ok(all)
+}
+
+impl Series {
+    /// The middle of something over all rounds.
+    pub(crate) fn middle(&self, of: impl Fn(&Sample) -> f64) -> f64 {
+        median(self.samples.iter().map(of).collect())
+    }
+
+    /// Half the distance between the extremes, in hundredths of the middle.
+    pub(crate) fn spread(&self, of: impl Fn(&Sample) -> f64) -> f64 {
+        let values: Vec<f64> = self.samples.iter().map(of).collect();
+        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = values.iter().copied().fold(0.0, f64::max);
+        50.0 * (most - least) / median(values)
+    }
+
+    /// The middle of the ratios to another contender, each within one round.
+    pub(crate) fn ratio(&self, other: &Self, of: impl Fn(&Sample) -> f64) -> f64 {
+        let pairs = self.samples.iter().zip(&other.samples);
+        median(pairs.map(|(own, other)| of(own) / of(other)).collect())
+    }
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let upper = values.get(middle).copied().unwrap_or_default();
+    match values.len() % 2 {
+        0 => values.get(middle.saturating_sub(1)).map_or(upper, |lower| f64::midpoint(*lower, upper)),
+        _ => upper,
+    }
+}

@@ -1,0 +1,181 @@
+//! What is sent: requests of both eras as bytes, prepared before anything is measured, and what their answers have to
+//! contain.
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+
+use super::exchange::{Answer, Line};
+
+/// Which protocol version is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Era {
+    /// 2025-11-25: a handshake and a session.
+    Session,
+    /// 2026-07-28: everything in the request.
+    Stateless,
+}
+
+impl Era {
+    pub(crate) fn date(self) -> &'static str {
+        match self {
+            Self::Session => "2025-11-25",
+            Self::Stateless => "2026-07-28",
+        }
+    }
+}
+
+/// Whom requests are sent to, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// Host and port.
+    pub(crate) address: String,
+    pub(crate) path: String,
+    pub(crate) era: Era,
+    /// A bearer token.
+    pub(crate) token: Option<String>,
+}
+
+/// One request, and what its answer has to contain.
+#[derive(Clone, Debug)]
+pub(crate) struct Shot {
+    kind: Kind,
+    /// What stands at the beginning of the answer's body.
+    needle: Vec<u8>,
+    /// The least the answer's body has.
+    length_min: usize,
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// A JSON-RPC request: method, the name its header repeats, parameters.
+    Rpc(&'static str, Option<String>, Value),
+    /// GET of a file.
+    File(String),
+}
+
+impl Target {
+    pub(crate) fn new(address: &str, era: Era) -> Self {
+        Self { address: address.to_owned(), path: "/mcp".to_owned(), era, token: None }
+    }
+
+    /// Opens a session where there are any, and gives its name.
+    pub(crate) async fn open(&self, line: &mut Line) -> anyhow::Result<Option<String>> {
+        if self.era == Era::Stateless {
+            return Ok(None);
+        }
+        let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+            "protocolVersion": self.era.date(), "capabilities": {},
+            "clientInfo": {"name": "bench", "version": "1.0.0"}}});
+        let answer = line.exchange(&self.post("", &hello.to_string())).await?;
+        ensure!(answer.status == 200, "initialize was answered with {}", answer.status);
+        let session = answer.session.context("initialize names a session")?;
+        let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        let headers = format!("Mcp-Session-Id: {session}\r\n");
+        let answer = line.exchange(&self.post(&headers, &ready.to_string())).await?;
+        ensure!(answer.status == 202, "notifications/initialized was answered with {}", answer.status);
+        Ok(Some(session))
+    }
+
+    fn post(&self, headers: &str, body: &str) -> Vec<u8> {
+        let credential =
+            self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let text = format!(
+            "POST {} HTTP/1.1\r\nHost: {}\r\n{credential}Content-Type: application/json\r\nAccept: application/json, \
+             text/event-stream\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+            self.path,
+            self.address,
+            body.len()
+        );
+        text.into_bytes()
+    }
+}
+
+impl Shot {
+    /// A call of a tool of the fast backend with this word, which its answer repeats.
+    pub(crate) fn call(tool: &str, word: &str, length_min: usize) -> Self {
+        let params = json!({"name": tool, "arguments": {"word": word}});
+        Self::rpc("tools/call", Some(tool.to_owned()), params, &format!("\"text\":\"{word} "), length_min)
+    }
+
+    /// The same through the optimizer's `call_tool`.
+    pub(crate) fn call_through(tool: &str, word: &str, length_min: usize) -> Self {
+        let arguments = json!({"tool_name": tool, "parameters": {"word": word}});
+        let params = json!({"name": "call_tool", "arguments": arguments});
+        let name = Some("call_tool".to_owned());
+        Self::rpc("tools/call", name, params, &format!("\"text\":\"{word} "), length_min)
+    }
+
+    /// One page of the list of tools.
+    pub(crate) fn list(cursor: Option<&str>) -> Self {
+        let params = cursor.map_or_else(|| json!({}), |cursor| json!({"cursor": cursor}));
+        Self::rpc("tools/list", None, params, "\"result\"", 0)
+    }
+
+    /// A file.
+    pub(crate) fn file(path: &str, length: usize) -> Self {
+        Self { kind: Kind::File(path.to_owned()), needle: Vec::new(), length_min: length, bytes: Vec::new() }
+    }
+
+    fn rpc(
+        method: &'static str,
+        name: Option<String>,
+        params: Value,
+        needle: &str,
+        length_min: usize,
+    ) -> Self {
+        let needle = needle.as_bytes().to_vec();
+        Self { kind: Kind::Rpc(method, name, params), needle, length_min, bytes: Vec::new() }
+    }
+
+    /// The same as bytes for one target and session.
+    pub(crate) fn addressed(&self, target: &Target, session: Option<&str>) -> anyhow::Result<Self> {
+        let bytes = match &self.kind {
+            Kind::File(path) => {
+                format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", target.address).into_bytes()
+            }
+            Kind::Rpc(method, name, params) => {
+                let mut params = params.clone();
+                let mut headers = format!("MCP-Protocol-Version: {}\r\n", target.era.date());
+                match session {
+                    Some(session) => headers += &format!("Mcp-Session-Id: {session}\r\n"),
+                    None => {
+                        headers += &format!("Mcp-Method: {method}\r\n");
+                        if let Some(name) = name {
+                            headers += &format!("Mcp-Name: {name}\r\n");
+                        }
+                        let meta = json!({"io.modelcontextprotocol/protocolVersion": target.era.date(),
+                            "io.modelcontextprotocol/clientCapabilities": {}});
+                        params
+                            .as_object_mut()
+                            .context("parameters are an object")?
+                            .insert("_meta".into(), meta);
+                    }
+                }
+                let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+                target.post(&headers, &body.to_string())
+            }
+        };
+        Ok(Self { bytes, ..self.clone() })
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether an answer is the one to this request.
+    pub(crate) fn check(&self, answer: &Answer) -> anyhow::Result<()> {
+        let contains =
+            |part: &[u8]| part.is_empty() || answer.start.windows(part.len()).any(|window| window == part);
+        let own = matches!(self.kind, Kind::File(_)) || contains(b"\"id\":1,");
+        let good = answer.status == 200 && own && contains(&self.needle) && answer.length >= self.length_min;
+        ensure!(
+            good,
+            "{} and {} bytes: {}",
+            answer.status,
+            answer.length,
+            String::from_utf8_lossy(&answer.start)
+        );
+        Ok(())
+    }
+}

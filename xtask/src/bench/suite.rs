@@ -1,0 +1,100 @@
+//! `cargo xtask bench`: what the gateway costs, held against calling the backend directly and against nginx, in one run.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use vmcp_e2e::process;
+
+use super::calls::{self, Plan};
+use super::ground::{Ground, Programs};
+use super::rounds::Rounds;
+use super::{chart, growth, lists, nginx, page, rest};
+
+/// How the suite is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// Fewer cells and shorter rounds.
+    pub(crate) quick: bool,
+    /// Writes the page and its charts.
+    pub(crate) write: bool,
+}
+
+impl Manner {
+    /// The same as words of the command line.
+    pub(crate) fn words(self, chore: &'static str) -> Vec<&'static str> {
+        let flags = [("--quick", self.quick), ("--write", self.write)];
+        let flags = flags.into_iter().filter_map(|(word, stands)| stands.then_some(word));
+        [chore].into_iter().chain(flags).collect()
+    }
+}
+
+/// Measures everything and prints it.
+pub(crate) fn run(manner: Manner) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let programs = Programs::build()?;
+    let folder = tempfile::tempdir()?;
+    let plan = plan(manner.quick);
+    let ground = Ground::start(&programs, folder.path())?;
+    let cells = calls::measure(&ground, &plan)?;
+    drop(ground);
+    let short = Rounds { count: if manner.quick { 2 } else { 5 }, ..plan.rounds };
+    let eras = calls::eras(&programs, short, 8)?;
+    let sets: &[(usize, usize)] = if manner.quick { &[(10, 1), (10_000, 10)] } else { &lists::SETS };
+    let lists = lists::measure(&programs, sets, short, folder.path())?;
+    let growth = growth::measure(&programs, short, manner.quick)?;
+    let mut targets = String::from("| what | target | measured |\n| --- | --- | --- |\n");
+    targets += &calls::verdicts(&cells);
+    if let Some(ratio) = lists.at_most {
+        let _ = writeln!(targets, "| `tools/list` of 10,000 tools, bytes to nginx's | ≥ 0.50 | {ratio:.2} |");
+    }
+    targets += &rest::measure(&programs)?;
+    let text = format!(
+        "{}\n\n{targets}\n![Calls per second](benchmarks/calls.svg)\n{}\n\
+         Both eras, answers of 200 bytes, 8 connections:\n\n{eras}\n\
+         `tools/list`, every page in turn, 8 connections, the same bytes from files by nginx:\n\n{}\n\
+         Cost as it grows, answers of 200 bytes, 8 connections, time per call:\n\n{}\n![Growth](benchmarks/growth.svg)\n",
+        head(&plan.rounds)?,
+        calls::tables(&cells),
+        lists.table,
+        growth.table,
+    );
+    println!("{text}");
+    eprintln!("took {:.0} s", begun.elapsed().as_secs_f64());
+    if manner.write {
+        let charts = [
+            ("calls.svg", calls::drawing(&cells)),
+            ("growth.svg", chart::lines("Time per call in microseconds", &growth.lines)),
+        ];
+        page::write(&crate::root(), "calls", &text, &charts)?;
+    }
+    Ok(())
+}
+
+fn plan(quick: bool) -> Plan {
+    if quick {
+        let rounds = Rounds { count: 3, lasting: Duration::from_millis(150) };
+        return Plan { connections: &[1, 8, 64], tools: calls::TOOLS.split_at(3).0, rounds };
+    }
+    let rounds = Rounds { count: 5, lasting: Duration::from_millis(300) };
+    Plan { connections: &[1, 8, 64, 256], tools: &calls::TOOLS, rounds }
+}
+
+/// What was measured with what.
+fn head(rounds: &Rounds) -> anyhow::Result<String> {
+    let cores = std::thread::available_parallelism()?.get();
+    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = processor.lines().find(|line| line.starts_with("model name"));
+    let model = model.and_then(|line| line.split_once(':')).map_or("unknown", |(_, name)| name.trim());
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let rustc = process::run(std::process::Command::new("rustc").arg("--version"))?;
+    let rustc = rustc.split_whitespace().nth(1).unwrap_or_default().to_owned();
+    Ok(format!(
+        "{cores} cores ({model}), Linux {}, Rust {rustc}, nginx {}, Redis {}. {} rounds of {} ms for each figure, in turns; figures \
+         are medians, ± is half the distance between the extremes, ratios are medians of those within a round.",
+        kernel.trim(),
+        nginx::version()?,
+        nginx::version_of("redis-server")?,
+        rounds.count,
+        rounds.lasting.as_millis()
+    ))
+}
