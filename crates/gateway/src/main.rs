@@ -23,6 +23,10 @@ use clap::{CommandFactory, Parser};
 
 use crate::cli::{AuthCommand, AuthzCommand, Cli, Command};
 
+/// What one call allocates is often freed on another thread, where the system's allocator takes locks.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Something was wrong with the command line or the configuration.
 const EXIT_CONFIG: u8 = 2;
 /// Something went wrong while running.
