@@ -2,11 +2,14 @@
 //! without ever becoming a tree. Key order, number spellings and unknown members survive.
 //! What the members of an MCP message mean is left to `vmcp-wire`.
 
+mod parts;
+
 use std::borrow::Cow;
 use std::fmt;
+use std::ops::Range;
 
 use bytestring::ByteString;
-use serde::de::{Deserialize, MapAccess, Visitor};
+use serde::de::Deserialize;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -100,9 +103,12 @@ impl Json {
     /// # Errors
     /// When the value is not an object.
     pub fn members(&self) -> Result<Members, JsonError> {
-        let parts: Parts<'_> = serde_json::from_str(&self.0)?;
-        let slice = |raw: &RawValue| Self::slice_of(&self.0, raw);
-        Ok(Members(parts.0.into_iter().map(|(key, value)| (slice(key), slice(value))).collect()))
+        let Some(parts) = parts::members(&self.0) else {
+            let error = serde::de::Error::custom("not an object");
+            return Err(JsonError(error));
+        };
+        let slice = |place: Range<usize>| Self(self.0.slice_ref(self.0.get(place).unwrap_or_default()));
+        Ok(Members(parts.into_iter().map(|(key, value)| (slice(key), slice(value))).collect()))
     }
 
     /// The elements of the array, values untouched.
@@ -235,15 +241,27 @@ impl Members {
     /// Appends the members to `out` as `"key":value` pairs separated by commas, without braces.
     /// Returns whether anything was written.
     pub fn write_pairs(&self, out: &mut Vec<u8>) -> bool {
+        self.write_pairs_around(out, usize::MAX);
+        !self.0.is_empty()
+    }
+
+    /// As [`Members::write_pairs`], but the first value of at least `large` bytes is left out, so that it can be sent as
+    /// it is. Returns where in `out` it belongs, and its text.
+    pub fn write_pairs_around(&self, out: &mut Vec<u8>, large: usize) -> Option<(usize, ByteString)> {
+        let mut apart = None;
         for (index, (key, value)) in self.0.iter().enumerate() {
             if index > 0 {
                 out.push(b',');
             }
             out.extend_from_slice(key.as_str().as_bytes());
             out.push(b':');
-            out.extend_from_slice(value.as_str().as_bytes());
+            if apart.is_none() && value.as_str().len() >= large {
+                apart = Some((out.len(), value.text().clone()));
+            } else {
+                out.extend_from_slice(value.as_str().as_bytes());
+            }
         }
-        !self.0.is_empty()
+        apart
     }
 
     /// The object as text.
@@ -277,31 +295,6 @@ fn key_text(key: &Json) -> Cow<'_, str> {
     match key.as_str().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(plain) if !plain.contains('\\') => Cow::Borrowed(plain),
         _ => Cow::Owned(key.to_text().unwrap_or_default()),
-    }
-}
-
-/// An object split into raw keys and raw values, borrowed from the text.
-struct Parts<'a>(Vec<(&'a RawValue, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Parts<'a> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PartsVisitor;
-        impl<'de> Visitor<'de> for PartsVisitor {
-            type Value = Parts<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut parts = Vec::with_capacity(8);
-                while let Some(part) = map.next_entry::<&RawValue, &RawValue>()? {
-                    parts.push(part);
-                }
-                Ok(Parts(parts))
-            }
-        }
-        deserializer.deserialize_map(PartsVisitor)
     }
 }
 

@@ -13,7 +13,7 @@ use vmcp_wire::fault::{self, Body, Verb};
 use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::offer;
 use vmcp_wire::server::{
-    ClientRequest, ListKind, Refusal, RequestFault, ResultKind, open_message, write_message,
+    ClientRequest, LARGE_BYTES, ListKind, Refusal, RequestFault, ResultKind, open_message, write_message,
 };
 
 use crate::edge::Edge;
@@ -208,9 +208,15 @@ impl Answers<'_> {
     }
 
     fn write(&self, reply: &Reply, kind: ResultKind) -> Message {
-        let size: usize = reply.members.iter().map(|(key, value)| key.len() + value.as_str().len() + 4).sum();
-        let write = |out: &mut Vec<u8>| self.edge.face.write_reply(out, self.protocol, kind, reply);
-        Message::whole(write_message(self.id, size + 192, write))
+        let sizes = reply.members.iter().map(|(key, value)| (key.len() + 4, value.as_str().len()));
+        let size: usize = sizes.map(|(key, value)| if value < LARGE_BYTES { key + value } else { key }).sum();
+        let mut apart = None;
+        let write = |out: &mut Vec<u8>| apart = self.edge.face.write_reply(out, self.protocol, kind, reply);
+        let written = write_message(self.id, size + 192, write);
+        match apart {
+            None => Message::whole(written),
+            Some((place, value)) => Message::with(written.into(), place, value.into_bytes()),
+        }
     }
 
     fn error(&self, error: &Error, verb: Verb) -> Answer {

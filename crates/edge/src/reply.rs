@@ -16,6 +16,12 @@ impl Message {
         Self([bytes.into(), Bytes::new(), Bytes::new()])
     }
 
+    /// A message in which `shared` belongs at `place`.
+    pub(crate) fn with(written: Bytes, place: usize, shared: Bytes) -> Self {
+        let place = place.min(written.len());
+        Self([written.slice(..place), shared, written.slice(place..)])
+    }
+
     /// A message whose middle is shared.
     pub(crate) fn around(start: Vec<u8>, shared: Bytes, end: &'static [u8]) -> Self {
         Self([start.into(), shared, Bytes::from_static(end)])

@@ -209,19 +209,11 @@ fn read_error(raw: &RawValue) -> Result<RpcError, ParseFault> {
 /// True when brackets outside strings never nest deeper than `depth_max`. One pass, no recursion, no allocation.
 #[must_use]
 pub fn depth_within(text: &[u8], depth_max: usize) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
+    let (mut depth, mut place) = (0_usize, 0);
+    while let Some(byte) = text.get(place) {
+        place += 1;
         match byte {
-            b'"' => in_string = true,
+            b'"' => place = after_string(text, place),
             b'{' | b'[' => {
                 depth += 1;
                 if depth > depth_max {
@@ -233,6 +225,19 @@ pub fn depth_within(text: &[u8], depth_max: usize) -> bool {
         }
     }
     true
+}
+
+/// Where the string whose inside begins at `place` has ended; the end of the text if it does not.
+fn after_string(text: &[u8], mut place: usize) -> usize {
+    while let Some(found) = text.get(place..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        place += found + 1;
+        if text.get(place - 1) == Some(&b'"') {
+            return place;
+        }
+        // Whatever is escaped ends nothing.
+        place += 1;
+    }
+    text.len()
 }
 
 /// A request as bytes.

@@ -14,5 +14,5 @@ pub use heard::{ClientNotice, read_notice};
 pub use param::{ParamHeader, check_params, param_headers};
 pub use refusal::Refusal;
 pub use request::{ClientRequest, Initialize, ListenFilter, RequestFault, RequestHead, read_request};
-pub use result::{Face, ListKind, ResultKind, answered_versions, open_message, write_message};
+pub use result::{Face, LARGE_BYTES, ListKind, ResultKind, answered_versions, open_message, write_message};
 pub use rounds::{InRounds, input_required, name_header, read_input_responses};

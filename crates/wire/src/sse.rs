@@ -65,7 +65,7 @@ impl Decoder {
                     continue;
                 }
             }
-            let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            let end = memchr::memchr2(b'\n', b'\r', bytes);
             let taken = end.unwrap_or(bytes.len());
             self.event_bytes += taken;
             if self.event_bytes > self.event_bytes_max {

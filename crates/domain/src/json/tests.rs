@@ -37,3 +37,63 @@ fn append_keeps_what_came_and_the_newcomer_wins() {
     all.append(members(r#"{"c":3,"\u0061":4,"c":5}"#));
     assert_eq!(all.to_json().as_str(), r#"{"b":2,"c":3,"\u0061":4,"c":5}"#);
 }
+
+/// An object as another reader takes it apart.
+struct Pairs<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Pairs<'a> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> serde::de::Visitor<'de> for Reader {
+            type Value = Pairs<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Reader)
+    }
+}
+
+#[test]
+fn members_stand_where_another_reader_finds_them() {
+    let texts = [
+        "{}",
+        "{ }",
+        r#"{"a":1}"#,
+        r#"{ "a" : [ { "]": "}" } , 2.5e-3 ] , "b\"\\" : null , "c": "\u00e9\\", "a":-0}"#,
+        r#"{"":"","x":{"y":{"z":[[],{},[{}]]}},"long":"é😀 \n\\\"","t":true ,"f":false}"#,
+    ];
+    for text in texts {
+        let json = Json::parse(text).unwrap();
+        let found = json.members().unwrap();
+        let expected: Pairs<'_> = serde_json::from_str(json.as_str()).unwrap();
+        assert_eq!(found.len(), expected.0.len(), "{text}");
+        for ((key, value), (expected_key, expected_value)) in found.iter().zip(&expected.0) {
+            assert_eq!((&*key, value.as_str()), (expected_key.as_str(), expected_value.get()), "{text}");
+        }
+    }
+    for text in ["[]", "1", r#""{}""#, "null"] {
+        assert!(Json::parse(text).unwrap().members().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_large_value_is_left_out_where_it_belongs() {
+    let text = r#"{"a":1,"b":"long enough","c":"long enough too"}"#;
+    let members = Json::parse(text).unwrap().members().unwrap();
+    let mut out = b"{".to_vec();
+    let (place, value) = members.write_pairs_around(&mut out, 10).unwrap();
+    let (before, after) = out.split_at(place);
+    assert_eq!([before, value.as_bytes(), after, b"}"].concat(), text.as_bytes());
+    assert_eq!(value, r#""long enough""#);
+    assert!(members.write_pairs_around(&mut out, 100).is_none());
+}

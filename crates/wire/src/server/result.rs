@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytestring::ByteString;
 use vmcp_domain::{Json, Members, Overview, ProtocolVersion, Reply, Stage, TASKS_EXTENSION};
 
 use crate::{meta, method};
@@ -63,6 +64,9 @@ pub enum ResultKind {
     Plain,
 }
 
+/// From this size on a value of a reply is sent as it came, and not copied into the message.
+pub const LARGE_BYTES: usize = 32 << 10;
+
 /// The gateway's own name and version, ready to be written.
 #[derive(Clone, Debug)]
 pub struct Face {
@@ -76,13 +80,19 @@ impl Face {
         Self { info: meta::implementation(name, version) }
     }
 
-    /// Appends the result object of a reply.
-    pub fn write_reply(&self, out: &mut Vec<u8>, version: ProtocolVersion, kind: ResultKind, reply: &Reply) {
-        let mut members = reply.members.clone();
+    /// Appends the result object of a reply. A value of [`LARGE_BYTES`] or more is left out, so that it can be sent as it
+    /// is: then it is returned, with its place in `out`.
+    pub fn write_reply(
+        &self,
+        out: &mut Vec<u8>,
+        version: ProtocolVersion,
+        kind: ResultKind,
+        reply: &Reply,
+    ) -> Option<(usize, ByteString)> {
         if version.has_sessions() {
-            out.extend_from_slice(members.to_json().as_str().as_bytes());
-            return;
+            return write_object(out, &reply.members);
         }
+        let mut members = reply.members.clone();
         let stage = match &reply.stage {
             Stage::Complete => "complete",
             Stage::InputRequired => "input_required",
@@ -91,7 +101,8 @@ impl Face {
         if kind == ResultKind::Cacheable && reply.stage == Stage::Complete {
             put_cache_hints(&mut members, reply.fresh_for.unwrap_or_default());
         }
-        self.finish(out, stage, members);
+        self.seal(stage, &mut members);
+        write_object(out, &members)
     }
 
     /// Appends the result object of one page of a list. `items` are written as they are.
@@ -174,11 +185,15 @@ impl Face {
     }
 
     fn finish(&self, out: &mut Vec<u8>, result_type: &str, mut members: Members) {
-        self.sign(&mut members);
-        members.set("resultType", Json::string(result_type));
+        self.seal(result_type, &mut members);
         out.push(b'{');
         members.write_pairs(out);
         out.push(b'}');
+    }
+
+    fn seal(&self, result_type: &str, members: &mut Members) {
+        self.sign(members);
+        members.set("resultType", Json::string(result_type));
     }
 
     /// Puts `serverInfo` into `_meta`, beside what travels there.
@@ -187,6 +202,13 @@ impl Face {
         meta.set(meta::SERVER_INFO, self.info.clone());
         meta::put(members, &meta);
     }
+}
+
+fn write_object(out: &mut Vec<u8>, members: &Members) -> Option<(usize, ByteString)> {
+    out.push(b'{');
+    let apart = members.write_pairs_around(out, LARGE_BYTES);
+    out.push(b'}');
+    apart
 }
 
 fn put_cache_hints(members: &mut Members, fresh_for: Duration) {
