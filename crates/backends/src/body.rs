@@ -6,10 +6,10 @@ use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use vmcp_wire::jsonrpc::{self, Message};
 use vmcp_wire::sse::{self, Decoder};
 
+use crate::arriving::Arriving;
 use crate::failure::{Class, Failure, chain};
 use crate::policy::RESPONSE_BYTES_MAX;
 
@@ -20,7 +20,7 @@ pub(crate) const ERROR_BYTES_MAX: usize = 64 << 10;
 const RESERVED_MAX: usize = 1 << 20;
 
 /// Reads a whole body. A body of one piece is not copied.
-pub(crate) async fn whole(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Failure> {
+pub(crate) async fn whole(mut body: Arriving, bytes_max: usize) -> Result<Bytes, Failure> {
     let too_large = || Failure::broken(Class::TooLarge, "the answer is larger than allowed");
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > bytes_max {
@@ -29,7 +29,7 @@ pub(crate) async fn whole(mut body: Incoming, bytes_max: usize) -> Result<Bytes,
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::broken(Class::Exited, chain(&error)))?;
+        let frame = frame.map_err(|error| Failure::broken(Class::Exited, chain(&*error)))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -51,7 +51,7 @@ pub(crate) async fn whole(mut body: Incoming, bytes_max: usize) -> Result<Bytes,
 }
 
 /// Reads a body that is one message.
-pub(crate) async fn message(body: Incoming, bytes_max: usize) -> Result<Message, Failure> {
+pub(crate) async fn message(body: Arriving, bytes_max: usize) -> Result<Message, Failure> {
     parse(whole(body, bytes_max).await?)
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn parse(bytes: Bytes) -> Result<Message, Failure> {
 
 /// A body that is a stream of events.
 pub(crate) struct Events {
-    body: Incoming,
+    body: Arriving,
     decoder: Decoder,
     ready: VecDeque<sse::Event>,
     bytes_left: Option<usize>,
@@ -74,7 +74,7 @@ pub(crate) struct Events {
 
 impl Events {
     /// Reads events; each is bounded, and all of them together unless the stream is `endless`.
-    pub(crate) fn new(body: Incoming, endless: bool) -> Self {
+    pub(crate) fn new(body: Arriving, endless: bool) -> Self {
         Self {
             body,
             decoder: Decoder::new(RESPONSE_BYTES_MAX),
@@ -96,7 +96,7 @@ impl Events {
             let Some(frame) = self.body.frame().await else {
                 return Ok(None);
             };
-            let frame = frame.map_err(|error| Failure::broken(Class::Exited, chain(&error)))?;
+            let frame = frame.map_err(|error| Failure::broken(Class::Exited, chain(&*error)))?;
             let Ok(data) = frame.into_data() else {
                 continue;
             };
@@ -112,7 +112,7 @@ impl Events {
     }
 
     /// The stream itself, for reading what is left of it.
-    pub(crate) fn into_body(self) -> Incoming {
+    pub(crate) fn into_body(self) -> Arriving {
         self.body
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Method, Response, Uri};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 use vmcp_domain::ProtocolVersion;
 use vmcp_wire::header;
 
+use crate::arriving::Arriving;
 use crate::body::{self, ERROR_BYTES_MAX};
 use crate::failure::Failure;
 use crate::http::{HttpClient, Outbound, put};
@@ -52,7 +52,7 @@ impl Endpoint {
         &self,
         message: Bytes,
         more: HeaderMap,
-    ) -> Result<(Response<Incoming>, Uri), Failure> {
+    ) -> Result<(Response<Arriving>, Uri), Failure> {
         let mut headers = more;
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
@@ -73,7 +73,7 @@ impl Endpoint {
     }
 
     /// Opens a stream of events, from where `last_id` left off.
-    pub(crate) async fn get(&self, last_id: Option<&str>) -> Result<(Response<Incoming>, Uri), Failure> {
+    pub(crate) async fn get(&self, last_id: Option<&str>) -> Result<(Response<Arriving>, Uri), Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         if let Some(id) = last_id {
@@ -92,7 +92,7 @@ impl Endpoint {
         method: Method,
         mut headers: HeaderMap,
         body: Bytes,
-    ) -> Result<(Response<Incoming>, Uri), Failure> {
+    ) -> Result<(Response<Arriving>, Uri), Failure> {
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
         }

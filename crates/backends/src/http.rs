@@ -8,15 +8,16 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use vmcp_credentials::Applied;
 
+use crate::arriving::Arriving;
 use crate::bearing::Bearing;
 use crate::failure::{Class, Failure, chain};
+use crate::plain::PlainClient;
 use crate::policy::{HttpPolicy, Secret};
 use crate::redirect::{self, REDIRECTS_MAX};
 use crate::tls;
@@ -67,6 +68,8 @@ pub(crate) struct Outbound {
 #[derive(Debug)]
 pub(crate) struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// For everything that goes over no TLS.
+    plain: Option<PlainClient>,
     headers: HeaderMap,
     bearing: Option<Arc<Bearing>>,
 }
@@ -92,8 +95,9 @@ impl HttpClient {
             .https_or_http()
             .enable_http1()
             .enable_http2()
-            .wrap_connector(tcp);
+            .wrap_connector(tcp.clone());
         let idle_wait = if secure { IDLE_WAIT_TLS } else { IDLE_WAIT_PLAIN };
+        let plain = PlainClient::new(&policy.url, &tcp, idle_wait);
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -105,12 +109,12 @@ impl HttpClient {
         let mut own = HeaderMap::new();
         put(&mut own, "user-agent", user_agent);
         own.extend(own_headers(headers)?);
-        Ok(Self { client, headers: own, bearing })
+        Ok(Self { client, plain, headers: own, bearing })
     }
 
     /// Sends, following redirects that stay on the origin. Answers with the response's head and the address that
     /// gave it; the body has not been read.
-    pub(crate) async fn send(&self, mut outbound: Outbound) -> Result<(Response<Incoming>, Uri), Failure> {
+    pub(crate) async fn send(&self, mut outbound: Outbound) -> Result<(Response<Arriving>, Uri), Failure> {
         for (name, value) in &self.headers {
             outbound.headers.insert(name.clone(), value.clone());
         }
@@ -130,7 +134,7 @@ impl HttpClient {
 
     /// Sends once with the credential, and once more with another when the backend does not take the kept one: a 401
     /// says that nothing was done.
-    async fn authorized(&self, outbound: &Outbound) -> Result<Response<Incoming>, Failure> {
+    async fn authorized(&self, outbound: &Outbound) -> Result<Response<Arriving>, Failure> {
         let Some(bearing) = &self.bearing else {
             return self.once(outbound, None).await;
         };
@@ -148,7 +152,15 @@ impl HttpClient {
         &self,
         outbound: &Outbound,
         applied: Option<&Applied>,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Response<Arriving>, Failure> {
+        if let Some(plain) = self.plain.as_ref().filter(|plain| plain.serves(&outbound.uri)) {
+            let Some(applied) = applied else {
+                return plain.send(outbound).await;
+            };
+            let mut bearing = outbound.clone();
+            applied.set_on(&mut bearing.headers);
+            return plain.send(&bearing).await;
+        }
         let mut request = http::Request::new(Full::new(outbound.body.clone()));
         *request.method_mut() = outbound.method.clone();
         *request.uri_mut() = outbound.uri.clone();
@@ -156,13 +168,14 @@ impl HttpClient {
         if let Some(applied) = applied {
             applied.set_on(request.headers_mut());
         }
-        self.client.request(request).await.map_err(|error| {
+        let response = self.client.request(request).await.map_err(|error| {
             if error.is_connect() {
                 Failure::not_sent(Class::Connect, chain(&error))
             } else {
                 Failure::broken(Class::Exited, chain(&error))
             }
-        })
+        })?;
+        Ok(response.map(Arriving::Secure))
     }
 }
 

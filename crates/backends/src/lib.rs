@@ -3,6 +3,7 @@
 //!
 //! What messages look like is `vmcp-wire`'s; which backend a request goes to is `vmcp-federation`'s.
 
+mod arriving;
 mod backoff;
 mod bearing;
 mod body;
@@ -23,6 +24,7 @@ mod link;
 mod patience;
 mod pause;
 mod personal;
+mod plain;
 pub mod policy;
 mod probe;
 mod question;

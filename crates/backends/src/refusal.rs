@@ -2,13 +2,13 @@
 //! longer knows, refused credentials, or a plain failure.
 
 use http::{Response, StatusCode};
-use hyper::body::Incoming;
 use vmcp_domain::Json;
 use vmcp_wire::client::speaks_2026_07_28;
 use vmcp_wire::code;
 use vmcp_wire::jsonrpc::{Message, RpcError};
 use vmcp_wire::method;
 
+use crate::arriving::Arriving;
 use crate::body::{self, ERROR_BYTES_MAX};
 use crate::failure::{Class, Failure};
 use crate::flights::Purpose;
@@ -17,7 +17,7 @@ use crate::pause;
 use crate::streamable::Streamable;
 
 /// Reads an unsuccessful response to request `id`.
-pub(crate) async fn read(link: &Streamable, id: u64, response: Response<Incoming>) -> Failure {
+pub(crate) async fn read(link: &Streamable, id: u64, response: Response<Arriving>) -> Failure {
     let status = response.status();
     let pause = pause::asked_for(response.headers()).filter(|_| status == StatusCode::TOO_MANY_REQUESTS);
     let said = said(id, response).await;
@@ -76,7 +76,7 @@ struct Said {
     own: bool,
 }
 
-async fn said(id: u64, response: Response<Incoming>) -> Option<Said> {
+async fn said(id: u64, response: Response<Arriving>) -> Option<Said> {
     match body::message(response.into_body(), ERROR_BYTES_MAX).await.ok()? {
         Message::Response { id: found, outcome: Err(error) } => {
             Some(Said { error, own: found.is_some_and(|found| found.as_number() == Some(id)) })

@@ -12,7 +12,6 @@ use http::header::HeaderValue;
 use http::{Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -22,6 +21,7 @@ use vmcp_wire::client::{BackendNotice, Dialect, read_notice};
 use vmcp_wire::jsonrpc::{self, Id, Message};
 use vmcp_wire::{header, method, sse};
 
+use crate::arriving::Arriving;
 use crate::body::{self, Events, event_message};
 use crate::endpoint::{ASIDE_WAIT, Endpoint};
 use crate::failure::{Class, Failure};
@@ -103,7 +103,7 @@ impl Streamable {
     }
 
     /// Posts a request and waits for the head of the response, whatever its status.
-    pub(crate) async fn open(&self, id: u64, request: Request) -> Result<(Response<Incoming>, Uri), Failure> {
+    pub(crate) async fn open(&self, id: u64, request: Request) -> Result<(Response<Arriving>, Uri), Failure> {
         let mut headers = request.headers;
         if self.is_stateless() {
             put(&mut headers, header::METHOD, request.method);
@@ -126,7 +126,7 @@ impl Streamable {
     pub(crate) async fn read(
         &self,
         id: u64,
-        response: Response<Incoming>,
+        response: Response<Arriving>,
         endless: bool,
     ) -> Result<Json, Failure> {
         match carries(&response) {
@@ -316,7 +316,7 @@ impl Asides {
     }
 
     /// Reads the end of a stream, so that its connection is not closed with it.
-    fn drain(&self, mut rest: Incoming) {
+    fn drain(&self, mut rest: Arriving) {
         if rest.is_end_stream() || matches!(rest.frame().now_or_never(), Some(None | Some(Err(_)))) {
             return;
         }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use http::header::HeaderValue;
 use http::{Response, StatusCode, Uri};
-use hyper::body::Incoming;
 use tokio::time::timeout;
 use vmcp_domain::ProtocolVersion;
 use vmcp_wire::client::{Introduction, read_initialize};
@@ -12,6 +11,7 @@ use vmcp_wire::{header, method};
 
 use super::{discover, initialize, read_probe, unusable};
 use crate::GatewayIdentity;
+use crate::arriving::Arriving;
 use crate::failure::{Class, Failure};
 use crate::flights::Purpose;
 use crate::link::Request;
@@ -102,7 +102,7 @@ async fn post(base: &Base, link: &Streamable, request: Request) -> Result<Answer
 async fn outcome(
     link: &Streamable,
     id: u64,
-    response: Response<Incoming>,
+    response: Response<Arriving>,
 ) -> Result<vmcp_domain::Json, Failure> {
     if response.status().is_success() {
         return link.read(id, response, false).await;

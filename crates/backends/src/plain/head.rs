@@ -1,0 +1,169 @@
+//! The heads of requests and responses as bytes (RFC 9112).
+
+use std::fmt::Write as _;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Response, StatusCode, Version};
+
+use crate::http::{Carries, Outbound, carries};
+
+/// The longest head that is read.
+const HEAD_BYTES_MAX: usize = 256 << 10;
+/// The most headers of one response.
+const HEADERS_MAX: usize = 100;
+
+/// Where the body of a response ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Length {
+    /// After so many bytes. All of them are wanted at once, if they are one message.
+    Known { left: u64, at_once: bool },
+    /// With the last chunk.
+    Chunks,
+    /// With the connection.
+    Open,
+}
+
+/// The head of a response.
+#[derive(Debug)]
+pub(super) struct ResponseHead {
+    pub(super) response: Response<()>,
+    pub(super) length: Length,
+    /// The connection is good for another request afterwards.
+    pub(super) keeps: bool,
+}
+
+/// The head of a request.
+pub(super) fn write(outbound: &Outbound) -> Bytes {
+    let headers = &outbound.headers;
+    let mut out = Vec::with_capacity(512);
+    let path = outbound.uri.path_and_query().map_or("/", |path| path.as_str());
+    for part in [outbound.method.as_str(), " ", path, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    if !headers.contains_key(HOST) {
+        out.extend_from_slice(b"host: ");
+        out.extend_from_slice(outbound.uri.host().unwrap_or_default().as_bytes());
+        // The port that everybody expects is not said.
+        if let Some(port) = outbound.uri.port_u16().filter(|port| *port != 80) {
+            let mut text = String::new();
+            // Writing into a string does not fail.
+            let _ = write!(text, ":{port}");
+            out.extend_from_slice(text.as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    for (name, value) in headers {
+        // How long the body is and how it is sent is said here alone.
+        if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
+            continue;
+        }
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
+    if !outbound.body.is_empty() || outbound.method == Method::POST {
+        let text = format!("content-length: {}\r\n", outbound.body.len());
+        out.extend_from_slice(text.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+    out.into()
+}
+
+/// Takes the head of a response off what has been read; `None` when it is not all there yet.
+pub(super) fn read(input: &mut BytesMut) -> Result<Option<ResponseHead>, String> {
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut parsed = httparse::Response::new(&mut headers);
+        let end = match parsed.parse(input) {
+            Ok(httparse::Status::Complete(end)) => end,
+            Ok(httparse::Status::Partial) if input.len() > HEAD_BYTES_MAX => {
+                return Err("the head of the answer is too long".to_owned());
+            }
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(error) => return Err(format!("the answer is not HTTP/1: {error}")),
+        };
+        let code = parsed.code.unwrap_or_default();
+        let status = StatusCode::from_u16(code).map_err(|_| format!("the answer has the status {code}"))?;
+        let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
+        if status.is_informational() {
+            if status == StatusCode::SWITCHING_PROTOCOLS {
+                return Err("the answer wants to go on in another protocol".to_owned());
+            }
+            input.advance(end);
+            continue;
+        }
+        // Where names and values stand, so that the values can share the buffer once it is split.
+        let base = input.as_ptr().addr();
+        let places: Vec<(HeaderName, usize, usize)> = parsed
+            .headers
+            .iter()
+            .map(|header| {
+                let name = HeaderName::from_bytes(header.name.as_bytes());
+                let start = header.value.as_ptr().addr().saturating_sub(base);
+                name.map(|name| (name, start, header.value.len()))
+            })
+            .collect::<Result<_, _>>()
+            .map_err(|error| error.to_string())?;
+        let head = input.split_to(end).freeze();
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        *response.version_mut() = version;
+        let headers = response.headers_mut();
+        headers.reserve(places.len());
+        for (name, start, length) in places {
+            let value = if length == 0 { Bytes::new() } else { head.slice(start..start + length) };
+            headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|error| error.to_string())?);
+        }
+        return framed(response).map(Some);
+    }
+}
+
+/// RFC 9112 section 6.3, as far as it concerns answers to POST, GET and DELETE.
+fn framed(response: Response<()>) -> Result<ResponseHead, String> {
+    let headers = response.headers();
+    let at_once = carries(&response) == Carries::Message;
+    let length = if matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        Length::Known { left: 0, at_once }
+    } else if headers.contains_key(TRANSFER_ENCODING) {
+        if response.version() == Version::HTTP_10 {
+            return Err("an answer of HTTP/1.0 has a transfer coding".to_owned());
+        }
+        let last = headers.get_all(TRANSFER_ENCODING).iter().next_back();
+        let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
+        if last.is_some_and(|coding| coding.trim().eq_ignore_ascii_case("chunked")) {
+            Length::Chunks
+        } else {
+            Length::Open
+        }
+    } else {
+        match announced(headers)? {
+            Some(left) => Length::Known { left, at_once },
+            None => Length::Open,
+        }
+    };
+    let says = |wanted: &str| {
+        let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(wanted))
+    };
+    let kept = if response.version() == Version::HTTP_10 { says("keep-alive") } else { !says("close") };
+    // Who announces a length and chunks may be understood differently by somebody in between.
+    let clear = !(headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH));
+    let keeps = kept && clear && length != Length::Open;
+    Ok(ResponseHead { response, length, keeps })
+}
+
+/// The length that a response announces. Two that differ are none.
+fn announced(headers: &HeaderMap) -> Result<Option<u64>, String> {
+    let mut found = None;
+    for value in headers.get_all(CONTENT_LENGTH) {
+        let digits = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let length = digits.and_then(|text| text.parse::<u64>().ok());
+        let length = length.ok_or_else(|| "the answer announces no proper length".to_owned())?;
+        if found.is_some_and(|found| found != length) {
+            return Err("the answer announces two lengths".to_owned());
+        }
+        found = Some(length);
+    }
+    Ok(found)
+}
