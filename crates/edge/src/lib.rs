@@ -34,6 +34,7 @@ mod stateless;
 mod stdio;
 mod stream;
 mod tasks;
+mod threads;
 
 pub use self::admin::{AdminPages, Page};
 pub use self::listener::HttpEdge;

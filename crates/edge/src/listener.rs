@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +25,7 @@ use crate::patience::Patience;
 use crate::policy::EdgePolicy;
 use crate::room::STREAM_COUNT_MAX;
 use crate::site::{self, Site};
+use crate::threads::Threads;
 
 /// How many connections wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -43,6 +45,7 @@ pub struct HttpEdge {
     site: Arc<Site>,
     listener: TcpListener,
     address: SocketAddr,
+    threads: usize,
 }
 
 impl std::fmt::Debug for HttpEdge {
@@ -69,7 +72,13 @@ impl HttpEdge {
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         let edge = Edge::new(policy, gateway, directory);
-        Ok(Self { site: Arc::new(Site { edge, extra }), listener, address })
+        Ok(Self { site: Arc::new(Site { edge, extra }), listener, address, threads: 0 })
+    }
+
+    /// Serves connections on so many threads of its own, in place of the runtime that [`Self::serve`] runs on.
+    #[must_use]
+    pub fn on_threads(self, threads: usize) -> Self {
+        Self { threads, ..self }
     }
 
     /// The address that is listened on, with the port the system chose if none was asked for.
@@ -82,9 +91,9 @@ impl HttpEdge {
     /// are ended, and calls may finish within the policy's grace; what still runs after that is dropped.
     ///
     /// # Errors
-    /// None at present: trouble with a connection ends that connection only.
+    /// When its threads cannot be started. Trouble with a connection ends that connection only.
     pub async fn serve(self, shutdown: CancellationToken) -> io::Result<()> {
-        let Self { site, listener, .. } = self;
+        let Self { site, listener, threads, .. } = self;
         let edge = Arc::clone(&site.edge);
         let limits = edge.policy.limits;
         let count = limits.request_count_max.saturating_add(STREAM_COUNT_MAX + SPARE_CONNECTIONS);
@@ -93,6 +102,7 @@ impl HttpEdge {
             graceful: GracefulShutdown::new(),
             connections: TaskTracker::new(),
             room: Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))),
+            threads: Threads::start(threads)?,
             site,
         };
         tokio::select! {
@@ -128,6 +138,7 @@ struct Server {
     graceful: GracefulShutdown,
     connections: TaskTracker,
     room: Arc<Semaphore>,
+    threads: Threads,
 }
 
 impl Server {
@@ -150,11 +161,23 @@ impl Server {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
         let timeout = self.site.edge.policy.limits.head_timeout;
-        let stream = TokioIo::new(Patience::new(stream, timeout, WRITE_STALL_MAX));
         let (site, http) = (Arc::clone(&self.site), Arc::clone(&self.http));
         let kill = site.edge.kill.clone();
         let watcher = self.graceful.watcher();
-        self.connections.spawn(async move {
+        let place = self.threads.place();
+        let handle = place.as_ref().map_or_else(Handle::current, |(handle, _)| handle.clone());
+        let moves = place.is_some();
+        let serving = async move {
+            let _place = place;
+            // From now on its own thread hears what happens on it.
+            let stream = if moves { moved(stream) } else { Ok(stream) };
+            let stream = match stream {
+                Ok(stream) => TokioIo::new(Patience::new(stream, timeout, WRITE_STALL_MAX)),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be given to its thread");
+                    return;
+                }
+            };
             let service = service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(peer);
                 site::serve(Arc::clone(&site), request)
@@ -167,8 +190,14 @@ impl Server {
                 () = kill.cancelled() => {}
             }
             drop(room);
-        });
+        };
+        self.connections.spawn_on(serving, &handle);
     }
+}
+
+/// A stream as the runtime of the present thread knows it.
+fn moved(stream: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.into_std()?)
 }
 
 fn http(policy: &EdgePolicy) -> auto::Builder<TokioExecutor> {

@@ -25,6 +25,8 @@ pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
         Some(assembly.pages()),
     )
     .with_context(|| format!("cannot listen on {listen}; choose another address with --host and --port"))?;
+    // One for each core: a call that stays on its thread wakes no other.
+    let edge = edge.on_threads(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     let endpoint = format!("http://{}{path}", edge.local_addr());
     tracing::info!(%endpoint, "serving");
     // For people and scripts that wait for the endpoint, whatever the log level.
