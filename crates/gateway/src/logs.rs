@@ -4,6 +4,8 @@
 //! Lines are written by a thread of their own: a client that starts the gateway and never reads its standard error
 //! must not bring requests to a halt. What does not fit into the queue is counted and lost.
 
+mod fields;
+
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -40,7 +42,8 @@ pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
     let _ = if human {
         builder.with_ansi(io::stderr().is_terminal()).with_target(false).try_init()
     } else {
-        builder.json().flatten_event(true).with_current_span(false).try_init()
+        let builder = builder.json().flatten_event(true).with_current_span(false);
+        builder.fmt_fields(fields::JsonText).try_init()
     };
 }
 

@@ -5,7 +5,7 @@ mod audit;
 mod optimizer;
 mod waiting;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use vmcp_domain::LimitScope;
 use vmcp_ratelimit::{DecisionEvent, Observer, StoreFailure, WaitEnd};
 
 pub(crate) use audit::AuditCounters;
@@ -30,6 +31,8 @@ pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     durations: Family<VerbLabels, Histogram>,
     decisions: Family<DecisionLabels, Counter>,
+    /// The one of `decisions` that nearly every call counts in.
+    allowed: OnceLock<Counter>,
     would_deny: Counter,
     fail_open: Counter,
     store_errors: Family<StoreLabels, Counter>,
@@ -80,6 +83,7 @@ impl Metrics {
             requests: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             decisions: Family::default(),
+            allowed: OnceLock::new(),
             would_deny: Counter::default(),
             fail_open: Counter::default(),
             store_errors: Family::default(),
@@ -136,6 +140,16 @@ impl Metrics {
         Arc::new(Self { registry, ..metrics })
     }
 
+    fn decision(&self, scope: Option<LimitScope>, allowed: bool) -> DecisionLabels {
+        DecisionLabels {
+            namespace: self.namespace.clone(),
+            server: self.server.clone(),
+            decision: if allowed { "allowed" } else { "rejected" },
+            scope: scope.map_or("", LimitScope::as_str),
+            operation_type: "tool_call",
+        }
+    }
+
     /// Counts one request.
     pub(crate) fn request(&self, method: &'static str, outcome: &'static str, took: Duration) {
         self.requests.get_or_create(&RequestLabels { method, outcome }).inc();
@@ -163,19 +177,21 @@ impl Metrics {
 
 impl Observer for Metrics {
     fn decided(&self, event: &DecisionEvent<'_>) {
-        let labels = DecisionLabels {
-            namespace: self.namespace.clone(),
-            server: self.server.clone(),
-            decision: if event.allowed { "allowed" } else { "rejected" },
-            scope: event.scope.map_or("", vmcp_domain::LimitScope::as_str),
-            operation_type: "tool_call",
-        };
-        self.decisions.get_or_create(&labels).inc();
+        let scope = event.scope.map_or("", LimitScope::as_str);
+        if event.allowed && event.scope.is_none() {
+            let make = || self.decisions.get_or_create_owned(&self.decision(None, true));
+            self.allowed.get_or_init(make).inc();
+        } else {
+            self.decisions.get_or_create(&self.decision(event.scope, event.allowed)).inc();
+        }
         self.latency.observe(event.took.as_secs_f64());
-        let span = tracing::Span::current();
-        span.record("rate_limit.decision", labels.decision);
-        span.record("rate_limit.rejected_by", labels.scope);
-        span.record("rate_limit.fail_open", event.fail_open);
+        // All at once: each time something is recorded the span is looked up.
+        tracing::record_all!(
+            tracing::Span::current(),
+            rate_limit.decision = if event.allowed { "allowed" } else { "rejected" },
+            rate_limit.rejected_by = scope,
+            rate_limit.fail_open = event.fail_open
+        );
         if event.fail_open {
             self.fail_open.inc();
         }
@@ -184,7 +200,7 @@ impl Observer for Metrics {
             tracing::info!(tool = %event.tool, rules = event.would_refuse, "a rule in shadow mode would have refused");
         }
         if !event.allowed {
-            tracing::info!(tool = %event.tool, scope = labels.scope, "call limited");
+            tracing::info!(tool = %event.tool, scope, "call limited");
         }
     }
 

@@ -50,8 +50,9 @@ impl<'a> Record<'a> {
     }
 
     fn log(&self, outcome: &'static str) {
-        self.metrics.request(self.verb, outcome, self.begun.elapsed());
-        let took_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let took = self.begun.elapsed();
+        self.metrics.request(self.verb, outcome, took);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         tracing::debug!(verb = self.verb, name = %self.name, outcome, took_us, "request");
     }
 }

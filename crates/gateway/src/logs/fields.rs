@@ -1,0 +1,161 @@
+//! The fields of spans as JSON text. What is recorded later is appended: the library's own form reads everything back
+//! into a tree for each field that is added, and every call of a tool records several.
+
+use std::fmt::{self, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing::span::Record;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FormatFields, FormattedFields};
+
+/// Writes fields as the members of one JSON object.
+#[derive(Debug)]
+pub(super) struct JsonText;
+
+impl<'writer> FormatFields<'writer> for JsonText {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut out = String::from("{");
+        write_members(&mut out, |visitor| fields.record(visitor))?;
+        out.push('}');
+        writer.write_str(&out)
+    }
+
+    fn add_fields(&self, current: &'writer mut FormattedFields<Self>, fields: &Record<'_>) -> fmt::Result {
+        let open = current.fields.strip_suffix('}').unwrap_or("{").len();
+        if current.fields.is_empty() {
+            current.fields.push('{');
+        } else {
+            current.fields.truncate(open);
+        }
+        write_members(&mut current.fields, |visitor| fields.record(visitor))?;
+        current.fields.push('}');
+        Ok(())
+    }
+}
+
+fn write_members(out: &mut String, record: impl FnOnce(&mut Members<'_>)) -> fmt::Result {
+    let mut members = Members { out, outcome: Ok(()) };
+    record(&mut members);
+    members.outcome
+}
+
+/// Appends `"name":value` to an object that is open.
+struct Members<'a> {
+    out: &'a mut String,
+    outcome: fmt::Result,
+}
+
+impl Members<'_> {
+    fn member(&mut self, field: &Field, write: impl FnOnce(&mut String) -> fmt::Result) {
+        // Names of fields are identifiers with dots: nothing in them needs to be escaped.
+        let name = field.name().trim_start_matches("r#");
+        if self.outcome.is_ok() {
+            let comma = if self.out.ends_with('{') { "" } else { "," };
+            self.outcome = write!(self.out, "{comma}\"{name}\":").and_then(|()| write(self.out));
+        }
+    }
+}
+
+fn write_string(out: &mut String, text: &str) -> fmt::Result {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c < ' ' => write!(out, "\\u{:04x}", u32::from(c))?,
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    Ok(())
+}
+
+impl Visit for Members<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.member(field, |out| {
+            // JSON knows no infinity.
+            if value.is_finite() { write!(out, "{value}") } else { write!(out, "null") }
+        });
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.member(field, |out| write!(out, "{value}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.member(field, |out| write!(out, "{value}"));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.member(field, |out| write!(out, "{value}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.member(field, |out| write_string(out, value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.member(field, |out| write_string(out, &format!("{value:?}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::JsonText;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(line)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_later_stands_beside_the_rest() {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).json().flatten_event(true);
+        let subscriber = subscriber.with_current_span(false).fmt_fields(JsonText).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let empty = tracing::info_span!("empty", later = tracing::field::Empty);
+            let span = tracing::info_span!(
+                parent: &empty,
+                "call",
+                tool = %"a \"quoted\"\n\\ name",
+                count = 3,
+                share = 0.5,
+                a.decision = tracing::field::Empty,
+                a.open = tracing::field::Empty,
+            );
+            span.record("a.decision", "allowed");
+            span.record("a.open", false);
+            empty.record("later", 1);
+            span.in_scope(|| tracing::info!("hello"));
+        });
+        let line: serde_json::Value = serde_json::from_slice(&lines.0.lock().unwrap()).unwrap();
+        let spans = serde_json::json!([
+            {"name": "empty", "later": 1},
+            {"name": "call", "tool": "a \"quoted\"\n\\ name", "count": 3, "share": 0.5, "a.decision": "allowed", "a.open": false}
+        ]);
+        assert_eq!(line["spans"], spans);
+    }
+}
