@@ -6,7 +6,7 @@ mod chart;
 pub(crate) mod exchange;
 pub(crate) mod ground;
 mod growth;
-mod lists;
+pub(crate) mod lists;
 mod load;
 mod nginx;
 mod page;

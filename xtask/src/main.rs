@@ -6,6 +6,7 @@ mod conformance;
 mod crowd;
 mod matrix;
 mod model;
+mod soak;
 mod tidy;
 
 use std::path::PathBuf;
@@ -59,6 +60,12 @@ enum Chore {
         #[arg(long, default_value_t = 5)]
         minutes: u64,
     },
+    /// Mixed calls in both eras while backends die and return: no wrong answer, and nothing that grows.
+    Soak {
+        /// For how long.
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+    },
     /// Derives the models inside the binary anew from the original weights. Needs Debian 12, Python and some minutes.
     Model,
     /// Runs the official conformance suite through the gateway and writes docs/conformance.md.
@@ -90,6 +97,7 @@ fn main() -> ExitCode {
             bench::load(&address, &tool, connections, seconds)
         }
         Chore::Crowd { minutes } => crowd::run(minutes),
+        Chore::Soak { minutes } => soak::run(minutes),
         Chore::Model => model::run(),
         Chore::Conformance { check } => conformance::run(check),
         Chore::Matrix { check } => matrix::run(check),

@@ -44,9 +44,14 @@ impl Line {
         Self { stream, buffer: vec![0; BUFFER_BYTES], from: 0, to: 0, keeps_all: false }
     }
 
+    /// Sends a request.
+    pub(crate) async fn send(&mut self, request: &[u8]) -> anyhow::Result<()> {
+        Ok(self.stream.write_all(request).await?)
+    }
+
     /// Sends a request and reads its answer to the end.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> anyhow::Result<Answer> {
-        self.stream.write_all(request).await?;
+        self.send(request).await?;
         let head = loop {
             if let Some(end) = find(self.unread(), b"\r\n\r\n") {
                 let head = read_head(self.unread().get(..end).unwrap_or_default())?;

@@ -17,7 +17,7 @@ use super::{cargo, target};
 /// The programs that are measured, built as they are released.
 pub(crate) struct Programs {
     pub(crate) vmcp: PathBuf,
-    fixture: PathBuf,
+    pub(crate) fixture: PathBuf,
 }
 
 /// This very program among them, so that all of it is compiled with one set of features and nothing twice.

@@ -77,6 +77,41 @@ impl Target {
         Ok(Some(session))
     }
 
+    /// One request as bytes, in the target's era.
+    pub(crate) fn request(
+        &self,
+        session: Option<&str>,
+        id: Value,
+        method: &str,
+        name: Option<&str>,
+        mut params: Value,
+    ) -> anyhow::Result<Vec<u8>> {
+        let mut headers = format!("MCP-Protocol-Version: {}\r\n", self.era.date());
+        match session {
+            Some(session) => headers += &format!("Mcp-Session-Id: {session}\r\n"),
+            None => {
+                headers += &format!("Mcp-Method: {method}\r\n");
+                if let Some(name) = name {
+                    headers += &format!("Mcp-Name: {name}\r\n");
+                }
+                let meta = json!({"io.modelcontextprotocol/protocolVersion": self.era.date(),
+                    "io.modelcontextprotocol/clientCapabilities": {}});
+                params.as_object_mut().context("parameters are an object")?.insert("_meta".into(), meta);
+            }
+        }
+        let body = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        Ok(self.post(&headers, &body.to_string()))
+    }
+
+    /// The end of a session.
+    pub(crate) fn delete(&self, session: &str) -> Vec<u8> {
+        let text = format!(
+            "DELETE {} HTTP/1.1\r\nHost: {}\r\nMcp-Session-Id: {session}\r\nContent-Length: 0\r\n\r\n",
+            self.path, self.address
+        );
+        text.into_bytes()
+    }
+
     fn post(&self, headers: &str, body: &str) -> Vec<u8> {
         let credential =
             self.token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
@@ -135,25 +170,7 @@ impl Shot {
                 format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", target.address).into_bytes()
             }
             Kind::Rpc(method, name, params) => {
-                let mut params = params.clone();
-                let mut headers = format!("MCP-Protocol-Version: {}\r\n", target.era.date());
-                match session {
-                    Some(session) => headers += &format!("Mcp-Session-Id: {session}\r\n"),
-                    None => {
-                        headers += &format!("Mcp-Method: {method}\r\n");
-                        if let Some(name) = name {
-                            headers += &format!("Mcp-Name: {name}\r\n");
-                        }
-                        let meta = json!({"io.modelcontextprotocol/protocolVersion": target.era.date(),
-                            "io.modelcontextprotocol/clientCapabilities": {}});
-                        params
-                            .as_object_mut()
-                            .context("parameters are an object")?
-                            .insert("_meta".into(), meta);
-                    }
-                }
-                let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-                target.post(&headers, &body.to_string())
+                target.request(session, json!(1), method, name.as_deref(), params.clone())?
             }
         };
         Ok(Self { bytes, ..self.clone() })

@@ -1,0 +1,245 @@
+//! `cargo xtask soak`: mixed calls in both eras through two gateways for some minutes, while backends die and come back.
+//! Every answer is held against its request, and the gateways may grow in nothing: memory, files, threads.
+
+mod calls;
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::process::Process;
+
+use self::calls::Caller;
+use crate::bench::ground::{Fast, Programs, four_limits, host};
+use crate::bench::rest::resident;
+use crate::bench::shot::Era;
+use crate::bench::{lists, released};
+
+/// Callers at each gateway.
+const CALLERS: usize = 8;
+/// How much of the time is warm-up: one part in so many.
+const WARM_UP_SHARE: u32 = 5;
+/// How long the gateways have to themselves before they are looked at: kept connections have been closed by then.
+const CALM: Duration = Duration::from_secs(6);
+/// How often they are looked at, each time after some small calls. An allocator gives back what it has too much of when
+/// it is used, not when it rests, so the least of the looks counts.
+const LOOKS: usize = 3;
+const SMALL_CALLS: Duration = Duration::from_secs(2);
+/// How long a mortal backend lives, and is gone.
+const LIFE: Duration = Duration::from_millis(2_500);
+const DEATH: Duration = Duration::from_millis(1_200);
+/// How much memory may differ between two looks, whatever is resident: what allocators keep is not given back at once.
+const MEMORY_SLACK: u64 = 6 << 20;
+/// The same as a share of what was resident first: one part in so many.
+const MEMORY_SHARE: u64 = 10;
+/// How many files more or less may be open: a backend may be on its way back.
+const FILES_SLACK: usize = 16;
+
+/// What was done, over all callers.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    pub(crate) answered: AtomicU64,
+    /// Errors that say that a backend is away.
+    pub(crate) away: AtomicU64,
+    pub(crate) lists: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) sessions: AtomicU64,
+}
+
+/// What a gateway takes.
+#[derive(Clone, Copy, Debug)]
+struct Figures {
+    memory: u64,
+    files: usize,
+    threads: usize,
+}
+
+impl Figures {
+    fn of(process: u32) -> anyhow::Result<Self> {
+        let count = |what: &str| anyhow::Ok(std::fs::read_dir(format!("/proc/{process}/{what}"))?.count());
+        Ok(Self { memory: resident(process)?, files: count("fd")?, threads: count("task")? })
+    }
+
+    fn least(self, other: Self) -> Self {
+        Self {
+            memory: self.memory.min(other.memory),
+            files: self.files.min(other.files),
+            threads: self.threads.min(other.threads),
+        }
+    }
+
+    /// Fails if there is more now than there was.
+    fn hold_against(self, before: Self) -> anyhow::Result<()> {
+        let memory_max = before.memory + (before.memory / MEMORY_SHARE).max(MEMORY_SLACK);
+        ensure!(self.memory <= memory_max, "resident memory grew: {before:?}, then {self:?}");
+        ensure!(self.files <= before.files + FILES_SLACK, "open files grew: {before:?}, then {self:?}");
+        ensure!(self.threads <= before.threads, "threads grew: {before:?}, then {self:?}");
+        Ok(())
+    }
+}
+
+/// Soaks for so many minutes and prints what was done.
+pub(crate) fn run(minutes: u64) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        return released(&["soak", "--minutes", &minutes.to_string()]);
+    }
+    let programs = Programs::build()?;
+    let lasting = Duration::from_secs(minutes * 60);
+    let steady = [
+        Fast::start(&programs, 40, "both")?,
+        Fast::start(&programs, 40, Era::Session.date())?,
+        Fast::start(&programs, 40, Era::Stateless.date())?,
+    ];
+    let mortals = [Mortal::start(&programs)?, Mortal::start(&programs)?];
+    let gateways = gateways(&programs, &steady, &mortals)?;
+    let account = Arc::new(Account::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let fates: Vec<_> = mortals
+        .into_iter()
+        .map(|mortal| {
+            let stop = Arc::clone(&stop);
+            std::thread::spawn(move || mortal.live_and_die(&stop))
+        })
+        .collect();
+    let outcome = phases(gateways, lasting, &account);
+    stop.store(true, Ordering::Relaxed);
+    for fate in fates {
+        let deaths = fate.join().map_err(|_| anyhow::anyhow!("a mortal's keeper panicked"))??;
+        println!("a backend died {deaths} times");
+    }
+    outcome?;
+    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    println!(
+        "{} calls answered, {} while their backend was away, {} lists, {} refused as they should be, {} taken back, {} sessions; \
+         every answer was that of its request",
+        of(&account.answered),
+        of(&account.away),
+        of(&account.lists),
+        of(&account.refused),
+        of(&account.dropped),
+        of(&account.sessions)
+    );
+    ensure!(of(&account.answered) > 0, "nothing was answered");
+    Ok(())
+}
+
+fn gateways(programs: &Programs, steady: &[Fast], mortals: &[Mortal]) -> anyhow::Result<Vec<Gateway>> {
+    let mut backends: Vec<Backend> = Vec::new();
+    for (name, fast) in ["both", "session", "stateless"].iter().zip(steady) {
+        backends.push(Backend::http(*name, format!("http://{}/mcp", fast.address)));
+    }
+    for (number, mortal) in mortals.iter().enumerate() {
+        backends.push(Backend::http(format!("mortal{number}"), mortal.url.clone()));
+    }
+    let limits = four_limits();
+    let health = "operational: {failureHandling: {healthCheckInterval: 1s}}\n";
+    let searched = "optimizer: {embeddingProvider: none}\n";
+    let texts = [format!("{limits}{health}"), format!("{searched}{health}")];
+    let mut gateways = Vec::new();
+    for text in texts {
+        let text = config(Names::Prefixed, &backends, &text)
+            .replace("incomingAuth: {type: anonymous}", "incomingAuth: {type: local}");
+        let gateway = programs.gateway(&text)?;
+        lists::wait_for(&gateway.url, 40 * 5)?;
+        gateways.push(gateway);
+    }
+    Ok(gateways)
+}
+
+/// Warm-up, a look, the rest, another look.
+fn phases(mut gateways: Vec<Gateway>, lasting: Duration, account: &Arc<Account>) -> anyhow::Result<()> {
+    let addresses = gateways.iter().map(|gateway| host(&gateway.url)).collect::<anyhow::Result<Vec<_>>>()?;
+    load(&addresses, lasting / WARM_UP_SHARE, account, false)?;
+    let before = look(&mut gateways, &addresses, account)?;
+    load(&addresses, lasting - lasting / WARM_UP_SHARE, account, false)?;
+    let after = look(&mut gateways, &addresses, account)?;
+    for (name, (before, after)) in ["limits", "call_tool"].iter().zip(before.into_iter().zip(after)) {
+        println!("gateway with {name}: {before:?}, then {after:?}");
+        after.hold_against(before).with_context(|| format!("the gateway with {name}"))?;
+    }
+    Ok(())
+}
+
+fn look(
+    gateways: &mut [Gateway],
+    addresses: &[String],
+    account: &Arc<Account>,
+) -> anyhow::Result<Vec<Figures>> {
+    let mut least: Vec<Figures> = Vec::new();
+    for _ in 0..LOOKS {
+        load(addresses, SMALL_CALLS, account, true)?;
+        std::thread::sleep(CALM);
+        let seen = gateways.iter_mut().map(|gateway| Figures::of(gateway.process.child().id()));
+        let seen = seen.collect::<anyhow::Result<Vec<_>>>()?;
+        least = match least.is_empty() {
+            true => seen,
+            false => least.into_iter().zip(seen).map(|(one, other)| one.least(other)).collect(),
+        };
+    }
+    Ok(least)
+}
+
+/// Calls at every gateway for so long, `small` ones alone if wanted. The first wrong answer ends it.
+fn load(addresses: &[String], lasting: Duration, account: &Arc<Account>, small: bool) -> anyhow::Result<()> {
+    let until = Instant::now() + lasting;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut callers = tokio::task::JoinSet::new();
+        for (place, address) in addresses.iter().enumerate() {
+            for number in 0..CALLERS {
+                let searched = place == 1;
+                let mut caller =
+                    Caller::new(address, number + place * CALLERS, (searched, small), Arc::clone(account));
+                callers.spawn(async move { caller.call_until(until).await });
+            }
+        }
+        while let Some(ended) = callers.join_next().await {
+            ended??;
+        }
+        Ok(())
+    })
+}
+
+/// A backend that dies and comes back at the same address.
+struct Mortal {
+    program: std::path::PathBuf,
+    port: String,
+    url: String,
+    process: Process,
+}
+
+impl Mortal {
+    fn start(programs: &Programs) -> anyhow::Result<Self> {
+        let program = programs.fixture.clone();
+        let mut process = Process::start(&mut command(&program, "0"))?;
+        let url = process.wait_for_url()?;
+        let port = host(&url)?.rsplit(':').next().unwrap_or_default().to_owned();
+        Ok(Self { program, port, url, process })
+    }
+
+    /// Gives how often it died.
+    fn live_and_die(mut self, stop: &AtomicBool) -> anyhow::Result<usize> {
+        let mut deaths = 0;
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(LIFE);
+            self.process.kill();
+            deaths += 1;
+            std::thread::sleep(DEATH);
+            self.process = Process::start(&mut command(&self.program, &self.port))?;
+            if self.process.wait_for_url()? != self.url {
+                bail!("a backend came back elsewhere");
+            }
+        }
+        Ok(deaths)
+    }
+}
+
+fn command(program: &std::path::Path, port: &str) -> Command {
+    let mut command = Command::new(program);
+    command.args(["fast", "--tools", "40", "--port", port]);
+    command
+}
