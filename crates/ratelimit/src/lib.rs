@@ -20,6 +20,7 @@ pub mod policy;
 mod rate;
 mod remote;
 mod repeats;
+mod slots;
 mod table;
 mod top;
 mod waiting;
@@ -36,8 +37,8 @@ pub use pattern::Pattern;
 pub use plan::{BucketId, Holder, Plan, PlannedBucket, PlannedSlots, Planner};
 pub use rate::{Level, Rate, RateError};
 pub use remote::{
-    Ask, DECISION_DEADLINE, OnStoreFailure, Order, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure,
-    Taken, user_digest,
+    Ask, CallName, DECISION_DEADLINE, OnStoreFailure, Order, RemoteBucket, RemoteSlots, RemoteStore,
+    RemoteVerdict, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict, StoreFailure, Taken, user_digest,
 };
 pub use repeats::{LoopBreaker, LoopPolicy};
 pub use table::UserKey;

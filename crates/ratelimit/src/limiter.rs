@@ -7,11 +7,13 @@ mod patient;
 mod refusal;
 mod replay;
 mod sharing;
+mod slots;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ahash::RandomState;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -26,6 +28,7 @@ use crate::observer::Observer;
 use crate::plan::{Plan, Planner};
 use crate::policy::Anonymous;
 use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, user_digest};
+use crate::slots::{Slot, Slots};
 use crate::table::UserKey;
 use crate::top::TopCallers;
 use crate::waiting::{HeldUp, Place, Room};
@@ -47,6 +50,8 @@ pub struct Limiter {
     sharing: Option<Sharing>,
     /// What is taken ahead out of the shared store, where that is allowed.
     leases: Option<Arc<Leases>>,
+    /// Which calls hold slots in the shared store.
+    slots: Option<Arc<Slots>>,
     debts: Arc<Debts>,
     fallback: ArcSwapOption<Fallback>,
     bindings: PerList<ToolList, Binding>,
@@ -67,6 +72,8 @@ pub struct Sharing {
     pub on_failure: OnStoreFailure,
     /// How many replicas there are, where the operator says so; else the store is asked.
     pub replica_count: Option<u32>,
+    /// How long a call holds its place among the calls in flight when nothing is heard of its replica any more.
+    pub slot_lease: Duration,
 }
 
 /// Leave to make one call, paid for.
@@ -75,6 +82,7 @@ pub(crate) struct Permit<'a> {
     local: Option<Receipt<'a>>,
     leased: Option<Paid<'a>>,
     shared: SmallVec<[(Ask, RemoteVerdict); 2]>,
+    slot: Option<Slot>,
     /// Rings when the rest of the permit is gone: fields are dropped in their order.
     bell: Bell<'a>,
 }
@@ -99,8 +107,12 @@ impl Limiter {
         let leases = sharing.as_ref().zip(consistency.leases()).map(|(sharing, policy)| {
             Leases::new(sharing.store.clone(), clock.clone(), policy, sharing.replica_count)
         });
+        let slots = sharing
+            .as_ref()
+            .map(|sharing| Slots::new(sharing.store.clone(), clock.clone(), sharing.slot_lease));
         Arc::new(Self {
             leases,
+            slots,
             memory: MemoryStore::new(planner.clone(), clock.clone()),
             room: Room::new(planner.policy().waiting),
             planner,
@@ -180,6 +192,7 @@ impl Limiter {
                 local: Some(receipt),
                 leased: None,
                 shared: SmallVec::new(),
+                slot: None,
                 bell,
             }),
             // The bell rings: the call may have had a place among the calls in flight for a moment, which was not

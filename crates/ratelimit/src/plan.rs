@@ -62,6 +62,8 @@ pub struct PlannedBucket {
 pub struct PlannedSlots {
     /// Which definition.
     pub id: BucketId,
+    /// What it belongs to, in words that are the same on every replica; a user's part is added for per-user bounds.
+    pub key: Arc<str>,
     /// The rule as the configuration names it.
     pub rule: Arc<str>,
     /// For whom it counts.
@@ -152,6 +154,15 @@ impl Subject<'_> {
     /// The bucket's name in a shared store. Parts that a backend or an operator chose are length-prefixed, so that no
     /// two buckets can come to the same name.
     fn key(&self, window: usize, per_user: bool) -> Arc<str> {
+        format!("{}:{window}", self.stem(per_user)).into()
+    }
+
+    /// The name of a bound on calls in flight. No bucket's begins like it.
+    fn slots_key(&self, per_user: bool) -> Arc<str> {
+        format!("slots:{}", self.stem(per_user)).into()
+    }
+
+    fn stem(&self, per_user: bool) -> String {
         let mut key = String::from(if per_user { "user" } else { "shared" });
         if self.rule.is_some() {
             key.push_str(if per_user { "-tool" } else { ":tool" });
@@ -162,8 +173,7 @@ impl Subject<'_> {
                 key.push_str(&format!(":{}:{part}", part.len()));
             }
         }
-        key.push_str(&format!(":{window}"));
-        key.into()
+        key
     }
 }
 
@@ -276,6 +286,7 @@ impl Planner {
         let entry = self.entry(subject, None, per_user, None);
         plan.slots.push(PlannedSlots {
             id: entry.id,
+            key: subject.slots_key(per_user),
             rule: format!("{}concurrency.{}", subject.name, if per_user { "perUser" } else { "shared" })
                 .into(),
             scope: if per_user { subject.scopes.1 } else { subject.scopes.0 },

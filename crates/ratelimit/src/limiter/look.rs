@@ -133,10 +133,14 @@ impl Limiter {
         until(patience, || sharing.store.is_available()).await
     }
 
-    /// Waits until everything that was admitted without the store has been written back, `patience` at most, and
-    /// returns whether it has. For the end of a process: what it still owes then is lost.
+    /// Waits until everything that was admitted without the store has been written back, and until the store has heard
+    /// of every call that has ended; `patience` at most. Returns whether it has. For the end of a process: what it still
+    /// owes then is lost, and what it still holds is free after a lease.
     pub async fn settled(&self, patience: Duration) -> bool {
-        until(patience, || self.debts.are_settled()).await
+        let settled = || {
+            self.debts.are_settled() && self.slots.as_ref().is_none_or(|slots| slots.are_settled())
+        };
+        until(patience, settled).await
     }
 
     /// Who has called limited tools most, the busiest first.

@@ -13,6 +13,7 @@ use crate::lease::Paid;
 use crate::observer::{DecisionEvent, Observer, WaitEnd};
 use crate::plan::Plan;
 use crate::policy::{Anonymous, Mode};
+use crate::slots::Slot;
 use crate::table::UserKey;
 use crate::waiting::{HeldUp, Needs, Next, Place, Telling, View, needs};
 
@@ -143,6 +144,7 @@ impl Limiter {
                 event.allowed = true;
                 event.would_refuse += permit.local.as_ref().map_or(0, |receipt| receipt.bill().would_refuse);
                 event.would_refuse += permit.leased.as_ref().map_or(0, Paid::unpaid);
+                event.would_refuse += permit.slot.as_ref().map_or(0, Slot::missed);
                 event.would_refuse +=
                     permit.shared.iter().map(|(_, verdict)| unpaid(&verdict.pays)).sum::<usize>();
             }
