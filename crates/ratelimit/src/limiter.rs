@@ -185,7 +185,7 @@ impl Limiter {
         user: Option<UserKey>,
         now: Micros,
     ) -> Result<Permit<'a>, Denial> {
-        let bell = Bell { limiter: self, plan: &bound.plan, user };
+        let bell = Bell { limiter: self, plan: &bound.plan, user, shared: false };
         match self.memory.admit_at(plan, user, now) {
             Claim::Admitted(receipt) => Ok(Permit {
                 limiter: self,

@@ -72,6 +72,8 @@ pub(super) struct Bell<'a> {
     pub(super) limiter: &'a Limiter,
     pub(super) plan: &'a Plan,
     pub(super) user: Option<UserKey>,
+    /// It holds slots of which other replicas know.
+    pub(super) shared: bool,
 }
 
 impl Bell<'_> {
@@ -79,7 +81,7 @@ impl Bell<'_> {
     pub(super) fn ring(&self, tokens: bool) {
         if self.limiter.room.count() > 0 && (tokens || !self.plan.slots.is_empty()) {
             let needs = needs(self.plan, self.user, u64::MAX);
-            self.limiter.room.given_back(self.limiter.view(), &needs, tokens);
+            self.limiter.room.given_back(self.limiter.view(), &needs, tokens, self.shared);
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::observer::DecisionEvent;
 use crate::policy::Consistency;
 use crate::remote::{OnStoreFailure, SlotPart, StoreFailure, slot_parts};
 use crate::slots::NoSlot;
-use crate::waiting::{HeldUp, Place};
+use crate::waiting::{HeldUp, Place, needs};
 
 impl Sharing {
     /// How many replicas there are, as far as is known.
@@ -36,9 +36,17 @@ impl Limiter {
         match slots.enter(&parts).await {
             Ok(slot) => {
                 permit.slot = Some(slot);
+                permit.bell.shared = true;
                 Ok(None)
             }
-            Err(NoSlot::Busy(place)) => Err(full(bound, place)),
+            Err(NoSlot::Busy(place)) => {
+                // Before the permit's bell rings, which would send the next one to ask in vain.
+                if self.room.count() > 0 {
+                    let needs = needs(&bound.plan, user.local, u64::MAX);
+                    self.room.full_elsewhere(self.view(), &needs, place);
+                }
+                Err(full(bound, place))
+            }
             Err(NoSlot::Failed(failure, mut slot)) => {
                 self.observer.store_failed(failure);
                 match sharing.on_failure {

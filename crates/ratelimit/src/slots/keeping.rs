@@ -14,9 +14,6 @@ use crate::clock::Micros;
 /// The store hears of every call this often in a lease. What a call needs is reported again before half the lease is
 /// over, so that a report that fails can be made again many times.
 const ROUNDS: u32 = 4;
-/// How long calls that end are collected before the store is told: so long that calls that follow them can say it
-/// themselves, and that a busy replica does not ask a thousand times a second.
-const GATHERING: Duration = Duration::from_millis(1);
 /// How often the store is tried after a failure, and its connection is looked at.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// How many reports are under way at once.
@@ -39,10 +36,8 @@ pub(super) async fn keep(slots: Weak<Slots>, wake: Arc<Notify>) {
             return;
         }
         drop(slots);
-        // Either end is a reason to look again.
-        if tokio::time::timeout(LOOK_PAUSE, wake.notified()).await.is_ok() {
-            tokio::time::sleep(GATHERING).await;
-        }
+        // Either end is a reason to look again. What ends while the store is being told is told together.
+        let _ = tokio::time::timeout(LOOK_PAUSE, wake.notified()).await;
     }
 }
 
@@ -88,7 +83,14 @@ impl Slots {
     }
 
     /// Sends reports, several at a time. False when one was not answered.
-    async fn send(self: &Arc<Self>, batches: Vec<Batch>) -> bool {
+    async fn send(self: &Arc<Self>, mut batches: Vec<Batch>) -> bool {
+        if batches.len() <= 1 {
+            // At once: whoever comes next must not be faster than the release of the slot it is to have.
+            return match batches.pop() {
+                Some(batch) => self.clone().report(batch).await,
+                None => true,
+            };
+        }
         let mut sending = JoinSet::new();
         let mut all_heard = true;
         for batch in batches {

@@ -24,6 +24,12 @@ use crate::table::UserKey;
 
 /// How long nobody is let past a bound on calls in flight after somebody was in vain, in microseconds.
 const SLOTS_PAUSE: u64 = 10_000;
+/// How often that pause is doubled at most where slots are shared with other replicas.
+const DOUBLINGS_MAX: u32 = 2;
+/// A queue that has passed shared slots on among its own calls for so long, in microseconds, …
+const TURN: u64 = 2_000_000;
+/// … leaves them alone for so long, in which the queue of every other replica asks once.
+const YIELD: u64 = 100_000;
 
 /// What can be waited for: a definition, and the user it counts for, if it counts for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +81,10 @@ struct Queue {
     line: FairQueue,
     /// Nobody is let past before this moment.
     shut_until: Micros,
+    /// How often in a row somebody was let past in vain, where slots are shared.
+    vain: u32,
+    /// Since when it has passed shared slots on among its own calls.
+    turn: Option<Micros>,
 }
 
 /// One waiting call.
@@ -234,7 +244,10 @@ impl Hall {
                     stock: own.stock.clone(),
                     let_past: 0,
                     line: FairQueue::default(),
-                    shut_until: present.now,
+                    // Who has just been told by others that they have all slots need not ask again at once.
+                    shut_until: present.now.plus(if matches!(own.stock, Stock::Slots(..)) { pause } else { 0 }),
+                    vain: 0,
+                    turn: None,
                 });
             }
             let Some(queue) = self.queues.get_mut(&own.thing) else { continue };
@@ -250,8 +263,10 @@ impl Hall {
             }
             if place == need {
                 if had_turn {
-                    let least = if matches!(own.stock, Stock::Slots(..)) { SLOTS_PAUSE } else { 0 };
-                    queue.shut_until = present.now.plus(pause.max(least));
+                    queue.shut_until = match own.stock {
+                        Stock::Tokens(..) => present.now.plus(pause),
+                        Stock::Slots(..) => queue.shut_until.max(present.now.plus(pause.max(SLOTS_PAUSE))),
+                    };
                 }
                 queue.line.push(call.user, ticket, own.cost, had_turn);
                 call.at = Some(place);
@@ -278,6 +293,7 @@ impl Hall {
             }
             if admitted {
                 queue.spend(need.cost, present.now);
+                queue.vain = 0;
             } else if call.at == Some(place) {
                 queue.line.remove(call.user, ticket);
             }
@@ -294,6 +310,33 @@ impl Hall {
                 *level = level.moved(back.min(rate.capacity()), present.now);
             }
             self.serve(need.thing, None, present);
+        }
+    }
+
+    /// Other replicas have all slots of a bound: nobody is let past it for `pause` microseconds, and longer where that was
+    /// found out again and again.
+    pub(super) fn full_elsewhere(&mut self, thing: Thing, pause: u64, now: Micros) {
+        let Some(queue) = self.queues.get_mut(&thing) else { return };
+        if now >= queue.shut_until {
+            queue.vain = (queue.vain + 1).min(DOUBLINGS_MAX + 1);
+        }
+        queue.turn = None;
+        queue.shut_until = queue.shut_until.max(now.plus(pause << queue.vain.saturating_sub(1)));
+    }
+
+    /// A call of this replica that held shared slots has ended. The queues for them may go on soon, but not for ever: who
+    /// has slots passes them on at once, and the queues of other replicas would never find one free.
+    pub(super) fn slots_free(&mut self, needs: &Needs, pause: u64, now: Micros) {
+        for need in needs.iter().filter(|need| matches!(need.stock, Stock::Slots(..))) {
+            let Some(queue) = self.queues.get_mut(&need.thing) else { continue };
+            queue.vain = 0;
+            let since = *queue.turn.get_or_insert(now);
+            if now.since(since) >= TURN {
+                queue.turn = None;
+                queue.shut_until = now.plus(YIELD);
+            } else {
+                queue.shut_until = queue.shut_until.min(now.plus(pause));
+            }
         }
     }
 
