@@ -254,4 +254,4 @@ fn note(bounds: &mut SmallVec<[(RemoteSlots, bool); 2]>, slots: &RemoteSlots, to
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

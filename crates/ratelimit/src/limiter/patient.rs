@@ -72,7 +72,7 @@ pub(super) struct Bell<'a> {
     pub(super) limiter: &'a Limiter,
     pub(super) plan: &'a Plan,
     pub(super) user: Option<UserKey>,
-    /// It holds slots of which other replicas know.
+    /// It holds slots that others of several replicas wait for, too.
     pub(super) shared: bool,
 }
 

@@ -36,7 +36,7 @@ impl Limiter {
         match slots.enter(&parts).await {
             Ok(slot) => {
                 permit.slot = Some(slot);
-                permit.bell.shared = true;
+                permit.bell.shared = sharing.count() > 1;
                 Ok(None)
             }
             Err(NoSlot::Busy(place)) => {

@@ -8,6 +8,8 @@
 //! What a bucket holds is known from the last refusal and from what was let past since. The store still decides: a call
 //! that is refused after all gets its turn back.
 
+mod elsewhere;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -24,12 +26,6 @@ use crate::table::UserKey;
 
 /// How long nobody is let past a bound on calls in flight after somebody was in vain, in microseconds.
 const SLOTS_PAUSE: u64 = 10_000;
-/// How often that pause is doubled at most where slots are shared with other replicas.
-const DOUBLINGS_MAX: u32 = 2;
-/// A queue that has passed shared slots on among its own calls for so long, in microseconds, …
-const TURN: u64 = 2_000_000;
-/// … leaves them alone for so long, in which the queue of every other replica asks once.
-const YIELD: u64 = 100_000;
 
 /// What can be waited for: a definition, and the user it counts for, if it counts for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -310,33 +306,6 @@ impl Hall {
                 *level = level.moved(back.min(rate.capacity()), present.now);
             }
             self.serve(need.thing, None, present);
-        }
-    }
-
-    /// Other replicas have all slots of a bound: nobody is let past it for `pause` microseconds, and longer where that was
-    /// found out again and again.
-    pub(super) fn full_elsewhere(&mut self, thing: Thing, pause: u64, now: Micros) {
-        let Some(queue) = self.queues.get_mut(&thing) else { return };
-        if now >= queue.shut_until {
-            queue.vain = (queue.vain + 1).min(DOUBLINGS_MAX + 1);
-        }
-        queue.turn = None;
-        queue.shut_until = queue.shut_until.max(now.plus(pause << queue.vain.saturating_sub(1)));
-    }
-
-    /// A call of this replica that held shared slots has ended. The queues for them may go on soon, but not for ever: who
-    /// has slots passes them on at once, and the queues of other replicas would never find one free.
-    pub(super) fn slots_free(&mut self, needs: &Needs, pause: u64, now: Micros) {
-        for need in needs.iter().filter(|need| matches!(need.stock, Stock::Slots(..))) {
-            let Some(queue) = self.queues.get_mut(&need.thing) else { continue };
-            queue.vain = 0;
-            let since = *queue.turn.get_or_insert(now);
-            if now.since(since) >= TURN {
-                queue.turn = None;
-                queue.shut_until = now.plus(YIELD);
-            } else {
-                queue.shut_until = queue.shut_until.min(now.plus(pause));
-            }
         }
     }
 

@@ -1,0 +1,1 @@
+//! Waiting for slots that several replicas share.
