@@ -14,8 +14,8 @@ use crate::plan::{Holder, Plan};
 use crate::policy::Mode;
 use crate::rate::Rate;
 
-pub(crate) use slots::{SlotPart, slot_parts};
 pub use slots::{CallName, RemoteSlots, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict};
+pub(crate) use slots::{SlotPart, slot_parts};
 
 /// One bucket of a decision, as a shared store sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

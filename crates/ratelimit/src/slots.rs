@@ -113,9 +113,9 @@ impl Slots {
             if !verdict.admitted {
                 slot.forget(part);
                 let full = part.slots.iter().zip(&verdict.counts);
-                let full = full.zip(&part.places).find(|((slots, count), _)| {
-                    slots.mode == Mode::Enforce && **count >= slots.count_max
-                });
+                let full = full
+                    .zip(&part.places)
+                    .find(|((slots, count), _)| slots.mode == Mode::Enforce && **count >= slots.count_max);
                 return Err(NoSlot::Busy(full.map_or(0, |(_, place)| *place)));
             }
             slot.admitted(part, &verdict.holds, sent);

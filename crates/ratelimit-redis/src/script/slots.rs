@@ -137,7 +137,10 @@ mod tests {
     fn answers_of_another_shape_are_none() {
         let numbers = |numbers: &[i64]| Value::Array(numbers.iter().copied().map(Value::Int).collect());
         let verdict = read_entered(&numbers(&[1, 3, 1, 9, 0]), 2).unwrap();
-        assert_eq!((verdict.admitted, &verdict.counts[..], &verdict.holds[..]), (true, &[3, 9][..], &[true, false][..]));
+        assert_eq!(
+            (verdict.admitted, &verdict.counts[..], &verdict.holds[..]),
+            (true, &[3, 9][..], &[true, false][..])
+        );
         assert!(read_entered(&numbers(&[1, 3]), 1).is_none());
         assert!(read_entered(&numbers(&[1, -3, 1]), 1).is_none());
         assert!(read_entered(&Value::Nil, 0).is_none());

@@ -78,7 +78,8 @@ async fn slots_are_given_until_a_bound_is_full(kind: Kind) {
 async fn all_bounds_give_a_slot_or_none_does(kind: Kind) {
     let server = Server::start(kind).await;
     let store = server.patient().await;
-    let (shared, ann, ben) = (bound("slots:shared", 9), bound("slots:user:ann", 1), bound("slots:user:ben", 1));
+    let (shared, ann, ben) =
+        (bound("slots:shared", 9), bound("slots:user:ann", 1), bound("slots:user:ben", 1));
     assert!(enter(&store, 1, &[shared.clone(), ann.clone()]).await.admitted);
     let verdict = enter(&store, 2, &[shared.clone(), ann.clone()]).await;
     assert_eq!((verdict.admitted, &verdict.counts[..]), (false, &[1, 1][..]));
@@ -185,7 +186,8 @@ async fn an_answer_that_is_lost_costs_no_slot(kind: Kind) {
     assert_eq!(store.enter(&entry(2, &slots, LEASE)).await, Err(StoreFailure::Timeout));
     server.signal(Signal::CONT);
     available(&store).await;
-    eventually("it was carried out", async || store.count(&slots).await.is_ok_and(|counts| counts[0] == 1)).await;
+    eventually("it was carried out", async || store.count(&slots).await.is_ok_and(|counts| counts[0] == 1))
+        .await;
     store.report(None, &said("slots:shared", &[], &[2]), LEASE).await.unwrap();
     assert_eq!(counts(&store, &slots).await, [0]);
 }

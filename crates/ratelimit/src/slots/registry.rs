@@ -168,8 +168,11 @@ impl Registry {
         let mut full = Vec::new();
         let mut open: HashMap<Home, (Batch, usize)> = HashMap::new();
         let leaving = std::mem::take(&mut self.leaving);
-        let keys: Vec<Arc<str>> =
-            if stale.is_some() { self.bounds.keys().cloned().collect() } else { leaving.into_iter().collect() };
+        let keys: Vec<Arc<str>> = if stale.is_some() {
+            self.bounds.keys().cloned().collect()
+        } else {
+            leaving.into_iter().collect()
+        };
         for key in keys {
             let Some(bound) = self.bounds.get_mut(&key) else { continue };
             let due = |held: &Held| {
@@ -183,9 +186,9 @@ impl Registry {
             }
             let mut ended = std::mem::take(&mut bound.ended);
             while !held.is_empty() || !ended.is_empty() {
-                let (batch, names) = open.entry(bound.home.clone()).or_insert_with(|| {
-                    (Batch { home: bound.home.clone(), ..Batch::default() }, 0)
-                });
+                let (batch, names) = open
+                    .entry(bound.home.clone())
+                    .or_insert_with(|| (Batch { home: bound.home.clone(), ..Batch::default() }, 0));
                 let room = NAMES_MAX - *names;
                 let left: Vec<Ended> = ended.drain(..ended.len().min(room)).collect();
                 let kept: Vec<CallName> = held.drain(..held.len().min(room - left.len())).collect();

@@ -16,6 +16,8 @@ pub(crate) struct FakeSlots {
     connection: AtomicU64,
     /// Questions are carried out, and answered so much later.
     pub(crate) delay: Mutex<Duration>,
+    /// Reports take so long to arrive.
+    pub(crate) reports_take: Mutex<Duration>,
     /// Questions are carried out, and not answered.
     pub(crate) loses_answers: Mutex<bool>,
     /// How often a slot was asked for.
@@ -97,6 +99,10 @@ impl SlotStore for FakeStore {
         lease: Duration,
     ) -> BoxFuture<'a, Result<(), StoreFailure>> {
         Box::pin(async move {
+            let takes = *self.slots.reports_take.lock();
+            if !takes.is_zero() {
+                tokio::time::sleep(takes).await;
+            }
             self.say(|| {
                 for report in reports {
                     self.stay(&report.key, &report.held, lease);

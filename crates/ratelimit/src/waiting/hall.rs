@@ -241,7 +241,11 @@ impl Hall {
                     let_past: 0,
                     line: FairQueue::default(),
                     // Who has just been told by others that they have all slots need not ask again at once.
-                    shut_until: present.now.plus(if matches!(own.stock, Stock::Slots(..)) { pause } else { 0 }),
+                    shut_until: present.now.plus(if matches!(own.stock, Stock::Slots(..)) {
+                        pause
+                    } else {
+                        0
+                    }),
                     vain: 0,
                     turn: None,
                 });

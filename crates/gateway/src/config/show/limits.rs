@@ -42,6 +42,7 @@ pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value
             json!({"duration": format(lease.duration), "holdBack": lease.hold_back})
         }),
         "redis": redis.as_ref().map(store),
+        "concurrencyLease": redis.as_ref().map(|redis| format(redis.slot_lease)),
         "onStoreFailure": redis.as_ref().map(|_| match on_failure {
             OnStoreFailure::Local => "local",
             OnStoreFailure::Allow => "allow",
@@ -113,6 +114,7 @@ fn store(redis: &RedisSettings) -> Value {
         namespace,
         deadline,
         replica_count,
+        slot_lease: _,
         policy: _,
     } = redis;
     json!({

@@ -110,8 +110,7 @@ async fn work(url: &str, habit: &str) {
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
     };
-    let sharing =
-        Sharing { store, on_failure: OnStoreFailure::Deny, replica_count: None, slot_lease: LEASE };
+    let sharing = Sharing { store, on_failure: OnStoreFailure::Deny, replica_count: None, slot_lease: LEASE };
     let planner = Arc::new(Planner::new(policy));
     let limiter = Limiter::new(planner, Arc::new(SystemClock::start()), Some(sharing), Arc::new(NoObserver));
     let inner = FakeGateway::new(vec![tool("backend", "tool", "tool")]);
@@ -120,8 +119,7 @@ async fn work(url: &str, habit: &str) {
     let (begun, run) = (std::time::Instant::now(), Duration::from_millis(number("run")));
     let callers = (0..number("callers")).map(|caller| {
         let gateway = gateway.clone();
-        let identity =
-            Identity { issuer: "i".into(), subject: caller.to_string(), claims: Members::new() };
+        let identity = Identity { issuer: "i".into(), subject: caller.to_string(), claims: Members::new() };
         let ctx = CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client);
         tokio::spawn(async move {
             while begun.elapsed() < run {
@@ -173,7 +171,9 @@ impl Fleet {
         let (out, tell, worker) = (child.stdout.take().unwrap(), self.told.0.clone(), self.workers.len());
         std::thread::spawn(move || {
             for line in BufReader::new(out).lines().map_while(Result::ok) {
-                let Some(said) = line.split('@').nth(1).and_then(|said| said.strip_suffix(';')) else { continue };
+                let Some(said) = line.split('@').nth(1).and_then(|said| said.strip_suffix(';')) else {
+                    continue;
+                };
                 let at = said[1..].parse().unwrap();
                 let _ = tell.send(Event { at, begins: said.starts_with('+'), worker });
             }

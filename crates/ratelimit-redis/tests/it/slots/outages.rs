@@ -17,7 +17,12 @@ crate::on_both!(
 fn nobody_on_top(events: &[Event], after: u64) {
     let late = in_flight(events).into_iter().filter(|(event, _)| event.begins && event.at > after);
     for (event, count) in late {
-        assert!(count <= COUNT_MAX, "{count} in flight {} ms later, by {}", (event.at - after) / 1000, event.worker);
+        assert!(
+            count <= COUNT_MAX,
+            "{count} in flight {} ms later, by {}",
+            (event.at - after) / 1000,
+            event.worker
+        );
     }
 }
 
@@ -37,7 +42,10 @@ async fn a_replica_that_stood_still_admits_nobody_on_top(kind: Kind) {
     // While it stood still its slots were given to others, and no more than these.
     let moving: Vec<Event> = events.iter().copied().filter(|event| others.contains(&event.worker)).collect();
     assert_eq!(most(&moving, stopped, resumed), COUNT_MAX, "its slots were of use to others");
-    assert!(most(&events, 0, u64::MAX) > COUNT_MAX, "what it had begun still ran, so the test tests something");
+    assert!(
+        most(&events, 0, u64::MAX) > COUNT_MAX,
+        "what it had begun still ran, so the test tests something"
+    );
     nobody_on_top(&events, resumed + 500_000);
     nobody_on_top(&events.iter().copied().filter(|event| event.at < stopped).collect::<Vec<_>>(), 0);
 }
@@ -58,7 +66,9 @@ async fn a_server_that_forgot_everything_is_told_at_once(kind: Kind) {
     nobody_on_top(&events, restarted + 1_000_000);
     let held_until = begun + 5_500_000;
     let on_top = |event: &&Event| {
-        event.begins && others.contains(&event.worker) && (restarted + 1_000_000..held_until).contains(&event.at)
+        event.begins
+            && others.contains(&event.worker)
+            && (restarted + 1_000_000..held_until).contains(&event.at)
     };
     assert_eq!(events.iter().filter(on_top).count(), 0, "the holder's calls count again");
     assert!(events.iter().any(|event| event.begins && event.at > held_until), "until they end");

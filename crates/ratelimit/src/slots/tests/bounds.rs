@@ -134,14 +134,15 @@ async fn a_call_that_ends_while_it_is_reported_is_not_resurrected() {
     let (replicas, store) = fleet(1);
     let one = parts(&[("s", 2)]);
     let slot = replicas[0].enter(&one).await.ok().unwrap();
-    // The first round that has to report it is at half a lease; it takes a while to be answered.
+    // The second round is a while on its way.
     sleep(LEASE / 4 + Duration::from_millis(300)).await;
-    *store.slots.delay.lock() = Duration::from_millis(400);
+    *store.slots.reports_take.lock() = Duration::from_millis(400);
     sleep(LEASE / 4).await;
     drop(slot);
-    // Somebody comes who would take along what has ended.
+    // Somebody comes who would take along what has ended, and is faster.
     let next = replicas[0].enter(&one).await.ok().unwrap();
-    sleep(Duration::from_secs(1)).await;
+    *store.slots.reports_take.lock() = Duration::ZERO;
+    sleep(Duration::from_millis(500)).await;
     assert_eq!(store.in_flight("s"), 1);
     drop(next);
 }
