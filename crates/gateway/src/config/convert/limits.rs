@@ -75,13 +75,7 @@ pub(super) fn convert(
     };
     lease::check(&policy, findings);
     waiting::check(&policy, max_wait.is_some(), waiting.is_some(), findings);
-    if policy.has_per_user() && anonymous.is_none() && matches!(incoming, Some(IncomingAuth::Anonymous)) {
-        findings.problem(format!("{PATH}.perUser"), "limits each user, but no caller has an identity").hint = Some(
-            "say with `rateLimiting.anonymous` whether all callers are one user (`shared`), each address is one \
-             (`address`) or they are refused (`refuse`)"
-                .to_owned(),
-        );
-    }
+    check_users(&policy, anonymous, incoming, findings);
     let mut redis = match chosen {
         LimitStore::Memory => {
             if on_store_failure.is_some() {
@@ -101,6 +95,22 @@ pub(super) fn convert(
         LimitSettings { policy, redis, on_failure: without_store(on_store_failure) },
         answers(answer, code, findings),
     )
+}
+
+/// Limits on each user need users.
+fn check_users(
+    policy: &LimitPolicy,
+    anonymous: Option<AnonymousUser>,
+    incoming: Option<&IncomingAuth>,
+    findings: &mut Findings<'_>,
+) {
+    if policy.has_per_user() && anonymous.is_none() && matches!(incoming, Some(IncomingAuth::Anonymous)) {
+        findings.problem(format!("{PATH}.perUser"), "limits each user, but no caller has an identity").hint = Some(
+            "say with `rateLimiting.anonymous` whether all callers are one user (`shared`), each address is one \
+             (`address`) or they are refused (`refuse`)"
+                .to_owned(),
+        );
+    }
 }
 
 /// What limits per user do with callers that have no identity.
