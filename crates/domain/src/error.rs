@@ -50,6 +50,10 @@ pub enum LimitScope {
     Server,
     /// Everybody, for one tool or one group of tools.
     Tool,
+    /// Everybody with the same value of a claim, such as a team, over all tools.
+    Claim,
+    /// The same for one tool or one group of tools.
+    ClaimTool,
     /// One user, over all tools.
     User,
     /// One user, for one tool or one group of tools.
@@ -63,6 +67,8 @@ impl LimitScope {
         match self {
             Self::Server => "server",
             Self::Tool => "tool",
+            Self::Claim => "claim",
+            Self::ClaimTool => "claim_tool",
             Self::User => "user",
             Self::UserTool => "user_tool",
         }
@@ -147,6 +153,8 @@ impl fmt::Display for RateLimit {
         let what = match self.scope {
             LimitScope::Server => "no tool of this server can be called".to_owned(),
             LimitScope::Tool => format!("tool `{tool}` cannot be called by anyone"),
+            LimitScope::Claim => "your group cannot call any tool of this server".to_owned(),
+            LimitScope::ClaimTool => format!("your group cannot call tool `{tool}`"),
             LimitScope::User => "you cannot call any tool of this server".to_owned(),
             LimitScope::UserTool => format!("you cannot call tool `{tool}`"),
         };

@@ -10,6 +10,14 @@ use cel::objects::{Key, Map};
 #[derive(Clone, Debug)]
 pub struct Data(pub(crate) Value);
 
+impl Data {
+    /// The value that a JSON text stands for; `None` when it is none, or nested too deeply.
+    #[must_use]
+    pub fn parse(json: &str) -> Option<Self> {
+        serde_json::from_str::<serde_json::Value>(json).ok().map(Self::from)
+    }
+}
+
 impl From<serde_json::Value> for Data {
     /// Whole numbers are CEL's `int`, as they are in expressions.
     fn from(json: serde_json::Value) -> Self {

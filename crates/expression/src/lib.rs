@@ -66,7 +66,10 @@ impl Expression {
     ///
     /// # Errors
     /// When it asks for a member that is not there, or for something that its operators cannot do.
-    pub fn evaluate<'a>(&self, variables: impl IntoIterator<Item = (&'a str, Data)>) -> Result<Outcome, String> {
+    pub fn evaluate<'a>(
+        &self,
+        variables: impl IntoIterator<Item = (&'a str, Data)>,
+    ) -> Result<Outcome, String> {
         let evaluate = || {
             let mut context = Context::with_env(Arc::clone(&self.env));
             for (name, data) in variables {

@@ -39,7 +39,7 @@ impl Drop for Server {
 fn planner(tokens: u64, with_tool: bool) -> Outcome<Arc<Planner>> {
     let quota = || -> Outcome<Option<Quota>> {
         let windows = vec![Rate::new(tokens, Duration::from_secs(1), tokens)?];
-        Ok(Some(Quota { windows, mode: Mode::Enforce }))
+        Ok(Some(Quota::new(windows, Mode::Enforce)))
     };
     let limits = || -> Outcome<Limits> { Ok(Limits { shared: quota()?, ..Limits::default() }) };
     let rule = ToolRule {
@@ -47,7 +47,7 @@ fn planner(tokens: u64, with_tool: bool) -> Outcome<Arc<Planner>> {
         hint: None,
         group: false,
         limits: limits()?,
-        cost: NonZeroU32::MIN,
+        cost: Cost::default(),
     };
     Ok(Arc::new(Planner::new(LimitPolicy {
         server: limits()?,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use vmcp_domain::{Answer, CallContext, CallTool, Error, Gateway, Reply, SharedGateway, forward};
 
-use crate::limiter::Limiter;
+use crate::limiter::{Arguments, Limiter};
 pub use virtual_tools::VirtualRateLimited;
 
 /// The layer that charges calls.
@@ -46,10 +46,17 @@ impl Gateway for RateLimited {
             else {
                 return self.inner.call_tool(ctx, request).await;
             };
+            let bound = self.limiter.vary(&bound, ctx, Arguments::Sent(request.arguments.as_ref()))?;
             let permit = self.limiter.admit(&bound, ctx).await?;
+            let settled = !bound.plan.varies.settlements.is_empty();
+            let arguments = request.arguments.clone().filter(|_| settled);
             let outcome = self.inner.call_tool(ctx, request).await;
             if never_happened(&outcome) {
                 permit.refund().await;
+            } else if let Ok(reply) = &outcome
+                && settled
+            {
+                permit.settle(&bound, arguments.as_ref(), reply).await;
             }
             outcome
         })

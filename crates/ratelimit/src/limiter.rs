@@ -6,7 +6,9 @@ mod look;
 mod patient;
 mod refusal;
 mod replay;
+mod settle;
 mod sharing;
+mod vary;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -33,11 +35,12 @@ use crate::waiting::{HeldUp, Place, Room};
 use binding::Binding;
 pub(crate) use binding::Bound;
 use look::nearest;
-pub use look::{BucketView, SlotsView};
+pub use look::{BucketView, Prices, SlotsView};
 use patient::{Bell, Denial, busy};
 use refusal::refusal;
 pub use replay::{Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling};
 use sharing::all_levels;
+pub(crate) use vary::Arguments;
 
 /// Decides about calls.
 pub struct Limiter {
@@ -156,14 +159,14 @@ impl Limiter {
 
     /// The plans of virtual tools that some rule names. What they are called is remembered, so that such a rule is
     /// not taken for one that fits nothing.
-    pub(crate) fn bind_virtual(&self, tools: &[Tool]) -> HashMap<ToolName, Bound> {
+    pub(crate) fn bind_virtual(&self, tools: &[Tool]) -> HashMap<ToolName, Arc<Bound>> {
         self.virtual_names.rcu(|names| {
             let more = tools.iter().map(|tool| tool.name.clone());
             names.iter().cloned().chain(more).collect::<Vec<_>>()
         });
-        let bound = tools
-            .iter()
-            .map(|tool| (tool.name.clone(), Bound::new(&self.planner, self.leases.as_deref(), tool)));
+        let bound = tools.iter().map(|tool| {
+            (tool.name.clone(), Arc::new(Bound::new(&self.planner, self.leases.as_deref(), tool)))
+        });
         bound.filter(|(_, bound)| !bound.plan.is_empty()).collect()
     }
 

@@ -308,8 +308,27 @@ impl Receipt<'_> {
 
     /// Gives the tokens back: the call never reached its backend.
     pub fn refund(self) {
+        self.change_by(|bucket| bucket.cost_units);
+    }
+
+    /// Gives `tokens` back to every bucket that paid, or takes as many more where they are less than none: the call
+    /// turned out to cost less, or more. A bucket may be left in debt, by as much as it holds when full at most.
+    pub fn change(&self, tokens: i64) {
+        let units = |bucket: &PlannedBucket| {
+            let units = bucket.rate.units(tokens.unsigned_abs());
+            if tokens < 0 { units.saturating_neg() } else { units }
+        };
+        self.change_by(units);
+    }
+
+    fn change_by(&self, units: impl Fn(&PlannedBucket) -> i64) {
         let now = self.store.clock.now();
         let mut seat = self.store.known(self.user);
+        // A user who was swept out was full: what is given back is nothing new, and what is owed finds a place again.
+        let owes = self.plan.buckets.iter().any(|bucket| units(bucket) < 0);
+        if owes && self.user.is_some() && seat.settle() {
+            self.store.user_count.fetch_add(1, Ordering::Relaxed);
+        }
         let mut cells = lock_shared(self.plan);
         let mut user = seat.user_mut();
         let mut next = cells.iter_mut();
@@ -321,16 +340,18 @@ impl Receipt<'_> {
             if !pays {
                 continue;
             }
-            let back = |level: Level| {
-                let units = bucket.rate.level_at(level, now) + bucket.cost_units;
-                level.moved(units.min(bucket.rate.capacity()), now)
+            let (units, capacity) = (units(bucket), bucket.rate.capacity());
+            let changed = |held: Option<Level>| {
+                let level = held.unwrap_or(Level { units: capacity, at: now });
+                let left = bucket.rate.level_at(level, now).saturating_add(units);
+                level.moved(left.clamp(-capacity, capacity), now)
             };
             match (cell, &mut user) {
-                (Some(cell), _) => **cell = cell.map(back),
-                // A user who was swept out is full already.
+                (Some(cell), _) => **cell = Some(changed(**cell)),
                 (None, Some(user)) => {
-                    if let Some(level) = user.level(bucket.id) {
-                        user.set_level(bucket.id, back(level));
+                    let level = user.level(bucket.id);
+                    if level.is_some() || units < 0 {
+                        user.set_level(bucket.id, changed(level));
                     }
                 }
                 (None, None) => {}

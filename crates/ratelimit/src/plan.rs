@@ -1,8 +1,10 @@
 //! Which buckets a call of a tool is charged to. Rules name advertised tools; the buckets belong to the tool that
 //! really runs, so that every name and every road that leads to it spends from the same ones.
 
+mod cells;
+
 use std::collections::HashMap;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -10,8 +12,11 @@ use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 use vmcp_domain::{BackendToolName, LimitScope, Target, Tool, ToolName};
 
-use crate::policy::{Concurrency, LeasePolicy, LimitPolicy, Limits, Mode, Quota};
+use crate::clock::Micros;
+use crate::policy::{Concurrency, LeasePolicy, LimitPolicy, Limits, MissingClaim, Mode, Price, Quota};
 use crate::rate::{Level, Rate};
+use crate::table::UserKey;
+use cells::Cells;
 
 /// How many definitions are told apart. A backend that keeps renaming its tools makes a new one with every name, and
 /// none may be forgotten while somebody may be in debt under it; so beyond this, tools of a rule share its bucket.
@@ -51,6 +56,10 @@ pub struct PlannedBucket {
     pub mode: Mode,
     /// Where its level is kept.
     pub holder: Holder,
+    /// For how many callers in a hundred it is enforced; `None` for all.
+    pub percent: Option<NonZeroU8>,
+    /// Whose claim it is for; `None` for buckets that are for everybody or for the user.
+    pub whose: Option<UserKey>,
     /// How long a call waits for it, in microseconds, before it is refused.
     pub wait_max: u64,
     /// How many tokens a window may hold in excess where replicas take tokens of it ahead; `None` where they do not.
@@ -90,6 +99,49 @@ pub struct Plan {
     pub needs_user: bool,
     /// Whether a call may wait for any of it.
     pub may_wait: bool,
+    /// What makes calls of the tool differ.
+    pub varies: Varies,
+}
+
+/// What makes calls of one tool differ to the limits, so that each is charged by a plan of its own.
+#[derive(Clone, Debug, Default)]
+pub struct Varies {
+    /// What a call costs by what it asks for: the largest counts.
+    pub prices: SmallVec<[Arc<Price>; 1]>,
+    /// What it turned out to cost: the largest counts.
+    pub settlements: SmallVec<[Arc<Price>; 1]>,
+    /// The claims that tell callers apart.
+    pub claims: SmallVec<[(Arc<str>, MissingClaim); 1]>,
+    /// The percentages up to which limits are enforced, rising.
+    pub percents: SmallVec<[u8; 2]>,
+}
+
+impl Varies {
+    /// Whether all calls of one user are charged by the same plan.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.prices.is_empty() && self.claims.is_empty() && self.percents.is_empty()
+    }
+}
+
+/// One call's part of what varies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Variation {
+    /// What it costs; `None` for what the rules say without looking at it.
+    pub cost: Option<NonZeroU32>,
+    /// The caller's values of [`Varies::claims`], in their order; empty where nobody in particular asks.
+    pub claims: SmallVec<[ClaimValue; 1]>,
+    /// Where the caller stands among a hundred, rounded down to one of [`Varies::percents`] or to zero.
+    pub standing: u8,
+}
+
+/// One value of a claim.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClaimValue {
+    /// What keeps it apart in this process.
+    pub key: UserKey,
+    /// The same in a shared store, free of the value itself.
+    pub digest: Arc<str>,
 }
 
 impl Plan {
@@ -109,7 +161,16 @@ struct Key {
     target: Option<Target<BackendToolName>>,
     /// The window's place, or `None` for calls in flight.
     window: Option<usize>,
-    per_user: bool,
+    whose: Whose,
+}
+
+/// For whom a bucket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Whose {
+    Everybody,
+    /// Everybody with the same value of a claim, by the place of the limit in its rule.
+    Claim(usize),
+    User,
 }
 
 #[derive(Debug, Default)]
@@ -132,6 +193,8 @@ pub struct Planner {
     /// How each bucket fills, by its identifier; `None` for bounds on calls in flight.
     rates: RwLock<Vec<Option<Rate>>>,
     bucket_count_max: usize,
+    /// The buckets of values of claims.
+    cells: Mutex<Cells>,
 }
 
 /// What is being limited: the limits, where they stand, and what the buckets belong to.
@@ -141,8 +204,11 @@ struct Subject<'a> {
     name: String,
     target: Option<Target<BackendToolName>>,
     cost: NonZeroU32,
-    scopes: (LimitScope, LimitScope),
+    scopes: Scopes,
 }
+
+/// The scopes of one rule's limits: for everybody, for each value of a claim, for each user.
+type Scopes = [LimitScope; 3];
 
 impl Subject<'_> {
     fn wait_max(&self) -> u64 {
@@ -151,10 +217,14 @@ impl Subject<'_> {
 
     /// The bucket's name in a shared store. Parts that a backend or an operator chose are length-prefixed, so that no
     /// two buckets can come to the same name.
-    fn key(&self, window: usize, per_user: bool) -> Arc<str> {
-        let mut key = String::from(if per_user { "user" } else { "shared" });
+    fn key(&self, window: usize, whose: Whose, claim: Option<(&str, Option<&ClaimValue>)>) -> Arc<str> {
+        let mut key = String::from(match whose {
+            Whose::Everybody => "shared",
+            Whose::Claim(_) => "claim",
+            Whose::User => "user",
+        });
         if self.rule.is_some() {
-            key.push_str(if per_user { "-tool" } else { ":tool" });
+            key.push_str(if whose == Whose::Everybody { ":tool" } else { "-tool" });
             for part in [&*self.name]
                 .into_iter()
                 .chain(self.target.iter().flat_map(|target| [target.backend.as_str(), target.name.as_str()]))
@@ -163,7 +233,41 @@ impl Subject<'_> {
             }
         }
         key.push_str(&format!(":{window}"));
+        if let Some((claim, value)) = claim {
+            let value = value.map_or("", |value| &*value.digest);
+            key.push_str(&format!(":{}:{claim}:{value}", claim.len()));
+        }
         key.into()
+    }
+
+    fn scope(&self, whose: Whose) -> LimitScope {
+        let [all, claim, user] = self.scopes;
+        match whose {
+            Whose::Everybody => all,
+            Whose::Claim(_) => claim,
+            Whose::User => user,
+        }
+    }
+}
+
+/// One quota of a subject.
+struct Due<'a> {
+    whose: Whose,
+    quota: &'a Quota,
+    claim: Option<&'a str>,
+    /// The caller's value of it, if somebody in particular asks.
+    value: Option<&'a ClaimValue>,
+}
+
+impl<'a> Due<'a> {
+    fn of_all(limits: &'a Limits) -> Option<Self> {
+        let quota = limits.shared.as_ref()?;
+        Some(Self { whose: Whose::Everybody, quota, claim: None, value: None })
+    }
+
+    fn of_user(limits: &'a Limits) -> Option<Self> {
+        let quota = limits.per_user.as_ref()?;
+        Some(Self { whose: Whose::User, quota, claim: None, value: None })
     }
 }
 
@@ -176,6 +280,7 @@ impl Planner {
             registry: Mutex::default(),
             rates: RwLock::default(),
             bucket_count_max: BUCKET_COUNT_MAX,
+            cells: Mutex::default(),
         }
     }
 
@@ -190,19 +295,25 @@ impl Planner {
         self.rates.read().get(usize::try_from(id.0).ok()?).copied().flatten()
     }
 
-    /// The plan of one tool.
+    /// The plan of one tool, whoever calls it with whatever.
     #[must_use]
     pub fn plan(&self, tool: &Tool) -> Plan {
+        self.plan_for(tool, &Variation::default(), Micros(0))
+    }
+
+    /// The plan of one call of a tool, made now.
+    #[must_use]
+    pub fn plan_for(&self, tool: &Tool, call: &Variation, now: Micros) -> Plan {
         let is_virtual = tool.target.is_virtual();
         let fits = || self.policy.tools.iter().enumerate().filter(|(_, rule)| rule.fits(tool));
-        let cost = fits().map(|(_, rule)| rule.cost).max().unwrap_or(NonZeroU32::MIN);
+        let cost = fits().map(|(_, rule)| rule.cost.least).max().unwrap_or(NonZeroU32::MIN);
         let server = Subject {
             limits: &self.policy.server,
             rule: None,
             name: String::new(),
             target: None,
             cost,
-            scopes: (LimitScope::Server, LimitScope::User),
+            scopes: [LimitScope::Server, LimitScope::Claim, LimitScope::User],
         };
         let mut subjects: Vec<Subject<'_>> = (!is_virtual).then_some(server).into_iter().collect();
         subjects.extend(fits().map(|(place, rule)| Subject {
@@ -211,16 +322,39 @@ impl Planner {
             name: format!("{}.", rule.title()),
             target: (!rule.group).then(|| tool.target.clone()),
             cost,
-            scopes: (LimitScope::Tool, LimitScope::UserTool),
+            scopes: [LimitScope::Tool, LimitScope::ClaimTool, LimitScope::UserTool],
         }));
         let mut plan = Plan::default();
-        // Shared before per user, and within each the server before its tools: the order of blame and of locks.
-        for per_user in [false, true] {
-            for subject in &subjects {
-                self.add_quota(&mut plan, subject, per_user);
-                self.add_slots(&mut plan, subject, per_user);
+        plan.varies.prices = fits().filter_map(|(_, rule)| rule.cost.price.clone()).collect();
+        plan.varies.settlements = fits().filter_map(|(_, rule)| rule.cost.settle.clone()).collect();
+        // From the wide to the narrow, and within each the server before its tools: the order of blame and of locks.
+        for subject in &subjects {
+            self.add_quota(&mut plan, subject, (call, now), Due::of_all(subject.limits));
+            self.add_slots(&mut plan, subject, false);
+        }
+        for subject in &subjects {
+            for (place, limit) in subject.limits.per_claim.iter().enumerate() {
+                let wanted = (limit.claim.clone(), limit.missing);
+                let known = plan.varies.claims.iter().position(|known| *known == wanted);
+                let number = known.unwrap_or(plan.varies.claims.len());
+                if known.is_none() {
+                    plan.varies.claims.push(wanted);
+                }
+                let due = Due {
+                    whose: Whose::Claim(place),
+                    quota: &limit.quota,
+                    claim: Some(&limit.claim),
+                    value: call.claims.get(number),
+                };
+                self.add_quota(&mut plan, subject, (call, now), Some(due));
             }
         }
+        for subject in &subjects {
+            self.add_quota(&mut plan, subject, (call, now), Due::of_user(subject.limits));
+            self.add_slots(&mut plan, subject, true);
+        }
+        plan.varies.percents.sort_unstable();
+        plan.varies.percents.dedup();
         plan
     }
 
@@ -239,46 +373,71 @@ impl Planner {
         idle.map(|rule| rule.name.as_str()).collect()
     }
 
-    fn add_quota(&self, plan: &mut Plan, subject: &Subject<'_>, per_user: bool) {
-        let quota: Option<&Quota> =
-            if per_user { subject.limits.per_user.as_ref() } else { subject.limits.shared.as_ref() };
-        let Some(quota) = quota else { return };
-        let rule: Arc<str> =
-            format!("{}{}", subject.name, if per_user { "perUser" } else { "shared" }).into();
+    fn add_quota(
+        &self,
+        plan: &mut Plan,
+        subject: &Subject<'_>,
+        (call, now): (&Variation, Micros),
+        due: Option<Due<'_>>,
+    ) {
+        let Some(Due { whose, quota, claim, value }) = due else { return };
+        let kind = match (whose, claim) {
+            (Whose::Everybody, _) => "shared".to_owned(),
+            (Whose::Claim(_), claim) => format!("perClaim[{}]", claim.unwrap_or_default()),
+            (Whose::User, _) => "perUser".to_owned(),
+        };
+        let rule: Arc<str> = format!("{}{kind}", subject.name).into();
+        let mode = quota.mode_at(call.standing);
+        let cost = call.cost.map_or(subject.cost, |cost| cost.max(subject.cost));
         for (window, rate) in quota.windows.iter().enumerate() {
-            // A user's own bucket is hardly ever fast, and its user hardly ever at many replicas.
+            // The bucket of a user or a group is hardly ever fast, and they are hardly ever at many replicas. What one call
+            // costs has no say: a bucket is the same one for all.
             let lease = self.policy.consistency.leases();
-            let lease = lease.filter(|lease| !per_user && lease.covers(rate, subject.cost));
+            let lease = lease.filter(|lease| whose == Whose::Everybody && lease.covers(rate, subject.cost));
             let kept = lease.map_or(*rate, |lease| lease.kept(rate));
             let excess = |lease: LeasePolicy| if lease.hold_back { 0 } else { lease.excess(rate) };
-            let entry = self.entry(subject, Some(window), per_user, Some(kept));
+            let entry = self.entry(subject, Some(window), whose, Some(kept));
+            let holder = match (whose, value) {
+                (Whose::User, _) => Holder::User,
+                (Whose::Everybody, _) | (Whose::Claim(_), None) => Holder::Shared(entry.level),
+                (Whose::Claim(_), Some(value)) => {
+                    let most = self.policy.memory.user_count_max;
+                    Holder::Shared(self.cells.lock().cell((entry.id, value.key), &kept, now, most))
+                }
+            };
             plan.buckets.push(PlannedBucket {
                 id: entry.id,
-                key: subject.key(window, per_user),
+                key: subject.key(window, whose, claim.map(|claim| (claim, value))),
                 rule: rule.clone(),
-                scope: if per_user { subject.scopes.1 } else { subject.scopes.0 },
+                scope: subject.scope(whose),
                 rate: kept,
-                cost: subject.cost,
-                cost_units: kept.units(u64::from(subject.cost.get())),
-                mode: quota.mode,
-                holder: if per_user { Holder::User } else { Holder::Shared(entry.level) },
+                cost,
+                cost_units: kept.units(u64::from(cost.get())),
+                mode,
+                percent: quota.percent,
+                holder,
+                whose: value.map(|value| value.key),
                 wait_max: subject.wait_max(),
                 leased: lease.map(excess),
             });
         }
-        plan.may_wait |= subject.wait_max() > 0 && quota.mode == Mode::Enforce;
-        plan.needs_user |= per_user;
+        plan.varies
+            .percents
+            .extend(quota.percent.filter(|_| quota.mode == Mode::Enforce).map(NonZeroU8::get));
+        plan.may_wait |= subject.wait_max() > 0 && mode == Mode::Enforce;
+        plan.needs_user |= whose == Whose::User;
     }
 
     fn add_slots(&self, plan: &mut Plan, subject: &Subject<'_>, per_user: bool) {
         let Concurrency { shared, per_user: each, mode } = subject.limits.concurrency;
         let Some(count_max) = (if per_user { each } else { shared }) else { return };
-        let entry = self.entry(subject, None, per_user, None);
+        let whose = if per_user { Whose::User } else { Whose::Everybody };
+        let entry = self.entry(subject, None, whose, None);
         plan.slots.push(PlannedSlots {
             id: entry.id,
             rule: format!("{}concurrency.{}", subject.name, if per_user { "perUser" } else { "shared" })
                 .into(),
-            scope: if per_user { subject.scopes.1 } else { subject.scopes.0 },
+            scope: subject.scope(whose),
             count_max,
             mode,
             shared: (!per_user).then_some(entry.in_flight),
@@ -288,14 +447,8 @@ impl Planner {
         plan.needs_user |= per_user;
     }
 
-    fn entry(
-        &self,
-        subject: &Subject<'_>,
-        window: Option<usize>,
-        per_user: bool,
-        rate: Option<Rate>,
-    ) -> Entry {
-        let mut key = Key { rule: subject.rule, target: subject.target.clone(), window, per_user };
+    fn entry(&self, subject: &Subject<'_>, window: Option<usize>, whose: Whose, rate: Option<Rate>) -> Entry {
+        let mut key = Key { rule: subject.rule, target: subject.target.clone(), window, whose };
         let mut registry = self.registry.lock();
         if registry.ids.len() >= self.bucket_count_max && !registry.ids.contains_key(&key) {
             key.target = None;

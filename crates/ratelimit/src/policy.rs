@@ -1,16 +1,18 @@
 //! The validated settings of the limiter. Built by `vmcp-gateway` from the config file; what can be built here can be
 //! enforced exactly.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU8, NonZeroU32};
+use std::sync::Arc;
 use std::time::Duration;
 
 use vmcp_domain::{Tool, ToolHints};
 
 use crate::pattern::Pattern;
+pub use crate::price::{Price, PriceError};
 use crate::rate::Rate;
 
 /// Every limit of one gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LimitPolicy {
     /// Limits on all tool calls together.
     pub server: Limits,
@@ -92,6 +94,8 @@ impl LeasePolicy {
 pub struct Limits {
     /// One bucket for everybody.
     pub shared: Option<Quota>,
+    /// One bucket for each value of a claim, such as a team.
+    pub per_claim: Vec<ClaimQuota>,
     /// One bucket for each user.
     pub per_user: Option<Quota>,
     /// Calls in flight.
@@ -107,6 +111,47 @@ pub struct Quota {
     pub windows: Vec<Rate>,
     /// What a refusal does.
     pub mode: Mode,
+    /// For how many users out of a hundred an enforced limit is one; for the others it is in shadow mode. `None` for
+    /// all.
+    pub percent: Option<NonZeroU8>,
+}
+
+impl Quota {
+    /// A limit for everybody.
+    #[must_use]
+    pub fn new(windows: Vec<Rate>, mode: Mode) -> Self {
+        Self { windows, mode, percent: None }
+    }
+
+    /// What a refusal does to a caller who stands at so many of a hundred.
+    #[must_use]
+    pub fn mode_at(&self, standing: u8) -> Mode {
+        match self.percent {
+            Some(percent) if standing >= percent.get() => Mode::Shadow,
+            Some(_) | None => self.mode,
+        }
+    }
+}
+
+/// One limit for each value of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimQuota {
+    /// The claim's name in tokens of the issuer, or in what an API key stands for.
+    pub claim: Arc<str>,
+    /// What happens to callers whose claim is missing, or neither text nor number nor truth value.
+    pub missing: MissingClaim,
+    /// The limit.
+    pub quota: Quota,
+}
+
+/// What a limit per claim does with callers without the claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MissingClaim {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// All of them share one bucket.
+    Shared,
 }
 
 /// What a rule does when it would refuse.
@@ -141,9 +186,31 @@ pub struct ToolRule {
     pub group: bool,
     /// The limits.
     pub limits: Limits,
-    /// Tokens that one call of these tools costs in every bucket it is charged to; the largest of several rules
-    /// counts.
-    pub cost: NonZeroU32,
+    /// What one call of these tools costs in every bucket it is charged to; the largest of several rules counts.
+    pub cost: Cost,
+}
+
+/// What one call costs, in tokens.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    /// The least.
+    pub least: NonZeroU32,
+    /// By what the call asks for.
+    pub price: Option<Arc<Price>>,
+    /// What the call turned out to cost, by its result: the difference is charged or given back when it has ended.
+    pub settle: Option<Arc<Price>>,
+}
+
+impl From<NonZeroU32> for Cost {
+    fn from(least: NonZeroU32) -> Self {
+        Self { least, price: None, settle: None }
+    }
+}
+
+impl Default for Cost {
+    fn default() -> Self {
+        NonZeroU32::MIN.into()
+    }
 }
 
 impl ToolRule {
@@ -280,13 +347,22 @@ impl LimitPolicy {
 }
 
 impl Limits {
+    /// Every limit on how often.
+    pub fn quotas(&self) -> impl Iterator<Item = &Quota> {
+        let claims = self.per_claim.iter().map(|limit| &limit.quota);
+        self.shared.iter().chain(&self.per_user).chain(claims)
+    }
+
     fn share(&self, count: u32) -> Self {
         let share = |quota: &Quota| Quota {
             windows: quota.windows.iter().map(|rate| rate.share(count)).collect(),
             mode: quota.mode,
+            percent: quota.percent,
         };
+        let of_claim = |limit: &ClaimQuota| ClaimQuota { quota: share(&limit.quota), ..limit.clone() };
         Self {
             shared: self.shared.as_ref().map(share),
+            per_claim: self.per_claim.iter().map(of_claim).collect(),
             per_user: self.per_user.as_ref().map(share),
             concurrency: self.concurrency,
             wait_max: self.wait_max,

@@ -126,7 +126,7 @@ impl Limiter {
                     self.learn(sharing, bound, user.local, &all_levels(bound, &places, &held));
                 }
                 let fallback = self.fallback(sharing);
-                let share = bound.share(&fallback);
+                let share = bound.share(&fallback, self.clock.now());
                 let plan = &share.plan;
                 match fallback.store.admit(plan, user.local) {
                     Claim::Admitted(receipt) => {
@@ -167,7 +167,7 @@ impl Limiter {
     fn learn(&self, sharing: &Sharing, bound: &Bound, user: Option<UserKey>, levels: &[i64]) {
         if sharing.on_failure == OnStoreFailure::Local {
             let fallback = self.fallback(sharing);
-            fallback.learn(&bound.share(&fallback).plan, &bound.plan, user, levels);
+            fallback.learn(&bound.share(&fallback, self.clock.now()).plan, &bound.plan, user, levels);
         }
     }
 }

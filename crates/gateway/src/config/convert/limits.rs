@@ -1,11 +1,13 @@
 //! `rateLimiting`: from the file to the limiter's policy. What cannot be enforced exactly is refused here.
 
+mod claims;
+mod cost;
 mod lease;
 mod redis;
 mod rules;
 mod waiting;
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU8, NonZeroU32};
 
 use vmcp_edge::policy::IncomingAuth;
 use vmcp_ratelimit::policy::{
@@ -37,6 +39,7 @@ pub(super) fn convert(
     let RateLimiting {
         shared,
         per_user,
+        per_claim,
         tools,
         by_annotation,
         concurrency,
@@ -54,7 +57,7 @@ pub(super) fn convert(
         code,
     } = file;
     let mode = mode.unwrap_or(LimitMode::Enforce);
-    let has_rules = !tools.is_empty() || by_annotation.is_some();
+    let has_rules = !tools.is_empty() || by_annotation.is_some() || !per_claim.is_empty();
     if shared.is_none() && per_user.is_none() && !has_rules && concurrency.is_none() {
         findings.problem(PATH, "limits nothing").hint =
             Some("write `shared`, `perUser`, `tools` or `concurrency`, or remove the section".to_owned());
@@ -63,6 +66,7 @@ pub(super) fn convert(
     let server = Limits {
         shared: quota(shared, &format!("{PATH}.shared"), mode, findings),
         per_user: quota(per_user, &format!("{PATH}.perUser"), mode, findings),
+        per_claim: claims::convert(per_claim, PATH, mode, findings),
         concurrency: slots(concurrency, &format!("{PATH}.concurrency"), mode, findings),
         wait_max: wait_max.unwrap_or_default(),
     };
@@ -84,6 +88,9 @@ pub(super) fn convert(
              (`address`) or they are refused (`refuse`)"
                 .to_owned(),
         );
+    }
+    if matches!(incoming, Some(IncomingAuth::Anonymous)) {
+        claims::check_anonymous(&policy, findings);
     }
     let redis = match chosen {
         LimitStore::Memory => {
@@ -142,7 +149,7 @@ fn quota(
     inherited: LimitMode,
     findings: &mut Findings<'_>,
 ) -> Option<Quota> {
-    let RateLimitBucket { max_tokens, refill_period, windows, mode } = bucket?;
+    let RateLimitBucket { max_tokens, refill_period, windows, mode, enforce_percent } = bucket?;
     let mut rates = Vec::new();
     match (max_tokens, refill_period) {
         (Some(max_tokens), Some(refill_period)) => {
@@ -167,7 +174,21 @@ fn quota(
         LimitMode::Shadow => Mode::Shadow,
         LimitMode::Off => return None,
     };
-    (!rates.is_empty()).then_some(Quota { windows: rates, mode })
+    let percent = percent(enforce_percent, mode, path, findings);
+    (!rates.is_empty()).then_some(Quota { windows: rates, mode, percent })
+}
+
+/// For how many callers in a hundred a limit refuses.
+fn percent(file: Option<u8>, mode: Mode, path: &str, findings: &mut Findings<'_>) -> Option<NonZeroU8> {
+    let percent = file?;
+    let path = format!("{path}.enforcePercent");
+    if !(1..=100).contains(&percent) {
+        findings.problem(path, "must be from 1 to 100").hint =
+            Some("`mode: shadow` enforces a limit for nobody".to_owned());
+    } else if mode == Mode::Shadow {
+        findings.warn(path, "has no effect in shadow mode, which enforces the limit for nobody");
+    }
+    NonZeroU8::new(percent).filter(|percent| percent.get() < 100)
 }
 
 fn rate(window: RateLimitWindow, path: &str, findings: &mut Findings<'_>) -> Option<Rate> {

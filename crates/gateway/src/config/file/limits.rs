@@ -14,6 +14,9 @@ pub(crate) struct RateLimiting {
     pub(crate) shared: Option<RateLimitBucket>,
     /// One bucket for each caller.
     pub(crate) per_user: Option<RateLimitBucket>,
+    /// Buckets for callers by what their claims say, such as one for each team.
+    #[serde(default)]
+    pub(crate) per_claim: Vec<ClaimRateLimit>,
     /// Buckets of single tools.
     #[serde(default)]
     pub(crate) tools: Vec<ToolRateLimit>,
@@ -61,6 +64,49 @@ pub(crate) struct RateLimitBucket {
     pub(crate) windows: Vec<RateLimitWindow>,
     /// What it does when it would refuse. Left out: the rule's mode.
     pub(crate) mode: Option<LimitMode>,
+    /// For how many callers in a hundred it refuses, 1 to 100; for the others it only counts. Left out: for all.
+    pub(crate) enforce_percent: Option<u8>,
+}
+
+/// A token bucket for each value of a claim.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ClaimRateLimit {
+    /// The claim, such as `team`, `tenant` or `azp`.
+    pub(crate) claim: String,
+    /// What happens to callers without the claim. Left out: refuse.
+    pub(crate) missing: Option<MissingClaimOutcome>,
+    /// How many calls it holds when full, at least 1.
+    pub(crate) max_tokens: Option<u64>,
+    /// How long an empty bucket takes to fill, as `1m0s` or `{duration: 1m0s}`.
+    pub(crate) refill_period: Option<GoDuration>,
+    /// Further windows, as 10 a second and 500 a day.
+    #[serde(default)]
+    pub(crate) windows: Vec<RateLimitWindow>,
+    /// What it does when it would refuse. Left out: the rule's mode.
+    pub(crate) mode: Option<LimitMode>,
+    /// For how many callers in a hundred it refuses, 1 to 100; for the others it only counts. Left out: for all.
+    pub(crate) enforce_percent: Option<u8>,
+}
+
+/// What happens to callers without a claim.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MissingClaimOutcome {
+    /// They are refused.
+    Refuse,
+    /// All of them share one bucket.
+    Shared,
+}
+
+/// What one call costs.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum CallCost {
+    /// So many tokens.
+    Tokens(u32),
+    /// What a CEL expression comes to.
+    Expression(String),
 }
 
 /// One window of a bucket.
@@ -85,8 +131,14 @@ pub(crate) struct ToolRateLimit {
     pub(crate) shared: Option<RateLimitBucket>,
     /// One bucket for each caller.
     pub(crate) per_user: Option<RateLimitBucket>,
-    /// How many tokens one call costs in every bucket. Left out: 1.
-    pub(crate) cost: Option<u32>,
+    /// Buckets for callers by what their claims say, such as one for each team.
+    #[serde(default)]
+    pub(crate) per_claim: Vec<ClaimRateLimit>,
+    /// How many tokens one call costs in every bucket: a number, or a CEL expression over `args` and `tool`. Left out: 1.
+    pub(crate) cost: Option<CallCost>,
+    /// How many tokens it turned out to cost: a CEL expression over `args`, `tool`, `cost` (what was paid) and `result`. The
+    /// difference is charged or given back when the call has ended.
+    pub(crate) settle: Option<String>,
     /// How many calls may be in flight.
     pub(crate) concurrency: Option<ConcurrencyLimit>,
     /// What the rule does when it would refuse. Left out: the mode of all rules.
@@ -118,8 +170,14 @@ pub(crate) struct AnnotationRateLimit {
     pub(crate) shared: Option<RateLimitBucket>,
     /// One bucket for each caller.
     pub(crate) per_user: Option<RateLimitBucket>,
-    /// How many tokens one call costs in every bucket. Left out: 1.
-    pub(crate) cost: Option<u32>,
+    /// Buckets for callers by what their claims say, such as one for each team.
+    #[serde(default)]
+    pub(crate) per_claim: Vec<ClaimRateLimit>,
+    /// How many tokens one call costs in every bucket: a number, or a CEL expression over `args` and `tool`. Left out: 1.
+    pub(crate) cost: Option<CallCost>,
+    /// How many tokens it turned out to cost: a CEL expression over `args`, `tool`, `cost` (what was paid) and `result`. The
+    /// difference is charged or given back when the call has ended.
+    pub(crate) settle: Option<String>,
     /// How many calls may be in flight.
     pub(crate) concurrency: Option<ConcurrencyLimit>,
     /// What the rule does when it would refuse. Left out: the mode of all rules.

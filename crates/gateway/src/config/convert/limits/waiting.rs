@@ -46,10 +46,10 @@ pub(super) fn check(policy: &LimitPolicy, waits: bool, bounded: bool, findings: 
 }
 
 fn enforces(limits: &Limits) -> bool {
-    let Limits { shared, per_user, concurrency, wait_max: _ } = limits;
-    let refuses = |quota: &Option<Quota>| quota.as_ref().is_some_and(|quota| quota.mode == Mode::Enforce);
+    let concurrency = &limits.concurrency;
+    let refuses = |quota: &Quota| quota.mode == Mode::Enforce;
     let bounds_calls = concurrency.shared.is_some() || concurrency.per_user.is_some();
-    refuses(shared) || refuses(per_user) || (bounds_calls && concurrency.mode == Mode::Enforce)
+    limits.quotas().any(refuses) || (bounds_calls && concurrency.mode == Mode::Enforce)
 }
 
 /// How many calls may wait.
