@@ -162,6 +162,7 @@ fn limits() -> anyhow::Result<LimitSettings> {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     };
     Ok(LimitSettings { policy, redis: None, on_failure: OnStoreFailure::default() })
 }

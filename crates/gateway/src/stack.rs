@@ -7,14 +7,16 @@ use vmcp_domain::SharedGateway;
 use vmcp_federation::policy::AggregationPolicy;
 use vmcp_federation::{Exposed, Federation};
 use vmcp_optimizer::{Optimized, Optimizer, virtual_tools};
-use vmcp_ratelimit::{Limiter, LoopBreaker, LoopPolicy, RateLimited, SystemClock, VirtualRateLimited};
+use vmcp_ratelimit::{
+    Limiter, LoopBreaker, LoopPolicy, MethodsRateLimited, RateLimited, SystemClock, VirtualRateLimited,
+};
 
 use crate::audit::{Audit, AuditedCalls, AuditedRequests};
 use crate::metrics::Metrics;
 use crate::observe::Observed;
 
 /// The layers from inside to outside, by the names `/status` uses.
-const LAYERS: [&str; 10] = [
+const LAYERS: [&str; 11] = [
     "federation",
     "ratelimit",
     "audit-calls",
@@ -23,6 +25,7 @@ const LAYERS: [&str; 10] = [
     "authz",
     "optimizer",
     "ratelimit-virtual",
+    "ratelimit-methods",
     "audit",
     "observe",
 ];
@@ -61,6 +64,7 @@ pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
         "audit-calls" | "audit" => audit.is_some(),
         "optimizer" => has_virtual,
         "ratelimit-virtual" => limiter.is_some() && has_virtual,
+        "ratelimit-methods" => limiter.as_ref().is_some_and(|limiter| limiter.limits_methods()),
         _always => true,
     };
     let layers = LAYERS.into_iter().filter(stands).collect();
@@ -96,9 +100,14 @@ pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
         None => offer.clone(),
     };
     // Around the layers with virtual tools: a call of one is charged only where a rule names it, before its work.
-    let gateway = match limiter {
+    let gateway = match limiter.clone() {
         Some(limiter) if has_virtual => VirtualRateLimited::wrap(gateway, limiter, &virtual_tools()),
         Some(_) | None => gateway,
+    };
+    // Outside whatever asks for lists on its own account: counts what clients ask besides calls of tools.
+    let gateway = match limiter {
+        Some(limiter) => MethodsRateLimited::wrap(gateway, limiter),
+        None => gateway,
     };
     // Around everything that answers: records what never came to the limiter, as its client asked for it.
     let gateway = match audit {
@@ -125,6 +134,7 @@ mod tests {
             "Authorized::wrap(",
             "Optimized::wrap(",
             "VirtualRateLimited::wrap(",
+            "MethodsRateLimited::wrap(",
             "AuditedRequests::wrap(",
             "Observed::wrap(",
         ];
@@ -141,6 +151,7 @@ mod tests {
                 "authz",
                 "optimizer",
                 "ratelimit-virtual",
+                "ratelimit-methods",
                 "audit",
                 "observe"
             ]

@@ -56,6 +56,7 @@ fn planner(tokens: u64, with_tool: bool) -> Outcome<Arc<Planner>> {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Lease(POLICY),
+        ..LimitPolicy::default()
     })))
 }
 

@@ -48,6 +48,7 @@ fn four(tokens: u64, period: Duration, users: usize) -> (MemoryStore, Plan) {
         memory: MemoryBounds { user_count_max: users + 1, overflow: Overflow::Refuse },
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     };
     let planner = Arc::new(Planner::new(policy));
     let tool = Tool {

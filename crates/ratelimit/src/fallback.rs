@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use vmcp_domain::Tool;
 
 use crate::clock::{Clock, Micros};
 use crate::memory::MemoryStore;
-use crate::plan::{Plan, PlannedBucket, Planner, Variation};
+use crate::plan::{Asked, Plan, PlannedBucket, Planner, Variation};
 use crate::policy::LimitPolicy;
 use crate::remote::{Ask, RemoteBucket, RemoteStore};
 use crate::table::UserKey;
@@ -38,8 +37,8 @@ impl Fallback {
     }
 
     /// The plan of a call in shares.
-    pub(crate) fn plan(&self, tool: &Tool, call: &Variation, now: Micros) -> Plan {
-        let mut plan = self.planner.plan_for(tool, call, now);
+    pub(crate) fn plan(&self, asked: &Asked, call: &Variation, now: Micros) -> Plan {
+        let mut plan = self.planner.plan_for(asked, call, now);
         // Calls in flight are counted by the ordinary store, with or without the shared one.
         plan.slots.clear();
         plan

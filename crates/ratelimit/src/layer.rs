@@ -1,5 +1,6 @@
 //! The decorator: one real call, one charge, whoever composed it and whatever name led to it.
 
+mod methods;
 mod virtual_tools;
 
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use vmcp_domain::{Answer, CallContext, CallTool, Error, Gateway, Reply, SharedGateway, forward};
 
 use crate::limiter::{Arguments, Limiter};
+pub use methods::MethodsRateLimited;
 pub use virtual_tools::VirtualRateLimited;
 
 /// The layer that charges calls.
@@ -24,12 +26,14 @@ impl RateLimited {
 }
 
 /// True when the call certainly did not reach its backend, so that nothing is owed for it.
-fn never_happened(outcome: &Result<Reply, Error>) -> bool {
+fn never_happened<T>(outcome: &Result<T, Error>) -> bool {
     matches!(
         outcome,
         Err(Error::BackendUnavailable { .. }
             | Error::BackendBusy { .. }
             | Error::UnknownTool(_)
+            | Error::UnknownResource(_)
+            | Error::UnknownPrompt(_)
             | Error::Denied
             | Error::Overloaded)
     )

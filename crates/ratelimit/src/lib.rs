@@ -27,7 +27,7 @@ mod waiting;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
-pub use layer::{RateLimited, VirtualRateLimited};
+pub use layer::{MethodsRateLimited, RateLimited, VirtualRateLimited};
 pub use limiter::{
     BucketView, Limiter, Prices, Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling, Sharing, SlotsView,
 };

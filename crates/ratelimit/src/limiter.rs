@@ -25,8 +25,8 @@ use crate::fallback::{Debts, Fallback};
 use crate::lease::{Leases, Paid};
 use crate::memory::{Claim, MemoryStore, Receipt};
 use crate::observer::Observer;
-use crate::plan::{Plan, Planner};
-use crate::policy::Anonymous;
+use crate::plan::{Asked, Plan, Planner};
+use crate::policy::{Anonymous, Method};
 use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, user_digest};
 use crate::table::UserKey;
 use crate::top::TopCallers;
@@ -56,6 +56,7 @@ pub struct Limiter {
     lists_differ: AtomicBool,
     /// The virtual tools that another layer charges for.
     virtual_names: ArcSwap<Vec<ToolName>>,
+    methods: HashMap<Method, Arc<Bound>>,
     hashers: (RandomState, RandomState),
     observer: Arc<dyn Observer>,
     top: TopCallers,
@@ -102,7 +103,13 @@ impl Limiter {
         let leases = sharing.as_ref().zip(consistency.leases()).map(|(sharing, policy)| {
             Leases::new(sharing.store.clone(), clock.clone(), policy, sharing.replica_count)
         });
+        let mut methods = HashMap::new();
+        for rule in &planner.policy().methods {
+            let bound = || Arc::new(Bound::to(&planner, leases.as_deref(), Asked::Method(rule.method)));
+            methods.entry(rule.method).or_insert_with(bound);
+        }
         Arc::new(Self {
+            methods,
             leases,
             memory: MemoryStore::new(planner.clone(), clock.clone()),
             room: Room::new(planner.policy().waiting),
@@ -168,6 +175,17 @@ impl Limiter {
             (tool.name.clone(), Arc::new(Bound::new(&self.planner, self.leases.as_deref(), tool)))
         });
         bound.filter(|(_, bound)| !bound.plan.is_empty()).collect()
+    }
+
+    /// The plan of a method, where it is limited.
+    pub(crate) fn bound_method(&self, method: Method) -> Option<&Arc<Bound>> {
+        self.methods.get(&method)
+    }
+
+    /// Whether there are limits on methods that call no tool.
+    #[must_use]
+    pub fn limits_methods(&self) -> bool {
+        !self.methods.is_empty()
     }
 
     fn admit_here<'a>(

@@ -10,10 +10,12 @@ use std::sync::atomic::AtomicU32;
 
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
-use vmcp_domain::{BackendToolName, LimitScope, Target, Tool, ToolName};
+use vmcp_domain::{BackendToolName, LimitScope, Limited, Target, Tool, ToolName};
 
 use crate::clock::Micros;
-use crate::policy::{Concurrency, LeasePolicy, LimitPolicy, Limits, MissingClaim, Mode, Price, Quota};
+use crate::policy::{
+    Concurrency, LeasePolicy, LimitPolicy, Limits, Method, MissingClaim, Mode, Price, Quota,
+};
 use crate::rate::{Level, Rate};
 use crate::table::UserKey;
 use cells::Cells;
@@ -101,6 +103,33 @@ pub struct Plan {
     pub may_wait: bool,
     /// What makes calls of the tool differ.
     pub varies: Varies,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    /// A call of a tool.
+    Tool(Box<Tool>),
+    /// Something else.
+    Method(Method),
+}
+
+impl Asked {
+    /// What the limits on it are called after.
+    pub(crate) fn limited(&self) -> Limited {
+        match self {
+            Self::Tool(tool) => Limited::Tool(tool.name.clone()),
+            Self::Method(method) => Limited::Method(method.as_str()),
+        }
+    }
+
+    /// The tool that is called.
+    pub(crate) fn tool(&self) -> Option<&Tool> {
+        match self {
+            Self::Tool(tool) => Some(tool),
+            Self::Method(_) => None,
+        }
+    }
 }
 
 /// What makes calls of one tool differ to the limits, so that each is charged by a plan of its own.
@@ -298,12 +327,37 @@ impl Planner {
     /// The plan of one tool, whoever calls it with whatever.
     #[must_use]
     pub fn plan(&self, tool: &Tool) -> Plan {
-        self.plan_for(tool, &Variation::default(), Micros(0))
+        self.plan_tool(tool, &Variation::default(), Micros(0))
     }
 
-    /// The plan of one call of a tool, made now.
+    /// The plan of one request, made now.
     #[must_use]
-    pub fn plan_for(&self, tool: &Tool, call: &Variation, now: Micros) -> Plan {
+    pub(crate) fn plan_for(&self, asked: &Asked, call: &Variation, now: Micros) -> Plan {
+        match asked {
+            Asked::Tool(tool) => self.plan_tool(tool, call, now),
+            Asked::Method(method) => self.plan_method(*method, call, now),
+        }
+    }
+
+    fn plan_method(&self, method: Method, call: &Variation, now: Micros) -> Plan {
+        let rules = self.policy.methods.iter().enumerate().filter(|(_, rule)| rule.method == method);
+        let subjects: Vec<Subject<'_>> = rules
+            .map(|(place, rule)| Subject {
+                limits: &rule.limits,
+                // Behind the tools' rules.
+                rule: Some(self.policy.tools.len() + place),
+                name: format!("methods[{}].", method.as_str()),
+                target: None,
+                cost: NonZeroU32::MIN,
+                scopes: [LimitScope::Server, LimitScope::Claim, LimitScope::User],
+            })
+            .collect();
+        let mut plan = Plan::default();
+        self.fill(&mut plan, &subjects, call, now);
+        plan
+    }
+
+    fn plan_tool(&self, tool: &Tool, call: &Variation, now: Micros) -> Plan {
         let is_virtual = tool.target.is_virtual();
         let fits = || self.policy.tools.iter().enumerate().filter(|(_, rule)| rule.fits(tool));
         let cost = fits().map(|(_, rule)| rule.cost.least).max().unwrap_or(NonZeroU32::MIN);
@@ -327,12 +381,17 @@ impl Planner {
         let mut plan = Plan::default();
         plan.varies.prices = fits().filter_map(|(_, rule)| rule.cost.price.clone()).collect();
         plan.varies.settlements = fits().filter_map(|(_, rule)| rule.cost.settle.clone()).collect();
+        self.fill(&mut plan, &subjects, call, now);
+        plan
+    }
+
+    fn fill(&self, plan: &mut Plan, subjects: &[Subject<'_>], call: &Variation, now: Micros) {
         // From the wide to the narrow, and within each the server before its tools: the order of blame and of locks.
-        for subject in &subjects {
-            self.add_quota(&mut plan, subject, (call, now), Due::of_all(subject.limits));
-            self.add_slots(&mut plan, subject, false);
+        for subject in subjects {
+            self.add_quota(plan, subject, (call, now), Due::of_all(subject.limits));
+            self.add_slots(plan, subject, false);
         }
-        for subject in &subjects {
+        for subject in subjects {
             for (place, limit) in subject.limits.per_claim.iter().enumerate() {
                 let wanted = (limit.claim.clone(), limit.missing);
                 let known = plan.varies.claims.iter().position(|known| *known == wanted);
@@ -346,16 +405,15 @@ impl Planner {
                     claim: Some(&limit.claim),
                     value: call.claims.get(number),
                 };
-                self.add_quota(&mut plan, subject, (call, now), Some(due));
+                self.add_quota(plan, subject, (call, now), Some(due));
             }
         }
-        for subject in &subjects {
-            self.add_quota(&mut plan, subject, (call, now), Due::of_user(subject.limits));
-            self.add_slots(&mut plan, subject, true);
+        for subject in subjects {
+            self.add_quota(plan, subject, (call, now), Due::of_user(subject.limits));
+            self.add_slots(plan, subject, true);
         }
         plan.varies.percents.sort_unstable();
         plan.varies.percents.dedup();
-        plan
     }
 
     /// The plan of every tool of a list.

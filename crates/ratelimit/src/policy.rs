@@ -18,6 +18,8 @@ pub struct LimitPolicy {
     pub server: Limits,
     /// Limits on single tools, or groups of them. Every rule that fits a tool applies.
     pub tools: Vec<ToolRule>,
+    /// Limits on what else clients may ask.
+    pub methods: Vec<MethodRule>,
     /// What a per-user limit does with callers that have no identity.
     pub anonymous: Anonymous,
     /// The bounds of the in-memory store.
@@ -213,6 +215,69 @@ impl Default for Cost {
     }
 }
 
+/// Limits on requests of one method that calls no tool.
+#[derive(Clone, Debug)]
+pub struct MethodRule {
+    /// Which.
+    pub method: Method,
+    /// The limits.
+    pub limits: Limits,
+}
+
+/// What clients may ask besides calls of tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// A page of the tools.
+    ListTools,
+    /// A page of the resources.
+    ListResources,
+    /// A page of the resource templates.
+    ListTemplates,
+    /// A page of the prompts.
+    ListPrompts,
+    /// A resource.
+    ReadResource,
+    /// A prompt.
+    GetPrompt,
+    /// The completion of an argument.
+    Complete,
+    /// To hear of a resource's changes, whether by itself or on a stream.
+    Subscribe,
+    /// A stream of changes.
+    Listen,
+}
+
+impl Method {
+    /// All.
+    pub const ALL: [Self; 9] = [
+        Self::ListTools,
+        Self::ListResources,
+        Self::ListTemplates,
+        Self::ListPrompts,
+        Self::ReadResource,
+        Self::GetPrompt,
+        Self::Complete,
+        Self::Subscribe,
+        Self::Listen,
+    ];
+
+    /// The method's name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ListTools => "tools/list",
+            Self::ListResources => "resources/list",
+            Self::ListTemplates => "resources/templates/list",
+            Self::ListPrompts => "prompts/list",
+            Self::ReadResource => "resources/read",
+            Self::GetPrompt => "prompts/get",
+            Self::Complete => "completion/complete",
+            Self::Subscribe => "resources/subscribe",
+            Self::Listen => "subscriptions/listen",
+        }
+    }
+}
+
 impl ToolRule {
     /// The rule as the configuration names it.
     #[must_use]
@@ -332,6 +397,11 @@ impl LimitPolicy {
                 .iter()
                 .map(|rule| ToolRule { limits: rule.limits.share(count), ..rule.clone() })
                 .collect(),
+            methods: self
+                .methods
+                .iter()
+                .map(|rule| MethodRule { limits: rule.limits.share(count), ..rule.clone() })
+                .collect(),
             // A share is one replica's own: there is nobody to take from.
             consistency: Consistency::Exact,
             ..self.clone()
@@ -342,7 +412,13 @@ impl LimitPolicy {
     #[must_use]
     pub fn has_per_user(&self) -> bool {
         let per_user = |limits: &Limits| limits.per_user.is_some() || limits.concurrency.per_user.is_some();
-        per_user(&self.server) || self.tools.iter().any(|rule| per_user(&rule.limits))
+        self.limits().any(per_user)
+    }
+
+    /// Every set of limits.
+    pub fn limits(&self) -> impl Iterator<Item = &Limits> {
+        let tools = self.tools.iter().map(|rule| &rule.limits);
+        std::iter::once(&self.server).chain(tools).chain(self.methods.iter().map(|rule| &rule.limits))
     }
 }
 

@@ -57,6 +57,7 @@ pub(crate) fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous)
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: vmcp_ratelimit::policy::Consistency::Exact,
+        ..LimitPolicy::default()
     }
 }
 

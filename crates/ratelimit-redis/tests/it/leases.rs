@@ -47,6 +47,7 @@ fn leases(store: Arc<RedisStore>, hold_back: bool) -> (Arc<Leases>, LeasePlan) {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Lease(lease),
+        ..LimitPolicy::default()
     };
     let tool = Tool {
         name: "tool".into(),

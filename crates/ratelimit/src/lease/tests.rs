@@ -20,6 +20,7 @@ fn policy(tokens: u64, hold_back: bool, mode: Mode) -> LimitPolicy {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Lease(LeasePolicy { duration: DURATION, hold_back }),
+        ..LimitPolicy::default()
     }
 }
 

@@ -5,21 +5,23 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::RwLock;
-use vmcp_domain::{Tool, ToolName};
+use vmcp_domain::{Limited, Tool, ToolName};
 
 use crate::clock::Micros;
 use crate::fallback::Fallback;
 use crate::lease::{LeasePlan, Leases};
-use crate::plan::{Plan, Planner, Variation};
+use crate::plan::{Asked, Plan, Planner, Variation};
 
 /// The plans of one list of tools.
 pub(super) struct Binding {
     pub(super) plans: HashMap<ToolName, Arc<Bound>>,
 }
 
-/// The plan of one tool, for all its calls or for those that are alike to the limits.
+/// The plan of what is asked, for all its calls or for those that are alike to the limits.
 pub(crate) struct Bound {
-    pub(super) tool: Tool,
+    pub(super) asked: Asked,
+    /// What its limits are called after.
+    pub(super) limited: Limited,
     pub(crate) plan: Plan,
     /// The same without buckets: what stays in this process when buckets are shared.
     pub(super) slots: Plan,
@@ -45,20 +47,26 @@ pub(super) struct Share {
 impl Bound {
     /// The plan of a tool, whoever calls it with whatever.
     pub(super) fn new(planner: &Planner, leases: Option<&Leases>, tool: &Tool) -> Self {
-        Self::of((planner, leases), tool, Variation::default(), Micros(0))
+        Self::to(planner, leases, Asked::Tool(Box::new(tool.clone())))
+    }
+
+    /// The plan of what is asked, by whomever.
+    pub(super) fn to(planner: &Planner, leases: Option<&Leases>, asked: Asked) -> Self {
+        Self::of((planner, leases), asked, Variation::default(), Micros(0))
     }
 
     fn of(
         (planner, leases): (&Planner, Option<&Leases>),
-        tool: &Tool,
+        asked: Asked,
         variation: Variation,
         now: Micros,
     ) -> Self {
-        let plan = planner.plan_for(tool, &variation, now);
+        let plan = planner.plan_for(&asked, &variation, now);
         let leased = leases.map_or_else(LeasePlan::new, |leases| leases.plan(&plan));
         let slots = Plan { buckets: smallvec::SmallVec::new(), ..plan.clone() };
         Self {
-            tool: tool.clone(),
+            limited: asked.limited(),
+            asked,
             plan,
             slots,
             leased,
@@ -81,7 +89,7 @@ impl Bound {
         if let Some(known) = self.variants.read().get(&variation) {
             return known.clone();
         }
-        let made = Arc::new(Self::of(makers, &self.tool, variation.clone(), now));
+        let made = Arc::new(Self::of(makers, self.asked.clone(), variation.clone(), now));
         let mut variants = self.variants.write();
         if variants.len() >= VARIANT_COUNT_MAX {
             variants.clear();
@@ -95,7 +103,7 @@ impl Bound {
         {
             return share;
         }
-        let plan = fallback.plan(&self.tool, &self.variation, now);
+        let plan = fallback.plan(&self.asked, &self.variation, now);
         let share = Arc::new(Share { planner: fallback.planner.clone(), plan });
         self.share.store(Some(share.clone()));
         share

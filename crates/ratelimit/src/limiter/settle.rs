@@ -17,13 +17,14 @@ impl Permit<'_> {
         if reply.stage != Stage::Complete {
             return;
         }
-        let priced = Priced { tool: &bound.tool, arguments, after: Some((paid, reply)) };
+        let Some(tool) = bound.asked.tool() else { return };
+        let priced = Priced { tool, arguments, after: Some((paid, reply)) };
         let mut largest = 0;
         for price in &bound.plan.varies.settlements {
             match price.of(&priced) {
                 Ok(cost) => largest = largest.max(cost),
                 Err(error) => {
-                    let tool = &bound.tool.name;
+                    let tool = &bound.limited;
                     tracing::warn!(%tool, %price, %error, "a call stays at the price it was made for");
                     return;
                 }

@@ -32,6 +32,7 @@ fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPo
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     }
 }
 

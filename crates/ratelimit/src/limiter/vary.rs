@@ -53,7 +53,7 @@ impl Limiter {
             (Some(value), _) => Ok(self.claim_value(claim, Some(&value))),
             (None, MissingClaim::Shared) => Ok(self.claim_value(claim, None)),
             (None, MissingClaim::Refuse) => {
-                tracing::info!(tool = %bound.tool.name, claim = &**claim, "refused: the caller lacks the claim");
+                tracing::info!(asked = %bound.limited, claim = &**claim, "refused: the caller lacks the claim");
                 Err(Error::Denied)
             }
         };
@@ -95,8 +95,8 @@ impl Limiter {
 /// Evenly spread over 0 to 99.
 fn place_among_hundred(identity: &Identity) -> u8 {
     let digest = sha2::Sha256::digest(user_digest(identity).as_bytes());
-    let number = digest.iter().take(4).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-    u8::try_from(number * 100 >> 32).unwrap_or(99)
+    let number = digest.iter().take(4).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+    u8::try_from((number * 100) >> 32).unwrap_or(99)
 }
 
 /// What a caller's claim says, as text.
@@ -114,7 +114,8 @@ fn claimed(caller: &Caller, claim: &str) -> Option<String> {
 
 fn price(bound: &Bound, arguments: Arguments<'_>) -> Result<Option<NonZeroU32>, Error> {
     let Arguments::Sent(arguments) = arguments else { return Ok(None) };
-    let priced = Priced { tool: &bound.tool, arguments, after: None };
+    let Some(tool) = bound.asked.tool() else { return Ok(None) };
+    let priced = Priced { tool, arguments, after: None };
     let mut largest = None;
     for price in &bound.plan.varies.prices {
         let cost = price.of(&priced).map_err(|error| unpriced(bound, price, &error))?;
@@ -125,7 +126,7 @@ fn price(bound: &Bound, arguments: Arguments<'_>) -> Result<Option<NonZeroU32>, 
 
 /// Nobody knows what the call would cost, so it is not made.
 fn unpriced(bound: &Bound, price: &Price, error: &crate::policy::PriceError) -> Error {
-    let tool = &bound.tool.name;
+    let tool = &bound.limited;
     tracing::warn!(%tool, %price, %error, "a call is refused: its price cannot be computed from its arguments");
     Error::InvalidRequest(format!("the price of this call of tool `{tool}` cannot be computed: {error}"))
 }

@@ -38,6 +38,7 @@ fn policy(server: Limits, tools: Vec<ToolRule>) -> LimitPolicy {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     }
 }
 

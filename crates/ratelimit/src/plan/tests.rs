@@ -31,6 +31,7 @@ fn planner(tools: Vec<ToolRule>) -> Planner {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     })
 }
 

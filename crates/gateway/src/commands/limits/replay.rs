@@ -54,6 +54,9 @@ fn notes(policy: &LimitPolicy) -> Vec<&'static str> {
     let in_flight =
         |limits: &Limits| limits.concurrency.shared.is_some() || limits.concurrency.per_user.is_some();
     let mut notes = vec![];
+    if !policy.methods.is_empty() {
+        notes.push("limits on methods are not replayed: calls of tools are");
+    }
     if all().any(in_flight) {
         notes.push(
             "calls in flight last as long as recorded; a call that was refused then is taken to end at once",

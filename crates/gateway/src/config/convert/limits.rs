@@ -3,6 +3,7 @@
 mod claims;
 mod cost;
 mod lease;
+mod methods;
 mod redis;
 mod rules;
 mod waiting;
@@ -42,6 +43,7 @@ pub(super) fn convert(
         per_claim,
         tools,
         by_annotation,
+        methods,
         concurrency,
         mode,
         max_wait,
@@ -57,7 +59,8 @@ pub(super) fn convert(
         code,
     } = file;
     let mode = mode.unwrap_or(LimitMode::Enforce);
-    let has_rules = !tools.is_empty() || by_annotation.is_some() || !per_claim.is_empty();
+    let has_rules =
+        !tools.is_empty() || by_annotation.is_some() || !per_claim.is_empty() || methods.is_some();
     if shared.is_none() && per_user.is_none() && !has_rules && concurrency.is_none() {
         findings.problem(PATH, "limits nothing").hint =
             Some("write `shared`, `perUser`, `tools` or `concurrency`, or remove the section".to_owned());
@@ -72,9 +75,11 @@ pub(super) fn convert(
     };
     let tools = rules::convert(tools, by_annotation, (mode, server.wait_max), findings);
     let chosen = choose(store, session, redis_file.as_ref());
+    let methods = methods::convert(methods.unwrap_or_default(), (mode, server.wait_max), findings);
     let policy = LimitPolicy {
         server,
         tools,
+        methods,
         anonymous: nobody(anonymous),
         memory: bounds(memory.unwrap_or_default(), findings),
         waiting: waiting::bounds(waiting.unwrap_or_default(), findings),

@@ -15,11 +15,12 @@ use crate::config::settings::{LimitSettings, RedisSettings, RedisTarget};
 /// The section, or `null` without limits.
 pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value {
     let Some(LimitSettings { policy, redis, on_failure }) = settings else { return Value::Null };
-    let LimitPolicy { server, tools, anonymous, memory, waiting, consistency } = policy;
+    let LimitPolicy { server, tools, methods, anonymous, memory, waiting, consistency } = policy;
     let WaitBounds { count_max, per_user_count_max } = waiting;
     json!({
         "server": limits(server),
         "tools": tools.iter().map(rule).collect::<Value>(),
+        "methods": methods.iter().map(|rule| (rule.method.as_str().to_owned(), limits(&rule.limits))).collect::<Value>(),
         "anonymous": match anonymous {
             Anonymous::Shared => "shared",
             Anonymous::Address => "address",

@@ -35,6 +35,7 @@ fn limiter(server: Limits, rules: &[&str]) -> Arc<Limiter> {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     };
     let clock = Arc::new(ManualClock::default());
     Limiter::new(Arc::new(Planner::new(policy)), clock, None, Arc::new(NoObserver))

@@ -40,8 +40,8 @@ pub(super) fn convert(
 
 /// Without identities there are no claims.
 pub(super) fn check_anonymous(policy: &LimitPolicy, findings: &mut Findings<'_>) {
-    let limits = std::iter::once(&policy.server).chain(policy.tools.iter().map(|rule| &rule.limits));
-    if limits.flat_map(|limits| &limits.per_claim).any(|limit| limit.missing == MissingClaim::Refuse) {
+    if policy.limits().flat_map(|limits| &limits.per_claim).any(|limit| limit.missing == MissingClaim::Refuse)
+    {
         findings.problem(format!("{PATH}.perClaim"), "refuses every call, since no caller has claims").hint =
             Some("let callers authenticate, or write `missing: shared`".to_owned());
     }

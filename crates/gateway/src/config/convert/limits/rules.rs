@@ -11,7 +11,7 @@ use crate::config::file::{AnnotationRateLimit, AnnotationRateLimits, LimitMode, 
 use crate::config::report::item;
 
 /// What holds for every rule that does not say otherwise: the mode, and how long a call waits.
-type Defaults = (LimitMode, Duration);
+pub(super) type Defaults = (LimitMode, Duration);
 
 /// All rules.
 pub(super) fn convert(
@@ -111,6 +111,6 @@ fn rule(
         cost: cost::convert(cost, settle, path, findings),
     };
     cost::check(&rule.cost, &rule.limits, path, findings);
-    waiting::check_rule(&rule, path, max_wait.is_some(), findings);
+    waiting::check_rule(&rule.limits, path, max_wait.is_some(), findings);
     rule
 }

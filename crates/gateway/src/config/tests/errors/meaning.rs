@@ -134,6 +134,20 @@ rateLimiting:
 ",
     ),
     (
+        "limits on methods that cannot be",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  methods:
+    tools/list: {}
+    tools/call: {shared: {maxTokens: 5, refillPeriod: 1m}}
+    resources/reed: {shared: {maxTokens: 5, refillPeriod: 1m}}
+    prompts/get: {shared: {maxTokens: 0, refillPeriod: 1m}, cost: 2}
+    subscriptions/listen: {concurrency: {shared: 5}}
+",
+    ),
+    (
         "limits per claim without claims",
         "{name: a, backends: [{name: b, command: c}], incomingAuth: {type: anonymous}, rateLimiting: {perClaim: [{claim: t, maxTokens: 5, refillPeriod: 1m}]}}",
     ),

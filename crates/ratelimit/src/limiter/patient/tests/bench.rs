@@ -94,6 +94,7 @@ impl Bench {
             memory,
             waiting,
             consistency: Consistency::Exact,
+            ..LimitPolicy::default()
         };
         let heard = Arc::new(Ends::default());
         let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock, sharing, heard.clone());
