@@ -5,7 +5,6 @@
 
 use std::error::Error;
 use std::hint::black_box;
-use std::num::NonZeroU32;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,7 +46,7 @@ fn planner(tokens: u64, with_tool: bool) -> Outcome<Arc<Planner>> {
         hint: None,
         group: false,
         limits: limits()?,
-        cost: Cost::default(),
+        cost: vmcp_ratelimit::policy::Cost::default(),
     };
     Ok(Arc::new(Planner::new(LimitPolicy {
         server: limits()?,

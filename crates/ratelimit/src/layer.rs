@@ -26,16 +26,16 @@ impl RateLimited {
 }
 
 /// True when the call certainly did not reach its backend, so that nothing is owed for it.
-fn never_happened<T>(outcome: &Result<T, Error>) -> bool {
+fn never_happened(error: &Error) -> bool {
     matches!(
-        outcome,
-        Err(Error::BackendUnavailable { .. }
+        error,
+        Error::BackendUnavailable { .. }
             | Error::BackendBusy { .. }
             | Error::UnknownTool(_)
             | Error::UnknownResource(_)
             | Error::UnknownPrompt(_)
             | Error::Denied
-            | Error::Overloaded)
+            | Error::Overloaded
     )
 }
 
@@ -54,13 +54,18 @@ impl Gateway for RateLimited {
             let permit = self.limiter.admit(&bound, ctx).await?;
             let settled = !bound.plan.varies.settlements.is_empty();
             let arguments = request.arguments.clone().filter(|_| settled);
-            let outcome = self.inner.call_tool(ctx, request).await;
-            if never_happened(&outcome) {
-                permit.refund().await;
-            } else if let Ok(reply) = &outcome
-                && settled
-            {
-                permit.settle(&bound, arguments.as_ref(), reply).await;
+            let mut outcome = self.inner.call_tool(ctx, request).await;
+            match &mut outcome {
+                Ok(reply) => {
+                    if let Some(scarce) = permit.scarce(&bound) {
+                        scarce.tell(&bound.plan, &mut reply.members);
+                    }
+                    if settled {
+                        permit.settle(&bound, arguments.as_ref(), reply).await;
+                    }
+                }
+                Err(error) if never_happened(error) => permit.refund().await,
+                Err(_) => {}
             }
             outcome
         })

@@ -20,6 +20,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, Identity, PerList, Tool, ToolList, ToolName};
 
+use crate::budget::Scarce;
 use crate::clock::{Clock, Micros};
 use crate::fallback::{Debts, Fallback};
 use crate::lease::{Leases, Paid};
@@ -79,6 +80,8 @@ pub(crate) struct Permit<'a> {
     local: Option<Receipt<'a>>,
     leased: Option<Paid<'a>>,
     shared: SmallVec<[(Ask, RemoteVerdict); 2]>,
+    /// What the shared store says that the buckets hold after the call, in the order of the plan.
+    known: Option<SmallVec<[i64; 4]>>,
     /// Rings when the rest of the permit is gone: fields are dropped in their order.
     bell: Bell<'a>,
 }
@@ -201,6 +204,7 @@ impl Limiter {
                 local: Some(receipt),
                 leased: None,
                 shared: SmallVec::new(),
+                known: None,
                 bell,
             }),
             // The bell rings: the call may have had a place among the calls in flight for a moment, which was not
@@ -271,6 +275,17 @@ fn unpaid(pays: &[bool]) -> usize {
 }
 
 impl Permit<'_> {
+    /// The bucket that has least left, if it is little. What this replica has taken ahead is not looked at: the rest of it is
+    /// elsewhere.
+    pub(crate) fn scarce(&self, bound: &Bound) -> Option<Scarce> {
+        if self.limiter.sharing.is_none() {
+            return self.local.as_ref().and_then(Receipt::scarce);
+        }
+        let below = self.limiter.planner.policy().hints.below_percent;
+        let known = self.known.as_ref()?;
+        Scarce::find(&bound.plan, known.iter().copied(), below)
+    }
+
     /// Gives back what was paid: the call never reached its backend.
     pub(crate) async fn refund(self) {
         if let Some(receipt) = self.local {

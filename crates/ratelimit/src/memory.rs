@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
+use crate::budget::Scarce;
 use crate::clock::{Clock, Micros};
 use crate::decide::{Bill, BucketReading, Refused, decide};
 use crate::plan::{BucketId, Holder, Plan, PlannedBucket, Planner};
@@ -53,6 +54,7 @@ pub struct Receipt<'a> {
     user: Option<UserKey>,
     bill: Bill,
     holds: SmallVec<[bool; 2]>,
+    scarce: Option<Scarce>,
 }
 
 impl std::fmt::Debug for MemoryStore {
@@ -120,7 +122,9 @@ impl MemoryStore {
                 user.set_in_flight(slots.id, user.in_flight(slots.id) + 1);
             }
         }
-        Claim::Admitted(Receipt { store: self, plan, user: seat.key, bill, holds })
+        let after = readings.iter().map(|reading| reading.level - reading.cost);
+        let scarce = Scarce::find(plan, after, self.planner.policy().hints.below_percent);
+        Claim::Admitted(Receipt { store: self, plan, user: seat.key, bill, holds, scarce })
     }
 
     /// What every bucket of a plan holds for a user, in the order of the plan. Spends nothing.
@@ -300,6 +304,11 @@ fn give_back_shared(plan: &Plan, holds: &[bool]) {
 }
 
 impl Receipt<'_> {
+    /// The bucket that has least left, if it is little.
+    pub(crate) fn scarce(&self) -> Option<Scarce> {
+        self.scarce
+    }
+
     /// What was charged.
     #[must_use]
     pub fn bill(&self) -> &Bill {

@@ -28,6 +28,23 @@ pub struct LimitPolicy {
     pub waiting: WaitBounds,
     /// How exactly replicas share their buckets.
     pub consistency: Consistency,
+    /// When results say how much is left.
+    pub hints: Hints,
+}
+
+/// When and how callers are told how much is left of their limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hints {
+    /// A result says so when a bucket holds less than so many hundredths of its capacity after the call; zero for never.
+    pub below_percent: u8,
+    /// Whether there is a resource that tells.
+    pub resource: bool,
+}
+
+impl Default for Hints {
+    fn default() -> Self {
+        Self { below_percent: 20, resource: false }
+    }
 }
 
 /// How exactly replicas share their buckets.

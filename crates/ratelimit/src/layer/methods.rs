@@ -50,7 +50,7 @@ impl Limiter {
         let bound = self.vary(bound, ctx, Arguments::Unknown)?;
         let permit = self.admit(&bound, ctx).await?;
         let outcome = answer.await;
-        if never_happened(&outcome) {
+        if outcome.as_ref().is_err_and(never_happened) {
             permit.refund().await;
         }
         outcome

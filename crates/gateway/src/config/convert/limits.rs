@@ -12,7 +12,7 @@ use std::num::{NonZeroU8, NonZeroU32};
 
 use vmcp_edge::policy::IncomingAuth;
 use vmcp_ratelimit::policy::{
-    Anonymous, Concurrency, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota,
+    Anonymous, Concurrency, Hints, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota,
 };
 use vmcp_ratelimit::{OnStoreFailure, Rate, RateError};
 use vmcp_wire::fault::{LimitAnswer, LimitShape};
@@ -20,9 +20,9 @@ use vmcp_wire::fault::{LimitAnswer, LimitShape};
 use super::Findings;
 use crate::config::duration::format;
 use crate::config::file::{
-    AnonymousUser, ConcurrencyLimit, LimitAnswerShape, LimitMemory, LimitMode, LimitRedis, LimitStore,
-    RateLimitBucket, RateLimitWindow, RateLimiting, SessionStorage, StorageProvider, StoreFailurePolicy,
-    UserOverflow,
+    AnonymousUser, ConcurrencyLimit, LimitAnswerShape, LimitHints, LimitMemory, LimitMode, LimitRedis,
+    LimitStore, RateLimitBucket, RateLimitWindow, RateLimiting, SessionStorage, StorageProvider,
+    StoreFailurePolicy, UserOverflow,
 };
 use crate::config::report::{Problem, item};
 use crate::config::settings::LimitSettings;
@@ -55,6 +55,7 @@ pub(super) fn convert(
         consistency,
         lease: lease_file,
         on_store_failure,
+        hints,
         answer,
         code,
     } = file;
@@ -83,27 +84,17 @@ pub(super) fn convert(
         anonymous: nobody(anonymous),
         memory: bounds(memory.unwrap_or_default(), findings),
         waiting: waiting::bounds(waiting.unwrap_or_default(), findings),
+        hints: told(hints.unwrap_or_default(), findings),
         consistency: lease::consistency(consistency, lease_file, chosen == LimitStore::Redis, findings),
     };
     lease::check(&policy, findings);
     waiting::check(&policy, max_wait.is_some(), waiting.is_some(), findings);
-    if policy.has_per_user() && anonymous.is_none() && matches!(incoming, Some(IncomingAuth::Anonymous)) {
-        findings.problem(format!("{PATH}.perUser"), "limits each user, but no caller has an identity").hint = Some(
-            "say with `rateLimiting.anonymous` whether all callers are one user (`shared`), each address is one \
-             (`address`) or they are refused (`refuse`)"
-                .to_owned(),
-        );
-    }
-    if matches!(incoming, Some(IncomingAuth::Anonymous)) {
-        claims::check_anonymous(&policy, findings);
-    }
+    check_identities(&policy, anonymous.is_some(), incoming, findings);
     let redis = match chosen {
         LimitStore::Memory => {
-            if on_store_failure.is_some() {
-                findings.warn(format!("{PATH}.onStoreFailure"), "has no effect with the memory store");
-            }
-            if redis_file.is_some() {
-                findings.warn(format!("{PATH}.redis"), "has no effect with `store: memory`");
+            let written = [(on_store_failure.is_some(), "onStoreFailure"), (redis_file.is_some(), "redis")];
+            for (_, key) in written.into_iter().filter(|(written, _)| *written) {
+                findings.warn(format!("{PATH}.{key}"), "has no effect with the memory store");
             }
             None
         }
@@ -115,6 +106,26 @@ pub(super) fn convert(
         LimitSettings { policy, redis, on_failure: without_store(on_store_failure) },
         answers(answer, code, findings),
     )
+}
+
+/// Limits that tell callers apart need callers that can be told apart.
+fn check_identities(
+    policy: &LimitPolicy,
+    decided: bool,
+    incoming: Option<&IncomingAuth>,
+    findings: &mut Findings<'_>,
+) {
+    if !matches!(incoming, Some(IncomingAuth::Anonymous)) {
+        return;
+    }
+    if policy.has_per_user() && !decided {
+        findings.problem(format!("{PATH}.perUser"), "limits each user, but no caller has an identity").hint = Some(
+            "say with `rateLimiting.anonymous` whether all callers are one user (`shared`), each address is one \
+             (`address`) or they are refused (`refuse`)"
+                .to_owned(),
+        );
+    }
+    claims::check_anonymous(policy, findings);
 }
 
 /// What limits per user do with callers that have no identity.
@@ -238,6 +249,19 @@ fn slots(
         LimitMode::Enforce => Concurrency { shared, per_user, mode: Mode::Enforce },
         LimitMode::Shadow => Concurrency { shared, per_user, mode: Mode::Shadow },
         LimitMode::Off => Concurrency::default(),
+    }
+}
+
+/// When callers are told how much is left.
+fn told(file: LimitHints, findings: &mut Findings<'_>) -> Hints {
+    let LimitHints { below_percent, resource } = file;
+    let default = Hints::default();
+    if below_percent.is_some_and(|percent| percent > 100) {
+        findings.problem(format!("{PATH}.hints.belowPercent"), "must be from 0 to 100");
+    }
+    Hints {
+        below_percent: below_percent.unwrap_or(default.below_percent).min(100),
+        resource: resource.unwrap_or(default.resource),
     }
 }
 

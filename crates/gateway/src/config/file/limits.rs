@@ -47,6 +47,8 @@ pub(crate) struct RateLimiting {
     pub(crate) lease: Option<LimitLease>,
     /// What happens while Redis does not answer. Left out: local.
     pub(crate) on_store_failure: Option<StoreFailurePolicy>,
+    /// When callers are told how much is left.
+    pub(crate) hints: Option<LimitHints>,
     /// How a limited call is answered. Left out: auto.
     pub(crate) answer: Option<LimitAnswerShape>,
     /// The code of that answer. Left out: 429.
@@ -340,6 +342,17 @@ pub(crate) struct LimitRedis {
     pub(crate) deadline: Option<GoDuration>,
     /// How many replicas share the limits. Left out: they count each other.
     pub(crate) replicas: Option<u32>,
+}
+
+/// When and how callers are told how much is left.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct LimitHints {
+    /// The result of a call says so in `_meta` when a bucket holds less than so many hundredths of its capacity, 0 to 100; 0
+    /// for never. Left out: 20.
+    pub(crate) below_percent: Option<u8>,
+    /// Offers the resource `vmcp://limits`, which tells each caller what is left. Left out: false.
+    pub(crate) resource: Option<bool>,
 }
 
 /// How exactly replicas share their buckets.

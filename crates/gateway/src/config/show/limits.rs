@@ -15,7 +15,7 @@ use crate::config::settings::{LimitSettings, RedisSettings, RedisTarget};
 /// The section, or `null` without limits.
 pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value {
     let Some(LimitSettings { policy, redis, on_failure }) = settings else { return Value::Null };
-    let LimitPolicy { server, tools, methods, anonymous, memory, waiting, consistency } = policy;
+    let LimitPolicy { server, tools, methods, anonymous, memory, waiting, consistency, hints } = policy;
     let WaitBounds { count_max, per_user_count_max } = waiting;
     json!({
         "server": limits(server),
@@ -43,6 +43,7 @@ pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value
         "lease": consistency.leases().map(|lease| {
             json!({"duration": format(lease.duration), "holdBack": lease.hold_back})
         }),
+        "hints": {"belowPercent": hints.below_percent, "resource": hints.resource},
         "redis": redis.as_ref().map(store),
         "onStoreFailure": redis.as_ref().map(|_| match on_failure {
             OnStoreFailure::Local => "local",

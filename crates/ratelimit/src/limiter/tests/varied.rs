@@ -160,3 +160,21 @@ async fn a_limit_may_be_enforced_for_some() {
         refused(call(&bench, "a_search", &anonymous).await);
     }
 }
+
+#[tokio::test]
+async fn a_result_says_when_little_is_left() {
+    let limits = Limits { shared: quota(10, 60), ..Limits::default() };
+    let tight = rule("a_search", None, quota(5, 50));
+    let bench = bench(policy(limits, vec![tight], Anonymous::Refuse), None);
+    let mut told = Vec::new();
+    for _time in 0..5 {
+        let reply = ask(&bench, "{}").await.unwrap();
+        let meta = reply.members.get("_meta").map(|meta| meta.as_str().to_owned());
+        told.push(meta);
+        bench.clock.advance(1);
+    }
+    assert_eq!(&told[..4], [None, None, None, None], "a fifth is not less than a fifth");
+    let left = r#"{"vmcp/limits":{"rule":"tools[a_search].perUser","scope":"user_tool","remaining":0,"capacity":5,"fullInMs":50000}}"#;
+    assert_eq!(told[4].as_deref(), Some(left));
+    refused(ask(&bench, "{}").await.map(drop));
+}
