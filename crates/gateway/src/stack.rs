@@ -8,7 +8,8 @@ use vmcp_federation::policy::AggregationPolicy;
 use vmcp_federation::{Exposed, Federation};
 use vmcp_optimizer::{Optimized, Optimizer, virtual_tools};
 use vmcp_ratelimit::{
-    Limiter, LoopBreaker, LoopPolicy, MethodsRateLimited, RateLimited, SystemClock, VirtualRateLimited,
+    Limiter, LimitsResource, LoopBreaker, LoopPolicy, MethodsRateLimited, RateLimited, SystemClock,
+    VirtualRateLimited,
 };
 
 use crate::audit::{Audit, AuditedCalls, AuditedRequests};
@@ -16,13 +17,14 @@ use crate::metrics::Metrics;
 use crate::observe::Observed;
 
 /// The layers from inside to outside, by the names `/status` uses.
-const LAYERS: [&str; 11] = [
+const LAYERS: [&str; 12] = [
     "federation",
     "ratelimit",
     "audit-calls",
     "loopbreaker",
     "exposure",
     "authz",
+    "limits-resource",
     "optimizer",
     "ratelimit-virtual",
     "ratelimit-methods",
@@ -64,6 +66,7 @@ pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
         "audit-calls" | "audit" => audit.is_some(),
         "optimizer" => has_virtual,
         "ratelimit-virtual" => limiter.is_some() && has_virtual,
+        "limits-resource" => limiter.as_ref().is_some_and(|limiter| limiter.offers_resource()),
         "ratelimit-methods" => limiter.as_ref().is_some_and(|limiter| limiter.limits_methods()),
         _always => true,
     };
@@ -94,10 +97,15 @@ pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
         Some(policy) => Authorized::wrap(exposed.clone(), policy),
         None => exposed.clone(),
     };
+    // Right outside what narrows the tools: it tells each caller what is left of the limits on those that it may use.
+    let outer = match limiter.clone() {
+        Some(limiter) => LimitsResource::wrap(offer.clone(), limiter),
+        None => offer.clone(),
+    };
     // Above everything that narrows what a caller sees: it searches what its caller may list, and nothing else.
     let gateway = match optimizer {
-        Some(optimizer) => Optimized::wrap(offer.clone(), optimizer),
-        None => offer.clone(),
+        Some(optimizer) => Optimized::wrap(outer, optimizer),
+        None => outer,
     };
     // Around the layers with virtual tools: a call of one is charged only where a rule names it, before its work.
     let gateway = match limiter.clone() {
@@ -132,6 +140,7 @@ mod tests {
             "LoopBreaker::wrap(",
             "Exposed::wrap(",
             "Authorized::wrap(",
+            "LimitsResource::wrap(",
             "Optimized::wrap(",
             "VirtualRateLimited::wrap(",
             "MethodsRateLimited::wrap(",
@@ -149,6 +158,7 @@ mod tests {
                 "loopbreaker",
                 "exposure",
                 "authz",
+                "limits-resource",
                 "optimizer",
                 "ratelimit-virtual",
                 "ratelimit-methods",

@@ -50,13 +50,13 @@ impl Scarce {
             // What a backend sent here is no object; it is not ours to replace.
             Some(Err(_)) => return,
         };
-        meta.set(META, describe(bucket, self.level));
+        meta.set(META, describe(bucket, self.level).to_json());
         result.set("_meta", meta.to_json());
     }
 }
 
 /// A bucket as callers are told of it. Whole tokens, rounded down; milliseconds, rounded up.
-fn describe(bucket: &PlannedBucket, level: i64) -> Json {
+pub(crate) fn describe(bucket: &PlannedBucket, level: i64) -> Members {
     let whole = |number: u64| Json::integer(i64::try_from(number).unwrap_or(i64::MAX));
     let mut told = Members::new();
     told.set("rule", Json::string(&bucket.rule));
@@ -64,5 +64,5 @@ fn describe(bucket: &PlannedBucket, level: i64) -> Json {
     told.set("remaining", whole(bucket.rate.tokens(level)));
     told.set("capacity", whole(bucket.rate.burst()));
     told.set("fullInMs", whole(bucket.rate.wait(level, bucket.rate.capacity()).div_ceil(1000)));
-    told.to_json()
+    told
 }

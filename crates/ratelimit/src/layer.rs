@@ -1,5 +1,6 @@
 //! The decorator: one real call, one charge, whoever composed it and whatever name led to it.
 
+mod budget;
 mod methods;
 mod virtual_tools;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use vmcp_domain::{Answer, CallContext, CallTool, Error, Gateway, Reply, SharedGateway, forward};
 
 use crate::limiter::{Arguments, Limiter};
+pub use budget::LimitsResource;
 pub use methods::MethodsRateLimited;
 pub use virtual_tools::VirtualRateLimited;
 

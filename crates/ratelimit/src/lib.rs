@@ -28,7 +28,7 @@ mod waiting;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
-pub use layer::{MethodsRateLimited, RateLimited, VirtualRateLimited};
+pub use layer::{LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
 pub use limiter::{
     BucketView, Limiter, Prices, Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling, Sharing, SlotsView,
 };

@@ -2,6 +2,7 @@
 //! The decorator in `layer` asks it; nothing else spends.
 
 mod binding;
+mod budget;
 mod look;
 mod patient;
 mod refusal;
