@@ -180,7 +180,9 @@ impl Assembly {
         if let Some(limiter) = &self.limiter
             && !limiter.settled(STORE_GRACE).await
         {
-            tracing::warn!("calls that were admitted without the shared store are not written back");
+            tracing::warn!(
+                "the shared store has not heard of all calls that were admitted without it or have ended"
+            );
         }
         self.backends.shutdown(BACKEND_GRACE).await;
         if let Some(audit) = self.audit {
@@ -266,11 +268,12 @@ fn limiter(settings: LimitSettings, clock: Arc<dyn Clock>, observer: Arc<dyn Obs
     let LimitSettings { policy, redis, on_failure } = settings;
     let planner = Arc::new(Planner::new(policy));
     let sharing = redis.and_then(|redis| {
-        let replica_count = redis.replica_count;
+        let (replica_count, slot_lease) = (redis.replica_count, redis.slot_lease);
         redis.policy.map(|policy| Sharing {
             store: Arc::new(RedisStore::start(policy)),
             on_failure,
             replica_count,
+            slot_lease,
         })
     });
     Limiter::new(planner, clock, sharing, observer)

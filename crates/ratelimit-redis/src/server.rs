@@ -34,6 +34,8 @@ pub(crate) struct Server {
     state: watch::Sender<LinkState>,
     /// The newest link that is of no use any more.
     broken: AtomicU64,
+    /// The newest link that was up.
+    linked: AtomicU64,
 }
 
 impl Server {
@@ -46,6 +48,7 @@ impl Server {
             wake: Notify::new(),
             state: watch::Sender::new(LinkState::Connecting),
             broken: AtomicU64::new(0),
+            linked: AtomicU64::new(0),
         }
     }
 
@@ -54,7 +57,15 @@ impl Server {
         !self.breaker.is_open() && matches!(*self.state.borrow(), LinkState::Up(_))
     }
 
+    /// Which attempt made the link that is up, or the last one that was.
+    pub(crate) fn generation(&self) -> u64 {
+        self.linked.load(Ordering::Acquire)
+    }
+
     pub(crate) fn set_state(&self, state: LinkState) {
+        if let LinkState::Up(link) = &state {
+            self.linked.store(link.generation, Ordering::Release);
+        }
         self.state.send_replace(state);
     }
 

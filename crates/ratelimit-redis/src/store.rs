@@ -1,5 +1,7 @@
 //! The store itself: decisions, alone or together, and everything else a replica asks of the server.
 
+mod slots;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

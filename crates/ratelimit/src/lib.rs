@@ -22,6 +22,7 @@ mod price;
 mod rate;
 mod remote;
 mod repeats;
+mod slots;
 mod table;
 mod top;
 mod waiting;
@@ -38,8 +39,8 @@ pub use pattern::Pattern;
 pub use plan::{BucketId, ClaimValue, Holder, Plan, PlannedBucket, PlannedSlots, Planner, Variation, Varies};
 pub use rate::{Level, Rate, RateError};
 pub use remote::{
-    Ask, DECISION_DEADLINE, OnStoreFailure, Order, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure,
-    Taken, user_digest,
+    Ask, CallName, DECISION_DEADLINE, OnStoreFailure, Order, RemoteBucket, RemoteSlots, RemoteStore,
+    RemoteVerdict, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict, StoreFailure, Taken, user_digest,
 };
 pub use repeats::{LoopBreaker, LoopPolicy};
 pub use table::UserKey;

@@ -9,12 +9,14 @@ mod refusal;
 mod replay;
 mod settle;
 mod sharing;
+mod slots;
 mod vary;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ahash::RandomState;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -30,6 +32,7 @@ use crate::observer::Observer;
 use crate::plan::{Asked, Plan, Planner};
 use crate::policy::{Anonymous, Method};
 use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, user_digest};
+use crate::slots::{Slot, Slots};
 use crate::table::UserKey;
 use crate::top::TopCallers;
 use crate::waiting::{HeldUp, Place, Room};
@@ -52,6 +55,8 @@ pub struct Limiter {
     sharing: Option<Sharing>,
     /// What is taken ahead out of the shared store, where that is allowed.
     leases: Option<Arc<Leases>>,
+    /// Which calls hold slots in the shared store.
+    slots: Option<Arc<Slots>>,
     debts: Arc<Debts>,
     fallback: ArcSwapOption<Fallback>,
     bindings: PerList<ToolList, Binding>,
@@ -73,6 +78,8 @@ pub struct Sharing {
     pub on_failure: OnStoreFailure,
     /// How many replicas there are, where the operator says so; else the store is asked.
     pub replica_count: Option<u32>,
+    /// How long a call holds its place among the calls in flight when nothing is heard of its replica any more.
+    pub slot_lease: Duration,
 }
 
 /// Leave to make one call, paid for.
@@ -83,6 +90,7 @@ pub(crate) struct Permit<'a> {
     shared: SmallVec<[(Ask, RemoteVerdict); 2]>,
     /// What the shared store says that the buckets hold after the call, in the order of the plan.
     known: Option<SmallVec<[i64; 4]>>,
+    slot: Option<Slot>,
     /// Rings when the rest of the permit is gone: fields are dropped in their order.
     bell: Bell<'a>,
 }
@@ -112,9 +120,13 @@ impl Limiter {
             let bound = || Arc::new(Bound::to(&planner, leases.as_deref(), Asked::Method(rule.method)));
             methods.entry(rule.method).or_insert_with(bound);
         }
+        let slots = sharing
+            .as_ref()
+            .map(|sharing| Slots::new(sharing.store.clone(), clock.clone(), sharing.slot_lease));
         Arc::new(Self {
             methods,
             leases,
+            slots,
             memory: MemoryStore::new(planner.clone(), clock.clone()),
             room: Room::new(planner.policy().waiting),
             planner,
@@ -198,7 +210,7 @@ impl Limiter {
         user: Option<UserKey>,
         now: Micros,
     ) -> Result<Permit<'a>, Denial> {
-        let bell = Bell { limiter: self, plan: &bound.plan, user };
+        let bell = Bell { limiter: self, plan: &bound.plan, user, shared: false };
         match self.memory.admit_at(plan, user, now) {
             Claim::Admitted(receipt) => Ok(Permit {
                 limiter: self,
@@ -206,6 +218,7 @@ impl Limiter {
                 leased: None,
                 shared: SmallVec::new(),
                 known: None,
+                slot: None,
                 bell,
             }),
             // The bell rings: the call may have had a place among the calls in flight for a moment, which was not

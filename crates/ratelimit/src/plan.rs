@@ -73,6 +73,8 @@ pub struct PlannedBucket {
 pub struct PlannedSlots {
     /// Which definition.
     pub id: BucketId,
+    /// What it belongs to, in words that are the same on every replica; a user's part is added for per-user bounds.
+    pub key: Arc<str>,
     /// The rule as the configuration names it.
     pub rule: Arc<str>,
     /// For whom it counts.
@@ -247,6 +249,20 @@ impl Subject<'_> {
     /// The bucket's name in a shared store. Parts that a backend or an operator chose are length-prefixed, so that no
     /// two buckets can come to the same name.
     fn key(&self, window: usize, whose: Whose, claim: Option<(&str, Option<&ClaimValue>)>) -> Arc<str> {
+        let mut key = format!("{}:{window}", self.stem(whose));
+        if let Some((claim, value)) = claim {
+            let value = value.map_or("", |value| &*value.digest);
+            key.push_str(&format!(":{}:{claim}:{value}", claim.len()));
+        }
+        key.into()
+    }
+
+    /// The name of a bound on calls in flight. No bucket's begins like it.
+    fn slots_key(&self, whose: Whose) -> Arc<str> {
+        format!("slots:{}", self.stem(whose)).into()
+    }
+
+    fn stem(&self, whose: Whose) -> String {
         let mut key = String::from(match whose {
             Whose::Everybody => "shared",
             Whose::Claim(_) => "claim",
@@ -261,12 +277,7 @@ impl Subject<'_> {
                 key.push_str(&format!(":{}:{part}", part.len()));
             }
         }
-        key.push_str(&format!(":{window}"));
-        if let Some((claim, value)) = claim {
-            let value = value.map_or("", |value| &*value.digest);
-            key.push_str(&format!(":{}:{claim}:{value}", claim.len()));
-        }
-        key.into()
+        key
     }
 
     fn scope(&self, whose: Whose) -> LimitScope {
@@ -493,6 +504,7 @@ impl Planner {
         let entry = self.entry(subject, None, whose, None);
         plan.slots.push(PlannedSlots {
             id: entry.id,
+            key: subject.slots_key(whose),
             rule: format!("{}concurrency.{}", subject.name, if per_user { "perUser" } else { "shared" })
                 .into(),
             scope: subject.scope(whose),

@@ -1,6 +1,8 @@
 //! The contract of a store that several replicas share: `vmcp-ratelimit-redis` implements it.
 //! Which buckets a call is charged to, and what happens when the store fails, is decided here.
 
+mod slots;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,9 @@ use vmcp_domain::{BoxFuture, Identity};
 use crate::plan::{Holder, Plan};
 use crate::policy::Mode;
 use crate::rate::Rate;
+
+pub use slots::{CallName, RemoteSlots, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict};
+pub(crate) use slots::{SlotPart, slot_parts};
 
 /// One bucket of a decision, as a shared store sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -98,7 +103,7 @@ impl StoreFailure {
 }
 
 /// A store that several replicas share. Every method answers within the store's own deadline.
-pub trait RemoteStore: Send + Sync {
+pub trait RemoteStore: SlotStore {
     /// Checks all buckets together and spends from all or none.
     fn admit<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>>;
     /// Gives back what one admitted call paid: the buckets whose `pays` is true.

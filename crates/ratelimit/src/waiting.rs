@@ -151,9 +151,22 @@ impl Room {
         Ok(Guest { room: self, view, ticket, bell, needs, since: now, admitted: false })
     }
 
-    /// A call with these needs has given something back: its place among the calls in flight, and tokens too if it says so.
-    pub(crate) fn given_back(&self, view: View<'_>, needs: &Needs, tokens: bool) {
+    /// Other replicas have all slots of the bound at this place of the plan that these needs are of.
+    pub(crate) fn full_elsewhere(&self, view: View<'_>, needs: &Needs, place: usize) {
+        let Some(need) = needs.iter().find(|need| Place::of(need) == Place::Slots(place)) else { return };
+        let now = view.clock.now();
+        // Not every replica pauses equally, so that they do not ask in step.
+        let pause = view.pause + now.0 % (view.pause + 1);
+        self.hall.lock().full_elsewhere(need.thing, pause, now);
+    }
+
+    /// A call with these needs has given something back: its place among the calls in flight, and tokens too if it says
+    /// so. `shared` says that it held slots of which other replicas know.
+    pub(crate) fn given_back(&self, view: View<'_>, needs: &Needs, tokens: bool, shared: bool) {
         let mut hall = self.hall.lock();
+        if shared {
+            hall.slots_free(needs, view.pause, view.clock.now());
+        }
         view.present(|present| hall.given_back(needs, tokens, present));
     }
 }

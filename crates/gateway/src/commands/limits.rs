@@ -49,10 +49,20 @@ pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
 
 /// Connects to the backends and returns the tools with the limiter.
 async fn open(source: &Source, shared: bool) -> anyhow::Result<(Assembly, Arc<Limiter>, Arc<ToolList>)> {
+    let (assembly, limiter, tools, _) = open_with_lease(source, shared).await?;
+    Ok((assembly, limiter, tools))
+}
+
+/// The same, with how long slots are held in a shared store, if the limits are kept in one.
+async fn open_with_lease(
+    source: &Source,
+    shared: bool,
+) -> anyhow::Result<(Assembly, Arc<Limiter>, Arc<ToolList>, Option<Duration>)> {
     let mut settings = super::load(source, super::overrides(source))?;
     let Some(limits) = settings.limits.as_mut() else {
         anyhow::bail!("nothing is limited: the configuration has no `rateLimiting`");
     };
+    let lease = limits.redis.as_ref().map(|redis| redis.slot_lease);
     if !shared {
         limits.redis = None;
     }
@@ -60,11 +70,11 @@ async fn open(source: &Source, shared: bool) -> anyhow::Result<(Assembly, Arc<Li
     let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
     let tools = assembly.federation.list_tools(&ctx).await?;
     let limiter = assembly.limiter.clone().context("the limiter was not built")?;
-    Ok((assembly, limiter, tools))
+    Ok((assembly, limiter, tools, lease))
 }
 
 async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode> {
-    let (assembly, limiter, tools) = open(source, false).await?;
+    let (assembly, limiter, tools, lease) = open_with_lease(source, false).await?;
     let mut out = String::new();
     let mut known = false;
     for one in tools.iter().filter(|one| tool.is_none_or(|name| one.name.as_str() == name)) {
@@ -99,9 +109,8 @@ async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode
         for text in &prices.after {
             out += &format!("  {:<32} settled by `{text}` when it has ended\n", "");
         }
-        for SlotsView { rule, scope, count_max, wait_max } in slots {
-            let whom = whom(&Value::from(scope.as_str()));
-            out += &format!("  {rule:<32} {count_max} at once {whom}{}\n", waits(wait_max));
+        for view in slots {
+            out += &at_once(&view, lease);
         }
     }
     for rule in limiter.prepare(&tools) {
@@ -115,6 +124,17 @@ async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// A bound on calls in flight, and for whom it counts: all replicas together where slots are leased from a shared store.
+fn at_once(view: &SlotsView, lease: Option<Duration>) -> String {
+    let whom = whom(&Value::from(view.scope.as_str()));
+    let fleet = lease.map_or(String::new(), |lease| {
+        format!(", at all replicas; what a killed one held is free after {lease:?}")
+    });
+    let shadow = if view.mode == Mode::Shadow { ", counted only" } else { "" };
+    let waits = waits(view.wait_max);
+    format!("  {:<32} {} at once {whom}{fleet}{shadow}{waits}\n", view.rule, view.count_max)
 }
 
 /// What taking tokens ahead means for a bucket, in the operator's own numbers.
@@ -154,9 +174,14 @@ async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::R
         assembly.stop().await;
         anyhow::bail!("these limits are kept in the memory of the gateway that runs; name it with --url");
     }
+    let name = tool.into();
+    let look = async || {
+        let buckets = limiter.peek(&tools, &name, &ctx).await?;
+        Ok((buckets, limiter.in_flight(&tools, &name, &ctx).await?))
+    };
     let views = async {
         loop {
-            match limiter.peek(&tools, &tool.into(), &ctx).await {
+            match look().await {
                 // The connection is still being made.
                 Err(Error::LimitsUnavailable) => tokio::time::sleep(Duration::from_millis(50)).await,
                 outcome => return outcome,
@@ -165,8 +190,8 @@ async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::R
     };
     let views = tokio::time::timeout(STORE_WAIT, views).await;
     assembly.stop().await;
-    let views = views.context("the store does not answer")??;
-    print(&views.iter().map(bucket).collect::<Vec<_>>())
+    let (buckets, slots) = views.context("the store does not answer")??;
+    print(&buckets.iter().map(bucket).collect::<Vec<_>>(), &slots)
 }
 
 /// Asks a gateway on this machine for what it keeps in memory.
@@ -182,7 +207,7 @@ async fn check_running(url: &str, parts: &[&str]) -> anyhow::Result<ExitCode> {
     let body = response.into_body().collect().await?.to_bytes();
     let answer: Value = serde_json::from_slice(&body).context("that is no gateway with limits")?;
     match answer["buckets"].as_array().filter(|_| found) {
-        Some(buckets) => print(buckets),
+        Some(buckets) => print(buckets, &[]),
         None => anyhow::bail!("{}", answer["error"].as_str().unwrap_or("the gateway has no answer")),
     }
 }
@@ -194,7 +219,7 @@ fn encode(part: &str) -> String {
         .collect()
 }
 
-fn print(buckets: &[Value]) -> anyhow::Result<ExitCode> {
+fn print(buckets: &[Value], slots: &[SlotsView]) -> anyhow::Result<ExitCode> {
     let mut out = String::new();
     let longest = buckets
         .iter()
@@ -216,7 +241,17 @@ fn print(buckets: &[Value]) -> anyhow::Result<ExitCode> {
             if binds { "  <- binds" } else { "" }
         );
     }
-    if buckets.is_empty() {
+    for view in slots {
+        let SlotsView { rule, count_max, in_flight, wait_max, .. } = view;
+        let free = in_flight.is_none_or(|count| count < *count_max);
+        out += &format!(
+            "{rule:<32} {:>6} of {count_max:<6} in flight at all replicas{}{}\n",
+            in_flight.unwrap_or(0),
+            waits(*wait_max),
+            if free { "" } else { "  <- binds" }
+        );
+    }
+    if buckets.is_empty() && slots.is_empty() {
         out += "not limited\n";
     }
     std::io::stdout().write_all(out.as_bytes())?;

@@ -19,6 +19,7 @@ mod replicas;
 mod secrets;
 mod sentinels;
 mod server;
+mod slots;
 mod tls;
 mod together;
 

@@ -58,8 +58,14 @@ pub struct SlotsView {
     pub scope: LimitScope,
     /// The bound.
     pub count_max: u32,
+    /// Whether it refuses or only counts.
+    pub mode: Mode,
     /// How long a call waits for it before it is refused.
     pub wait_max: Duration,
+    /// For how long replicas hold slots of it that nothing is heard of; `None` where this process counts by itself.
+    pub lease: Option<Duration>,
+    /// How many calls are in flight under it, where that was asked.
+    pub in_flight: Option<u32>,
 }
 
 impl Limiter {
@@ -164,10 +170,13 @@ impl Limiter {
         until(patience, || sharing.store.is_available()).await
     }
 
-    /// Waits until everything that was admitted without the store has been written back, `patience` at most, and
-    /// returns whether it has. For the end of a process: what it still owes then is lost.
+    /// Waits until everything that was admitted without the store has been written back, and until the store has heard
+    /// of every call that has ended; `patience` at most. Returns whether it has. For the end of a process: what it still
+    /// owes then is lost, and what it still holds is free after a lease.
     pub async fn settled(&self, patience: Duration) -> bool {
-        until(patience, || self.debts.are_settled()).await
+        let settled =
+            || self.debts.are_settled() && self.slots.as_ref().is_none_or(|slots| slots.are_settled());
+        until(patience, settled).await
     }
 
     /// Who has called limited tools most, the busiest first.
@@ -180,13 +189,42 @@ impl Limiter {
     #[must_use]
     pub fn slots(&self, tools: &Arc<ToolList>, name: &ToolName) -> Vec<SlotsView> {
         let Some(bound) = self.bound(tools, name) else { return Vec::new() };
+        let lease = self.sharing.as_ref().map(|sharing| sharing.slot_lease);
         let view = |slots: &PlannedSlots| SlotsView {
             rule: slots.rule.to_string(),
             scope: slots.scope,
             count_max: slots.count_max.get(),
+            mode: slots.mode,
             wait_max: Duration::from_micros(slots.wait_max),
+            lease,
+            in_flight: None,
         };
         bound.plan.slots.iter().map(view).collect()
+    }
+
+    /// The same with how many calls of all replicas are in flight, for one caller. Takes no slot.
+    ///
+    /// # Errors
+    /// As [`Limiter::peek`].
+    pub async fn in_flight(
+        &self,
+        tools: &Arc<ToolList>,
+        name: &ToolName,
+        ctx: &CallContext,
+    ) -> Result<Vec<SlotsView>, Error> {
+        let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let user = self.user(&bound, ctx)?;
+        let mut views = self.slots(tools, name);
+        let Some(sharing) = &self.sharing else { return Ok(views) };
+        for part in self.slot_parts(&bound, &user) {
+            let counts = sharing.store.count(&part.slots).await.map_err(|_| Error::LimitsUnavailable)?;
+            for (place, count) in part.places.iter().zip(counts) {
+                if let Some(view) = views.get_mut(*place) {
+                    view.in_flight = Some(count);
+                }
+            }
+        }
+        Ok(views)
     }
 
     /// Prepares for a list of tools, so that the first call need not, and returns the rules that fit none of them.

@@ -13,6 +13,7 @@ use crate::lease::Paid;
 use crate::observer::{DecisionEvent, Observer, WaitEnd};
 use crate::plan::Plan;
 use crate::policy::{Anonymous, Mode};
+use crate::slots::Slot;
 use crate::table::UserKey;
 use crate::waiting::{HeldUp, Needs, Next, Place, Telling, View, needs};
 
@@ -71,6 +72,8 @@ pub(super) struct Bell<'a> {
     pub(super) limiter: &'a Limiter,
     pub(super) plan: &'a Plan,
     pub(super) user: Option<UserKey>,
+    /// It holds slots that others of several replicas wait for, too.
+    pub(super) shared: bool,
 }
 
 impl Bell<'_> {
@@ -78,7 +81,7 @@ impl Bell<'_> {
     pub(super) fn ring(&self, tokens: bool) {
         if self.limiter.room.count() > 0 && (tokens || !self.plan.slots.is_empty()) {
             let needs = needs(self.plan, self.user, u64::MAX);
-            self.limiter.room.given_back(self.limiter.view(), &needs, tokens);
+            self.limiter.room.given_back(self.limiter.view(), &needs, tokens, self.shared);
         }
     }
 }
@@ -143,6 +146,7 @@ impl Limiter {
                 event.allowed = true;
                 event.would_refuse += permit.local.as_ref().map_or(0, |receipt| receipt.bill().would_refuse);
                 event.would_refuse += permit.leased.as_ref().map_or(0, Paid::unpaid);
+                event.would_refuse += permit.slot.as_ref().map_or(0, Slot::missed);
                 event.would_refuse +=
                     permit.shared.iter().map(|(_, verdict)| unpaid(&verdict.pays)).sum::<usize>();
             }

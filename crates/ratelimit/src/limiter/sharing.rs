@@ -28,12 +28,19 @@ impl Limiter {
         now: Micros,
         event: &mut DecisionEvent<'_>,
     ) -> Result<Permit<'a>, Denial> {
-        // A place among the calls in flight first: it is given back by dropping the permit, without a round trip.
+        // A place among the calls in flight first: it is given back by dropping the permit. What this replica alone has in
+        // flight already is refused without asking.
         let mut permit = self.admit_here((bound, &bound.slots), user.local, now)?;
+        let failed = self.take_slots(sharing, bound, user, &mut permit, event).await?;
         if bound.plan.buckets.is_empty() {
             return Ok(permit);
         }
-        match self.pay_shared(sharing, bound, user, &mut permit).await {
+        let paid = match failed {
+            // Nobody waits twice for a store that does not answer.
+            Some(failure) => Err(Unpaid::Failed(failure)),
+            None => self.pay_shared(sharing, bound, user, &mut permit).await,
+        };
+        match paid {
             Ok(()) => {
                 if let Some(paid) = &mut permit.leased {
                     paid.keep();
@@ -48,7 +55,10 @@ impl Limiter {
                 // What was paid already stays paid: the store that would have to be asked does not answer.
                 permit.leased = None;
                 permit.shared.clear();
-                self.without_store(sharing, bound, user, failure, event)?;
+                if failed.is_none() {
+                    self.observer.store_failed(failure);
+                }
+                self.without_store(sharing, bound, user, event)?;
                 Ok(permit)
             }
         }
@@ -110,10 +120,8 @@ impl Limiter {
         sharing: &Sharing,
         bound: &Bound,
         user: &User,
-        failure: StoreFailure,
         event: &mut DecisionEvent<'_>,
     ) -> Result<(), Denial> {
-        self.observer.store_failed(failure);
         match sharing.on_failure {
             OnStoreFailure::Allow => {
                 event.fail_open = true;
@@ -155,7 +163,7 @@ impl Limiter {
     }
 
     fn fallback(&self, sharing: &Sharing) -> Arc<Fallback> {
-        let count = sharing.replica_count.or_else(|| sharing.store.replica_count()).unwrap_or(1).max(1);
+        let count = sharing.count();
         if let Some(fallback) = self.fallback.load_full().filter(|fallback| fallback.count == count) {
             return fallback;
         }

@@ -17,7 +17,8 @@ use crate::policy::{
     Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
 use crate::rate::Rate;
-use crate::remote::{Order, RemoteBucket, StoreFailure, Taken};
+use crate::remote::{Order, RemoteBucket, SLOT_LEASE, StoreFailure, Taken};
+use crate::slots::tests::FakeSlots;
 
 fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap();
@@ -193,7 +194,9 @@ async fn peeking_spends_nothing_and_names_what_binds() {
 
 /// A shared store that a test breaks and mends: one bucket map, one clock.
 pub(crate) struct FakeStore {
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Calls in flight.
+    pub(crate) slots: FakeSlots,
     /// How often it was asked for a decision.
     pub(crate) asked: std::sync::atomic::AtomicUsize,
     levels: Mutex<HashMap<Arc<str>, crate::rate::Level>>,
@@ -206,6 +209,7 @@ impl FakeStore {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             clock,
+            slots: FakeSlots::default(),
             asked: 0.into(),
             levels: Mutex::default(),
             broken: Mutex::default(),
@@ -228,7 +232,7 @@ impl FakeStore {
         *self.broken.lock() = failure;
     }
 
-    fn answer<T>(&self, value: impl FnOnce() -> T) -> Result<T, StoreFailure> {
+    pub(crate) fn answer<T>(&self, value: impl FnOnce() -> T) -> Result<T, StoreFailure> {
         match *self.broken.lock() {
             Some(failure) => Err(failure),
             None => Ok(value()),
@@ -313,7 +317,7 @@ fn shared_bench(on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>) {
     let server = Limits { shared: quota(10, 10_000), ..Limits::default() };
     let clock = Arc::new(ManualClock::default());
     let store = FakeStore::new(clock.clone());
-    let sharing = Sharing { store: store.clone(), on_failure, replica_count: None };
+    let sharing = Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
     let mut bench = bench(policy(server, vec![], Anonymous::Refuse), Some(sharing));
     bench.clock = clock;
     (bench, store)

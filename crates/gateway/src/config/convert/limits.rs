@@ -6,23 +6,22 @@ mod lease;
 mod methods;
 mod redis;
 mod rules;
+mod slots;
 mod waiting;
 
-use std::num::{NonZeroU8, NonZeroU32};
+use std::num::NonZeroU8;
 
 use vmcp_edge::policy::IncomingAuth;
-use vmcp_ratelimit::policy::{
-    Anonymous, Concurrency, Hints, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota,
-};
+use vmcp_ratelimit::policy::{Anonymous, Hints, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota};
 use vmcp_ratelimit::{OnStoreFailure, Rate, RateError};
 use vmcp_wire::fault::{LimitAnswer, LimitShape};
 
 use super::Findings;
 use crate::config::duration::format;
 use crate::config::file::{
-    AnonymousUser, ConcurrencyLimit, LimitAnswerShape, LimitHints, LimitMemory, LimitMode, LimitRedis,
-    LimitStore, RateLimitBucket, RateLimitWindow, RateLimiting, SessionStorage, StorageProvider,
-    StoreFailurePolicy, UserOverflow,
+    AnonymousUser, LimitAnswerShape, LimitHints, LimitMemory, LimitMode, LimitRedis, LimitStore,
+    RateLimitBucket, RateLimitWindow, RateLimiting, SessionStorage, StorageProvider, StoreFailurePolicy,
+    UserOverflow,
 };
 use crate::config::report::{Problem, item};
 use crate::config::settings::LimitSettings;
@@ -45,6 +44,7 @@ pub(super) fn convert(
         by_annotation,
         methods,
         concurrency,
+        concurrency_lease,
         mode,
         max_wait,
         waiting,
@@ -71,7 +71,7 @@ pub(super) fn convert(
         shared: quota(shared, &format!("{PATH}.shared"), mode, findings),
         per_user: quota(per_user, &format!("{PATH}.perUser"), mode, findings),
         per_claim: claims::convert(per_claim, PATH, mode, findings),
-        concurrency: slots(concurrency, &format!("{PATH}.concurrency"), mode, findings),
+        concurrency: slots::bounds(concurrency, &format!("{PATH}.concurrency"), mode, findings),
         wait_max: wait_max.unwrap_or_default(),
     };
     let tools = rules::convert(tools, by_annotation, (mode, server.wait_max), findings);
@@ -90,7 +90,7 @@ pub(super) fn convert(
     lease::check(&policy, findings);
     waiting::check(&policy, max_wait.is_some(), waiting.is_some(), findings);
     check_identities(&policy, anonymous.is_some(), incoming, findings);
-    let redis = match chosen {
+    let mut redis = match chosen {
         LimitStore::Memory => {
             let written = [(on_store_failure.is_some(), "onStoreFailure"), (redis_file.is_some(), "redis")];
             for (_, key) in written.into_iter().filter(|(written, _)| *written) {
@@ -102,6 +102,7 @@ pub(super) fn convert(
             Some(redis::shared_store(redis_file.unwrap_or_default(), session, server_name, findings))
         }
     };
+    slots::lease(concurrency_lease, &policy, redis.as_mut(), findings);
     (
         LimitSettings { policy, redis, on_failure: without_store(on_store_failure) },
         answers(answer, code, findings),
@@ -225,30 +226,6 @@ fn rate(window: RateLimitWindow, path: &str, findings: &mut Findings<'_>) -> Opt
             findings.problem(format!("{path}.{key}"), text);
             None
         }
-    }
-}
-
-fn slots(
-    file: Option<ConcurrencyLimit>,
-    path: &str,
-    mode: LimitMode,
-    findings: &mut Findings<'_>,
-) -> Concurrency {
-    let Some(ConcurrencyLimit { shared, per_user }) = file else { return Concurrency::default() };
-    if shared.is_none() && per_user.is_none() {
-        findings.problem(path, "needs `shared` or `perUser`");
-    }
-    let mut count = |count: Option<u32>, key: &str| {
-        if count == Some(0) {
-            findings.problem(format!("{path}.{key}"), "must be at least 1; leave it out for no bound");
-        }
-        count.and_then(NonZeroU32::new)
-    };
-    let (shared, per_user) = (count(shared, "shared"), count(per_user, "perUser"));
-    match mode {
-        LimitMode::Enforce => Concurrency { shared, per_user, mode: Mode::Enforce },
-        LimitMode::Shadow => Concurrency { shared, per_user, mode: Mode::Shadow },
-        LimitMode::Off => Concurrency::default(),
     }
 }
 

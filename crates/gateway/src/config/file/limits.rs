@@ -26,6 +26,9 @@ pub(crate) struct RateLimiting {
     pub(crate) methods: Option<MethodRateLimits>,
     /// How many calls may be in flight.
     pub(crate) concurrency: Option<ConcurrencyLimit>,
+    /// With Redis: for how long calls in flight count when nothing is heard of their replica any more, from `1s` to `5m`.
+    /// Left out: `15s`.
+    pub(crate) concurrency_lease: Option<GoDuration>,
     /// What every rule that does not say otherwise does when it would refuse. Left out: enforce.
     pub(crate) mode: Option<LimitMode>,
     /// How long a call waits for every rule that does not say otherwise before it is refused, at most `1h`. Left out or

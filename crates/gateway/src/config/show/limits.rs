@@ -45,6 +45,7 @@ pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value
         }),
         "hints": {"belowPercent": hints.below_percent, "resource": hints.resource},
         "redis": redis.as_ref().map(store),
+        "concurrencyLease": redis.as_ref().map(|redis| format(redis.slot_lease)),
         "onStoreFailure": redis.as_ref().map(|_| match on_failure {
             OnStoreFailure::Local => "local",
             OnStoreFailure::Allow => "allow",
@@ -140,6 +141,7 @@ fn store(redis: &RedisSettings) -> Value {
         namespace,
         deadline,
         replica_count,
+        slot_lease: _,
         policy: _,
     } = redis;
     json!({

@@ -61,7 +61,7 @@ fn rule(
         shared: quota(shared, &format!("{path}.shared"), mode, findings),
         per_user: quota(per_user, &format!("{path}.perUser"), mode, findings),
         per_claim: claims::convert(per_claim, &path, mode, findings),
-        concurrency: slots(concurrency, &format!("{path}.concurrency"), mode, findings),
+        concurrency: slots::bounds(concurrency, &format!("{path}.concurrency"), mode, findings),
         wait_max: waiting::longest(max_wait, &path, findings).unwrap_or(wait_max),
     };
     waiting::check_rule(&limits, &path, max_wait.is_some(), findings);

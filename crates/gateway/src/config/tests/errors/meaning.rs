@@ -164,6 +164,17 @@ rateLimiting:
 ",
     ),
     (
+        "a lease of slots that is too short for its store",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  concurrency: {shared: 4}
+  redis: {url: 'redis://127.0.0.1:6379', deadline: 2s}
+  concurrencyLease: 10s
+",
+    ),
+    (
         "waits that cannot be",
         "
 name: a
