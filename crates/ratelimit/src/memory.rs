@@ -3,6 +3,8 @@
 //! Lock order: the user's shard, then the shared buckets in the order of the plan. Nothing is spent before
 //! everything is known to pay, so there is nothing to roll back.
 
+mod receipt;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -299,92 +301,6 @@ fn give_back_shared(plan: &Plan, holds: &[bool]) {
     for (slots, _) in plan.slots.iter().zip(holds).filter(|(_, holds)| **holds) {
         if let Some(counter) = &slots.shared {
             let _ = counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
-        }
-    }
-}
-
-impl Receipt<'_> {
-    /// The bucket that has least left, if it is little.
-    pub(crate) fn scarce(&self) -> Option<Scarce> {
-        self.scarce
-    }
-
-    /// What was charged.
-    #[must_use]
-    pub fn bill(&self) -> &Bill {
-        &self.bill
-    }
-
-    /// Gives the tokens back: the call never reached its backend.
-    pub fn refund(self) {
-        self.change_by(|bucket| bucket.cost_units);
-    }
-
-    /// Gives `tokens` back to every bucket that paid, or takes as many more where they are less than none: the call
-    /// turned out to cost less, or more. A bucket may be left in debt, by as much as it holds when full at most.
-    pub fn change(&self, tokens: i64) {
-        let units = |bucket: &PlannedBucket| {
-            let units = bucket.rate.units(tokens.unsigned_abs());
-            if tokens < 0 { units.saturating_neg() } else { units }
-        };
-        self.change_by(units);
-    }
-
-    fn change_by(&self, units: impl Fn(&PlannedBucket) -> i64) {
-        let now = self.store.clock.now();
-        let mut seat = self.store.known(self.user);
-        // A user who was swept out was full: what is given back is nothing new, and what is owed finds a place again.
-        let owes = self.plan.buckets.iter().any(|bucket| units(bucket) < 0);
-        if owes && self.user.is_some() && seat.settle() {
-            self.store.user_count.fetch_add(1, Ordering::Relaxed);
-        }
-        let mut cells = lock_shared(self.plan);
-        let mut user = seat.user_mut();
-        let mut next = cells.iter_mut();
-        for (bucket, pays) in self.plan.buckets.iter().zip(&self.bill.pays) {
-            let cell = match &bucket.holder {
-                Holder::Shared(_) => next.next(),
-                Holder::User => None,
-            };
-            if !pays {
-                continue;
-            }
-            let (units, capacity) = (units(bucket), bucket.rate.capacity());
-            let changed = |held: Option<Level>| {
-                let level = held.unwrap_or(Level { units: capacity, at: now });
-                let left = bucket.rate.level_at(level, now).saturating_add(units);
-                level.moved(left.clamp(-capacity, capacity), now)
-            };
-            match (cell, &mut user) {
-                (Some(cell), _) => **cell = Some(changed(**cell)),
-                (None, Some(user)) => {
-                    let level = user.level(bucket.id);
-                    if level.is_some() || units < 0 {
-                        user.set_level(bucket.id, changed(level));
-                    }
-                }
-                (None, None) => {}
-            }
-        }
-    }
-}
-
-impl Drop for Receipt<'_> {
-    fn drop(&mut self) {
-        if !self.holds.contains(&true) {
-            return;
-        }
-        give_back_shared(self.plan, &self.holds);
-        let own = || {
-            self.plan.slots.iter().zip(&self.holds).filter(|(slots, holds)| slots.shared.is_none() && **holds)
-        };
-        if own().next().is_none() {
-            return;
-        }
-        if let Some(user) = self.store.known(self.user).user_mut() {
-            for (slots, _) in own() {
-                user.set_in_flight(slots.id, user.in_flight(slots.id).saturating_sub(1));
-            }
         }
     }
 }

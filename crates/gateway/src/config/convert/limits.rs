@@ -63,8 +63,7 @@ pub(super) fn convert(
     let has_rules =
         !tools.is_empty() || by_annotation.is_some() || !per_claim.is_empty() || methods.is_some();
     if shared.is_none() && per_user.is_none() && !has_rules && concurrency.is_none() {
-        findings.problem(PATH, "limits nothing").hint =
-            Some("write `shared`, `perUser`, `tools` or `concurrency`, or remove the section".to_owned());
+        limits_nothing(findings);
     }
     let wait_max = waiting::longest(max_wait, PATH, findings);
     let server = Limits {
@@ -107,6 +106,13 @@ pub(super) fn convert(
         LimitSettings { policy, redis, on_failure: without_store(on_store_failure) },
         answers(answer, code, findings),
     )
+}
+
+fn limits_nothing(findings: &mut Findings<'_>) {
+    findings.problem(PATH, "limits nothing").hint = Some(
+        "write `shared`, `perUser`, `perClaim`, `tools`, `methods` or `concurrency`, or remove the section"
+            .to_owned(),
+    );
 }
 
 /// Limits that tell callers apart need callers that can be told apart.
