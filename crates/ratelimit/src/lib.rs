@@ -39,8 +39,9 @@ pub use pattern::Pattern;
 pub use plan::{BucketId, ClaimValue, Holder, Plan, PlannedBucket, PlannedSlots, Planner, Variation, Varies};
 pub use rate::{Level, Rate, RateError};
 pub use remote::{
-    Ask, CallName, DECISION_DEADLINE, OnStoreFailure, Order, RemoteBucket, RemoteSlots, RemoteStore,
-    RemoteVerdict, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict, StoreFailure, Taken, user_digest,
+    Ask, CallName, Connection, DECISION_DEADLINE, OnStoreFailure, Order, RemoteBucket, RemoteSlots,
+    RemoteStore, RemoteVerdict, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict, StoreFailure, Taken,
+    user_digest,
 };
 pub use repeats::{LoopBreaker, LoopPolicy};
 pub use table::UserKey;

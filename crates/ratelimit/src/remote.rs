@@ -14,7 +14,7 @@ use crate::plan::{Holder, Plan};
 use crate::policy::Mode;
 use crate::rate::Rate;
 
-pub use slots::{CallName, RemoteSlots, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict};
+pub use slots::{CallName, Connection, RemoteSlots, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict};
 pub(crate) use slots::{SlotPart, slot_parts};
 
 /// One bucket of a decision, as a shared store sees it.

@@ -12,10 +12,11 @@
 //! **What is lost comes back.** Nobody reports the calls of a replica that was killed: their slots are free after one
 //! lease. A release that is lost is said again, until the lease is over. A reply that is lost counts as a slot taken.
 //!
-//! **What it cannot do.** A call that is running cannot be unmade. When a replica stands still, or the store is away, for
-//! longer than a lease, others may get the slots of calls that still run; the replica then reports its calls again, and
-//! nobody is admitted until there is room for all. The same is true of a store that comes back empty, for the moment
-//! until replicas see that their connection is a new one.
+//! **What it cannot do.** A call that is running cannot be unmade. When a replica stands still for longer than a lease,
+//! others may get the slots of calls that still run; the replica then reports its calls again, and nobody is admitted
+//! until there is room for all. A store that comes back, perhaps empty, perhaps after all leases are over, is asked for no
+//! slots for a second, in which every replica that has found it again has said what it holds; one that takes longer to find
+//! it is like one that stood still.
 
 mod keeping;
 mod registry;
@@ -34,6 +35,9 @@ use crate::policy::Mode;
 use crate::remote::{CallName, RemoteSlots, RemoteStore, SlotAsk, SlotPart, StoreFailure};
 use registry::{Ended, Registry};
 
+/// For so long nobody asks a store for slots that has come back: it may have forgotten everything, and every replica has to
+/// find it again and say what it holds. Finding it takes a third of a second, saying it a tenth.
+const SETTLING: Duration = Duration::from_secs(1);
 /// Calls that have ended, as one question to the store takes them along at most.
 const CARRIED_MAX: usize = 64;
 
@@ -98,6 +102,9 @@ impl Slots {
     pub(crate) async fn enter(self: &Arc<Self>, parts: &[SlotPart]) -> Result<Slot, NoSlot> {
         let mut slot = self.slot();
         let begun = self.clock.now();
+        if self.store.connection().restored.is_some_and(|age| age < SETTLING) {
+            return Err(NoSlot::Failed(StoreFailure::Resting, slot));
+        }
         for part in parts {
             let ask = slot.ask(part);
             let sent = self.clock.now();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 use vmcp_domain::BoxFuture;
-use vmcp_ratelimit::{RemoteSlots, SlotAsk, SlotReport, SlotStore, SlotVerdict, StoreFailure};
+use vmcp_ratelimit::{Connection, RemoteSlots, SlotAsk, SlotReport, SlotStore, SlotVerdict, StoreFailure};
 
 use super::RedisStore;
 use crate::script::{read_counts, read_entered};
@@ -41,7 +41,7 @@ impl SlotStore for RedisStore {
         })
     }
 
-    fn connection(&self) -> u64 {
-        self.shared.server.generation()
+    fn connection(&self) -> Connection {
+        self.shared.server.connection()
     }
 }

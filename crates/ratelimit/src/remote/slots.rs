@@ -83,8 +83,18 @@ pub trait SlotStore: Send + Sync {
         &'a self,
         slots: &'a [RemoteSlots],
     ) -> BoxFuture<'a, Result<SmallVec<[u32; 2]>, StoreFailure>>;
-    /// A number that changes whenever the connection is made anew: what is behind it may have forgotten everything.
-    fn connection(&self) -> u64;
+    /// How things stand with the connection.
+    fn connection(&self) -> Connection;
+}
+
+/// What is known of a connection to a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// Changes whenever the connection is made anew: what is behind it may have forgotten everything.
+    pub number: u64,
+    /// How long ago it was made, where there was none before although one was wanted. `None` for the first one of a
+    /// process that found the store at once.
+    pub restored: Option<Duration>,
 }
 
 /// The bounds of a plan that have one home in a shared store, for one user.

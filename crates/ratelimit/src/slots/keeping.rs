@@ -67,7 +67,7 @@ impl Slots {
     /// Of what the store has to hear that is in flight: of all since this moment.
     fn stale(&self, seen: &mut Seen, now: Micros) -> Option<Micros> {
         let pause = self.lease_micros() / u64::from(ROUNDS);
-        let connection = Some(self.store.connection());
+        let connection = Some(self.store.connection().number);
         if seen.connection.is_some_and(|known| Some(known) != connection) {
             // A store that has come back empty counts nobody.
             seen.round = now.plus(pause);

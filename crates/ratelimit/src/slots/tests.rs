@@ -7,13 +7,14 @@ use vmcp_domain::BoxFuture;
 
 use super::*;
 use crate::limiter::tests::FakeStore;
-use crate::remote::{SlotReport, SlotStore, SlotVerdict};
+use crate::remote::{Connection, SlotReport, SlotStore, SlotVerdict};
 
 /// The slots of a store that a test breaks, slows down and makes forget.
 #[derive(Default)]
 pub(crate) struct FakeSlots {
     live: Mutex<HashMap<Arc<str>, HashMap<CallName, Micros>>>,
     connection: AtomicU64,
+    restored: Mutex<Option<Micros>>,
     /// Questions are carried out, and answered so much later.
     pub(crate) delay: Mutex<Duration>,
     /// Reports take so long to arrive.
@@ -38,6 +39,7 @@ impl FakeStore {
     pub(crate) fn forget(&self) {
         self.slots.live.lock().clear();
         self.slots.connection.fetch_add(1, Ordering::SeqCst);
+        *self.slots.restored.lock() = Some(self.clock.now());
     }
 
     async fn say<T>(&self, value: impl FnOnce() -> T) -> Result<T, StoreFailure> {
@@ -122,7 +124,11 @@ impl SlotStore for FakeStore {
         })
     }
 
-    fn connection(&self) -> u64 {
-        self.slots.connection.load(Ordering::SeqCst)
+    fn connection(&self) -> Connection {
+        let restored = *self.slots.restored.lock();
+        Connection {
+            number: self.slots.connection.load(Ordering::SeqCst),
+            restored: restored.map(|at| Duration::from_micros(self.clock.now().since(at))),
+        }
     }
 }

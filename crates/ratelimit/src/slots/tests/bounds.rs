@@ -102,12 +102,20 @@ async fn a_lost_answer_costs_no_slot_and_a_call_that_goes_on_is_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_forgot_hears_of_everything_at_once() {
-    let (replicas, store) = fleet(1);
-    let _slot = replicas[0].enter(&parts(&[("s", 1), ("t", 1)])).await.ok().unwrap();
+    let (replicas, store) = fleet(2);
+    let both = parts(&[("s", 1), ("t", 1)]);
+    let slot = replicas[0].enter(&both).await.ok().unwrap();
     sleep(Duration::from_millis(300)).await;
     store.forget();
+    // Before it has, nobody is so bold as to ask.
+    assert!(matches!(replicas[1].enter(&both).await, Err(NoSlot::Failed(StoreFailure::Resting, _))));
     sleep(Duration::from_millis(150)).await;
     assert_eq!((store.in_flight("s"), store.in_flight("t")), (1, 1));
+    sleep(Duration::from_secs(1)).await;
+    assert!(matches!(replicas[1].enter(&both).await, Err(NoSlot::Busy(0))));
+    drop(slot);
+    sleep(Duration::from_millis(5)).await;
+    assert!(replicas[1].enter(&both).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,6 @@ impl Hall {
         if now >= queue.shut_until {
             queue.vain = (queue.vain + 1).min(DOUBLINGS_MAX + 1);
         }
-        queue.turn = None;
         queue.shut_until = queue.shut_until.max(now.plus(pause << queue.vain.saturating_sub(1)));
     }
 
