@@ -33,7 +33,7 @@ pub use client_port::{
 };
 pub use context::{CallContext, Origin};
 pub use credential::{Admission, Authenticator, Challenge, ProtectedResource, TokenFault, Unauthorized};
-pub use error::{Cause, Error, LimitScope, Looping, RateLimit, RelayedError, Retry};
+pub use error::{Cause, Error, LimitScope, Limited, Looping, RateLimit, RelayedError, Retry};
 pub use foresight::{Foresight, Prospect};
 pub use gateway::{
     Answer, BoxFuture, Change, ChangeListener, Directory, Following, Gateway, GatewayExt, Overview,

@@ -167,10 +167,10 @@ const PROMPTS: Form<Prompt> =
     Form { kind: ListKind::Prompts, key: |prompt| prompt.name.as_str(), write: offer::prompt };
 
 /// Writes the answers of one request.
-struct Answers<'a> {
-    edge: &'a Edge,
-    protocol: ProtocolVersion,
-    id: &'a Id,
+pub(crate) struct Answers<'a> {
+    pub(crate) edge: &'a Edge,
+    pub(crate) protocol: ProtocolVersion,
+    pub(crate) id: &'a Id,
 }
 
 impl Answers<'_> {
@@ -213,7 +213,7 @@ impl Answers<'_> {
         Message::whole(write_message(self.id, size + 192, write))
     }
 
-    fn error(&self, error: &Error, verb: Verb) -> Answer {
+    pub(crate) fn error(&self, error: &Error, verb: Verb) -> Answer {
         log(error);
         let limit = self.edge.policy.limit_answer;
         let fault::Answer { status, headers, body } = fault::answer_with(error, self.protocol, verb, limit);

@@ -13,6 +13,7 @@ use vmcp_domain::{
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_federation::Federation;
 use vmcp_optimizer::Optimizer;
+use vmcp_ratelimit::policy::Method;
 use vmcp_ratelimit::{Clock, Limiter, Observer, Planner, Sharing, SystemClock};
 use vmcp_ratelimit_redis::RedisStore;
 
@@ -153,7 +154,11 @@ impl Assembly {
 
     /// What the edges need to introduce the gateway.
     pub(crate) fn directory(&self) -> Arc<dyn Directory> {
-        Arc::new(Introduction { federation: self.federation.clone(), authz: self.authz.clone() })
+        Arc::new(Introduction {
+            federation: self.federation.clone(),
+            authz: self.authz.clone(),
+            limiter: self.limiter.clone(),
+        })
     }
 
     /// The pages for operators.
@@ -191,6 +196,22 @@ impl Assembly {
 struct Introduction {
     federation: Federation,
     authz: Option<Arc<AuthzPolicy>>,
+    limiter: Option<Arc<Limiter>>,
+}
+
+impl Introduction {
+    /// These requests pass no layer, so they meet their limits here.
+    fn within_limits<'a, T: Send + 'a>(
+        &'a self,
+        method: Method,
+        ctx: &'a CallContext,
+        answer: Answer<'a, T>,
+    ) -> Answer<'a, T> {
+        match &self.limiter {
+            Some(limiter) => Box::pin(limiter.charged(method, ctx, answer)),
+            None => answer,
+        }
+    }
 }
 
 impl Directory for Introduction {
@@ -202,8 +223,12 @@ impl Directory for Introduction {
         self.federation.watch(listener);
     }
 
+    fn may_listen<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, ()> {
+        self.within_limits(Method::Listen, ctx, self.federation.may_listen(ctx))
+    }
+
     fn follow<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
-        self.federation.follow(ctx, uri)
+        self.within_limits(Method::Subscribe, ctx, self.federation.follow(ctx, uri))
     }
 
     fn may_watch(&self, caller: &Caller, uri: &ResourceUri) -> bool {

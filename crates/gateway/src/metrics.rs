@@ -13,6 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use vmcp_domain::{LimitScope, Limited};
 use vmcp_ratelimit::{DecisionEvent, Observer, StoreFailure, WaitEnd};
 
 pub(crate) use audit::AuditCounters;
@@ -167,8 +168,11 @@ impl Observer for Metrics {
             namespace: self.namespace.clone(),
             server: self.server.clone(),
             decision: if event.allowed { "allowed" } else { "rejected" },
-            scope: event.scope.map_or("", vmcp_domain::LimitScope::as_str),
-            operation_type: "tool_call",
+            scope: event.scope.map_or("", LimitScope::as_str),
+            operation_type: match event.limited {
+                Limited::Tool(_) => "tool_call",
+                Limited::Method(name) => name,
+            },
         };
         self.decisions.get_or_create(&labels).inc();
         self.latency.observe(event.took.as_secs_f64());
@@ -181,10 +185,10 @@ impl Observer for Metrics {
         }
         if event.would_refuse > 0 {
             self.would_deny.inc_by(event.would_refuse as u64);
-            tracing::info!(tool = %event.tool, rules = event.would_refuse, "a rule in shadow mode would have refused");
+            tracing::info!(tool = %event.limited, rules = event.would_refuse, "a rule in shadow mode would have refused");
         }
         if !event.allowed {
-            tracing::info!(tool = %event.tool, scope = labels.scope, "call limited");
+            tracing::info!(tool = %event.limited, scope = labels.scope, "call limited");
         }
     }
 

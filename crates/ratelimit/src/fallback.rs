@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use vmcp_domain::Tool;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::memory::MemoryStore;
-use crate::plan::{Plan, PlannedBucket, Planner};
+use crate::plan::{Asked, Plan, PlannedBucket, Planner, Variation};
 use crate::policy::LimitPolicy;
 use crate::remote::{Ask, RemoteBucket, RemoteStore};
 use crate::table::UserKey;
@@ -37,9 +36,9 @@ impl Fallback {
         Self { count, store: MemoryStore::new(planner.clone(), clock), planner }
     }
 
-    /// The plan of a tool in shares.
-    pub(crate) fn plan(&self, tool: &Tool) -> Plan {
-        let mut plan = self.planner.plan(tool);
+    /// The plan of a call in shares.
+    pub(crate) fn plan(&self, asked: &Asked, call: &Variation, now: Micros) -> Plan {
+        let mut plan = self.planner.plan_for(asked, call, now);
         // Calls in flight are counted by the ordinary store, with or without the shared one.
         plan.slots.clear();
         plan

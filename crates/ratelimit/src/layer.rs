@@ -1,12 +1,16 @@
 //! The decorator: one real call, one charge, whoever composed it and whatever name led to it.
 
+mod budget;
+mod methods;
 mod virtual_tools;
 
 use std::sync::Arc;
 
 use vmcp_domain::{Answer, CallContext, CallTool, Error, Gateway, Reply, SharedGateway, forward};
 
-use crate::limiter::Limiter;
+use crate::limiter::{Arguments, Limiter};
+pub use budget::LimitsResource;
+pub use methods::MethodsRateLimited;
 pub use virtual_tools::VirtualRateLimited;
 
 /// The layer that charges calls.
@@ -24,14 +28,16 @@ impl RateLimited {
 }
 
 /// True when the call certainly did not reach its backend, so that nothing is owed for it.
-fn never_happened(outcome: &Result<Reply, Error>) -> bool {
+fn never_happened(error: &Error) -> bool {
     matches!(
-        outcome,
-        Err(Error::BackendUnavailable { .. }
+        error,
+        Error::BackendUnavailable { .. }
             | Error::BackendBusy { .. }
             | Error::UnknownTool(_)
+            | Error::UnknownResource(_)
+            | Error::UnknownPrompt(_)
             | Error::Denied
-            | Error::Overloaded)
+            | Error::Overloaded
     )
 }
 
@@ -46,10 +52,22 @@ impl Gateway for RateLimited {
             else {
                 return self.inner.call_tool(ctx, request).await;
             };
+            let bound = self.limiter.vary(&bound, ctx, Arguments::Sent(request.arguments.as_ref()))?;
             let permit = self.limiter.admit(&bound, ctx).await?;
-            let outcome = self.inner.call_tool(ctx, request).await;
-            if never_happened(&outcome) {
-                permit.refund().await;
+            let settled = !bound.plan.varies.settlements.is_empty();
+            let arguments = request.arguments.clone().filter(|_| settled);
+            let mut outcome = self.inner.call_tool(ctx, request).await;
+            match &mut outcome {
+                Ok(reply) => {
+                    if let Some(scarce) = permit.scarce(&bound) {
+                        scarce.tell(&bound.plan, &mut reply.members);
+                    }
+                    if settled {
+                        permit.settle(&bound, arguments.as_ref(), reply).await;
+                    }
+                }
+                Err(error) if never_happened(error) => permit.refund().await,
+                Err(_) => {}
             }
             outcome
         })

@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "tests name the one case they expect"))]
 
+mod budget;
 mod clock;
 mod decide;
 mod fallback;
@@ -17,6 +18,7 @@ mod observer;
 mod pattern;
 mod plan;
 pub mod policy;
+mod price;
 mod rate;
 mod remote;
 mod repeats;
@@ -27,14 +29,14 @@ mod waiting;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
-pub use layer::{RateLimited, VirtualRateLimited};
+pub use layer::{LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
 pub use limiter::{
-    BucketView, Limiter, Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling, Sharing, SlotsView,
+    BucketView, Limiter, Prices, Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling, Sharing, SlotsView,
 };
 pub use memory::{Claim, MemoryStore, Receipt};
 pub use observer::{DecisionEvent, NoObserver, Observer, WaitEnd};
 pub use pattern::Pattern;
-pub use plan::{BucketId, Holder, Plan, PlannedBucket, PlannedSlots, Planner};
+pub use plan::{BucketId, ClaimValue, Holder, Plan, PlannedBucket, PlannedSlots, Planner, Variation, Varies};
 pub use rate::{Level, Rate, RateError};
 pub use remote::{
     Ask, CallName, Connection, DECISION_DEADLINE, OnStoreFailure, Order, RemoteBucket, RemoteSlots,

@@ -2,12 +2,15 @@
 //! The decorator in `layer` asks it; nothing else spends.
 
 mod binding;
+mod budget;
 mod look;
 mod patient;
 mod refusal;
 mod replay;
+mod settle;
 mod sharing;
 mod slots;
+mod vary;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,13 +23,14 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, Identity, PerList, Tool, ToolList, ToolName};
 
+use crate::budget::Scarce;
 use crate::clock::{Clock, Micros};
 use crate::fallback::{Debts, Fallback};
 use crate::lease::{Leases, Paid};
 use crate::memory::{Claim, MemoryStore, Receipt};
 use crate::observer::Observer;
-use crate::plan::{Plan, Planner};
-use crate::policy::Anonymous;
+use crate::plan::{Asked, Plan, Planner};
+use crate::policy::{Anonymous, Method};
 use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, user_digest};
 use crate::slots::{Slot, Slots};
 use crate::table::UserKey;
@@ -36,11 +40,12 @@ use crate::waiting::{HeldUp, Place, Room};
 use binding::Binding;
 pub(crate) use binding::Bound;
 use look::nearest;
-pub use look::{BucketView, SlotsView};
+pub use look::{BucketView, Prices, SlotsView};
 use patient::{Bell, Denial, busy};
 use refusal::refusal;
 pub use replay::{Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling};
 use sharing::all_levels;
+pub(crate) use vary::Arguments;
 
 /// Decides about calls.
 pub struct Limiter {
@@ -58,6 +63,7 @@ pub struct Limiter {
     lists_differ: AtomicBool,
     /// The virtual tools that another layer charges for.
     virtual_names: ArcSwap<Vec<ToolName>>,
+    methods: HashMap<Method, Arc<Bound>>,
     hashers: (RandomState, RandomState),
     observer: Arc<dyn Observer>,
     top: TopCallers,
@@ -82,6 +88,8 @@ pub(crate) struct Permit<'a> {
     local: Option<Receipt<'a>>,
     leased: Option<Paid<'a>>,
     shared: SmallVec<[(Ask, RemoteVerdict); 2]>,
+    /// What the shared store says that the buckets hold after the call, in the order of the plan.
+    known: Option<SmallVec<[i64; 4]>>,
     slot: Option<Slot>,
     /// Rings when the rest of the permit is gone: fields are dropped in their order.
     bell: Bell<'a>,
@@ -107,10 +115,16 @@ impl Limiter {
         let leases = sharing.as_ref().zip(consistency.leases()).map(|(sharing, policy)| {
             Leases::new(sharing.store.clone(), clock.clone(), policy, sharing.replica_count)
         });
+        let mut methods = HashMap::new();
+        for rule in &planner.policy().methods {
+            let bound = || Arc::new(Bound::to(&planner, leases.as_deref(), Asked::Method(rule.method)));
+            methods.entry(rule.method).or_insert_with(bound);
+        }
         let slots = sharing
             .as_ref()
             .map(|sharing| Slots::new(sharing.store.clone(), clock.clone(), sharing.slot_lease));
         Arc::new(Self {
+            methods,
             leases,
             slots,
             memory: MemoryStore::new(planner.clone(), clock.clone()),
@@ -168,15 +182,26 @@ impl Limiter {
 
     /// The plans of virtual tools that some rule names. What they are called is remembered, so that such a rule is
     /// not taken for one that fits nothing.
-    pub(crate) fn bind_virtual(&self, tools: &[Tool]) -> HashMap<ToolName, Bound> {
+    pub(crate) fn bind_virtual(&self, tools: &[Tool]) -> HashMap<ToolName, Arc<Bound>> {
         self.virtual_names.rcu(|names| {
             let more = tools.iter().map(|tool| tool.name.clone());
             names.iter().cloned().chain(more).collect::<Vec<_>>()
         });
-        let bound = tools
-            .iter()
-            .map(|tool| (tool.name.clone(), Bound::new(&self.planner, self.leases.as_deref(), tool)));
+        let bound = tools.iter().map(|tool| {
+            (tool.name.clone(), Arc::new(Bound::new(&self.planner, self.leases.as_deref(), tool)))
+        });
         bound.filter(|(_, bound)| !bound.plan.is_empty()).collect()
+    }
+
+    /// The plan of a method, where it is limited.
+    pub(crate) fn bound_method(&self, method: Method) -> Option<&Arc<Bound>> {
+        self.methods.get(&method)
+    }
+
+    /// Whether there are limits on methods that call no tool.
+    #[must_use]
+    pub fn limits_methods(&self) -> bool {
+        !self.methods.is_empty()
     }
 
     fn admit_here<'a>(
@@ -192,6 +217,7 @@ impl Limiter {
                 local: Some(receipt),
                 leased: None,
                 shared: SmallVec::new(),
+                known: None,
                 slot: None,
                 bell,
             }),
@@ -263,6 +289,17 @@ fn unpaid(pays: &[bool]) -> usize {
 }
 
 impl Permit<'_> {
+    /// The bucket that has least left, if it is little. What this replica has taken ahead is not looked at: the rest of it is
+    /// elsewhere.
+    pub(crate) fn scarce(&self, bound: &Bound) -> Option<Scarce> {
+        if self.limiter.sharing.is_none() {
+            return self.local.as_ref().and_then(Receipt::scarce);
+        }
+        let below = self.limiter.planner.policy().hints.below_percent;
+        let known = self.known.as_ref()?;
+        Scarce::find(&bound.plan, known.iter().copied(), below)
+    }
+
     /// Gives back what was paid: the call never reached its backend.
     pub(crate) async fn refund(self) {
         if let Some(receipt) = self.local {

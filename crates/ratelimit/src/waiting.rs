@@ -82,7 +82,10 @@ pub(crate) fn needs(plan: &Plan, user: Option<UserKey>, patience: u64) -> Needs 
     let full = |rate: &Rate| Stock::Tokens(*rate, Level::full(rate, Micros(0)));
     let buckets = plan.buckets.iter().enumerate().filter(|(_, bucket)| bucket.mode == Mode::Enforce);
     let buckets = buckets.map(|(place, bucket)| Need {
-        thing: Thing { id: bucket.id, user: user.filter(|_| matches!(bucket.holder, Holder::User)) },
+        thing: Thing {
+            id: bucket.id,
+            user: bucket.whose.or_else(|| user.filter(|_| matches!(bucket.holder, Holder::User))),
+        },
         place,
         width: width(bucket.scope) + 1,
         cost: bucket.cost.get(),
@@ -108,8 +111,10 @@ fn width(scope: LimitScope) -> u8 {
     match scope {
         LimitScope::UserTool => 0,
         LimitScope::User => 2,
-        LimitScope::Tool => 4,
-        LimitScope::Server => 6,
+        LimitScope::ClaimTool => 4,
+        LimitScope::Claim => 6,
+        LimitScope::Tool => 8,
+        LimitScope::Server => 10,
     }
 }
 

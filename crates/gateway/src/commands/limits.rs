@@ -14,7 +14,7 @@ use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
-use vmcp_domain::{CallContext, Caller, Error, Gateway, Identity, Members, Origin, ToolList};
+use vmcp_domain::{CallContext, Caller, Error, Gateway, Identity, Json, Members, Origin, ToolList};
 use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{BucketView, Limiter, SlotsView};
 
@@ -29,14 +29,19 @@ const STORE_WAIT: Duration = Duration::from_secs(3);
 pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
     match command {
         LimitsCommand::Explain { tool, source } => explain(tool.as_deref(), &source).await,
-        LimitsCommand::Check { tool, user: None, url: Some(url), issuer: _, source: _ } => {
-            check_running(&url, &[&tool]).await
-        }
-        LimitsCommand::Check { tool, user: Some(user), url: Some(url), issuer, source: _ } => {
-            check_running(&url, &[&tool, &issuer, &user]).await
-        }
-        LimitsCommand::Check { tool, user, issuer, source, url: None } => {
-            check_store(&tool, user.map(|user| (issuer, user)), &source).await
+        LimitsCommand::Check { tool, user, issuer, claims, source, url } => {
+            let claims = pairs(&claims)?;
+            match (url, user) {
+                (Some(url), None) => check_running(&url, &[&tool]).await,
+                (Some(url), Some(user)) => {
+                    let claims = claims.iter().flat_map(|(name, value)| [*name, *value]);
+                    let parts: Vec<&str> = [&*tool, &*issuer, &*user].into_iter().chain(claims).collect();
+                    check_running(&url, &parts).await
+                }
+                (None, user) => {
+                    check_store(&tool, context(user.map(|user| (issuer, user)), &claims), &source).await
+                }
+            }
         }
         LimitsCommand::Replay { audit, source, json } => replay::run(&audit, &source, json),
     }
@@ -70,27 +75,39 @@ async fn open_with_lease(
 
 async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode> {
     let (assembly, limiter, tools, lease) = open_with_lease(source, false).await?;
-    // Any identity will do: what a rule allows does not depend on who asks.
-    let ctx = context(Some(("example".to_owned(), "anyone".to_owned())));
     let mut out = String::new();
     let mut known = false;
     for one in tools.iter().filter(|one| tool.is_none_or(|name| one.name.as_str() == name)) {
         known = true;
         out += &format!("{} ({}/{})\n", one.name, one.target.backend, one.target.name);
-        let views = limiter.peek(&tools, &one.name, &ctx).await?;
+        let (views, prices) = limiter.rules(&tools, &one.name).unwrap_or_default();
         let slots = limiter.slots(&tools, &one.name);
         if views.is_empty() && slots.is_empty() {
             out += "  not limited\n";
         }
         for view in views {
             let line = bucket(&view);
-            let cost = if view.cost == 1 { String::new() } else { format!(", {} for one call", view.cost) };
-            let shadow = if line["mode"] == "shadow" { ", counted only" } else { "" };
+            let cost = match (view.cost, prices.before.is_empty()) {
+                (1, _) => String::new(),
+                (cost, true) => format!(", {cost} for one call"),
+                (cost, false) => format!(", {cost} or more for one call"),
+            };
+            let shadow = match (view.percent, view.mode) {
+                (_, Mode::Shadow) => ", counted only".to_owned(),
+                (Some(percent), Mode::Enforce) => format!(", enforced for {percent} in 100 callers"),
+                (None, Mode::Enforce) => String::new(),
+            };
             let allowance =
                 format!("{} in {:?} {}", view.allowance.0, view.allowance.1, whom(&line["scope"]));
             let waits = waits(view.wait_max);
             out += &format!("  {:<32} {allowance}{cost}{shadow}{waits}\n", view.rule);
             out += &leases(&view);
+        }
+        for text in &prices.before {
+            out += &format!("  {:<32} a call costs `{text}`\n", "");
+        }
+        for text in &prices.after {
+            out += &format!("  {:<32} settled by `{text}` when it has ended\n", "");
         }
         for view in slots {
             out += &at_once(&view, lease);
@@ -146,21 +163,17 @@ fn waits(longest: Duration) -> String {
 fn whom(scope: &Value) -> &'static str {
     match scope.as_str() {
         Some("server" | "tool") => "for everybody together",
+        Some("claim" | "claim_tool") => "for each value of the claim",
         _ => "for each user",
     }
 }
 
-async fn check_store(
-    tool: &str,
-    user: Option<(String, String)>,
-    source: &Source,
-) -> anyhow::Result<ExitCode> {
+async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::Result<ExitCode> {
     let (assembly, limiter, tools) = open(source, true).await?;
     if limiter.store_available().is_none() {
         assembly.stop().await;
         anyhow::bail!("these limits are kept in the memory of the gateway that runs; name it with --url");
     }
-    let ctx = context(user);
     let name = tool.into();
     let look = async || {
         let buckets = limiter.peek(&tools, &name, &ctx).await?;
@@ -245,11 +258,23 @@ fn print(buckets: &[Value], slots: &[SlotsView]) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn context(user: Option<(String, String)>) -> CallContext {
+/// `NAME=VALUE`, each.
+fn pairs(claims: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
+    let split = claims
+        .iter()
+        .map(|text| text.split_once('=').with_context(|| format!("--claim {text} is no NAME=VALUE")));
+    split.collect()
+}
+
+fn context(user: Option<(String, String)>, claims: &[(&str, &str)]) -> CallContext {
     let caller = match user {
         None => Caller::Anonymous,
         Some((issuer, subject)) => {
-            Caller::Known(Arc::new(Identity { issuer, subject, claims: Members::new() }))
+            let mut said = Members::new();
+            for (name, value) in claims {
+                said.set(name, Json::string(value));
+            }
+            Caller::Known(Arc::new(Identity { issuer, subject, claims: said }))
         }
     };
     CallContext::bare(caller, Origin::Operator)

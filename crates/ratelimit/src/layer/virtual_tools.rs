@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use vmcp_domain::{Answer, CallContext, CallTool, Gateway, Reply, SharedGateway, Tool, ToolName, forward};
 
-use crate::limiter::{Bound, Limiter};
+use crate::limiter::{Arguments, Bound, Limiter};
 
 /// The layer that charges calls of virtual tools.
 pub struct VirtualRateLimited {
     inner: SharedGateway,
     limiter: Arc<Limiter>,
-    bound: HashMap<ToolName, Bound>,
+    bound: HashMap<ToolName, Arc<Bound>>,
 }
 
 impl VirtualRateLimited {
@@ -33,7 +33,8 @@ impl Gateway for VirtualRateLimited {
         let Some(bound) = self.bound.get(&request.name) else { return self.inner.call_tool(ctx, request) };
         Box::pin(async move {
             // Nothing is given back for a call that was refused further inside: the virtual tool did its work.
-            let _permit = self.limiter.admit(bound, ctx).await?;
+            let bound = self.limiter.vary(bound, ctx, Arguments::Sent(request.arguments.as_ref()))?;
+            let _permit = self.limiter.admit(&bound, ctx).await?;
             self.inner.call_tool(ctx, request).await
         })
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use vmcp_domain::{CallContext, Error, LimitScope, RateLimit, ToolList, ToolName};
 
 use super::refusal::rate_limit;
-use super::{Bound, Limiter, all_levels};
+use super::{Arguments, Bound, Limiter, all_levels};
 use crate::decide::{BucketReading, Wait};
 use crate::plan::{Plan, PlannedBucket, PlannedSlots};
-use crate::policy::Mode;
+use crate::policy::{Mode, Price};
 use crate::remote::{Part, parts};
 use crate::top::TopCaller;
 
@@ -32,10 +32,21 @@ pub struct BucketView {
     pub wait: Wait,
     /// Whether it refuses or only counts.
     pub mode: Mode,
+    /// For how many callers in a hundred it refuses; `None` for all.
+    pub percent: Option<u8>,
     /// How long a call waits for it before it is refused.
     pub wait_max: Duration,
     /// By how many tokens any window may exceed it because replicas take tokens ahead; `None` where they do not.
     pub leased: Option<u64>,
+}
+
+/// What calls of a tool cost, in the operator's words. Of several the largest counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prices {
+    /// By what a call asks for.
+    pub before: Vec<String>,
+    /// By what came of it.
+    pub after: Vec<String>,
 }
 
 /// One bound on calls in flight, for people to read.
@@ -69,7 +80,25 @@ impl Limiter {
         ctx: &CallContext,
     ) -> Result<Vec<BucketView>, Error> {
         let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let bound = self.vary(&bound, ctx, Arguments::Unknown)?;
         Ok(views(&bound.plan, self.read(&bound, ctx).await?))
+    }
+
+    /// The rules a tool falls under, whoever calls it, as buckets that are full; and the expressions that say what a call
+    /// costs, before it and after it. `None` when there is no such tool.
+    #[must_use]
+    pub fn rules(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<(Vec<BucketView>, Prices)> {
+        let bound = self.bound(tools, name)?;
+        let full = |bucket: &PlannedBucket| BucketReading {
+            rate: bucket.rate,
+            level: bucket.rate.capacity(),
+            cost: bucket.cost_units,
+            mode: bucket.mode,
+        };
+        let varies = &bound.plan.varies;
+        let text = |prices: &[Arc<Price>]| prices.iter().map(ToString::to_string).collect();
+        let prices = Prices { before: text(&varies.prices), after: text(&varies.settlements) };
+        Some((views(&bound.plan, bound.plan.buckets.iter().map(full).collect()), prices))
     }
 
     /// What a call would be told now by the limits it falls under, or `None` when they would let it pass, if need be
@@ -84,6 +113,7 @@ impl Limiter {
         ctx: &CallContext,
     ) -> Result<Option<RateLimit>, Error> {
         let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let bound = self.vary(&bound, ctx, Arguments::Unknown)?;
         if bound.plan.buckets.is_empty() {
             return Ok(None);
         }
@@ -128,6 +158,7 @@ impl Limiter {
     #[must_use]
     pub fn peek_here(&self, name: &ToolName, ctx: &CallContext) -> Option<Vec<BucketView>> {
         let bound = self.bindings.find(|binding| binding.plans.get(name).cloned())?;
+        let bound = self.vary(&bound, ctx, Arguments::Unknown).ok()?;
         let user = self.user(&bound, ctx).ok()?;
         self.sharing.is_none().then(|| views(&bound.plan, self.memory.peek(&bound.plan, user.local)))
     }
@@ -216,6 +247,7 @@ fn views(plan: &Plan, readings: Vec<BucketReading>) -> Vec<BucketView> {
         cost: u64::from(bucket.cost.get()),
         wait: reading.wait(),
         mode: bucket.mode,
+        percent: bucket.percent.map(std::num::NonZeroU8::get),
         wait_max: Duration::from_micros(bucket.wait_max),
         leased: bucket.leased,
     };

@@ -124,7 +124,7 @@ impl Limiter {
         ctx: &CallContext,
     ) -> Result<Permit<'a>, Error> {
         let mut event = DecisionEvent {
-            tool: &bound.tool.name,
+            limited: &bound.limited,
             at: self.clock.now(),
             allowed: false,
             scope: None,
@@ -316,7 +316,7 @@ fn late(bound: &Bound, place: Place, wait: Option<u64>) -> Error {
 /// The refusal by a bound on calls in flight.
 pub(super) fn busy(bound: &Bound, place: Place) -> RateLimit {
     let (rule, scope) = rule(bound, place);
-    RateLimit { tool: bound.tool.name.clone(), rule, scope, retry: Retry::WhenReleased, allowance: None }
+    RateLimit { limited: bound.limited.clone(), rule, scope, retry: Retry::WhenReleased, allowance: None }
 }
 
 #[cfg(test)]

@@ -85,6 +85,7 @@ impl Limiter {
             let verdict = sharing.store.admit(&ask).await.map_err(Unpaid::Failed)?;
             let levels = all_levels(bound, &places, &verdict.levels);
             self.learn(sharing, bound, user.local, &levels);
+            permit.know(&places, &levels);
             if !verdict.admitted {
                 let error = shared_refusal(bound, &levels);
                 return Err(Unpaid::Denied(Denial::by_buckets(error, &bound.plan, &levels)));
@@ -134,7 +135,7 @@ impl Limiter {
                     self.learn(sharing, bound, user.local, &all_levels(bound, &places, &held));
                 }
                 let fallback = self.fallback(sharing);
-                let share = bound.share(&fallback);
+                let share = bound.share(&fallback, self.clock.now());
                 let plan = &share.plan;
                 match fallback.store.admit(plan, user.local) {
                     Claim::Admitted(receipt) => {
@@ -175,7 +176,19 @@ impl Limiter {
     fn learn(&self, sharing: &Sharing, bound: &Bound, user: Option<UserKey>, levels: &[i64]) {
         if sharing.on_failure == OnStoreFailure::Local {
             let fallback = self.fallback(sharing);
-            fallback.learn(&bound.share(&fallback).plan, &bound.plan, user, levels);
+            fallback.learn(&bound.share(&fallback, self.clock.now()).plan, &bound.plan, user, levels);
+        }
+    }
+}
+
+impl Permit<'_> {
+    /// Notes what the store said of some buckets of the plan; of the others `levels` says that they are full.
+    fn know(&mut self, places: &[usize], levels: &SmallVec<[i64; 4]>) {
+        let known = self.known.get_or_insert_with(|| levels.clone());
+        for place in places {
+            if let (Some(known), Some(level)) = (known.get_mut(*place), levels.get(*place)) {
+                *known = *level;
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
 mod leased;
+mod varied;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::slots::tests::FakeSlots;
 
 fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap();
-    Some(Quota { windows: vec![rate], mode: Mode::Enforce })
+    Some(Quota::new(vec![rate], Mode::Enforce))
 }
 
 fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPolicy {
@@ -32,12 +33,19 @@ fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPo
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     }
 }
 
 fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
     let limits = Limits { shared, per_user, ..Limits::default() };
-    ToolRule { name: Pattern::new(name), hint: None, group: false, limits, cost: NonZeroU32::MIN }
+    ToolRule {
+        name: Pattern::new(name),
+        hint: None,
+        group: false,
+        limits,
+        cost: crate::policy::Cost::default(),
+    }
 }
 
 fn known(issuer: &str, subject: &str) -> CallContext {

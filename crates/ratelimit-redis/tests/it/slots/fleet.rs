@@ -109,6 +109,7 @@ async fn work(url: &str, habit: &str) {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     };
     let sharing = Sharing { store, on_failure: OnStoreFailure::Deny, replica_count: None, slot_lease: LEASE };
     let planner = Arc::new(Planner::new(policy));
