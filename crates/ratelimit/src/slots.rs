@@ -107,7 +107,7 @@ impl Slots {
     pub(crate) async fn enter(self: &Arc<Self>, parts: &[SlotPart]) -> Result<Slot, NoSlot> {
         let mut slot = self.slot();
         let begun = self.clock.now();
-        if self.store.connection().restored.is_some_and(|age| age < SETTLING) {
+        if self.is_settling() {
             return Err(NoSlot::Failed(StoreFailure::Resting, slot));
         }
         for part in parts {
@@ -136,7 +136,16 @@ impl Slots {
         if self.clock.now().since(begun) >= self.lease_micros() / 2 {
             return Err(NoSlot::Failed(StoreFailure::Timeout, slot));
         }
+        // The question may have waited for the connection, and been the first over it.
+        if self.is_settling() {
+            return Err(NoSlot::Failed(StoreFailure::Resting, slot));
+        }
         Ok(slot)
+    }
+
+    /// True while the store has only just come back.
+    fn is_settling(&self) -> bool {
+        self.store.connection().restored.is_some_and(|age| age < SETTLING)
     }
 
     fn slot(self: &Arc<Self>) -> Slot {

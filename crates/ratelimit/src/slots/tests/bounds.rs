@@ -119,6 +119,20 @@ async fn a_store_that_forgot_hears_of_everything_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_question_that_waited_for_the_connection_does_not_count() {
+    let (replicas, store) = fleet(2);
+    let one = parts(&[("s", 1)]);
+    let _slot = replicas[0].enter(&one).await.ok().unwrap();
+    *store.slots.delay.lock() = Duration::from_millis(30);
+    store.slots.live.lock().clear();
+    let replica = replicas[1].clone();
+    let asking = tokio::spawn(async move { replica.enter(&one).await.is_ok() });
+    sleep(Duration::from_millis(10)).await;
+    *store.slots.restored.lock() = Some(store.clock.now());
+    assert!(!asking.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_was_away_hears_of_everything_when_it_is_back() {
     let (replicas, store) = fleet(1);
     let one = parts(&[("s", 2)]);
