@@ -4,11 +4,11 @@ use super::{Hall, Needs, Stock, Thing};
 use crate::clock::Micros;
 
 /// How often the pause after asking in vain is doubled at most.
-const DOUBLINGS_MAX: u32 = 2;
+const DOUBLINGS_MAX: u32 = 1;
 /// A queue that has passed shared slots on among its own calls for so long, in microseconds, …
-const TURN: u64 = 2_000_000;
+const TURN: u64 = 1_000_000;
 /// … leaves them alone for so long, in which the queue of every other replica asks once.
-const YIELD: u64 = 100_000;
+const YIELD: u64 = 50_000;
 
 impl Hall {
     /// Other replicas have all slots of a bound: nobody is let past it for `pause` microseconds, and longer where that was
