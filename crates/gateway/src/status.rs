@@ -117,6 +117,8 @@ impl StatusPages {
                 "store_available": limiter.store_available(),
                 "users": limiter.user_count(),
                 "waiting": limiter.waiting_count(),
+                // Of bounds on calls in flight that count for all replicas.
+                "slots_held": limiter.slots_held(),
             })),
             "optimizer": optimizer.as_ref().map(|optimizer| {
                 let OptimizerStatus { tool_count, vector_count, model, bytes } = optimizer.status();

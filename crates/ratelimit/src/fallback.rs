@@ -39,7 +39,7 @@ impl Fallback {
     /// The plan of a call in shares.
     pub(crate) fn plan(&self, asked: &Asked, call: &Variation, now: Micros) -> Plan {
         let mut plan = self.planner.plan_for(asked, call, now);
-        // Calls in flight are counted by the ordinary store, with or without the shared one.
+        // Calls in flight have shares of their own: `limiter::slots`.
         plan.slots.clear();
         plan
     }

@@ -94,6 +94,11 @@ impl Slots {
         self.registry.lock().untold() == 0
     }
 
+    /// How many calls hold slots or ask for them.
+    pub(crate) fn count(&self) -> usize {
+        self.registry.lock().count()
+    }
+
     fn lease_micros(&self) -> u64 {
         u64::try_from(self.lease.as_micros()).unwrap_or(u64::MAX)
     }

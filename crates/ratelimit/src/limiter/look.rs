@@ -179,6 +179,13 @@ impl Limiter {
         until(patience, settled).await
     }
 
+    /// How many calls of this replica hold slots that all replicas share, or ask for them; `None` where each process counts
+    /// its calls in flight by itself.
+    #[must_use]
+    pub fn slots_held(&self) -> Option<usize> {
+        self.slots.as_ref().map(|slots| slots.count())
+    }
+
     /// Who has called limited tools most, the busiest first.
     #[must_use]
     pub fn top_callers(&self) -> Vec<TopCaller> {

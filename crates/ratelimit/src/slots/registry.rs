@@ -83,6 +83,11 @@ impl Registry {
         !self.kept
     }
 
+    /// How many calls have slots or ask for them.
+    pub(super) fn count(&self) -> usize {
+        self.calls
+    }
+
     /// How many ended calls the store has not heard of.
     pub(super) fn untold(&self) -> usize {
         self.untold
