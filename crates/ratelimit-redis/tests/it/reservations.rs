@@ -20,6 +20,7 @@ crate::on_both!(
     what_is_not_used_is_given_back,
     a_team_is_one_on_all_replicas,
     a_settled_call_may_leave_a_debt,
+    who_ends_gives_back_what_was_taken_ahead,
 );
 
 fn quota(tokens: u64) -> Quota {
@@ -146,4 +147,28 @@ async fn a_settled_call_may_leave_a_debt(kind: Kind) {
     // Two owed and one to pay, at a token in two and a half hours.
     let wait = refusal.retry_after().unwrap();
     assert!(wait > Duration::from_secs(26_990) && wait <= Duration::from_secs(27_000), "{wait:?}");
+}
+
+async fn who_ends_gives_back_what_was_taken_ahead(kind: Kind) {
+    let server = Server::start(kind).await;
+    // A token a second comes back, so that what is missing later was not earned meanwhile.
+    let rate = Rate::new(36_000, Duration::from_secs(3600), 36_000).unwrap();
+    let quota = Quota::new(vec![rate], Mode::Enforce);
+    let lease = vmcp_ratelimit::policy::LeasePolicy { duration: Duration::from_secs(10), hold_back: false };
+    let policy = LimitPolicy {
+        server: Limits { shared: Some(quota), ..Limits::default() },
+        consistency: Consistency::Lease(lease),
+        ..LimitPolicy::default()
+    };
+    let (gateway, _, limiter) = replica(Arc::new(server.patient().await), policy);
+    let ctx = caller("ann", "{}");
+    for _call in 0..300 {
+        gateway.call_tool(&ctx, conformance::call("read")).await.unwrap();
+    }
+    let counts = limiter.leased().unwrap();
+    assert!(counts.held > 10 && counts.spent == 300, "{counts:?}");
+    limiter.release(Duration::from_secs(5)).await;
+    assert_eq!(limiter.leased().unwrap().held, 0);
+    let left = left(&limiter, &gateway, &ctx).await[0];
+    assert!((35_700..35_760).contains(&left), "{left} of 36,000 after 300 calls: {counts:?}");
 }

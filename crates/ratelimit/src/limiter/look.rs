@@ -8,6 +8,7 @@ use vmcp_domain::{CallContext, Error, LimitScope, RateLimit, ToolList, ToolName}
 use super::refusal::rate_limit;
 use super::{Arguments, Bound, Limiter, all_levels};
 use crate::decide::{BucketReading, Wait};
+use crate::lease::LeaseCounts;
 use crate::plan::{Plan, PlannedBucket, PlannedSlots};
 use crate::policy::{Mode, Price};
 use crate::remote::{Part, parts};
@@ -177,6 +178,21 @@ impl Limiter {
         let settled =
             || self.debts.are_settled() && self.slots.as_ref().is_none_or(|slots| slots.are_settled());
         until(patience, settled).await
+    }
+
+    /// Gives back what this replica has taken ahead, `patience` at most. For the end of a process, when no more calls are
+    /// made.
+    pub async fn release(&self, patience: Duration) {
+        if let Some(leases) = &self.leases {
+            // What is not taken back in time is lost, as at the end of its lease.
+            let _ = tokio::time::timeout(patience, leases.give_back()).await;
+        }
+    }
+
+    /// What this replica has taken ahead; `None` where it takes nothing.
+    #[must_use]
+    pub fn leased(&self) -> Option<LeaseCounts> {
+        self.leases.as_ref().map(|leases| leases.counts())
     }
 
     /// How many calls of this replica hold slots that all replicas share, or ask for them; `None` where each process counts
