@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Error, LimitScope, RateLimit, ToolList, ToolName};
 
 use super::refusal::rate_limit;
-use super::{Arguments, Bound, Limiter, all_levels};
+use super::{Arguments, Bound, Limiter, Sharing, User, all_levels};
 use crate::decide::{BucketReading, Wait};
 use crate::lease::LeaseCounts;
 use crate::plan::{Plan, PlannedBucket, PlannedSlots};
@@ -136,15 +137,7 @@ impl Limiter {
         let Some(sharing) = &self.sharing else {
             return Ok(self.memory.peek(&bound.plan, user.local));
         };
-        let mut levels = all_levels(bound, &[], &[]);
-        for Part { places, ask } in parts(&bound.plan, self.cut(&user, false)) {
-            let said = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
-            for (place, level) in places.iter().zip(said) {
-                if let Some(known) = levels.get_mut(*place) {
-                    *known = level;
-                }
-            }
-        }
+        let levels = self.peek_shared(sharing, &bound.plan, &user).await?;
         let reading = |(bucket, level): (&PlannedBucket, i64)| BucketReading {
             rate: bucket.rate,
             level,
@@ -152,6 +145,25 @@ impl Limiter {
             mode: bucket.mode,
         };
         Ok(bound.plan.buckets.iter().zip(levels).map(reading).collect())
+    }
+
+    /// What every bucket of a plan holds in the shared store, in units.
+    pub(super) async fn peek_shared(
+        &self,
+        sharing: &Sharing,
+        plan: &Plan,
+        user: &User,
+    ) -> Result<SmallVec<[i64; 4]>, Error> {
+        let mut levels = all_levels(plan, &[], &[]);
+        for Part { places, ask } in parts(plan, self.cut(user, false)) {
+            let said = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
+            for (place, level) in places.iter().zip(said) {
+                if let Some(known) = levels.get_mut(*place) {
+                    *known = level;
+                }
+            }
+        }
+        Ok(levels)
     }
 
     /// The same for buckets that are kept in this process, of the tools the limiter has last seen. `None` when the

@@ -63,7 +63,7 @@ impl Denial {
         };
         // The level that stands for this wait.
         let level = bucket.cost_units.saturating_sub(missing);
-        Self::by_buckets(error, &bound.plan, &all_levels(bound, &[place], &[level]))
+        Self::by_buckets(error, &bound.plan, &all_levels(&bound.plan, &[place], &[level]))
     }
 }
 
