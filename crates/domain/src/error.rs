@@ -187,8 +187,8 @@ impl fmt::Display for RateLimit {
             }
         };
         let one = match &self.limited {
-            Limited::Tool(tool) => format!("call of tool `{tool}`"),
-            Limited::Method(name) => format!("request for `{name}`"),
+            Limited::Tool(tool) => format!("this call of tool `{tool}`"),
+            Limited::Method(name) => format!("this request for `{name}`"),
         };
         match self.retry {
             Retry::After(_) => {
@@ -204,7 +204,7 @@ impl fmt::Display for RateLimit {
             }
             Retry::Never => write!(
                 f,
-                "Rate limit exceeded: one {one} costs more than its limit ever holds; do not try again"
+                "Rate limit exceeded: {one} costs more than its limit ever holds; ask for less, or do not try again"
             ),
         }
     }

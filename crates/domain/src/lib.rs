@@ -18,6 +18,7 @@ mod json;
 mod message;
 mod name;
 mod per_list;
+mod reservation;
 mod scope;
 mod secret;
 mod version;
@@ -50,6 +51,7 @@ pub use message::{
 };
 pub use name::{BackendId, BackendPromptName, BackendToolName, PromptName, ResourceUri, ToolName};
 pub use per_list::PerList;
+pub use reservation::{Reservation, Reserving};
 pub use scope::{Audience, CallerScope, Scope};
 pub use secret::Secret;
 pub use version::ProtocolVersion;

@@ -127,6 +127,7 @@ impl Edge {
             passthrough_headers: self.passthrough(parts.map(|parts| &parts.headers)),
             client,
             origin: Origin::Client,
+            reservation: None,
         }
     }
 

@@ -177,12 +177,13 @@ impl Assembly {
 
     /// Ends every backend's connection and process, once what is owed to the shared store has been written.
     pub(crate) async fn stop(self) {
-        if let Some(limiter) = &self.limiter
-            && !limiter.settled(STORE_GRACE).await
-        {
-            tracing::warn!(
-                "the shared store has not heard of all calls that were admitted without it or have ended"
-            );
+        if let Some(limiter) = &self.limiter {
+            limiter.release(STORE_GRACE).await;
+            if !limiter.settled(STORE_GRACE).await {
+                tracing::warn!(
+                    "the shared store has not heard of all calls that were admitted without it or have ended"
+                );
+            }
         }
         self.backends.shutdown(BACKEND_GRACE).await;
         if let Some(audit) = self.audit {

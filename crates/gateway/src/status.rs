@@ -10,6 +10,7 @@ use vmcp_domain::{BackendState, CallContext, Caller, Identity, Json, Members, Or
 use vmcp_edge::{AdminPages, Page};
 use vmcp_federation::{BackendReport, Federation};
 use vmcp_optimizer::{Optimizer, OptimizerStatus};
+use vmcp_ratelimit::lease::LeaseCounts;
 use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{BucketView, Limiter, Wait};
 
@@ -119,6 +120,9 @@ impl StatusPages {
                 "waiting": limiter.waiting_count(),
                 // Of bounds on calls in flight that count for all replicas.
                 "slots_held": limiter.slots_held(),
+                "leases": limiter.leased().map(|LeaseCounts { questions, taken, spent, held }| json!({
+                    "questions": questions, "taken": taken, "spent": spent, "held": held
+                })),
             })),
             "optimizer": optimizer.as_ref().map(|optimizer| {
                 let OptimizerStatus { tool_count, vector_count, model, bytes } = optimizer.status();

@@ -6,9 +6,11 @@ mod virtual_tools;
 
 use std::sync::Arc;
 
-use vmcp_domain::{Answer, CallContext, CallTool, Error, Gateway, Reply, SharedGateway, forward};
+use vmcp_domain::{
+    Answer, CallContext, CallTool, Error, Gateway, Json, Reply, Reservation, SharedGateway, forward,
+};
 
-use crate::limiter::{Arguments, Limiter};
+use crate::limiter::{Arguments, Bound, Limiter, Prepaid, Reserved, owed};
 pub use budget::LimitsResource;
 pub use methods::MethodsRateLimited;
 pub use virtual_tools::VirtualRateLimited;
@@ -41,6 +43,40 @@ fn never_happened(error: &Error) -> bool {
     )
 }
 
+/// The arguments of a call whose price its result has a say in.
+#[allow(clippy::option_option, reason = "a call without arguments may be settled, too")]
+fn settled_by(bound: &Bound, request: &CallTool) -> Option<Option<Json>> {
+    (!bound.plan.varies.settlements.is_empty()).then(|| request.arguments.clone())
+}
+
+impl RateLimited {
+    /// Makes a call that was paid for ahead. Bounds on calls in flight hold for it as for any other.
+    async fn call_prepaid(
+        &self,
+        bound: &Arc<Bound>,
+        prepaid: Prepaid<'_>,
+        ctx: &CallContext,
+        request: CallTool,
+    ) -> Result<Reply, Error> {
+        let unpaid = bound.without_buckets();
+        let _permit = self.limiter.admit(&unpaid, ctx).await?;
+        let arguments = settled_by(bound, &request);
+        // From here on the call may have happened, even if nobody waits for its end.
+        let spent = prepaid.spend();
+        let outcome = self.inner.call_tool(ctx, request).await;
+        match &outcome {
+            Ok(reply) => {
+                if let Some(owed) = arguments.and_then(|arguments| owed(bound, arguments.as_ref(), reply)) {
+                    spent.settle(owed).await;
+                }
+            }
+            Err(error) if never_happened(error) => spent.undo(),
+            Err(_) => {}
+        }
+        outcome
+    }
+}
+
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for RateLimited {
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
@@ -53,17 +89,23 @@ impl Gateway for RateLimited {
                 return self.inner.call_tool(ctx, request).await;
             };
             let bound = self.limiter.vary(&bound, ctx, Arguments::Sent(request.arguments.as_ref()))?;
+            if let Some(reserved) = ctx.reservation.as_ref().and_then(Reservation::held::<Reserved>)
+                && let Some(prepaid) = reserved.take(&bound, ctx)
+            {
+                return self.call_prepaid(&bound, prepaid, ctx, request).await;
+            }
             let permit = self.limiter.admit(&bound, ctx).await?;
-            let settled = !bound.plan.varies.settlements.is_empty();
-            let arguments = request.arguments.clone().filter(|_| settled);
+            let arguments = settled_by(&bound, &request);
             let mut outcome = self.inner.call_tool(ctx, request).await;
             match &mut outcome {
                 Ok(reply) => {
                     if let Some(scarce) = permit.scarce(&bound) {
                         scarce.tell(&bound.plan, &mut reply.members);
                     }
-                    if settled {
-                        permit.settle(&bound, arguments.as_ref(), reply).await;
+                    if let Some(arguments) = arguments
+                        && let Some(owed) = owed(&bound, arguments.as_ref(), reply)
+                    {
+                        permit.settle(owed).await;
                     }
                 }
                 Err(error) if never_happened(error) => permit.refund().await,

@@ -31,7 +31,8 @@ pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
 pub use layer::{LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
 pub use limiter::{
-    BucketView, Limiter, Prices, Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling, Sharing, SlotsView,
+    BucketView, Limiter, Prices, Replay, ReplayCaller, ReplayPass, ReplayTool, Reserver, Ruling, Sharing,
+    SlotsView,
 };
 pub use memory::{Claim, MemoryStore, Receipt};
 pub use observer::{DecisionEvent, NoObserver, Observer, WaitEnd};

@@ -7,6 +7,7 @@ mod look;
 mod patient;
 mod refusal;
 mod replay;
+mod reserve;
 mod settle;
 mod sharing;
 mod slots;
@@ -44,6 +45,9 @@ pub use look::{BucketView, Prices, SlotsView};
 use patient::{Bell, Denial, busy};
 use refusal::refusal;
 pub use replay::{Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling};
+pub use reserve::Reserver;
+pub(crate) use reserve::{Prepaid, Reserved};
+pub(crate) use settle::owed;
 use sharing::all_levels;
 pub(crate) use vary::Arguments;
 

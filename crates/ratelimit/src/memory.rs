@@ -18,6 +18,7 @@ use crate::plan::{BucketId, Holder, Plan, PlannedBucket, Planner};
 use crate::policy::{Mode, Overflow};
 use crate::rate::Level;
 use crate::table::{Table, User, UserKey};
+pub(crate) use receipt::signed_units;
 
 /// How many shards the users are spread over: enough that threads rarely meet.
 const SHARD_COUNT: usize = 64;

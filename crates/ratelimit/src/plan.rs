@@ -30,11 +30,16 @@ pub enum Holder {
     User,
 }
 
+/// From the wide to the narrow, then by rule, by claim and by window.
+pub(crate) type Rank = (u8, u32, u32, u32);
+
 /// One bucket that a call is charged to.
 #[derive(Clone, Debug)]
 pub struct PlannedBucket {
     /// Which definition.
     pub id: BucketId,
+    /// Its place in the order in which buckets are locked; the identifier comes after it.
+    pub(crate) rank: Rank,
     /// What it belongs to, in words that are the same on every replica; a user's part is added for per-user buckets.
     pub key: Arc<str>,
     /// The rule as the configuration names it.

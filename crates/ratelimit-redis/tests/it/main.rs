@@ -16,6 +16,7 @@ mod decisions;
 mod faults;
 mod leases;
 mod replicas;
+mod reservations;
 mod secrets;
 mod sentinels;
 mod server;

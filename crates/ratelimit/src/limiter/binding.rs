@@ -1,16 +1,18 @@
 //! The plans of a list of tools, and each in this replica's shares.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 use vmcp_domain::{Limited, Tool, ToolName};
 
 use crate::clock::Micros;
 use crate::fallback::Fallback;
 use crate::lease::{LeasePlan, Leases};
-use crate::plan::{Asked, Plan, Planner, Variation};
+use crate::plan::{Asked, Plan, PlannedBucket, Planner, Variation};
 
 /// The plans of one list of tools.
 pub(super) struct Binding {
@@ -63,7 +65,7 @@ impl Bound {
     ) -> Self {
         let plan = planner.plan_for(&asked, &variation, now);
         let leased = leases.map_or_else(LeasePlan::new, |leases| leases.plan(&plan));
-        let slots = Plan { buckets: smallvec::SmallVec::new(), ..plan.clone() };
+        let slots = Plan { buckets: SmallVec::new(), ..plan.clone() };
         Self {
             limited: asked.limited(),
             asked,
@@ -95,6 +97,61 @@ impl Bound {
             variants.clear();
         }
         variants.entry(variation).or_insert(made).clone()
+    }
+
+    /// Whether calls of the other are charged as calls of this one.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let (own, others) = (&self.plan.buckets, &other.plan.buckets);
+        let alike = |(a, b): (&PlannedBucket, &PlannedBucket)| {
+            (a.id, a.whose, a.cost, a.mode) == (b.id, b.whose, b.cost, b.mode)
+        };
+        self.limited == other.limited && own.len() == others.len() && own.iter().zip(others).all(alike)
+    }
+
+    /// The same for a call that was paid for ahead.
+    pub(crate) fn without_buckets(&self) -> Self {
+        Self {
+            asked: self.asked.clone(),
+            limited: self.limited.clone(),
+            plan: self.slots.clone(),
+            slots: self.slots.clone(),
+            leased: LeasePlan::new(),
+            variation: self.variation.clone(),
+            variants: RwLock::default(),
+            share: ArcSwapOption::empty(),
+        }
+    }
+
+    /// The plan of all these calls at once, each with how often it is made. Every bucket stands there once, in the order in which
+    /// buckets are locked, with the price of all together. `None` without calls.
+    pub(super) fn together(calls: &[(Arc<Self>, u32)]) -> Option<Self> {
+        let (first, _) = calls.first()?;
+        let mut plan = Plan::default();
+        for (bound, count) in calls {
+            plan.needs_user |= bound.plan.needs_user;
+            for bucket in &bound.plan.buckets {
+                let cost = bucket.cost.saturating_mul(NonZeroU32::new(*count)?);
+                match plan.buckets.iter_mut().find(|known| known.id == bucket.id && known.key == bucket.key) {
+                    Some(known) => known.cost = known.cost.saturating_add(cost.get()),
+                    // What is taken ahead does not do for many calls at once: the store is asked.
+                    None => plan.buckets.push(PlannedBucket { cost, leased: None, ..bucket.clone() }),
+                }
+            }
+        }
+        for bucket in &mut plan.buckets {
+            bucket.cost_units = bucket.rate.units(bucket.cost.get().into());
+        }
+        plan.buckets.sort_by_key(|bucket| (bucket.rank, bucket.id));
+        Some(Self {
+            asked: first.asked.clone(),
+            limited: first.limited.clone(),
+            slots: Plan::default(),
+            plan,
+            leased: LeasePlan::new(),
+            variation: Variation::default(),
+            variants: RwLock::default(),
+            share: ArcSwapOption::empty(),
+        })
     }
 
     pub(super) fn share(&self, fallback: &Fallback, now: Micros) -> Arc<Share> {

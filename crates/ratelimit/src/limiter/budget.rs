@@ -10,7 +10,6 @@ use super::{Limiter, User};
 use crate::budget::describe;
 use crate::plan::{Holder, Plan, PlannedBucket};
 use crate::policy::Mode;
-use crate::remote::{Part, parts};
 
 /// How many limits are told of. More than a model can make use of.
 const LIMITS_MAX: usize = 100;
@@ -86,16 +85,7 @@ impl Limiter {
             };
             return Ok(buckets.into_iter().map(level).collect());
         };
-        let mut levels: Vec<i64> = buckets.iter().map(|bucket| bucket.rate.capacity()).collect();
-        for Part { places, ask } in parts(&plan(buckets.into()), self.cut(user, false)) {
-            let said = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
-            for (place, level) in places.iter().zip(said) {
-                if let Some(known) = levels.get_mut(*place) {
-                    *known = level;
-                }
-            }
-        }
-        Ok(levels)
+        Ok(self.peek_shared(sharing, &plan(buckets.into()), user).await?.into_vec())
     }
 }
 

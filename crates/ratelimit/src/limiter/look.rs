@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Error, LimitScope, RateLimit, ToolList, ToolName};
 
 use super::refusal::rate_limit;
-use super::{Arguments, Bound, Limiter, all_levels};
+use super::{Arguments, Bound, Limiter, Sharing, User, all_levels};
 use crate::decide::{BucketReading, Wait};
+use crate::lease::LeaseCounts;
 use crate::plan::{Plan, PlannedBucket, PlannedSlots};
 use crate::policy::{Mode, Price};
 use crate::remote::{Part, parts};
@@ -135,15 +137,7 @@ impl Limiter {
         let Some(sharing) = &self.sharing else {
             return Ok(self.memory.peek(&bound.plan, user.local));
         };
-        let mut levels = all_levels(bound, &[], &[]);
-        for Part { places, ask } in parts(&bound.plan, self.cut(&user, false)) {
-            let said = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
-            for (place, level) in places.iter().zip(said) {
-                if let Some(known) = levels.get_mut(*place) {
-                    *known = level;
-                }
-            }
-        }
+        let levels = self.peek_shared(sharing, &bound.plan, &user).await?;
         let reading = |(bucket, level): (&PlannedBucket, i64)| BucketReading {
             rate: bucket.rate,
             level,
@@ -151,6 +145,25 @@ impl Limiter {
             mode: bucket.mode,
         };
         Ok(bound.plan.buckets.iter().zip(levels).map(reading).collect())
+    }
+
+    /// What every bucket of a plan holds in the shared store, in units.
+    pub(super) async fn peek_shared(
+        &self,
+        sharing: &Sharing,
+        plan: &Plan,
+        user: &User,
+    ) -> Result<SmallVec<[i64; 4]>, Error> {
+        let mut levels = all_levels(plan, &[], &[]);
+        for Part { places, ask } in parts(plan, self.cut(user, false)) {
+            let said = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
+            for (place, level) in places.iter().zip(said) {
+                if let Some(known) = levels.get_mut(*place) {
+                    *known = level;
+                }
+            }
+        }
+        Ok(levels)
     }
 
     /// The same for buckets that are kept in this process, of the tools the limiter has last seen. `None` when the
@@ -177,6 +190,21 @@ impl Limiter {
         let settled =
             || self.debts.are_settled() && self.slots.as_ref().is_none_or(|slots| slots.are_settled());
         until(patience, settled).await
+    }
+
+    /// Gives back what this replica has taken ahead, `patience` at most. For the end of a process, when no more calls are
+    /// made.
+    pub async fn release(&self, patience: Duration) {
+        if let Some(leases) = &self.leases {
+            // What is not taken back in time is lost, as at the end of its lease.
+            let _ = tokio::time::timeout(patience, leases.give_back()).await;
+        }
+    }
+
+    /// What this replica has taken ahead; `None` where it takes nothing.
+    #[must_use]
+    pub fn leased(&self) -> Option<LeaseCounts> {
+        self.leases.as_ref().map(|leases| leases.counts())
     }
 
     /// How many calls of this replica hold slots that all replicas share, or ask for them; `None` where each process counts

@@ -63,7 +63,7 @@ impl Denial {
         };
         // The level that stands for this wait.
         let level = bucket.cost_units.saturating_sub(missing);
-        Self::by_buckets(error, &bound.plan, &all_levels(bound, &[place], &[level]))
+        Self::by_buckets(error, &bound.plan, &all_levels(&bound.plan, &[place], &[level]))
     }
 }
 
@@ -276,7 +276,7 @@ impl Limiter {
     }
 
     /// Whose turn a call takes where users are not told apart otherwise.
-    fn fair_key(&self, ctx: &CallContext) -> UserKey {
+    pub(super) fn fair_key(&self, ctx: &CallContext) -> UserKey {
         match (&ctx.caller, self.planner.policy().anonymous, ctx.peer) {
             (Caller::Known(identity), ..) => self.key(identity),
             (Caller::Anonymous, Anonymous::Address, Some(address)) => {

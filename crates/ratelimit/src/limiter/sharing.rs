@@ -15,6 +15,7 @@ use crate::fallback::Fallback;
 use crate::lease::Denied;
 use crate::memory::Claim;
 use crate::observer::DecisionEvent;
+use crate::plan::Plan;
 use crate::policy::Consistency;
 use crate::remote::{Ask, Cut, OnStoreFailure, Part, RemoteVerdict, StoreFailure, parts};
 use crate::table::UserKey;
@@ -83,7 +84,7 @@ impl Limiter {
         }
         for Part { places, ask } in parts(&bound.plan, self.cut(user, true)) {
             let verdict = sharing.store.admit(&ask).await.map_err(Unpaid::Failed)?;
-            let levels = all_levels(bound, &places, &verdict.levels);
+            let levels = all_levels(&bound.plan, &places, &verdict.levels);
             self.learn(sharing, bound, user.local, &levels);
             permit.know(&places, &levels);
             if !verdict.admitted {
@@ -132,7 +133,7 @@ impl Limiter {
                 if let Some(leases) = self.leases.as_ref().filter(|_| !bound.leased.is_empty()) {
                     let (places, held): (SmallVec<[usize; 4]>, SmallVec<[i64; 4]>) =
                         leases.levels(&bound.leased).into_iter().unzip();
-                    self.learn(sharing, bound, user.local, &all_levels(bound, &places, &held));
+                    self.learn(sharing, bound, user.local, &all_levels(&bound.plan, &places, &held));
                 }
                 let fallback = self.fallback(sharing);
                 let share = bound.share(&fallback, self.clock.now());
@@ -202,9 +203,8 @@ enum Unpaid {
 }
 
 /// What every bucket of a plan holds, where only some are known: of the others nobody has said that they are not full.
-pub(super) fn all_levels(bound: &Bound, places: &[usize], levels: &[i64]) -> SmallVec<[i64; 4]> {
-    let mut all: SmallVec<[i64; 4]> =
-        bound.plan.buckets.iter().map(|bucket| bucket.rate.capacity()).collect();
+pub(super) fn all_levels(plan: &Plan, places: &[usize], levels: &[i64]) -> SmallVec<[i64; 4]> {
+    let mut all: SmallVec<[i64; 4]> = plan.buckets.iter().map(|bucket| bucket.rate.capacity()).collect();
     for (place, level) in places.iter().zip(levels) {
         if let Some(known) = all.get_mut(*place) {
             *known = *level;

@@ -20,12 +20,12 @@ use crate::rate::Rate;
 use crate::remote::{Order, RemoteBucket, SLOT_LEASE, StoreFailure, Taken};
 use crate::slots::tests::FakeSlots;
 
-fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
+pub(super) fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap();
     Some(Quota::new(vec![rate], Mode::Enforce))
 }
 
-fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPolicy {
+pub(super) fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPolicy {
     LimitPolicy {
         server,
         tools,
@@ -37,7 +37,7 @@ fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPo
     }
 }
 
-fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
+pub(super) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
     let limits = Limits { shared, per_user, ..Limits::default() };
     ToolRule {
         name: Pattern::new(name),
@@ -48,19 +48,19 @@ fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule 
     }
 }
 
-fn known(issuer: &str, subject: &str) -> CallContext {
+pub(super) fn known(issuer: &str, subject: &str) -> CallContext {
     let identity = Identity { issuer: issuer.into(), subject: subject.into(), claims: Members::new() };
     CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
 }
 
-struct Bench {
+pub(super) struct Bench {
     clock: Arc<ManualClock>,
-    inner: Arc<FakeGateway>,
-    gateway: SharedGateway,
-    limiter: Arc<Limiter>,
+    pub(super) inner: Arc<FakeGateway>,
+    pub(super) gateway: SharedGateway,
+    pub(super) limiter: Arc<Limiter>,
 }
 
-fn bench(policy: LimitPolicy, sharing: Option<Sharing>) -> Bench {
+pub(super) fn bench(policy: LimitPolicy, sharing: Option<Sharing>) -> Bench {
     let clock = Arc::new(ManualClock::default());
     clock.set(Micros(1_000_000));
     let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock.clone(), sharing, Arc::new(NoObserver));

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Receipt, give_back_shared, lock_shared};
+use super::{MemoryStore, Receipt, give_back_shared, lock_shared};
 use crate::budget::Scarce;
 use crate::decide::Bill;
-use crate::plan::{Holder, PlannedBucket};
+use crate::plan::{Holder, Plan, PlannedBucket};
 use crate::rate::Level;
+use crate::table::UserKey;
 
 impl Receipt<'_> {
     /// The bucket that has least left, if it is little.
@@ -22,31 +23,42 @@ impl Receipt<'_> {
 
     /// Gives the tokens back: the call never reached its backend.
     pub fn refund(self) {
-        self.change_by(|bucket| bucket.cost_units);
+        self.store.change(self.plan, self.user, &self.bill.pays, |bucket| bucket.cost_units);
     }
 
     /// Gives `tokens` back to every bucket that paid, or takes as many more where they are less than none: the call
     /// turned out to cost less, or more. A bucket may be left in debt, by as much as it holds when full at most.
     pub fn change(&self, tokens: i64) {
-        let units = |bucket: &PlannedBucket| {
-            let units = bucket.rate.units(tokens.unsigned_abs());
-            if tokens < 0 { units.saturating_neg() } else { units }
-        };
-        self.change_by(units);
+        self.store.change(self.plan, self.user, &self.bill.pays, |bucket| signed_units(bucket, tokens));
     }
+}
 
-    fn change_by(&self, units: impl Fn(&PlannedBucket) -> i64) {
-        let now = self.store.clock.now();
-        let mut seat = self.store.known(self.user);
+/// So many tokens of a bucket in units.
+pub(crate) fn signed_units(bucket: &PlannedBucket, tokens: i64) -> i64 {
+    let units = bucket.rate.units(tokens.unsigned_abs());
+    if tokens < 0 { units.saturating_neg() } else { units }
+}
+
+impl MemoryStore {
+    /// Gives so many units to each bucket of a plan that pays, or takes them where they are less than none.
+    pub(crate) fn change(
+        &self,
+        plan: &Plan,
+        user: Option<UserKey>,
+        pays: &[bool],
+        units: impl Fn(&PlannedBucket) -> i64,
+    ) {
+        let now = self.clock.now();
+        let mut seat = self.known(user.filter(|_| plan.needs_user));
         // A user who was swept out was full: what is given back is nothing new, and what is owed finds a place again.
-        let owes = self.plan.buckets.iter().any(|bucket| units(bucket) < 0);
-        if owes && self.user.is_some() && seat.settle() {
-            self.store.user_count.fetch_add(1, Ordering::Relaxed);
+        let owes = plan.buckets.iter().any(|bucket| units(bucket) < 0);
+        if owes && seat.settle() {
+            self.user_count.fetch_add(1, Ordering::Relaxed);
         }
-        let mut cells = lock_shared(self.plan);
+        let mut cells = lock_shared(plan);
         let mut user = seat.user_mut();
         let mut next = cells.iter_mut();
-        for (bucket, pays) in self.plan.buckets.iter().zip(&self.bill.pays) {
+        for (bucket, pays) in plan.buckets.iter().zip(pays) {
             let cell = match &bucket.holder {
                 Holder::Shared(_) => next.next(),
                 Holder::User => None,

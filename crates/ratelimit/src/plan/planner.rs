@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use vmcp_domain::{BackendToolName, LimitScope, Target, Tool, ToolName};
 
 use super::cells::Cells;
-use super::{Asked, BucketId, ClaimValue, Holder, Plan, PlannedBucket, PlannedSlots, Variation};
+use super::{Asked, BucketId, ClaimValue, Holder, Plan, PlannedBucket, PlannedSlots, Rank, Variation};
 use crate::clock::Micros;
 use crate::policy::{Concurrency, LeasePolicy, LimitPolicy, Limits, Method, Mode, Quota};
 use crate::rate::{Level, Rate};
@@ -132,6 +132,16 @@ struct Due<'a> {
     claim: Option<&'a str>,
     /// The caller's value of it, if somebody in particular asks.
     value: Option<&'a ClaimValue>,
+}
+
+fn rank(rule: Option<usize>, whose: Whose, window: usize) -> Rank {
+    let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+    let (phase, claim) = match whose {
+        Whose::Everybody => (0, 0),
+        Whose::Claim(place) => (1, place),
+        Whose::User => (2, 0),
+    };
+    (phase, rule.map_or(0, |place| number(place + 1)), number(claim), number(window))
 }
 
 impl<'a> Due<'a> {
@@ -311,6 +321,7 @@ impl Planner {
             };
             plan.buckets.push(PlannedBucket {
                 id: entry.id,
+                rank: rank(subject.rule, whose, window),
                 key: subject.key(window, whose, claim.map(|claim| (claim, value))),
                 rule: rule.clone(),
                 scope: subject.scope(whose),
