@@ -1,4 +1,5 @@
 mod bounds;
+mod keys;
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicUsize;
