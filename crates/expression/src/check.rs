@@ -2,6 +2,8 @@
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 
+use crate::Loops;
+
 /// The deepest nesting: evaluating takes stack with each level.
 const DEPTH_MAX: usize = 48;
 /// What an expression may name besides its variables: types, and the variables of the loop around it.
@@ -24,16 +26,27 @@ const FUNCTIONS: [&str; 12] = [
 
 struct Checker {
     names: &'static [&'static str],
-    used: Vec<&'static str>,
+    loops: Loops,
+    used: Used,
+}
+
+/// What an expression asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Used {
+    /// Variables of which it may ask for anything.
+    pub(crate) whole: Vec<&'static str>,
+    /// Members of variables.
+    pub(crate) members: Vec<(&'static str, String)>,
 }
 
 /// Refuses unknown names, and what could take long: depth, loops in loops, loops that build lists, patterns that are
-/// not written out. Returns the variables that are asked for.
+/// not written out. Returns what is asked for.
 pub(crate) fn check(
     expression: &IdedExpr,
     names: &'static [&'static str],
-) -> Result<Vec<&'static str>, String> {
-    let mut checker = Checker { names, used: Vec::new() };
+    loops: Loops,
+) -> Result<Used, String> {
+    let mut checker = Checker { names, loops, used: Used::default() };
     checker.look(expression, 0, None)?;
     Ok(checker.used)
 }
@@ -51,7 +64,7 @@ impl Checker {
         let mut deeper = |inner: &IdedExpr| self.look(inner, depth + 1, around);
         match &at.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
-            Expr::Ident(name) => self.name(name, around),
+            Expr::Ident(name) => self.name(name, around, None),
             Expr::Call(call) => {
                 check_call(call, around.is_some())?;
                 call.target.as_deref().into_iter().chain(&call.args).try_for_each(deeper)
@@ -72,11 +85,21 @@ impl Checker {
             Expr::Struct(made) => {
                 made.entries.iter().try_for_each(|entry| entry_parts(&entry.expr, &mut deeper))
             }
-            Expr::Select(select) => deeper(&select.operand),
+            Expr::Select(select) => {
+                if let Expr::Ident(name) = &select.operand.expr {
+                    return self.name(name, around, Some(&select.field));
+                }
+                deeper(&select.operand)
+            }
         }
     }
 
-    fn name(&mut self, name: &str, around: Option<&ComprehensionExpr>) -> Result<(), String> {
+    fn name(
+        &mut self,
+        name: &str,
+        around: Option<&ComprehensionExpr>,
+        member: Option<&str>,
+    ) -> Result<(), String> {
         let is_loops = |each: &ComprehensionExpr| {
             name == each.iter_var || name == each.accu_var || each.iter_var2.as_deref() == Some(name)
         };
@@ -84,7 +107,15 @@ impl Checker {
             return Ok(());
         }
         if let Some(known) = self.names.iter().find(|known| **known == name) {
-            self.used.push(known);
+            if around.is_some() && self.loops == Loops::Inward {
+                return Err(format!(
+                    "asks for {name} inside a loop (all, exists, exists_one), which may only look at what it goes through"
+                ));
+            }
+            match member {
+                None => self.used.whole.push(known),
+                Some(member) => self.used.members.push((known, member.to_owned())),
+            }
             return Ok(());
         }
         if TYPES.contains(&name) {

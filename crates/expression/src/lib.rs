@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use cel::{Context, Env, Program, Value};
 
+use check::Used;
 pub use data::Data;
 
 /// The longest expression, in bytes.
@@ -20,13 +21,22 @@ const COMPILE_STACK_BYTES: usize = 64 << 20;
 pub struct Expression {
     program: Program,
     env: Arc<Env>,
-    used: Vec<&'static str>,
+    used: Used,
 }
 
 impl std::fmt::Debug for Expression {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Expression").field("used", &self.used).finish_non_exhaustive()
     }
+}
+
+/// What loops (`all`, `exists`) may look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loops {
+    /// What they go through and nothing else, so that an expression takes time in proportion to its data.
+    Inward,
+    /// Anything, for data that are small.
+    Outward,
 }
 
 /// What an expression comes to.
@@ -47,19 +57,26 @@ impl Expression {
     ///
     /// # Errors
     /// A sentence without a subject that says what is wrong: it is no CEL, names something else, or could take long.
-    pub fn compile(text: &str, names: &'static [&'static str]) -> Result<Self, String> {
+    pub fn compile(text: &str, names: &'static [&'static str], loops: Loops) -> Result<Self, String> {
         if text.trim().is_empty() || text.len() > EXPRESSION_BYTES_MAX {
             return Err(format!("must be 1 to {EXPRESSION_BYTES_MAX} bytes of CEL"));
         }
         let env = Arc::new(Env::stdlib());
-        let (program, used) = compile_aside(&env, text, names)?;
+        let (program, used) = compile_aside(&env, text, (names, loops))?;
         Ok(Self { program, env, used })
     }
 
     /// Whether the expression asks for a variable.
     #[must_use]
     pub fn uses(&self, name: &str) -> bool {
-        self.used.contains(&name)
+        self.used.whole.contains(&name) || self.used.members.iter().any(|(root, _)| *root == name)
+    }
+
+    /// Whether the expression may ask for a member of a variable.
+    #[must_use]
+    pub fn uses_member(&self, name: &str, member: &str) -> bool {
+        self.used.whole.contains(&name)
+            || self.used.members.iter().any(|(root, known)| *root == name && known == member)
     }
 
     /// What the expression comes to over these variables.
@@ -93,13 +110,13 @@ impl Expression {
 fn compile_aside(
     env: &Arc<Env>,
     text: &str,
-    names: &'static [&'static str],
-) -> Result<(Program, Vec<&'static str>), String> {
+    (names, loops): (&'static [&'static str], Loops),
+) -> Result<(Program, Used), String> {
     let (env, text) = (Arc::clone(env), text.to_owned());
     let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(COMPILE_STACK_BYTES);
     let compiling = thread.spawn(move || {
         let program = env.compile(&text).map_err(|errors| format!("is no CEL expression: {errors}"))?;
-        let used = check::check(program.expression(), names)?;
+        let used = check::check(program.expression(), names, loops)?;
         Ok((program, used))
     });
     let compiling = compiling.map_err(|_| "cannot be compiled: no thread for it".to_owned())?;

@@ -226,6 +226,10 @@ impl RemoteStore for RedisStore {
         Box::pin(self.shared.admit(ask))
     }
 
+    fn known_refusal(&self, ask: &Ask) -> Option<RemoteVerdict> {
+        self.shared.refusals.find(ask, self.shared.clock.now())
+    }
+
     fn refund<'a>(&'a self, ask: &'a Ask, pays: &'a [bool]) -> BoxFuture<'a, Result<(), StoreFailure>> {
         Box::pin(async move {
             let counts: SmallVec<[u32; 4]> = pays.iter().map(|pays| u32::from(*pays)).collect();

@@ -10,7 +10,7 @@ use vmcp_domain::{
     Answer, CallContext, CallTool, Error, Gateway, Json, Reply, Reservation, SharedGateway, forward,
 };
 
-use crate::limiter::{Arguments, Bound, Limiter, Prepaid, Reserved, owed};
+use crate::limiter::{Bound, Limiter, Prepaid, Reserved, owed};
 pub use budget::LimitsResource;
 pub use methods::MethodsRateLimited;
 pub use virtual_tools::VirtualRateLimited;
@@ -88,7 +88,7 @@ impl Gateway for RateLimited {
             else {
                 return self.inner.call_tool(ctx, request).await;
             };
-            let bound = self.limiter.vary(&bound, ctx, Arguments::Sent(request.arguments.as_ref()))?;
+            let bound = self.limiter.vary_call(&bound, ctx, request.arguments.as_ref())?;
             if let Some(reserved) = ctx.reservation.as_ref().and_then(Reservation::held::<Reserved>)
                 && let Some(prepaid) = reserved.take(&bound, ctx)
             {
@@ -99,12 +99,12 @@ impl Gateway for RateLimited {
             let mut outcome = self.inner.call_tool(ctx, request).await;
             match &mut outcome {
                 Ok(reply) => {
+                    // Before anything of ours is in the result.
+                    let owed = arguments.and_then(|arguments| owed(&bound, arguments.as_ref(), reply));
                     if let Some(scarce) = permit.scarce(&bound) {
                         scarce.tell(&bound.plan, &mut reply.members);
                     }
-                    if let Some(arguments) = arguments
-                        && let Some(owed) = owed(&bound, arguments.as_ref(), reply)
-                    {
+                    if let Some(owed) = owed {
                         permit.settle(owed).await;
                     }
                 }

@@ -79,6 +79,11 @@ pub struct Paid<'a> {
     kept: bool,
 }
 
+/// The same buckets for a call that costs so many tokens at least.
+pub(crate) fn priced(plan: &LeasePlan, cost: u64) -> LeasePlan {
+    plan.iter().map(|leased| Leased { cost: leased.cost.max(cost), ..leased.clone() }).collect()
+}
+
 impl std::fmt::Debug for Paid<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Paid").field("until", &self.until).field("kept", &self.kept).finish_non_exhaustive()

@@ -37,7 +37,9 @@ pub use limiter::{
 pub use memory::{Claim, MemoryStore, Receipt};
 pub use observer::{DecisionEvent, NoObserver, Observer, WaitEnd};
 pub use pattern::Pattern;
-pub use plan::{BucketId, ClaimValue, Holder, Plan, PlannedBucket, PlannedSlots, Planner, Variation, Varies};
+pub use plan::{
+    BucketId, ClaimValue, Holder, NeededClaim, Plan, PlannedBucket, PlannedSlots, Planner, Variation, Varies,
+};
 pub use rate::{Level, Rate, RateError};
 pub use remote::{
     Ask, CallName, Connection, DECISION_DEADLINE, OnStoreFailure, Order, RemoteBucket, RemoteSlots,

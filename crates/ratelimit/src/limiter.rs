@@ -48,7 +48,7 @@ pub use replay::{Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling};
 pub use reserve::Reserver;
 pub(crate) use reserve::{Prepaid, Reserved};
 pub(crate) use settle::owed;
-use sharing::all_levels;
+use sharing::{Fallen, all_levels};
 pub(crate) use vary::Arguments;
 
 /// Decides about calls.
@@ -95,6 +95,8 @@ pub(crate) struct Permit<'a> {
     /// What the shared store says that the buckets hold after the call, in the order of the plan.
     known: Option<SmallVec<[i64; 4]>>,
     slot: Option<Slot>,
+    /// What was admitted out of this replica's share, since the store did not answer.
+    fallen: Option<Fallen>,
     /// Rings when the rest of the permit is gone: fields are dropped in their order.
     bell: Bell<'a>,
 }
@@ -222,6 +224,7 @@ impl Limiter {
                 leased: None,
                 shared: SmallVec::new(),
                 known: None,
+                fallen: None,
                 slot: None,
                 bell,
             }),
@@ -306,6 +309,9 @@ impl Permit<'_> {
 
     /// Gives back what was paid: the call never reached its backend.
     pub(crate) async fn refund(self) {
+        if let Some(fallen) = &self.fallen {
+            self.limiter.change_fallen(fallen, None);
+        }
         if let Some(receipt) = self.local {
             receipt.refund();
         }

@@ -125,7 +125,7 @@ impl MemoryStore {
                 user.set_in_flight(slots.id, user.in_flight(slots.id) + 1);
             }
         }
-        let after = readings.iter().map(|reading| reading.level - reading.cost);
+        let after = readings.iter().map(|reading| reading.level.saturating_sub(reading.cost));
         let scarce = Scarce::find(plan, after, self.planner.policy().hints.below_percent);
         Claim::Admitted(Receipt { store: self, plan, user: seat.key, bill, holds, scarce })
     }

@@ -28,6 +28,23 @@ pub struct DecisionEvent<'a> {
     pub took: Duration,
 }
 
+impl<'a> DecisionEvent<'a> {
+    /// A decision that has not allowed anything yet.
+    #[must_use]
+    pub fn begin(limited: &'a Limited, at: Micros) -> Self {
+        Self {
+            limited,
+            at,
+            allowed: false,
+            scope: None,
+            refusal: None,
+            would_refuse: 0,
+            fail_open: false,
+            took: Duration::ZERO,
+        }
+    }
+}
+
 /// How a call's waiting ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WaitEnd {

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use vmcp_domain::{LimitScope, Limited, Tool};
 
-use crate::policy::{Method, MissingClaim, Mode, Price};
+use crate::policy::{ClaimQuota, Method, MissingClaim, Mode, Price};
 use crate::rate::{Level, Rate};
 use crate::table::UserKey;
 pub use planner::Planner;
@@ -140,12 +140,26 @@ pub struct Varies {
     /// What it turned out to cost: the largest counts.
     pub settlements: SmallVec<[Arc<Price>; 1]>,
     /// The claims that tell callers apart.
-    pub claims: SmallVec<[(Arc<str>, MissingClaim); 1]>,
+    pub claims: SmallVec<[NeededClaim; 1]>,
     /// The percentages up to which limits are enforced, rising.
     pub percents: SmallVec<[u8; 2]>,
 }
 
 impl Varies {
+    /// The place of the claim that a limit is kept for.
+    fn need(&mut self, limit: &ClaimQuota) -> usize {
+        let enforced_percent = limit.quota.enforced_percent();
+        let is_this = |known: &NeededClaim| known.claim == limit.claim && known.missing == limit.missing;
+        if let Some(place) = self.claims.iter().position(is_this) {
+            let known = &mut self.claims[place];
+            known.enforced_percent = known.enforced_percent.max(enforced_percent);
+            return place;
+        }
+        let (claim, missing) = (limit.claim.clone(), limit.missing);
+        self.claims.push(NeededClaim { claim, missing, enforced_percent });
+        self.claims.len() - 1
+    }
+
     /// Whether all calls of one user are charged by the same plan.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -153,10 +167,21 @@ impl Varies {
     }
 }
 
+/// A claim that limits are kept for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeededClaim {
+    /// Its name.
+    pub claim: Arc<str>,
+    /// What happens to callers without it.
+    pub missing: MissingClaim,
+    /// For how many callers in a hundred that is so; for the others these limits are in shadow mode.
+    pub enforced_percent: u8,
+}
+
 /// One call's part of what varies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Variation {
-    /// What it costs; `None` for what the rules say without looking at it.
+    /// What it costs at least; `None` for what the rules say without looking at it.
     pub cost: Option<NonZeroU32>,
     /// The caller's values of [`Varies::claims`], in their order; empty where nobody in particular asks.
     pub claims: SmallVec<[ClaimValue; 1]>,
@@ -174,6 +199,13 @@ pub struct ClaimValue {
 }
 
 impl Plan {
+    /// Whether any of it refuses.
+    #[must_use]
+    pub fn enforces(&self) -> bool {
+        let slots = self.slots.iter().map(|slots| slots.mode);
+        self.buckets.iter().map(|bucket| bucket.mode).chain(slots).any(|mode| mode == Mode::Enforce)
+    }
+
     /// True when nothing limits the tool.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -142,6 +142,16 @@ impl Quota {
         Self { windows, mode, percent: None }
     }
 
+    /// For how many callers in a hundred it refuses.
+    #[must_use]
+    pub fn enforced_percent(&self) -> u8 {
+        match (self.mode, self.percent) {
+            (Mode::Shadow, _) => 0,
+            (Mode::Enforce, None) => 100,
+            (Mode::Enforce, Some(percent)) => percent.get(),
+        }
+    }
+
     /// What a refusal does to a caller who stands at so many of a hundred.
     #[must_use]
     pub fn mode_at(&self, standing: u8) -> Mode {

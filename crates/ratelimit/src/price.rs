@@ -3,12 +3,16 @@
 use std::fmt;
 
 use vmcp_domain::{Json, Reply, Tool, ToolHints};
-use vmcp_expression::{Data, Expression, Outcome};
+use vmcp_expression::{Data, Expression, Loops, Outcome};
 
 /// What a price may ask for before a call.
 const BEFORE: &[&str] = &["args", "tool"];
 /// What a price may ask for after it.
 const AFTER: &[&str] = &["args", "tool", "cost", "result"];
+
+/// The largest arguments, or member of a result, that an expression is computed over, in bytes. It is computed before a limit
+/// can refuse.
+const DATA_BYTES_MAX: usize = 256 << 10;
 
 /// A price that an expression names, in tokens.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ impl Price {
     /// # Errors
     /// A sentence without a subject that says what is wrong with the expression.
     pub fn before(text: &str) -> Result<Self, String> {
-        Ok(Self { text: text.to_owned(), expression: Expression::compile(text, BEFORE)? })
+        Ok(Self { text: text.to_owned(), expression: Expression::compile(text, BEFORE, Loops::Inward)? })
     }
 
     /// A price by what came of a call: besides, `cost` is what was paid for it before, `result` is `{bytes, isError,
@@ -44,7 +48,7 @@ impl Price {
     /// # Errors
     /// As [`Price::before`].
     pub fn after(text: &str) -> Result<Self, String> {
-        Ok(Self { text: text.to_owned(), expression: Expression::compile(text, AFTER)? })
+        Ok(Self { text: text.to_owned(), expression: Expression::compile(text, AFTER, Loops::Inward)? })
     }
 
     /// What a call costs. Fractions are rounded up; what is less than nothing costs nothing, and what is more than can be
@@ -63,7 +67,7 @@ impl Price {
         if let Some((cost, reply)) = priced.after {
             variables.push(("cost", i64::from(cost).into()));
             if self.expression.uses("result") {
-                variables.push(("result", result(reply)?));
+                variables.push(("result", self.result(reply)?));
             }
         }
         match self.expression.evaluate(variables).map_err(PriceError)? {
@@ -73,6 +77,24 @@ impl Price {
                 Err(PriceError("comes to no number".to_owned()))
             }
         }
+    }
+}
+
+impl Price {
+    /// What the expression asks for of a result.
+    fn result(&self, reply: &Reply) -> Result<Data, PriceError> {
+        let bytes: usize = reply.members.iter().map(|(_, value)| value.as_str().len()).sum();
+        let mut members = vec![
+            ("bytes", Data::from(i64::try_from(bytes).unwrap_or(i64::MAX))),
+            ("isError", reply.failed.into()),
+        ];
+        for name in ["content", "structuredContent", "_meta"] {
+            let asked = reply.members.get(name).filter(|_| self.expression.uses_member("result", name));
+            if let Some(value) = asked {
+                members.push((name, data(value, "the parts of the result that it looks at")?));
+            }
+        }
+        Ok(members.into_iter().collect())
     }
 }
 
@@ -89,7 +111,7 @@ impl Priced<'_> {
     /// A call without arguments has an empty object of them.
     fn arguments(&self) -> Result<Data, PriceError> {
         let Some(arguments) = self.arguments else { return Ok(Data::from_iter([])) };
-        data(arguments).ok_or_else(|| PriceError("the arguments cannot be read".to_owned()))
+        data(arguments, "the arguments")
     }
 }
 
@@ -102,8 +124,11 @@ fn rounded_up(number: f64) -> u32 {
     tokens
 }
 
-fn data(json: &Json) -> Option<Data> {
-    Data::parse(json.as_str())
+fn data(json: &Json, what: &str) -> Result<Data, PriceError> {
+    if json.as_str().len() > DATA_BYTES_MAX {
+        return Err(PriceError(format!("{what} are larger than {} KiB", DATA_BYTES_MAX >> 10)));
+    }
+    Data::parse(json.as_str()).ok_or_else(|| PriceError(format!("{what} cannot be read")))
 }
 
 fn describe(tool: &Tool) -> Data {
@@ -120,17 +145,4 @@ fn describe(tool: &Tool) -> Data {
         ("backend", Data::from(tool.target.backend.as_str())),
         ("annotations", said.collect()),
     ])
-}
-
-fn result(reply: &Reply) -> Result<Data, PriceError> {
-    let unreadable = || PriceError("the result cannot be read".to_owned());
-    let bytes: usize = reply.members.iter().map(|(_, value)| value.as_str().len()).sum();
-    let mut members = vec![("bytes", Data::from(i64::try_from(bytes).unwrap_or(i64::MAX)))];
-    members.push(("isError", reply.failed.into()));
-    for name in ["content", "structuredContent", "_meta"] {
-        if let Some(value) = reply.members.get(name) {
-            members.push((name, data(value).ok_or_else(unreadable)?));
-        }
-    }
-    Ok(members.into_iter().collect())
 }

@@ -106,6 +106,10 @@ impl StoreFailure {
 pub trait RemoteStore: SlotStore {
     /// Checks all buckets together and spends from all or none.
     fn admit<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>>;
+    /// The verdict on a question that is certain to be refused, without asking; `None` where one must ask to know.
+    fn known_refusal(&self, _ask: &Ask) -> Option<RemoteVerdict> {
+        None
+    }
     /// Gives back what one admitted call paid: the buckets whose `pays` is true.
     fn refund<'a>(&'a self, ask: &'a Ask, pays: &'a [bool]) -> BoxFuture<'a, Result<(), StoreFailure>>;
     /// What each bucket holds now, in units; spends nothing.

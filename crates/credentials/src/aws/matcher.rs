@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use vmcp_domain::Identity;
-use vmcp_expression::{Data, Expression, Outcome};
+use vmcp_expression::{Data, Expression, Loops, Outcome};
 
 use crate::error::CredentialError;
 
@@ -36,7 +36,7 @@ pub(crate) struct Matcher(Expression);
 impl Matcher {
     /// Compiles an expression over `claims`. The error says what is wrong without a path.
     pub(crate) fn compile(text: &str) -> Result<Self, String> {
-        Expression::compile(text, &["claims"]).map(Self)
+        Expression::compile(text, &["claims"], Loops::Outward).map(Self)
     }
 
     /// Whether the expression is true. One that fails or is no truth value is not.

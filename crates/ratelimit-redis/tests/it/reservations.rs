@@ -21,6 +21,7 @@ crate::on_both!(
     a_team_is_one_on_all_replicas,
     a_settled_call_may_leave_a_debt,
     who_ends_gives_back_what_was_taken_ahead,
+    who_has_no_tokens_takes_no_slots,
 );
 
 fn quota(tokens: u64) -> Quota {
@@ -171,4 +172,29 @@ async fn who_ends_gives_back_what_was_taken_ahead(kind: Kind) {
     assert_eq!(limiter.leased().unwrap().held, 0);
     let left = left(&limiter, &gateway, &ctx).await[0];
     assert!((35_700..35_760).contains(&left), "{left} of 36,000 after 300 calls: {counts:?}");
+}
+
+/// A caller who floods without budget would hold the places of those who have some.
+async fn who_has_no_tokens_takes_no_slots(kind: Kind) {
+    let server = Server::start(kind).await;
+    let concurrency = vmcp_ratelimit::policy::Concurrency {
+        shared: std::num::NonZeroU32::new(2),
+        ..vmcp_ratelimit::policy::Concurrency::default()
+    };
+    let limits = Limits { per_user: Some(quota(1)), concurrency, ..Limits::default() };
+    let policy = LimitPolicy { server: limits, ..LimitPolicy::default() };
+    let (gateway, _, _) = replica(Arc::new(server.patient().await), policy);
+    let ctx = caller("ann", "{}");
+    gateway.call_tool(&ctx, conformance::call("read")).await.unwrap();
+    // The first refusal is asked for, those after it are known.
+    gateway.call_tool(&ctx, conformance::call("read")).await.unwrap_err();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = server.calls("evalsha").await;
+    for _call in 0..50 {
+        let refused = gateway.call_tool(&ctx, conformance::call("read")).await;
+        let Err(Error::RateLimited(limit)) = refused else { panic!("{refused:?}") };
+        assert_eq!(limit.rule, "perUser");
+    }
+    let asked = server.calls("evalsha").await - before;
+    assert!(asked < 5, "{asked} questions for 50 refusals");
 }

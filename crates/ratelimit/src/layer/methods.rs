@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use vmcp_domain::{
-    Answer, CallContext, Complete, Error, Gateway, GetPrompt, PromptList, ReadResource, Reply, ResourceList,
-    SharedGateway, TemplateList, ToolList, forward,
+    Answer, CallContext, Complete, Error, Gateway, GetPrompt, Origin, PromptList, ReadResource, Reply,
+    ResourceList, SharedGateway, TemplateList, ToolList, forward,
 };
 
 use super::never_happened;
-use crate::limiter::{Arguments, Limiter};
+use crate::limiter::Limiter;
 use crate::policy::Method;
 
 /// The layer that limits lists, reads, prompts and completions.
@@ -46,8 +46,10 @@ impl Limiter {
         ctx: &'a CallContext,
         answer: Answer<'a, T>,
     ) -> Result<T, Error> {
-        let Some(bound) = self.bound_method(method) else { return answer.await };
-        let bound = self.vary(bound, ctx, Arguments::Unknown)?;
+        // What the gateway asks on its own account, no client has asked for.
+        let asked = self.bound_method(method).filter(|_| ctx.origin != Origin::Gateway);
+        let Some(bound) = asked else { return answer.await };
+        let bound = self.vary_call(bound, ctx, None)?;
         let permit = self.admit(&bound, ctx).await?;
         let outcome = answer.await;
         if outcome.as_ref().is_err_and(never_happened) {

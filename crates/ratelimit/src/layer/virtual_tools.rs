@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use vmcp_domain::{Answer, CallContext, CallTool, Gateway, Reply, SharedGateway, Tool, ToolName, forward};
 
-use crate::limiter::{Arguments, Bound, Limiter};
+use super::settled_by;
+use crate::limiter::{Bound, Limiter, owed};
 
 /// The layer that charges calls of virtual tools.
 pub struct VirtualRateLimited {
@@ -33,9 +34,16 @@ impl Gateway for VirtualRateLimited {
         let Some(bound) = self.bound.get(&request.name) else { return self.inner.call_tool(ctx, request) };
         Box::pin(async move {
             // Nothing is given back for a call that was refused further inside: the virtual tool did its work.
-            let bound = self.limiter.vary(bound, ctx, Arguments::Sent(request.arguments.as_ref()))?;
-            let _permit = self.limiter.admit(&bound, ctx).await?;
-            self.inner.call_tool(ctx, request).await
+            let bound = self.limiter.vary_call(bound, ctx, request.arguments.as_ref())?;
+            let permit = self.limiter.admit(&bound, ctx).await?;
+            let arguments = settled_by(&bound, &request);
+            let outcome = self.inner.call_tool(ctx, request).await;
+            if let (Ok(reply), Some(arguments)) = (&outcome, arguments)
+                && let Some(owed) = owed(&bound, arguments.as_ref(), reply)
+            {
+                permit.settle(owed).await;
+            }
+            outcome
         })
     }
 

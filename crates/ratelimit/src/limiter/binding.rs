@@ -11,7 +11,7 @@ use vmcp_domain::{Limited, Tool, ToolName};
 
 use crate::clock::Micros;
 use crate::fallback::Fallback;
-use crate::lease::{LeasePlan, Leases};
+use crate::lease::{LeasePlan, Leases, priced};
 use crate::plan::{Asked, Plan, PlannedBucket, Planner, Variation};
 
 /// The plans of one list of tools.
@@ -21,7 +21,7 @@ pub(super) struct Binding {
 
 /// The plan of what is asked, for all its calls or for those that are alike to the limits.
 pub(crate) struct Bound {
-    pub(super) asked: Asked,
+    pub(super) asked: Arc<Asked>,
     /// What its limits are called after.
     pub(super) limited: Limited,
     pub(crate) plan: Plan,
@@ -29,6 +29,8 @@ pub(crate) struct Bound {
     pub(super) slots: Plan,
     /// The buckets of which this replica takes tokens ahead.
     pub(super) leased: LeasePlan,
+    /// It is for several calls at once.
+    pub(super) is_joint: bool,
     /// Whose plan it is.
     variation: Variation,
     /// The plans of calls that differ.
@@ -37,8 +39,9 @@ pub(crate) struct Bound {
     share: ArcSwapOption<Share>,
 }
 
-/// How many plans of one tool are kept. They hold nothing that is not kept elsewhere, so that all may be dropped.
-const VARIANT_COUNT_MAX: usize = 1024;
+/// How many plans of one tool are kept: one for each group of callers that is charged alike. They hold nothing that is not
+/// kept elsewhere, so that all may be dropped.
+const VARIANT_COUNT_MAX: usize = 256;
 
 /// A plan in one replica's shares.
 pub(super) struct Share {
@@ -54,12 +57,12 @@ impl Bound {
 
     /// The plan of what is asked, by whomever.
     pub(super) fn to(planner: &Planner, leases: Option<&Leases>, asked: Asked) -> Self {
-        Self::of((planner, leases), asked, Variation::default(), Micros(0))
+        Self::of((planner, leases), Arc::new(asked), Variation::default(), Micros(0))
     }
 
     fn of(
         (planner, leases): (&Planner, Option<&Leases>),
-        asked: Asked,
+        asked: Arc<Asked>,
         variation: Variation,
         now: Micros,
     ) -> Self {
@@ -72,6 +75,7 @@ impl Bound {
             plan,
             slots,
             leased,
+            is_joint: false,
             variation,
             variants: RwLock::default(),
             share: ArcSwapOption::empty(),
@@ -99,6 +103,12 @@ impl Bound {
         variants.entry(variation).or_insert(made).clone()
     }
 
+    /// How many plans are kept for calls that differ.
+    #[cfg(test)]
+    pub(crate) fn variant_count(&self) -> usize {
+        self.variants.read().len()
+    }
+
     /// Whether calls of the other are charged as calls of this one.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         let (own, others) = (&self.plan.buckets, &other.plan.buckets);
@@ -106,6 +116,26 @@ impl Bound {
             (a.id, a.whose, a.cost, a.mode) == (b.id, b.whose, b.cost, b.mode)
         };
         self.limited == other.limited && own.len() == others.len() && own.iter().zip(others).all(alike)
+    }
+
+    /// The same for one call that costs more. It is not kept: callers say what their calls ask for, so there is no end of prices.
+    pub(super) fn priced(&self, cost: NonZeroU32) -> Self {
+        let mut plan = self.plan.clone();
+        for bucket in &mut plan.buckets {
+            bucket.cost = bucket.cost.max(cost);
+            bucket.cost_units = bucket.rate.units(bucket.cost.get().into());
+        }
+        Self {
+            asked: self.asked.clone(),
+            limited: self.limited.clone(),
+            leased: priced(&self.leased, cost.get().into()),
+            plan,
+            slots: self.slots.clone(),
+            is_joint: false,
+            variation: Variation { cost: Some(cost), ..self.variation.clone() },
+            variants: RwLock::default(),
+            share: ArcSwapOption::empty(),
+        }
     }
 
     /// The same for a call that was paid for ahead.
@@ -116,6 +146,7 @@ impl Bound {
             plan: self.slots.clone(),
             slots: self.slots.clone(),
             leased: LeasePlan::new(),
+            is_joint: self.is_joint,
             variation: self.variation.clone(),
             variants: RwLock::default(),
             share: ArcSwapOption::empty(),
@@ -131,7 +162,7 @@ impl Bound {
             plan.needs_user |= bound.plan.needs_user;
             for bucket in &bound.plan.buckets {
                 let cost = bucket.cost.saturating_mul(NonZeroU32::new(*count)?);
-                match plan.buckets.iter_mut().find(|known| known.id == bucket.id && known.key == bucket.key) {
+                match plan.buckets.iter_mut().find(|known| is_one(known, bucket)) {
                     Some(known) => known.cost = known.cost.saturating_add(cost.get()),
                     // What is taken ahead does not do for many calls at once: the store is asked.
                     None => plan.buckets.push(PlannedBucket { cost, leased: None, ..bucket.clone() }),
@@ -148,6 +179,7 @@ impl Bound {
             slots: Plan::default(),
             plan,
             leased: LeasePlan::new(),
+            is_joint: true,
             variation: Variation::default(),
             variants: RwLock::default(),
             share: ArcSwapOption::empty(),
@@ -165,4 +197,10 @@ impl Bound {
         self.share.store(Some(share.clone()));
         share
     }
+}
+
+/// Whether two plans name the same bucket. Beyond the bound of definitions tools of a rule share one here, and have one each in a
+/// shared store, where it is charged with what the first of them is called there.
+pub(super) fn is_one(a: &PlannedBucket, b: &PlannedBucket) -> bool {
+    (a.id, a.whose) == (b.id, b.whose)
 }

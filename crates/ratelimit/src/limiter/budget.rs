@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Error, Json, Members, Tool, ToolName};
 
-use super::{Limiter, User};
+use super::{Bound, Limiter, User};
 use crate::budget::describe;
 use crate::plan::{Holder, Plan, PlannedBucket};
 use crate::policy::Mode;
@@ -42,8 +42,14 @@ impl Limiter {
         let mut more = false;
         let mut user = User::default();
         for tool in tools {
-            let bound = self.bindings.find(|binding| binding.plans.get(&tool.name).cloned());
-            let Some(bound) = bound.filter(|bound| !bound.plan.is_empty()) else { continue };
+            let is_this =
+                |bound: &&Arc<Bound>| bound.asked.tool().is_some_and(|known| known.target == tool.target);
+            let known = self.bindings.find(|binding| binding.plans.get(&tool.name).filter(is_this).cloned());
+            let bound =
+                known.unwrap_or_else(|| Arc::new(Bound::new(&self.planner, self.leases.as_deref(), tool)));
+            if bound.plan.is_empty() {
+                continue;
+            }
             let Ok(bound) = self.vary(&bound, ctx, super::Arguments::Unknown) else { continue };
             match self.user(&bound, ctx) {
                 Ok(known) if bound.plan.needs_user => user = known,
@@ -97,7 +103,6 @@ impl Told<'_> {
         let mut told = describe(&self.bucket, level);
         told.set("tokens", whole(tokens.into()));
         told.set("periodMs", whole(period.as_millis()));
-        told.set("cost", whole(self.bucket.cost.get().into()));
         told.set("tools", Json::list(&names.collect::<Vec<_>>()));
         told.set("toolCount", whole(self.tools.len() as u128));
         told.to_json()

@@ -1,7 +1,7 @@
 //! Asking for a call, and waiting for what it lacks where the rules say so. What waits for what, and who is next, is
 //! `waiting`'s; here it meets the stores.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use vmcp_domain::{CallContext, Caller, Error, LimitScope, RateLimit, Retry};
 
@@ -123,16 +123,7 @@ impl Limiter {
         bound: &'a Bound,
         ctx: &CallContext,
     ) -> Result<Permit<'a>, Error> {
-        let mut event = DecisionEvent {
-            limited: &bound.limited,
-            at: self.clock.now(),
-            allowed: false,
-            scope: None,
-            refusal: None,
-            would_refuse: 0,
-            fail_open: false,
-            took: Duration::ZERO,
-        };
+        let mut event = DecisionEvent::begin(&bound.limited, self.clock.now());
         let outcome = match self.user(bound, ctx) {
             Err(error) => Err(error),
             Ok(user) if bound.plan.may_wait => self.ask_or_wait(bound, ctx, &user, &mut event).await,

@@ -1,14 +1,15 @@
 //! Budget for several calls at once: one decision over all their buckets, which pay for all of them or for none.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use vmcp_domain::{Answer, CallContext, CallTool, Error, Reservation, Reserving, SharedGateway};
 
+use super::binding::is_one;
 use super::{Arguments, Bound, Limiter, Permit, User};
 use crate::memory::signed_units;
+use crate::plan::PlannedBucket;
 use crate::remote::{OnStoreFailure, Part, RemoteBucket, parts};
 use crate::table::UserKey;
 use crate::waiting::needs;
@@ -102,7 +103,7 @@ impl Limiter {
             let text = format!("the calls fall under more than {BUCKETS_MAX} limits; reserve fewer at once");
             return Err(Error::InvalidRequest(text));
         }
-        let user = self.user(&all, ctx)?;
+        let mut user = self.user(&all, ctx)?;
         let permit = self.admit(&all, ctx).await?;
         let unasked = permit.shared.is_empty();
         if self.sharing.as_ref().is_some_and(|sharing| unasked && sharing.on_failure != OnStoreFailure::Allow)
@@ -110,32 +111,43 @@ impl Limiter {
             // The store does not answer, and this replica's share is for calls as they come.
             return Err(Error::LimitsUnavailable);
         }
+        if let Some(receipt) = permit.local.as_ref().filter(|_| self.sharing.is_none()) {
+            // Who has paid is given back to: that is all users beyond the bound together, where there is no room.
+            user.local = receipt.user();
+        }
         let paid = self.paid(&all, &user, &permit);
         // The tokens stay spent: what is not used is given back call by call.
         drop(permit);
+        let pays = |bucket: &PlannedBucket| {
+            let place = all.plan.buckets.iter().position(|known| is_one(known, bucket));
+            place.and_then(|place| paid.get(place).copied()).unwrap_or(false)
+        };
         let entry = |(bound, left): (Arc<Bound>, u32)| {
-            let pays =
-                bound.plan.buckets.iter().map(|bucket| paid.get(&bucket.key).copied().unwrap_or(false));
-            Entry { pays: pays.collect(), left, bound }
+            let pays = bound.plan.buckets.iter().map(pays).collect();
+            Entry { pays, left, bound }
         };
         let entries = Mutex::new(wanted.into_iter().map(entry).collect());
         Ok(Reserved { limiter, caller, user, entries })
     }
 
-    /// Which buckets have paid, by their names.
-    fn paid(&self, all: &Bound, user: &User, permit: &Permit<'_>) -> HashMap<Arc<str>, bool> {
-        let name = |place: usize| all.plan.buckets.get(place).map(|bucket| bucket.key.clone());
+    /// Which buckets of the plan have paid.
+    fn paid(&self, all: &Bound, user: &User, permit: &Permit<'_>) -> Vec<bool> {
+        let mut paid = vec![false; all.plan.buckets.len()];
         if self.sharing.is_none() {
-            let pays = permit.local.iter().flat_map(|receipt| receipt.bill().pays.iter().copied());
-            return pays.enumerate().filter_map(|(place, pays)| Some((name(place)?, pays))).collect();
+            let pays = permit.local.iter().flat_map(|receipt| receipt.bill().pays.iter());
+            paid.iter_mut().zip(pays).for_each(|(paid, pays)| *paid = *pays);
+            return paid;
         }
         // Where the store did not answer nothing was paid there, so nothing will be given back.
         let asked = parts(&all.plan, self.cut(user, true));
-        let verdicts = asked.iter().zip(&permit.shared);
-        verdicts
-            .flat_map(|(part, (_, verdict))| part.places.iter().copied().zip(verdict.pays.iter().copied()))
-            .filter_map(|(place, pays)| Some((name(place)?, pays)))
-            .collect()
+        for (part, (_, verdict)) in asked.iter().zip(&permit.shared) {
+            for (place, pays) in part.places.iter().zip(&verdict.pays) {
+                if let Some(paid) = paid.get_mut(*place) {
+                    *paid = *pays;
+                }
+            }
+        }
+        paid
     }
 
     /// What the buckets of a plan that have paid are called in the shared store.

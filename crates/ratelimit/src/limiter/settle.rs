@@ -33,6 +33,9 @@ impl Permit<'_> {
         if let Some(receipt) = &self.local {
             receipt.change(-owed);
         }
+        if let Some(fallen) = &self.fallen {
+            self.limiter.change_fallen(fallen, Some(owed));
+        }
         if let Some(sharing) = &self.limiter.sharing {
             for (ask, verdict) in &self.shared {
                 let paid = ask.buckets.iter().zip(&verdict.pays).filter(|(_, pays)| **pays);

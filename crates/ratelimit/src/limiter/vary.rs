@@ -9,8 +9,9 @@ use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, Identity, Json};
 
 use super::{Bound, Limiter, unnamed};
-use crate::plan::{ClaimValue, Variation};
-use crate::policy::{Anonymous, MissingClaim, Price};
+use crate::observer::DecisionEvent;
+use crate::plan::{ClaimValue, NeededClaim, Variation};
+use crate::policy::{Anonymous, MissingClaim};
 use crate::price::Priced;
 use crate::remote::user_digest;
 use crate::table::UserKey;
@@ -25,11 +26,28 @@ pub(crate) enum Arguments<'a> {
 }
 
 impl Limiter {
-    /// The plan of one call.
+    /// The plan of one call that is to be made. A call that is not made is told of like one that a limit refuses.
     ///
     /// # Errors
     /// [`Error::Denied`] for a caller without a claim that a limit is kept for, [`Error::InvalidRequest`] where the
     /// arguments leave the price open.
+    pub(crate) fn vary_call(
+        &self,
+        bound: &Arc<Bound>,
+        ctx: &CallContext,
+        arguments: Option<&Json>,
+    ) -> Result<Arc<Bound>, Error> {
+        let varied = self.vary(bound, ctx, Arguments::Sent(arguments));
+        if varied.is_err() {
+            self.observer.decided(&DecisionEvent::begin(&bound.limited, self.clock.now()));
+        }
+        varied
+    }
+
+    /// The plan of one call, whether it is made or not.
+    ///
+    /// # Errors
+    /// As [`Limiter::vary_call`].
     pub(crate) fn vary(
         &self,
         bound: &Arc<Bound>,
@@ -40,21 +58,35 @@ impl Limiter {
         if varies.is_empty() {
             return Ok(bound.clone());
         }
+        let place = self.place(ctx);
+        let reached = varies.percents.iter().copied().take_while(|percent| *percent <= place);
         let variation = Variation {
-            cost: price(bound, arguments)?,
-            claims: self.claims(bound, &ctx.caller)?,
-            standing: self.standing(&varies.percents, ctx),
+            cost: None,
+            claims: self.claims(bound, &ctx.caller, place)?,
+            standing: reached.last().unwrap_or(0),
         };
-        Ok(bound.variant((&self.planner, self.leases.as_deref()), variation, self.clock.now()))
+        let makers = (&*self.planner, self.leases.as_deref());
+        let bound = bound.variant(makers, variation, self.clock.now());
+        Ok(match price(&bound, arguments)? {
+            Some(cost) => Arc::new(bound.priced(cost)),
+            None => bound,
+        })
     }
 
-    fn claims(&self, bound: &Bound, caller: &Caller) -> Result<SmallVec<[ClaimValue; 1]>, Error> {
-        let value = |(claim, missing): &(Arc<str>, MissingClaim)| match (claimed(caller, claim), missing) {
-            (Some(value), _) => Ok(self.claim_value(claim, Some(&value))),
-            (None, MissingClaim::Shared) => Ok(self.claim_value(claim, None)),
-            (None, MissingClaim::Refuse) => {
-                tracing::info!(asked = %bound.limited, claim = &**claim, "refused: the caller lacks the claim");
-                Err(Error::Denied)
+    fn claims(&self, bound: &Bound, caller: &Caller, place: u8) -> Result<SmallVec<[ClaimValue; 1]>, Error> {
+        let value = |needed: &NeededClaim| {
+            let NeededClaim { claim, missing, enforced_percent } = needed;
+            match (claimed(caller, claim), missing) {
+                (Some(value), _) => Ok(self.claim_value(claim, Some(&value))),
+                (None, MissingClaim::Refuse) if place < *enforced_percent => {
+                    tracing::info!(asked = %bound.limited, claim = &**claim, "refused: the caller lacks the claim");
+                    Err(Error::Denied)
+                }
+                (None, MissingClaim::Refuse) => {
+                    tracing::info!(asked = %bound.limited, claim = &**claim, "a rule in shadow mode would have refused: the caller lacks the claim");
+                    Ok(self.claim_value(claim, None))
+                }
+                (None, MissingClaim::Shared) => Ok(self.claim_value(claim, None)),
             }
         };
         bound.plan.varies.claims.iter().map(value).collect()
@@ -77,18 +109,14 @@ impl Limiter {
 
     /// Where a caller stands among a hundred: always at the same place, on every replica. Who cannot be told from others
     /// stands first, where every percentage counts.
-    fn standing(&self, percents: &[u8], ctx: &CallContext) -> u8 {
-        if percents.is_empty() {
-            return 0;
-        }
-        let place = match (&ctx.caller, self.planner.policy().anonymous, ctx.peer) {
+    fn place(&self, ctx: &CallContext) -> u8 {
+        match (&ctx.caller, self.planner.policy().anonymous, ctx.peer) {
             (Caller::Known(identity), ..) => place_among_hundred(identity),
             (Caller::Anonymous, Anonymous::Address, Some(address)) => {
                 place_among_hundred(&unnamed(&address.to_string()))
             }
-            (Caller::Anonymous, ..) => return 0,
-        };
-        percents.iter().copied().take_while(|percent| *percent <= place).last().unwrap_or(0)
+            (Caller::Anonymous, ..) => 0,
+        }
     }
 }
 
@@ -112,21 +140,28 @@ fn claimed(caller: &Caller, claim: &str) -> Option<String> {
     plain.then(|| value.to_text().unwrap_or_else(|| value.as_str().to_owned()))
 }
 
+/// What a call costs, where that is more than the rules say at least.
 fn price(bound: &Bound, arguments: Arguments<'_>) -> Result<Option<NonZeroU32>, Error> {
-    let Arguments::Sent(arguments) = arguments else { return Ok(None) };
-    let Some(tool) = bound.asked.tool() else { return Ok(None) };
+    let (Arguments::Sent(arguments), Some(tool)) = (arguments, bound.asked.tool()) else { return Ok(None) };
     let priced = Priced { tool, arguments, after: None };
     let mut largest = None;
     for price in &bound.plan.varies.prices {
-        let cost = price.of(&priced).map_err(|error| unpriced(bound, price, &error))?;
-        largest = largest.max(NonZeroU32::new(cost));
+        match price.of(&priced) {
+            Ok(cost) => largest = largest.max(NonZeroU32::new(cost)),
+            Err(error) if bound.plan.enforces() => {
+                // Nobody knows what the call would cost, so it is not made.
+                let tool = &tool.name;
+                tracing::info!(%tool, %price, %error, "refused: the price cannot be computed from the arguments");
+                return Err(Error::InvalidRequest(format!(
+                    "the price of this call of tool `{tool}` cannot be computed: {error}"
+                )));
+            }
+            Err(error) => {
+                let tool = &tool.name;
+                tracing::info!(%tool, %price, %error, "a rule in shadow mode would have refused: no price");
+            }
+        }
     }
-    Ok(largest)
-}
-
-/// Nobody knows what the call would cost, so it is not made.
-fn unpriced(bound: &Bound, price: &Price, error: &crate::policy::PriceError) -> Error {
-    let tool = &bound.limited;
-    tracing::warn!(%tool, %price, %error, "a call is refused: its price cannot be computed from its arguments");
-    Error::InvalidRequest(format!("the price of this call of tool `{tool}` cannot be computed: {error}"))
+    let least = bound.plan.buckets.first().map(|bucket| bucket.cost);
+    Ok(largest.filter(|cost| least.is_some_and(|least| *cost > least)))
 }

@@ -15,6 +15,11 @@ impl Receipt<'_> {
         self.scarce
     }
 
+    /// Who has paid: the caller, or all callers together for whom there is no room.
+    pub(crate) fn user(&self) -> Option<UserKey> {
+        self.user
+    }
+
     /// What was charged.
     #[must_use]
     pub fn bill(&self) -> &Bill {

@@ -249,12 +249,7 @@ impl Planner {
         }
         for subject in subjects {
             for (place, limit) in subject.limits.per_claim.iter().enumerate() {
-                let wanted = (limit.claim.clone(), limit.missing);
-                let known = plan.varies.claims.iter().position(|known| *known == wanted);
-                let number = known.unwrap_or(plan.varies.claims.len());
-                if known.is_none() {
-                    plan.varies.claims.push(wanted);
-                }
+                let number = plan.varies.need(limit);
                 let due = Due {
                     whose: Whose::Claim(place),
                     quota: &limit.quota,

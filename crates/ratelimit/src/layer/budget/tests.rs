@@ -89,6 +89,8 @@ async fn keeps_the_rules_of_the_seam() {
 async fn a_caller_is_told_of_the_limits_on_what_it_may_call() {
     let gateway = gateway(policy());
     let ctx = caller(r#"{"team":"red"}"#);
+    let before = told(&gateway, &ctx).await;
+    assert!(before.contains("\"shared\" 100 of 100"), "also of tools that nobody has called yet: {before}");
     for name in ["a_search", "a_search", "a_read"] {
         gateway.call_tool(&ctx, conformance::call(name)).await.unwrap();
     }

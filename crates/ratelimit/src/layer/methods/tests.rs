@@ -79,6 +79,18 @@ async fn what_reached_no_backend_costs_nothing() {
 }
 
 #[tokio::test]
+async fn what_the_gateway_asks_itself_is_free() {
+    let gateway =
+        MethodsRateLimited::wrap(FakeGateway::new(vec![]), limiter(&[(Method::ListTools, 1)], None));
+    for _time in 0..3 {
+        let own = CallContext { origin: Origin::Gateway, ..ctx() };
+        gateway.list_tools(&own).await.unwrap();
+    }
+    gateway.list_tools(&ctx()).await.unwrap();
+    gateway.list_tools(&ctx()).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn without_limits_on_methods_there_is_no_layer() {
     let inner: SharedGateway = FakeGateway::new(vec![]);
     let wrapped = MethodsRateLimited::wrap(inner.clone(), limiter(&[], Some(1)));

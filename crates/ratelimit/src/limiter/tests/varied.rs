@@ -178,3 +178,115 @@ async fn a_result_says_when_little_is_left() {
     assert_eq!(told[4].as_deref(), Some(left));
     refused(ask(&bench, "{}").await.map(drop));
 }
+
+#[tokio::test]
+async fn a_hint_has_no_say_in_what_a_call_cost() {
+    // Nothing that the backend sent has a `_meta`, so each call settles at three; the gateway's own hint is no part of it.
+    let bench = bench(priced(None, Some("has(result._meta) ? 0 : 3"), 10), None);
+    for left in [7, 4, 1] {
+        ask(&bench, "{}").await.unwrap();
+        assert_eq!(levels(&bench).await, [left; 3]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_only_tried_out_refuses_nobody() {
+    let shadow = |quota: Quota| Quota { mode: Mode::Shadow, ..quota };
+    let claim = ClaimQuota {
+        claim: "team".into(),
+        missing: MissingClaim::Refuse,
+        quota: shadow(quota(1, 60).unwrap()),
+    };
+    let cost = Cost { price: Some(Arc::new(Price::before("args.count").unwrap())), ..Cost::default() };
+    let tried = ToolRule { cost, ..rule("a_search", quota(1, 60).map(shadow), None) };
+    let server = Limits { per_claim: vec![claim], ..Limits::default() };
+    let bench = bench(policy(server, vec![tried], Anonymous::Refuse), None);
+    for _time in 0..3 {
+        ask(&bench, "{}").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_among_those_on_whom_it_is_tried_needs_no_claim() {
+    let some = Quota { percent: NonZeroU8::new(50), ..quota(100, 60).unwrap() };
+    let claim = ClaimQuota { claim: "team".into(), missing: MissingClaim::Refuse, quota: some };
+    let server = Limits { per_claim: vec![claim], ..Limits::default() };
+    let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
+    let mut denied = 0;
+    for number in 0..200 {
+        let outcome = call(&bench, "a_search", &known("i", &format!("user-{number}"))).await;
+        denied += usize::from(matches!(outcome, Err(Error::Denied)));
+    }
+    assert!((70..130).contains(&denied), "{denied} of 200");
+}
+
+#[tokio::test]
+async fn no_price_makes_a_plan_that_stays() {
+    let bench = bench(priced(Some("args.count"), None, 1_000_000), None);
+    let tools = bench.gateway.list_tools(&known("i", "s")).await.unwrap();
+    let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
+    let weak = Arc::downgrade(&bound);
+    for count in 2..500 {
+        let arguments = Json::parse(format!(r#"{{"count":{count}}}"#)).unwrap();
+        let varied = bench.limiter.vary_call(&bound, &known("i", "s"), Some(&arguments)).unwrap();
+        assert_eq!(varied.plan.buckets[0].cost.get(), count);
+    }
+    assert_eq!(weak.upgrade().unwrap().variant_count(), 0);
+}
+
+#[tokio::test]
+async fn what_is_too_large_to_look_at_has_no_price() {
+    let bench = bench(priced(Some("size(args.text)"), None, 1_000_000), None);
+    let text = "x".repeat(300 << 10);
+    let outcome = ask(&bench, &format!(r#"{{"text":"{text}"}}"#)).await;
+    let Err(Error::InvalidRequest(text)) = outcome else { panic!("{outcome:?}") };
+    assert!(text.contains("larger than 256 KiB"), "{text}");
+}
+
+/// Over a store that is away, one replica of two.
+fn away(cost: Cost) -> (Bench, Arc<FakeStore>) {
+    let clock = Arc::new(ManualClock::default());
+    let store = FakeStore::new(clock.clone());
+    let on_failure = OnStoreFailure::Local;
+    let sharing =
+        Sharing { store: store.clone(), on_failure, replica_count: Some(2), slot_lease: SLOT_LEASE };
+    let rule = ToolRule { cost, ..rule("a_search", quota(20, 20_000), None) };
+    let mut bench = bench(policy(Limits::default(), vec![rule], Anonymous::Refuse), Some(sharing));
+    bench.clock = clock;
+    store.break_with(Some(StoreFailure::Unconnected));
+    (bench, store)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_settled_also_while_the_store_is_away() {
+    for (first, settled, left) in [(1, "6", 14), (5, "0", 20), (5, "5", 15)] {
+        let cost = Cost {
+            settle: Some(Arc::new(Price::after(settled).unwrap())),
+            ..Cost::from(NonZeroU32::new(first).unwrap())
+        };
+        let (bench, store) = away(cost);
+        ask(&bench, "{}").await.unwrap();
+        // The share is ten; a second call has to find room in what the first turned out to cost.
+        let second = ask(&bench, "{}").await;
+        assert!(second.is_ok(), "{settled}: {second:?}");
+        let third = ask(&bench, "{}").await;
+        assert_eq!(third.is_ok(), settled != "6" && settled != "5", "{settled}: {third:?}");
+        store.break_with(None);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let calls = 2 + u64::from(third.is_ok());
+        let spent = (20 - left) * calls;
+        assert_eq!(levels(&bench).await, [20 - spent.min(20)], "{settled}: what it cost is written back");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_store_nothing_is_reserved_and_nothing_owed() {
+    let (bench, store) = away(Cost::default());
+    let reserver = Reserver::new(bench.inner.clone(), bench.limiter.clone());
+    let calls = vec![conformance::call("a_search"); 10];
+    let outcome = vmcp_domain::Reserving::reserve(&reserver, &known("i", "s"), &calls).await;
+    assert!(matches!(outcome, Err(Error::LimitsUnavailable)), "{outcome:?}");
+    store.break_with(None);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(levels(&bench).await, [20]);
+}

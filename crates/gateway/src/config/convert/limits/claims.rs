@@ -40,7 +40,10 @@ pub(super) fn convert(
 
 /// Without identities there are no claims.
 pub(super) fn check_anonymous(policy: &LimitPolicy, findings: &mut Findings<'_>) {
-    if policy.limits().flat_map(|limits| &limits.per_claim).any(|limit| limit.missing == MissingClaim::Refuse)
+    if policy
+        .limits()
+        .flat_map(|limits| &limits.per_claim)
+        .any(|limit| limit.missing == MissingClaim::Refuse && limit.quota.enforced_percent() > 0)
     {
         findings.problem(format!("{PATH}.perClaim"), "refuses every call, since no caller has claims").hint =
             Some("let callers authenticate, or write `missing: shared`".to_owned());
