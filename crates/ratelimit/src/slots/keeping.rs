@@ -11,9 +11,9 @@ use super::Slots;
 use super::registry::Batch;
 use crate::clock::Micros;
 
-/// The store hears of every call this often in a lease. What a call needs is reported again before half the lease is
-/// over, so that a report that fails can be made again many times.
-const ROUNDS: u32 = 4;
+/// How many rounds there are in a lease. A call of which the store has heard less than a round ago is left for the next one, so
+/// that no call goes unheard for half a lease, and a report that fails can be made again many times.
+const ROUNDS: u32 = 5;
 /// How often the store is tried after a failure, and its connection is looked at.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// How many reports are under way at once.

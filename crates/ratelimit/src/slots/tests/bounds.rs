@@ -157,9 +157,9 @@ async fn a_call_that_ends_while_it_is_reported_is_not_resurrected() {
     let one = parts(&[("s", 2)]);
     let slot = replicas[0].enter(&one).await.ok().unwrap();
     // The second round is a while on its way.
-    sleep(LEASE / 4 + Duration::from_millis(300)).await;
+    sleep(LEASE / 5 + Duration::from_millis(300)).await;
     *store.slots.reports_take.lock() = Duration::from_millis(400);
-    sleep(LEASE / 4).await;
+    sleep(LEASE / 5).await;
     drop(slot);
     // Somebody comes who would take along what has ended, and is faster.
     let next = replicas[0].enter(&one).await.ok().unwrap();
