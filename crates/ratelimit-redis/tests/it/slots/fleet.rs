@@ -27,7 +27,7 @@ const WORKER_URL: &str = "VMCP_SLOT_WORKER_URL";
 const WORKER_HABIT: &str = "VMCP_SLOT_WORKER_HABIT";
 /// How many calls may be in flight, in the whole fleet.
 pub(super) const COUNT_MAX: usize = 4;
-pub(super) const LEASE: Duration = Duration::from_secs(1);
+pub(super) const LEASE: Duration = Duration::from_secs(2);
 
 crate::on_both!(a_killed_replica_s_slots_come_back_within_the_lease, replicas_that_wait_take_turns);
 
@@ -276,17 +276,17 @@ async fn a_killed_replica_s_slots_come_back_within_the_lease(kind: Kind) {
     let doomed = fleet.spawn(&server, "callers=2 stay=60000 run=60000");
     fleet.holds(doomed, 2).await;
     for _ in 0..2 {
-        fleet.spawn(&server, "callers=6 stay=15 run=5000");
+        fleet.spawn(&server, "callers=6 stay=15 run=10000");
     }
     // Several leases long, so that only what is reported can still be held.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    tokio::time::sleep(Duration::from_millis(5000)).await;
     let (before, after) = fleet.kill(doomed).await;
     let mut events = fleet.ended().await;
     // Its calls were in flight until it was dead.
     events.extend([0, 1].map(|_| Event { at: after, begins: false, worker: doomed }));
     events.sort_unstable();
     println!("{} calls, at most {} at once", events.len() / 2, most(&events, 0, u64::MAX));
-    assert!(events.len() > 400, "only {} events", events.len());
+    assert!(events.len() > 150, "only {} events", events.len());
     assert_eq!(most(&events, 0, u64::MAX), COUNT_MAX, "never above the bound, and up to it");
     let lease = u64::try_from(LEASE.as_micros()).unwrap();
     let others: Vec<Event> = events.iter().copied().filter(|event| event.worker != doomed).collect();

@@ -29,9 +29,9 @@ fn nobody_on_top(events: &[Event], after: u64) {
 async fn a_replica_that_stood_still_admits_nobody_on_top(kind: Kind) {
     let server = Server::start(kind).await;
     let mut fleet = Fleet::new();
-    let still = fleet.spawn(&server, "callers=3 stay=4500 run=4000");
+    let still = fleet.spawn(&server, "callers=3 stay=9000 run=8000");
     fleet.holds(still, 3).await;
-    let others = [0, 1].map(|_| fleet.spawn(&server, "callers=4 stay=700 run=6000"));
+    let others = [0, 1].map(|_| fleet.spawn(&server, "callers=4 stay=700 run=12000"));
     tokio::time::sleep(Duration::from_millis(300)).await;
     let stopped = machine_now();
     fleet.signal(still, Signal::STOP);
