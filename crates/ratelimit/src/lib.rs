@@ -31,7 +31,7 @@ pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
 pub use layer::{LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
 pub use limiter::{
-    BucketView, Limiter, Prices, Replay, ReplayCaller, ReplayPass, ReplayTool, Reserver, Ruling, Sharing,
+    BucketView, Limiter, Replay, ReplayCaller, ReplayPass, ReplayTool, Reserver, Rules, Ruling, Sharing,
     SlotsView,
 };
 pub use memory::{Claim, MemoryStore, Receipt};

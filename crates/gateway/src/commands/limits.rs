@@ -16,7 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use vmcp_domain::{CallContext, Caller, Error, Gateway, Identity, Json, Members, Origin, ToolList};
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{BucketView, Limiter, SlotsView};
+use vmcp_ratelimit::{BucketView, Limiter, Rules, SlotsView};
 
 use crate::assembly::Assembly;
 use crate::cli::{LimitsCommand, Source};
@@ -80,38 +80,12 @@ async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode
     for one in tools.iter().filter(|one| tool.is_none_or(|name| one.name.as_str() == name)) {
         known = true;
         out += &format!("{} ({}/{})\n", one.name, one.target.backend, one.target.name);
-        let (views, prices) = limiter.rules(&tools, &one.name).unwrap_or_default();
-        let slots = limiter.slots(&tools, &one.name);
-        if views.is_empty() && slots.is_empty() {
-            out += "  not limited\n";
+        if let Some(rules) = limiter.rules(&tools, &one.name) {
+            out += &explained(&rules, lease);
         }
-        for view in views {
-            let line = bucket(&view);
-            let cost = match (view.cost, prices.before.is_empty()) {
-                (1, _) => String::new(),
-                (cost, true) => format!(", {cost} for one call"),
-                (cost, false) => format!(", {cost} or more for one call"),
-            };
-            let shadow = match (view.percent, view.mode) {
-                (_, Mode::Shadow) => ", counted only".to_owned(),
-                (Some(percent), Mode::Enforce) => format!(", enforced for {percent} in 100 callers"),
-                (None, Mode::Enforce) => String::new(),
-            };
-            let allowance =
-                format!("{} in {:?} {}", view.allowance.0, view.allowance.1, whom(&line["scope"]));
-            let waits = waits(view.wait_max);
-            out += &format!("  {:<32} {allowance}{cost}{shadow}{waits}\n", view.rule);
-            out += &leases(&view);
-        }
-        for text in &prices.before {
-            out += &format!("  {:<32} a call costs `{text}`\n", "");
-        }
-        for text in &prices.after {
-            out += &format!("  {:<32} settled by `{text}` when it has ended\n", "");
-        }
-        for view in slots {
-            out += &at_once(&view, lease);
-        }
+    }
+    for (name, rules) in limiter.method_rules().into_iter().filter(|_| tool.is_none()) {
+        out += &format!("{name}\n{}", explained(&rules, lease));
     }
     for rule in limiter.prepare(&tools) {
         out += &format!("no tool fits the rule `{rule}`\n");
@@ -124,6 +98,41 @@ async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Rules, a line each.
+fn explained(rules: &Rules, lease: Option<Duration>) -> String {
+    let Rules { buckets, slots, prices, settlements } = rules;
+    let mut out = String::new();
+    if buckets.is_empty() && slots.is_empty() {
+        out += "  not limited\n";
+    }
+    for view in buckets {
+        let line = bucket(view);
+        let cost = match (view.cost, prices.is_empty()) {
+            (1, _) => String::new(),
+            (cost, true) => format!(", {cost} for one call"),
+            (cost, false) => format!(", {cost} or more for one call"),
+        };
+        let shadow = match (view.percent, view.mode) {
+            (_, Mode::Shadow) => ", counted only".to_owned(),
+            (Some(percent), Mode::Enforce) => format!(", enforced for {percent} in 100 callers"),
+            (None, Mode::Enforce) => String::new(),
+        };
+        let allowance = format!("{} in {:?} {}", view.allowance.0, view.allowance.1, whom(&line["scope"]));
+        out += &format!("  {:<32} {allowance}{cost}{shadow}{}\n", view.rule, waits(view.wait_max));
+        out += &leases(view);
+    }
+    for text in prices {
+        out += &format!("  {:<32} a call costs `{text}`\n", "");
+    }
+    for text in settlements {
+        out += &format!("  {:<32} settled by `{text}` when it has ended\n", "");
+    }
+    for view in slots {
+        out += &at_once(view, lease);
+    }
+    out
 }
 
 /// A bound on calls in flight, and for whom it counts: all replicas together where slots are leased from a shared store.

@@ -11,7 +11,7 @@ use super::{Arguments, Bound, Limiter, Sharing, User, all_levels};
 use crate::decide::{BucketReading, Wait};
 use crate::lease::LeaseCounts;
 use crate::plan::{Plan, PlannedBucket, PlannedSlots};
-use crate::policy::{Mode, Price};
+use crate::policy::Mode;
 use crate::remote::{Part, parts};
 use crate::top::TopCaller;
 
@@ -40,15 +40,6 @@ pub struct BucketView {
     pub wait_max: Duration,
     /// By how many tokens any window may exceed it because replicas take tokens ahead; `None` where they do not.
     pub leased: Option<u64>,
-}
-
-/// What calls of a tool cost, in the operator's words. Of several the largest counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Prices {
-    /// By what a call asks for.
-    pub before: Vec<String>,
-    /// By what came of it.
-    pub after: Vec<String>,
 }
 
 /// One bound on calls in flight, for people to read.
@@ -84,23 +75,6 @@ impl Limiter {
         let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
         let bound = self.vary(&bound, ctx, Arguments::Unknown)?;
         Ok(views(&bound.plan, self.read(&bound, ctx).await?))
-    }
-
-    /// The rules a tool falls under, whoever calls it, as buckets that are full; and the expressions that say what a call
-    /// costs, before it and after it. `None` when there is no such tool.
-    #[must_use]
-    pub fn rules(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<(Vec<BucketView>, Prices)> {
-        let bound = self.bound(tools, name)?;
-        let full = |bucket: &PlannedBucket| BucketReading {
-            rate: bucket.rate,
-            level: bucket.rate.capacity(),
-            cost: bucket.cost_units,
-            mode: bucket.mode,
-        };
-        let varies = &bound.plan.varies;
-        let text = |prices: &[Arc<Price>]| prices.iter().map(ToString::to_string).collect();
-        let prices = Prices { before: text(&varies.prices), after: text(&varies.settlements) };
-        Some((views(&bound.plan, bound.plan.buckets.iter().map(full).collect()), prices))
     }
 
     /// What a call would be told now by the limits it falls under, or `None` when they would let it pass, if need be
@@ -223,7 +197,10 @@ impl Limiter {
     /// The bounds on calls in flight that a tool falls under.
     #[must_use]
     pub fn slots(&self, tools: &Arc<ToolList>, name: &ToolName) -> Vec<SlotsView> {
-        let Some(bound) = self.bound(tools, name) else { return Vec::new() };
+        self.bound(tools, name).map_or_else(Vec::new, |bound| self.slot_views(&bound))
+    }
+
+    pub(super) fn slot_views(&self, bound: &Bound) -> Vec<SlotsView> {
         let lease = self.sharing.as_ref().map(|sharing| sharing.slot_lease);
         let view = |slots: &PlannedSlots| SlotsView {
             rule: slots.rule.to_string(),
@@ -272,7 +249,7 @@ impl Limiter {
     }
 }
 
-fn views(plan: &Plan, readings: Vec<BucketReading>) -> Vec<BucketView> {
+pub(super) fn views(plan: &Plan, readings: Vec<BucketReading>) -> Vec<BucketView> {
     let view = |(bucket, reading): (&PlannedBucket, BucketReading)| BucketView {
         rule: bucket.rule.to_string(),
         scope: bucket.scope,
