@@ -29,6 +29,17 @@ impl Redis {
         format!("unix://{}", self.socket().display())
     }
 
+    /// Every key it holds.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn keys(&self) -> anyhow::Result<Vec<String>> {
+        let mut command = Command::new("redis-cli");
+        let output = command.arg("-s").arg(self.socket()).args(["--raw", "KEYS", "*"]).output()?;
+        anyhow::ensure!(output.status.success(), "redis-cli: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
+    }
+
     /// Kills it: what it held is gone.
     pub fn kill(&mut self) {
         self.process.kill();

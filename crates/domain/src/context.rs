@@ -7,6 +7,7 @@ use std::time::Instant;
 use crate::caller::Caller;
 use crate::client_port::{ClientPort, NoClient};
 use crate::json::Members;
+use crate::reservation::Reservation;
 use crate::secret::Secret;
 use crate::version::ProtocolVersion;
 
@@ -48,6 +49,8 @@ pub struct CallContext {
     pub client: Arc<dyn ClientPort>,
     /// Who composed the call.
     pub origin: Origin,
+    /// Budget that whoever composes several calls has asked for ahead.
+    pub reservation: Option<Reservation>,
 }
 
 impl CallContext {
@@ -64,6 +67,7 @@ impl CallContext {
             passthrough_headers: Arc::from([]),
             client: Arc::new(NoClient),
             origin,
+            reservation: None,
         }
     }
 }

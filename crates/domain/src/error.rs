@@ -50,6 +50,10 @@ pub enum LimitScope {
     Server,
     /// Everybody, for one tool or one group of tools.
     Tool,
+    /// Everybody with the same value of a claim, such as a team, over all tools.
+    Claim,
+    /// The same for one tool or one group of tools.
+    ClaimTool,
     /// One user, over all tools.
     User,
     /// One user, for one tool or one group of tools.
@@ -63,6 +67,8 @@ impl LimitScope {
         match self {
             Self::Server => "server",
             Self::Tool => "tool",
+            Self::Claim => "claim",
+            Self::ClaimTool => "claim_tool",
             Self::User => "user",
             Self::UserTool => "user_tool",
         }
@@ -80,11 +86,29 @@ pub enum Retry {
     Never,
 }
 
+/// What a limit is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// Calls of a tool.
+    Tool(ToolName),
+    /// Requests of another method, by its name on the wire.
+    Method(&'static str),
+}
+
+impl fmt::Display for Limited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tool(name) => name.fmt(f),
+            Self::Method(name) => f.write_str(name),
+        }
+    }
+}
+
 /// A refusal by a limit. Names no user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// The tool that was to be called.
-    pub tool: ToolName,
+    /// The tool that was to be called, or what else was asked.
+    pub limited: Limited,
     /// The rule that takes longest to give way, as the configuration names it.
     pub rule: String,
     /// For whom it counts.
@@ -143,12 +167,28 @@ impl fmt::Display for Looping {
 impl fmt::Display for RateLimit {
     /// A sentence a model can act on.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tool = &self.tool;
-        let what = match self.scope {
-            LimitScope::Server => "no tool of this server can be called".to_owned(),
-            LimitScope::Tool => format!("tool `{tool}` cannot be called by anyone"),
-            LimitScope::User => "you cannot call any tool of this server".to_owned(),
-            LimitScope::UserTool => format!("you cannot call tool `{tool}`"),
+        let what = match (&self.limited, self.scope) {
+            (Limited::Tool(_), LimitScope::Server) => "no tool of this server can be called".to_owned(),
+            (Limited::Tool(tool), LimitScope::Tool) => format!("tool `{tool}` cannot be called by anyone"),
+            (Limited::Tool(_), LimitScope::Claim) => {
+                "your group cannot call any tool of this server".to_owned()
+            }
+            (Limited::Tool(tool), LimitScope::ClaimTool) => format!("your group cannot call tool `{tool}`"),
+            (Limited::Tool(_), LimitScope::User) => "you cannot call any tool of this server".to_owned(),
+            (Limited::Tool(tool), LimitScope::UserTool) => format!("you cannot call tool `{tool}`"),
+            (Limited::Method(name), LimitScope::Server | LimitScope::Tool) => {
+                format!("nobody can ask for `{name}`")
+            }
+            (Limited::Method(name), LimitScope::Claim | LimitScope::ClaimTool) => {
+                format!("your group cannot ask for `{name}`")
+            }
+            (Limited::Method(name), LimitScope::User | LimitScope::UserTool) => {
+                format!("you cannot ask for `{name}`")
+            }
+        };
+        let one = match &self.limited {
+            Limited::Tool(tool) => format!("this call of tool `{tool}`"),
+            Limited::Method(name) => format!("this request for `{name}`"),
         };
         match self.retry {
             Retry::After(_) => {
@@ -164,7 +204,7 @@ impl fmt::Display for RateLimit {
             }
             Retry::Never => write!(
                 f,
-                "Rate limit exceeded: one call of tool `{tool}` costs more than its limit ever holds; do not try again"
+                "Rate limit exceeded: {one} costs more than its limit ever holds; ask for less, or do not try again"
             ),
         }
     }

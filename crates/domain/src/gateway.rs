@@ -105,6 +105,11 @@ pub trait Directory: Send + Sync {
     fn watch(&self, listener: std::sync::Weak<dyn ChangeListener>);
     /// Whether a caller may be told when a resource changes: whoever may not read it may not.
     fn may_watch(&self, caller: &crate::caller::Caller, uri: &crate::name::ResourceUri) -> bool;
+    /// Asks leave to open a stream of changes (`subscriptions/listen` of 2026-07-28).
+    ///
+    /// # Errors
+    /// When there are limits on that and one refuses.
+    fn may_listen<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, ()>;
     /// Asks the backend that serves a resource to tell when it changes, for as long as the outcome is held. However
     /// many follow one resource, the backend is asked once.
     ///

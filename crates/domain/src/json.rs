@@ -72,6 +72,13 @@ impl Json {
         Self(ByteString::from_static(if value { "true" } else { "false" }))
     }
 
+    /// The JSON array of `items`.
+    #[must_use]
+    pub fn list(items: &[Self]) -> Self {
+        let items: Vec<&str> = items.iter().map(Self::as_str).collect();
+        Self(ByteString::from(format!("[{}]", items.join(","))))
+    }
+
     /// `{}`.
     #[must_use]
     pub fn empty_object() -> Self {

@@ -18,6 +18,7 @@ mod json;
 mod message;
 mod name;
 mod per_list;
+mod reservation;
 mod scope;
 mod secret;
 mod version;
@@ -33,7 +34,7 @@ pub use client_port::{
 };
 pub use context::{CallContext, Origin};
 pub use credential::{Admission, Authenticator, Challenge, ProtectedResource, TokenFault, Unauthorized};
-pub use error::{Cause, Error, LimitScope, Looping, RateLimit, RelayedError, Retry};
+pub use error::{Cause, Error, LimitScope, Limited, Looping, RateLimit, RelayedError, Retry};
 pub use foresight::{Foresight, Prospect};
 pub use gateway::{
     Answer, BoxFuture, Change, ChangeListener, Directory, Following, Gateway, GatewayExt, Overview,
@@ -50,6 +51,7 @@ pub use message::{
 };
 pub use name::{BackendId, BackendPromptName, BackendToolName, PromptName, ResourceUri, ToolName};
 pub use per_list::PerList;
+pub use reservation::{Reservation, Reserving};
 pub use scope::{Audience, CallerScope, Scope};
 pub use secret::Secret;
 pub use version::ProtocolVersion;

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
 use vmcp_domain::{
-    BoxFuture, CallContext, Error, Origin, Prompt, ProtocolVersion, Reply, Resource, ResourceTemplate, Tool,
+    BoxFuture, CallContext, CallTool, Error, Origin, Prompt, ProtocolVersion, Reply, Resource,
+    ResourceTemplate, Tool,
 };
 use vmcp_wire::fault::{self, Body, Verb};
 use vmcp_wire::jsonrpc::Id;
@@ -91,13 +92,8 @@ async fn serve(task: Task) -> Said {
     let answers = Answers { edge: &edge, protocol: ctx.protocol, id: &id };
     Said::Answer(match request {
         ClientRequest::CallTool(call) => {
-            // The list is looked at for the headers' sake; the client has not asked for it.
-            let own = || CallContext { origin: Origin::Gateway, ..ctx.clone() };
-            if let Some(headers) = params
-                && let Ok(tools) = edge.gateway.list_tools(&own()).await
-                && let Err(error) = edge.params.check(&tools, &call, &headers)
-            {
-                return Said::Answer(Answer::error(400, Some(&id), &error));
+            if let Some(refused) = answers.mismatch(&ctx, &call, params).await {
+                return Said::Answer(refused);
             }
             return Said::Called(tasks::call(&edge, &ctx, call).await);
         }
@@ -167,13 +163,31 @@ const PROMPTS: Form<Prompt> =
     Form { kind: ListKind::Prompts, key: |prompt| prompt.name.as_str(), write: offer::prompt };
 
 /// Writes the answers of one request.
-struct Answers<'a> {
-    edge: &'a Edge,
-    protocol: ProtocolVersion,
-    id: &'a Id,
+pub(crate) struct Answers<'a> {
+    pub(crate) edge: &'a Edge,
+    pub(crate) protocol: ProtocolVersion,
+    pub(crate) id: &'a Id,
 }
 
 impl Answers<'_> {
+    /// The answer to a call whose headers say something else than its body. The list is looked at for the headers' sake; the
+    /// client has not asked for it. Headers that cannot be held against it are not let through.
+    async fn mismatch(
+        &self,
+        ctx: &CallContext,
+        call: &CallTool,
+        headers: Option<http::HeaderMap>,
+    ) -> Option<Answer> {
+        let headers = headers?;
+        let own = CallContext { origin: Origin::Gateway, ..ctx.clone() };
+        let tools = match self.edge.gateway.list_tools(&own).await {
+            Ok(tools) => tools,
+            Err(error) => return Some(self.error(&error, Verb::CallTool)),
+        };
+        let error = self.edge.params.check(&tools, call, &headers).err()?;
+        Some(Answer::error(400, Some(self.id), &error))
+    }
+
     fn empty(&self) -> Answer {
         let write = |out: &mut Vec<u8>| self.edge.face.write_empty(out, self.protocol);
         Answer::result(Message::whole(write_message(self.id, 128, write)))
@@ -219,7 +233,7 @@ impl Answers<'_> {
         }
     }
 
-    fn error(&self, error: &Error, verb: Verb) -> Answer {
+    pub(crate) fn error(&self, error: &Error, verb: Verb) -> Answer {
         log(error);
         let limit = self.edge.policy.limit_answer;
         let fault::Answer { status, headers, body } = fault::answer_with(error, self.protocol, verb, limit);

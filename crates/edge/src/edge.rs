@@ -103,7 +103,7 @@ impl Edge {
     }
 
     /// The address a request came from, as far as it can be believed.
-    fn address(&self, parts: &Parts) -> Option<IpAddr> {
+    pub(crate) fn address(&self, parts: &Parts) -> Option<IpAddr> {
         let Peer(socket) = parts.extensions.get::<Peer>()?;
         Some(crate::peer::address(*socket, &parts.headers, &self.policy.trusted_proxies))
     }
@@ -127,6 +127,7 @@ impl Edge {
             passthrough_headers: self.passthrough(parts.map(|parts| &parts.headers)),
             client,
             origin: Origin::Client,
+            reservation: None,
         }
     }
 

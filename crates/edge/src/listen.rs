@@ -1,6 +1,7 @@
 //! `subscriptions/listen` of 2026-07-28: a stream of changes that stays open until one side ends it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use vmcp_wire::server::{ListenFilter, Refusal, RequestHead, notice, write_messag
 
 use crate::body::EdgeBody;
 use crate::changes::{Feed, Inbox, WATCHED_PER_CLIENT_MAX, Wanted};
+use crate::dispatch::Answers;
 use crate::edge::Edge;
 use crate::entrance::Entrant;
 use crate::guard::Accepts;
@@ -40,8 +42,20 @@ pub(crate) struct Listening {
 
 impl Listening {
     /// Agrees to what of `filter` can be honoured. Resources whose backend does not take them up in time are not.
-    pub(crate) async fn begin(edge: &Edge, entrant: &Entrant, id: &Id, filter: ListenFilter) -> Self {
+    ///
+    /// # Errors
+    /// When the caller may open no stream now.
+    pub(crate) async fn begin(
+        edge: &Edge,
+        (entrant, peer): (&Entrant, Option<IpAddr>),
+        id: &Id,
+        filter: ListenFilter,
+    ) -> Result<Self, Error> {
         let caller = &entrant.caller;
+        let mut ctx = CallContext::bare(caller.clone(), Origin::Client);
+        ctx.token.clone_from(&entrant.token);
+        ctx.peer = peer;
+        edge.directory.may_listen(&ctx).await?;
         let inbox = Inbox::new(&edge.changes, caller);
         let wanted = Wanted {
             tools: filter.tools_list_changed,
@@ -54,8 +68,6 @@ impl Listening {
         } else {
             BTreeSet::new()
         };
-        let mut ctx = CallContext::bare(caller.clone(), Origin::Client);
-        ctx.token.clone_from(&entrant.token);
         let (ctx, inbox_of) = (&ctx, &inbox);
         let follow = |uri: String| async move {
             let known: ResourceUri = uri.as_str().into();
@@ -70,11 +82,11 @@ impl Listening {
         honoured.resource_subscriptions =
             followed.buffered(FOLLOWS_AT_ONCE_MAX).filter_map(std::future::ready).collect().await;
         let farewell = write_message(id, 256, |out| edge.face.write_listen_end(out, id.as_json()));
-        Self {
+        Ok(Self {
             feed: Feed::of_stream(&edge.changes, inbox, wanted),
             acknowledgment: notice::acknowledged(id, &honoured).into(),
             farewell: farewell.into(),
-        }
+        })
     }
 }
 
@@ -90,6 +102,11 @@ pub(crate) fn unfit(head: &RequestHead, filter: &ListenFilter) -> Option<RpcErro
         Body::Error(error) => Some(error),
         Body::ToolResult(_) => None,
     }
+}
+
+/// The answer where no stream is opened.
+pub(crate) fn refused(edge: &Edge, id: &Id, error: &Error) -> Answer {
+    Answers { edge, protocol: ProtocolVersion::V2026_07_28, id }.error(error, Verb::Other)
 }
 
 /// Opens a stream over HTTP.
@@ -112,7 +129,11 @@ pub(crate) async fn open(
         Ok(permit) => permit,
         Err(refusal) => return reply::refuse(&refusal, Some(id)),
     };
-    let listening = Listening::begin(edge, entrant, id, filter).await;
+    let asks = (entrant, edge.address(parts));
+    let listening = match Listening::begin(edge, asks, id, filter).await {
+        Ok(listening) => listening,
+        Err(error) => return reply::json(refused(edge, id, &error)),
+    };
     let spool = Arc::new(Spool::once());
     spool.push(listening.acknowledgment);
     let events = Reader::new(edge, spool, 0, Hold::Nothing)

@@ -280,7 +280,10 @@ impl Desk {
         let (out, stopping, id) = (self.out.clone(), self.edge.stopping.clone(), id.clone());
         let (edge, entrant) = (Arc::clone(&self.edge), Entrant::unasked(self.caller.clone()));
         self.fly(registration, landing, async move {
-            let listening = Listening::begin(&edge, &entrant, &id, filter).await;
+            let listening = match Listening::begin(&edge, (&entrant, None), &id, filter).await {
+                Ok(listening) => listening,
+                Err(error) => return Some(listen::refused(&edge, &id, &error).message.into_bytes()),
+            };
             let _ = out.send(listening.acknowledgment).await;
             tell(listening.feed, Some(&id), &out, &stopping).await;
             drop(permit);

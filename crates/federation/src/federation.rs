@@ -189,6 +189,10 @@ impl Directory for Federation {
         true
     }
 
+    fn may_listen<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn follow<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
         Box::pin(async move {
             let catalogue = self.catalogue(ctx).await;

@@ -13,6 +13,7 @@ use vmcp_domain::{
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_federation::Federation;
 use vmcp_optimizer::Optimizer;
+use vmcp_ratelimit::policy::Method;
 use vmcp_ratelimit::{Clock, Limiter, Observer, Planner, Sharing, SystemClock};
 use vmcp_ratelimit_redis::RedisStore;
 
@@ -153,7 +154,11 @@ impl Assembly {
 
     /// What the edges need to introduce the gateway.
     pub(crate) fn directory(&self) -> Arc<dyn Directory> {
-        Arc::new(Introduction { federation: self.federation.clone(), authz: self.authz.clone() })
+        Arc::new(Introduction {
+            federation: self.federation.clone(),
+            authz: self.authz.clone(),
+            limiter: self.limiter.clone(),
+        })
     }
 
     /// The pages for operators.
@@ -172,10 +177,13 @@ impl Assembly {
 
     /// Ends every backend's connection and process, once what is owed to the shared store has been written.
     pub(crate) async fn stop(self) {
-        if let Some(limiter) = &self.limiter
-            && !limiter.settled(STORE_GRACE).await
-        {
-            tracing::warn!("calls that were admitted without the shared store are not written back");
+        if let Some(limiter) = &self.limiter {
+            limiter.release(STORE_GRACE).await;
+            if !limiter.settled(STORE_GRACE).await {
+                tracing::warn!(
+                    "the shared store has not heard of all calls that were admitted without it or have ended"
+                );
+            }
         }
         self.backends.shutdown(BACKEND_GRACE).await;
         if let Some(audit) = self.audit {
@@ -189,6 +197,22 @@ impl Assembly {
 struct Introduction {
     federation: Federation,
     authz: Option<Arc<AuthzPolicy>>,
+    limiter: Option<Arc<Limiter>>,
+}
+
+impl Introduction {
+    /// These requests pass no layer, so they meet their limits here.
+    fn within_limits<'a, T: Send + 'a>(
+        &'a self,
+        method: Method,
+        ctx: &'a CallContext,
+        answer: Answer<'a, T>,
+    ) -> Answer<'a, T> {
+        match &self.limiter {
+            Some(limiter) => Box::pin(limiter.charged(method, ctx, answer)),
+            None => answer,
+        }
+    }
 }
 
 impl Directory for Introduction {
@@ -200,8 +224,12 @@ impl Directory for Introduction {
         self.federation.watch(listener);
     }
 
+    fn may_listen<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, ()> {
+        self.within_limits(Method::Listen, ctx, self.federation.may_listen(ctx))
+    }
+
     fn follow<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
-        self.federation.follow(ctx, uri)
+        self.within_limits(Method::Subscribe, ctx, self.federation.follow(ctx, uri))
     }
 
     fn may_watch(&self, caller: &Caller, uri: &ResourceUri) -> bool {
@@ -241,11 +269,12 @@ fn limiter(settings: LimitSettings, clock: Arc<dyn Clock>, observer: Arc<dyn Obs
     let LimitSettings { policy, redis, on_failure } = settings;
     let planner = Arc::new(Planner::new(policy));
     let sharing = redis.and_then(|redis| {
-        let replica_count = redis.replica_count;
+        let (replica_count, slot_lease) = (redis.replica_count, redis.slot_lease);
         redis.policy.map(|policy| Sharing {
             store: Arc::new(RedisStore::start(policy)),
             on_failure,
             replica_count,
+            slot_lease,
         })
     });
     Limiter::new(planner, clock, sharing, observer)

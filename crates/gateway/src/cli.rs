@@ -160,6 +160,9 @@ pub(crate) enum LimitsCommand {
         /// Who vouches for the user.
         #[arg(long, default_value = "local", requires = "user")]
         issuer: String,
+        /// What a claim of the user says, for limits per claim. May be given several times.
+        #[arg(long = "claim", value_name = "NAME=VALUE", requires = "user")]
+        claims: Vec<String>,
         #[command(flatten)]
         source: Source,
         /// Ask the gateway that runs here, for limits that are kept in its memory.

@@ -6,7 +6,6 @@ mod builtin;
 mod tour;
 
 use std::io::Write;
-use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -148,13 +147,13 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
 /// Two calls of `define` a minute, for everybody together: enough to be met by the tour.
 fn limits() -> anyhow::Result<LimitSettings> {
     let rate = Rate::new(2, Duration::from_secs(60), 2)?;
-    let shared = Some(Quota { windows: vec![rate], mode: Mode::Enforce });
+    let shared = Some(Quota::new(vec![rate], Mode::Enforce));
     let rule = ToolRule {
         name: Pattern::new("define"),
         hint: None,
         group: false,
         limits: Limits { shared, ..Limits::default() },
-        cost: NonZeroU32::MIN,
+        cost: vmcp_ratelimit::policy::Cost::default(),
     };
     let policy = LimitPolicy {
         server: Limits::default(),
@@ -163,6 +162,7 @@ fn limits() -> anyhow::Result<LimitSettings> {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     };
     Ok(LimitSettings { policy, redis: None, on_failure: OnStoreFailure::default() })
 }

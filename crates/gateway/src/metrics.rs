@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use vmcp_domain::LimitScope;
+use vmcp_domain::{LimitScope, Limited};
 use vmcp_ratelimit::{DecisionEvent, Observer, StoreFailure, WaitEnd};
 
 pub(crate) use audit::AuditCounters;
@@ -140,13 +140,16 @@ impl Metrics {
         Arc::new(Self { registry, ..metrics })
     }
 
-    fn decision(&self, scope: Option<LimitScope>, allowed: bool) -> DecisionLabels {
+    fn decision(&self, event: &DecisionEvent<'_>) -> DecisionLabels {
         DecisionLabels {
             namespace: self.namespace.clone(),
             server: self.server.clone(),
-            decision: if allowed { "allowed" } else { "rejected" },
-            scope: scope.map_or("", LimitScope::as_str),
-            operation_type: "tool_call",
+            decision: if event.allowed { "allowed" } else { "rejected" },
+            scope: event.scope.map_or("", LimitScope::as_str),
+            operation_type: match event.limited {
+                Limited::Tool(_) => "tool_call",
+                Limited::Method(name) => name,
+            },
         }
     }
 
@@ -178,11 +181,11 @@ impl Metrics {
 impl Observer for Metrics {
     fn decided(&self, event: &DecisionEvent<'_>) {
         let scope = event.scope.map_or("", LimitScope::as_str);
-        if event.allowed && event.scope.is_none() {
-            let make = || self.decisions.get_or_create_owned(&self.decision(None, true));
+        if event.allowed && event.scope.is_none() && matches!(event.limited, Limited::Tool(_)) {
+            let make = || self.decisions.get_or_create_owned(&self.decision(event));
             self.allowed.get_or_init(make).inc();
         } else {
-            self.decisions.get_or_create(&self.decision(event.scope, event.allowed)).inc();
+            self.decisions.get_or_create(&self.decision(event)).inc();
         }
         self.latency.observe(event.took.as_secs_f64());
         // All at once: each time something is recorded the span is looked up.
@@ -197,10 +200,10 @@ impl Observer for Metrics {
         }
         if event.would_refuse > 0 {
             self.would_deny.inc_by(event.would_refuse as u64);
-            tracing::info!(tool = %event.tool, rules = event.would_refuse, "a rule in shadow mode would have refused");
+            tracing::info!(tool = %event.limited, rules = event.would_refuse, "a rule in shadow mode would have refused");
         }
         if !event.allowed {
-            tracing::info!(tool = %event.tool, scope, "call limited");
+            tracing::info!(tool = %event.limited, scope, "call limited");
         }
     }
 

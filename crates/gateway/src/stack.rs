@@ -7,22 +7,27 @@ use vmcp_domain::SharedGateway;
 use vmcp_federation::policy::AggregationPolicy;
 use vmcp_federation::{Exposed, Federation};
 use vmcp_optimizer::{Optimized, Optimizer, virtual_tools};
-use vmcp_ratelimit::{Limiter, LoopBreaker, LoopPolicy, RateLimited, SystemClock, VirtualRateLimited};
+use vmcp_ratelimit::{
+    Limiter, LimitsResource, LoopBreaker, LoopPolicy, MethodsRateLimited, RateLimited, SystemClock,
+    VirtualRateLimited,
+};
 
 use crate::audit::{Audit, AuditedCalls, AuditedRequests};
 use crate::metrics::Metrics;
 use crate::observe::Observed;
 
 /// The layers from inside to outside, by the names `/status` uses.
-const LAYERS: [&str; 10] = [
+const LAYERS: [&str; 12] = [
     "federation",
     "ratelimit",
     "audit-calls",
     "loopbreaker",
     "exposure",
     "authz",
+    "limits-resource",
     "optimizer",
     "ratelimit-virtual",
+    "ratelimit-methods",
     "audit",
     "observe",
 ];
@@ -61,6 +66,8 @@ pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
         "audit-calls" | "audit" => audit.is_some(),
         "optimizer" => has_virtual,
         "ratelimit-virtual" => limiter.is_some() && has_virtual,
+        "limits-resource" => limiter.as_ref().is_some_and(|limiter| limiter.offers_resource()),
+        "ratelimit-methods" => limiter.as_ref().is_some_and(|limiter| limiter.limits_methods()),
         _always => true,
     };
     let layers = LAYERS.into_iter().filter(stands).collect();
@@ -90,15 +97,25 @@ pub(crate) fn build(federation: Federation, parts: Parts) -> Stack {
         Some(policy) => Authorized::wrap(exposed.clone(), policy),
         None => exposed.clone(),
     };
-    // Above everything that narrows what a caller sees: it searches what its caller may list, and nothing else.
-    let gateway = match optimizer {
-        Some(optimizer) => Optimized::wrap(offer.clone(), optimizer),
+    // Right outside what narrows the tools: it tells each caller what is left of the limits on those that it may use.
+    let outer = match limiter.clone() {
+        Some(limiter) => LimitsResource::wrap(offer.clone(), limiter),
         None => offer.clone(),
     };
+    // Above everything that narrows what a caller sees: it searches what its caller may list, and nothing else.
+    let gateway = match optimizer {
+        Some(optimizer) => Optimized::wrap(outer, optimizer),
+        None => outer,
+    };
     // Around the layers with virtual tools: a call of one is charged only where a rule names it, before its work.
-    let gateway = match limiter {
+    let gateway = match limiter.clone() {
         Some(limiter) if has_virtual => VirtualRateLimited::wrap(gateway, limiter, &virtual_tools()),
         Some(_) | None => gateway,
+    };
+    // Outside whatever asks for lists on its own account: counts what clients ask besides calls of tools.
+    let gateway = match limiter {
+        Some(limiter) => MethodsRateLimited::wrap(gateway, limiter),
+        None => gateway,
     };
     // Around everything that answers: records what never came to the limiter, as its client asked for it.
     let gateway = match audit {
@@ -123,8 +140,10 @@ mod tests {
             "LoopBreaker::wrap(",
             "Exposed::wrap(",
             "Authorized::wrap(",
+            "LimitsResource::wrap(",
             "Optimized::wrap(",
             "VirtualRateLimited::wrap(",
+            "MethodsRateLimited::wrap(",
             "AuditedRequests::wrap(",
             "Observed::wrap(",
         ];
@@ -139,8 +158,10 @@ mod tests {
                 "loopbreaker",
                 "exposure",
                 "authz",
+                "limits-resource",
                 "optimizer",
                 "ratelimit-virtual",
+                "ratelimit-methods",
                 "audit",
                 "observe"
             ]

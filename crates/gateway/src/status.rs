@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use vmcp_domain::{BackendState, CallContext, Caller, Identity, Members, Origin};
+use vmcp_domain::{BackendState, CallContext, Caller, Identity, Json, Members, Origin};
 use vmcp_edge::{AdminPages, Page};
 use vmcp_federation::{BackendReport, Federation};
 use vmcp_optimizer::{Optimizer, OptimizerStatus};
+use vmcp_ratelimit::lease::LeaseCounts;
 use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{BucketView, Limiter, Wait};
 
@@ -69,7 +70,8 @@ impl StatusPages {
         Some(page(200, &json!({"topCallers": rows.collect::<Vec<_>>()})))
     }
 
-    /// What a tool's buckets hold for one caller: `/limits/TOOL`, or `/limits/TOOL/ISSUER/USER`, percent-encoded.
+    /// What a tool's buckets hold for one caller: `/limits/TOOL`, or `/limits/TOOL/ISSUER/USER`, followed by `/CLAIM/VALUE`
+    /// for each claim, percent-encoded.
     /// Served to this machine only, since it tells of single users.
     fn limits(&self, rest: &str) -> Option<Page> {
         let limiter = self.sources.limiter.as_ref().filter(|_| self.sources.local)?;
@@ -80,7 +82,7 @@ impl StatusPages {
             (Some(issuer), Some(subject)) => Caller::Known(Arc::new(Identity {
                 issuer: issuer?,
                 subject: subject?,
-                claims: Members::new(),
+                claims: claims(parts)?,
             })),
             (Some(_), None) => return None,
         };
@@ -116,6 +118,11 @@ impl StatusPages {
                 "store_available": limiter.store_available(),
                 "users": limiter.user_count(),
                 "waiting": limiter.waiting_count(),
+                // Of bounds on calls in flight that count for all replicas.
+                "slots_held": limiter.slots_held(),
+                "leases": limiter.leased().map(|LeaseCounts { questions, taken, spent, held }| json!({
+                    "questions": questions, "taken": taken, "spent": spent, "held": held
+                })),
             })),
             "optimizer": optimizer.as_ref().map(|optimizer| {
                 let OptimizerStatus { tool_count, vector_count, model, bytes } = optimizer.status();
@@ -125,9 +132,19 @@ impl StatusPages {
     }
 }
 
+/// Names and values in turns.
+fn claims(mut parts: impl Iterator<Item = Option<String>>) -> Option<Members> {
+    let mut claims = Members::new();
+    while let Some(name) = parts.next() {
+        claims.set(&name?, Json::string(&parts.next()??));
+    }
+    Some(claims)
+}
+
 /// One bucket, as `vmcp limits check` reads it back.
 pub(crate) fn bucket(view: &BucketView) -> Value {
-    let BucketView { rule, scope, allowance, capacity, level, cost, wait, mode, wait_max, leased } = view;
+    let BucketView { rule, scope, allowance, capacity, level, cost, wait, mode, percent, wait_max, leased } =
+        view;
     json!({
         "rule": rule,
         "scope": scope.as_str(),
@@ -145,6 +162,7 @@ pub(crate) fn bucket(view: &BucketView) -> Value {
             Mode::Enforce => "enforce",
             Mode::Shadow => "shadow",
         },
+        "enforcePercent": percent,
         "leasedExcess": leased,
         "maxWaitMs": u64::try_from(wait_max.as_millis()).unwrap_or(u64::MAX),
     })

@@ -5,7 +5,6 @@
 
 use std::error::Error;
 use std::hint::black_box;
-use std::num::NonZeroU32;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +38,7 @@ impl Drop for Server {
 fn planner(tokens: u64, with_tool: bool) -> Outcome<Arc<Planner>> {
     let quota = || -> Outcome<Option<Quota>> {
         let windows = vec![Rate::new(tokens, Duration::from_secs(1), tokens)?];
-        Ok(Some(Quota { windows, mode: Mode::Enforce }))
+        Ok(Some(Quota::new(windows, Mode::Enforce)))
     };
     let limits = || -> Outcome<Limits> { Ok(Limits { shared: quota()?, ..Limits::default() }) };
     let rule = ToolRule {
@@ -47,7 +46,7 @@ fn planner(tokens: u64, with_tool: bool) -> Outcome<Arc<Planner>> {
         hint: None,
         group: false,
         limits: limits()?,
-        cost: NonZeroU32::MIN,
+        cost: vmcp_ratelimit::policy::Cost::default(),
     };
     Ok(Arc::new(Planner::new(LimitPolicy {
         server: limits()?,
@@ -56,6 +55,7 @@ fn planner(tokens: u64, with_tool: bool) -> Outcome<Arc<Planner>> {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Lease(POLICY),
+        ..LimitPolicy::default()
     })))
 }
 

@@ -2,9 +2,13 @@
 //! The arithmetic is the scripts' own and the same as [`vmcp_ratelimit::Rate`]'s; public for benches and for tests
 //! that speak to a server themselves.
 
+mod slots;
+
 use redis::{Cmd, Value};
 use smallvec::SmallVec;
 use vmcp_ratelimit::{Ask, Micros, Order, RemoteBucket, RemoteVerdict, Taken, policy::Mode};
+
+pub use slots::{read_counts, read_entered};
 
 /// The most calls one decision can grant.
 pub const WANT_MAX: u16 = 256;
@@ -43,6 +47,12 @@ pub struct Scripts {
     pub adjust: Script,
     /// Takes tokens ahead.
     pub take: Script,
+    /// Takes a slot among the calls in flight.
+    pub enter: Script,
+    /// Which calls are in flight, and which have ended.
+    pub report: Script,
+    /// How many calls are in flight.
+    pub count: Script,
     /// A replica's heartbeat.
     pub beat: Script,
     /// What the server says of itself.
@@ -126,6 +136,9 @@ impl Scripts {
             admit: Script::new(concat!(include_str!("lua/settle.lua"), include_str!("lua/admit.lua"))),
             adjust: Script::new(concat!(include_str!("lua/settle.lua"), include_str!("lua/adjust.lua"))),
             take: Script::new(concat!(include_str!("lua/settle.lua"), include_str!("lua/take.lua"))),
+            enter: Script::new(concat!(include_str!("lua/slots.lua"), include_str!("lua/enter.lua"))),
+            report: Script::new(concat!(include_str!("lua/slots.lua"), include_str!("lua/report.lua"))),
+            count: Script::new(concat!(include_str!("lua/slots.lua"), include_str!("lua/count.lua"))),
             beat: Script::new(include_str!("lua/beat.lua")),
             inspect: Script::new(include_str!("lua/inspect.lua")),
             key_head,

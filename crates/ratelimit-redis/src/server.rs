@@ -2,9 +2,11 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use redis::{RedisError, Value};
 use tokio::sync::{Notify, watch};
-use vmcp_ratelimit::StoreFailure;
+use tokio::time::Instant;
+use vmcp_ratelimit::{Connection, StoreFailure};
 
 use crate::breaker::Breaker;
 use crate::link::{Link, is_unknown_script};
@@ -34,6 +36,8 @@ pub(crate) struct Server {
     state: watch::Sender<LinkState>,
     /// The newest link that is of no use any more.
     broken: AtomicU64,
+    /// The newest link that was up, by the attempt that made it, and when.
+    linked: Mutex<Option<(u64, Instant)>>,
 }
 
 impl Server {
@@ -46,6 +50,7 @@ impl Server {
             wake: Notify::new(),
             state: watch::Sender::new(LinkState::Connecting),
             broken: AtomicU64::new(0),
+            linked: Mutex::new(None),
         }
     }
 
@@ -54,7 +59,20 @@ impl Server {
         !self.breaker.is_open() && matches!(*self.state.borrow(), LinkState::Up(_))
     }
 
+    /// The link that is up, or the last one that was.
+    pub(crate) fn connection(&self) -> Connection {
+        let linked = self.linked.lock();
+        let restored = linked.as_ref().filter(|(generation, _)| *generation > 1);
+        Connection {
+            number: linked.as_ref().map_or(0, |(generation, _)| *generation),
+            restored: restored.map(|(_, at)| at.elapsed()),
+        }
+    }
+
     pub(crate) fn set_state(&self, state: LinkState) {
+        if let LinkState::Up(link) = &state {
+            *self.linked.lock() = Some((link.generation, Instant::now()));
+        }
         self.state.send_replace(state);
     }
 

@@ -1,5 +1,7 @@
 //! The store itself: decisions, alone or together, and everything else a replica asks of the server.
 
+mod slots;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -222,6 +224,10 @@ impl Drop for Pilot<'_> {
 impl RemoteStore for RedisStore {
     fn admit<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>> {
         Box::pin(self.shared.admit(ask))
+    }
+
+    fn known_refusal(&self, ask: &Ask) -> Option<RemoteVerdict> {
+        self.shared.refusals.find(ask, self.shared.clock.now())
     }
 
     fn refund<'a>(&'a self, ask: &'a Ask, pays: &'a [bool]) -> BoxFuture<'a, Result<(), StoreFailure>> {

@@ -27,7 +27,7 @@ const ROUNDS: usize = 15;
 const PLENTY: u64 = 1_000_000;
 
 fn quota(tokens: u64, period: Duration) -> Option<Quota> {
-    Some(Quota { windows: vec![Rate::new(tokens, period, tokens).unwrap()], mode: Mode::Enforce })
+    Some(Quota::new(vec![Rate::new(tokens, period, tokens).unwrap()], Mode::Enforce))
 }
 
 /// Four buckets: server, tool, user, user and tool.
@@ -39,7 +39,7 @@ fn four(tokens: u64, period: Duration, users: usize) -> (MemoryStore, Plan) {
         hint: None,
         group: false,
         limits: limits(),
-        cost: NonZeroU32::MIN,
+        cost: vmcp_ratelimit::policy::Cost::default(),
     };
     let policy = LimitPolicy {
         server: limits(),
@@ -48,6 +48,7 @@ fn four(tokens: u64, period: Duration, users: usize) -> (MemoryStore, Plan) {
         memory: MemoryBounds { user_count_max: users + 1, overflow: Overflow::Refuse },
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     };
     let planner = Arc::new(Planner::new(policy));
     let tool = Tool {

@@ -7,13 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use vmcp_domain::Tool;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Micros};
 use crate::memory::MemoryStore;
-use crate::plan::{Plan, PlannedBucket, Planner};
+use crate::plan::{Asked, Plan, PlannedBucket, Planner, Variation};
 use crate::policy::LimitPolicy;
-use crate::remote::{Ask, RemoteBucket, RemoteStore};
+use crate::remote::{Ask, RemoteBucket, RemoteStore, StoreFailure};
 use crate::table::UserKey;
 
 /// How many buckets a debt is remembered for. Beyond that the store is owed nothing more, which lets at most one
@@ -37,10 +36,10 @@ impl Fallback {
         Self { count, store: MemoryStore::new(planner.clone(), clock), planner }
     }
 
-    /// The plan of a tool in shares.
-    pub(crate) fn plan(&self, tool: &Tool) -> Plan {
-        let mut plan = self.planner.plan(tool);
-        // Calls in flight are counted by the ordinary store, with or without the shared one.
+    /// The plan of a call in shares.
+    pub(crate) fn plan(&self, asked: &Asked, call: &Variation, now: Micros) -> Plan {
+        let mut plan = self.planner.plan_for(asked, call, now);
+        // Calls in flight have shares of their own: `limiter::slots`.
         plan.slots.clear();
         plan
     }
@@ -60,7 +59,8 @@ impl Fallback {
 
 /// What is owed to the store.
 pub(crate) struct Debts {
-    owed: Mutex<HashMap<Arc<str>, (RemoteBucket, u64)>>,
+    /// In tokens; less than none where more was written back than was spent in the end.
+    owed: Mutex<HashMap<Arc<str>, (RemoteBucket, i64)>>,
     settling: AtomicBool,
 }
 
@@ -76,18 +76,41 @@ impl Debts {
 
     /// Notes that a call was admitted without the store.
     pub(crate) fn owe(self: &Arc<Self>, ask: &Ask, pays: &[bool], store: &Arc<dyn RemoteStore>) {
+        let paid = ask.buckets.iter().zip(pays).filter(|(_, pays)| **pays);
+        self.change(paid.map(|(bucket, _)| (bucket, i64::from(bucket.cost))), store);
+    }
+
+    /// Notes that so many tokens more are owed to each bucket, or fewer where they are less than none.
+    pub(crate) fn change<'a>(
+        self: &Arc<Self>,
+        buckets: impl Iterator<Item = (&'a RemoteBucket, i64)>,
+        store: &Arc<dyn RemoteStore>,
+    ) {
         {
             let mut owed = self.owed.lock();
-            for (bucket, _) in ask.buckets.iter().zip(pays).filter(|(_, pays)| **pays) {
+            for (bucket, more) in buckets {
                 if let Some((_, tokens)) = owed.get_mut(&bucket.key) {
-                    *tokens += u64::from(bucket.cost);
+                    *tokens = tokens.saturating_add(more);
                 } else if owed.len() < OWED_COUNT_MAX {
-                    owed.insert(bucket.key.clone(), (bucket.clone(), u64::from(bucket.cost)));
+                    owed.insert(bucket.key.clone(), (bucket.clone(), more));
                 }
             }
         }
         if !self.settling.swap(true, Ordering::AcqRel) {
             tokio::spawn(settle(Arc::downgrade(self), Arc::downgrade(store)));
+        }
+    }
+}
+
+async fn write_back(store: &dyn RemoteStore, bucket: &RemoteBucket, tokens: i64) -> Result<(), StoreFailure> {
+    match u64::try_from(tokens) {
+        Ok(0) => Ok(()),
+        Ok(owed) => store.write_debt(bucket, owed).await,
+        Err(_) => {
+            let cost = u32::try_from(tokens.unsigned_abs()).unwrap_or(u32::MAX);
+            let bucket = RemoteBucket { cost, ..bucket.clone() };
+            let ask = Ask { buckets: std::iter::once(bucket).collect() };
+            store.refund(&ask, &[true]).await
         }
     }
 }
@@ -102,7 +125,7 @@ async fn settle(debts: std::sync::Weak<Debts>, store: std::sync::Weak<dyn Remote
         }
         let owed = std::mem::take(&mut *debts.owed.lock());
         for (key, (bucket, tokens)) in owed {
-            if store.write_debt(&bucket, tokens).await.is_err() {
+            if write_back(&*store, &bucket, tokens).await.is_err() {
                 let mut owed = debts.owed.lock();
                 owed.entry(key).or_insert((bucket, 0)).1 += tokens;
             }

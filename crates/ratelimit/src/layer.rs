@@ -1,12 +1,18 @@
 //! The decorator: one real call, one charge, whoever composed it and whatever name led to it.
 
+mod budget;
+mod methods;
 mod virtual_tools;
 
 use std::sync::Arc;
 
-use vmcp_domain::{Answer, CallContext, CallTool, Error, Gateway, Reply, SharedGateway, forward};
+use vmcp_domain::{
+    Answer, CallContext, CallTool, Error, Gateway, Json, Reply, Reservation, SharedGateway, forward,
+};
 
-use crate::limiter::Limiter;
+use crate::limiter::{Bound, Limiter, Prepaid, Reserved, owed};
+pub use budget::LimitsResource;
+pub use methods::MethodsRateLimited;
 pub use virtual_tools::VirtualRateLimited;
 
 /// The layer that charges calls.
@@ -24,15 +30,51 @@ impl RateLimited {
 }
 
 /// True when the call certainly did not reach its backend, so that nothing is owed for it.
-fn never_happened(outcome: &Result<Reply, Error>) -> bool {
+fn never_happened(error: &Error) -> bool {
     matches!(
-        outcome,
-        Err(Error::BackendUnavailable { .. }
+        error,
+        Error::BackendUnavailable { .. }
             | Error::BackendBusy { .. }
             | Error::UnknownTool(_)
+            | Error::UnknownResource(_)
+            | Error::UnknownPrompt(_)
             | Error::Denied
-            | Error::Overloaded)
+            | Error::Overloaded
     )
+}
+
+/// The arguments of a call whose price its result has a say in.
+#[allow(clippy::option_option, reason = "a call without arguments may be settled, too")]
+fn settled_by(bound: &Bound, request: &CallTool) -> Option<Option<Json>> {
+    (!bound.plan.varies.settlements.is_empty()).then(|| request.arguments.clone())
+}
+
+impl RateLimited {
+    /// Makes a call that was paid for ahead. Bounds on calls in flight hold for it as for any other.
+    async fn call_prepaid(
+        &self,
+        bound: &Arc<Bound>,
+        prepaid: Prepaid<'_>,
+        ctx: &CallContext,
+        request: CallTool,
+    ) -> Result<Reply, Error> {
+        let unpaid = bound.without_buckets();
+        let _permit = self.limiter.admit(&unpaid, ctx).await?;
+        let arguments = settled_by(bound, &request);
+        // From here on the call may have happened, even if nobody waits for its end.
+        let spent = prepaid.spend();
+        let outcome = self.inner.call_tool(ctx, request).await;
+        match &outcome {
+            Ok(reply) => {
+                if let Some(owed) = arguments.and_then(|arguments| owed(bound, arguments.as_ref(), reply)) {
+                    spent.settle(owed).await;
+                }
+            }
+            Err(error) if never_happened(error) => spent.undo(),
+            Err(_) => {}
+        }
+        outcome
+    }
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -46,10 +88,28 @@ impl Gateway for RateLimited {
             else {
                 return self.inner.call_tool(ctx, request).await;
             };
+            let bound = self.limiter.vary_call(&bound, ctx, request.arguments.as_ref())?;
+            if let Some(reserved) = ctx.reservation.as_ref().and_then(Reservation::held::<Reserved>)
+                && let Some(prepaid) = reserved.take(&bound, ctx)
+            {
+                return self.call_prepaid(&bound, prepaid, ctx, request).await;
+            }
             let permit = self.limiter.admit(&bound, ctx).await?;
-            let outcome = self.inner.call_tool(ctx, request).await;
-            if never_happened(&outcome) {
-                permit.refund().await;
+            let arguments = settled_by(&bound, &request);
+            let mut outcome = self.inner.call_tool(ctx, request).await;
+            match &mut outcome {
+                Ok(reply) => {
+                    // Before anything of ours is in the result.
+                    let owed = arguments.and_then(|arguments| owed(&bound, arguments.as_ref(), reply));
+                    if let Some(scarce) = permit.scarce(&bound) {
+                        scarce.tell(&bound.plan, &mut reply.members);
+                    }
+                    if let Some(owed) = owed {
+                        permit.settle(owed).await;
+                    }
+                }
+                Err(error) if never_happened(error) => permit.refund().await,
+                Err(_) => {}
             }
             outcome
         })

@@ -5,6 +5,7 @@
 //! one duration earlier, and the bucket gave out at most what it held then and earned since. So no window of any
 //! length exceeds an exact bucket's by more than what the bucket earns in one duration, whatever replicas do.
 
+mod account;
 mod stock;
 
 use std::collections::HashMap;
@@ -21,6 +22,8 @@ use crate::plan::{BucketId, Plan, PlannedBucket};
 use crate::policy::{LeasePolicy, Mode};
 use crate::rate::{Level, Rate};
 use crate::remote::{Order, RemoteBucket, RemoteStore, StoreFailure, remote_bucket};
+use account::Account;
+pub use account::LeaseCounts;
 use stock::{Lack, Stock};
 
 /// How many times a call waits for tokens before it counts as one that the store did not answer: others may be faster
@@ -33,6 +36,7 @@ pub struct Leases {
     clock: Arc<dyn Clock>,
     duration: u64,
     replica_count: Option<u32>,
+    account: Account,
     /// By the definition of the bucket, of which the planner makes a bounded number.
     reservoirs: Mutex<HashMap<BucketId, Arc<Reservoir>>>,
 }
@@ -75,6 +79,11 @@ pub struct Paid<'a> {
     kept: bool,
 }
 
+/// The same buckets for a call that costs so many tokens at least.
+pub(crate) fn priced(plan: &LeasePlan, cost: u64) -> LeasePlan {
+    plan.iter().map(|leased| Leased { cost: leased.cost.max(cost), ..leased.clone() }).collect()
+}
+
 impl std::fmt::Debug for Paid<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Paid").field("until", &self.until).field("kept", &self.kept).finish_non_exhaustive()
@@ -99,7 +108,14 @@ impl Leases {
         // One part in a hundred is given away, since clocks do not run equally fast.
         let micros = u64::try_from(policy.duration.as_micros()).unwrap_or(u64::MAX);
         let duration = micros - micros.div_ceil(100);
-        Arc::new(Self { store, clock, duration, replica_count, reservoirs: Mutex::default() })
+        Arc::new(Self {
+            store,
+            clock,
+            duration,
+            replica_count,
+            account: Account::default(),
+            reservoirs: Mutex::default(),
+        })
     }
 
     /// The leased buckets of a plan. The same bucket has the same reservoir in every plan.
@@ -245,6 +261,7 @@ impl Leases {
             let now = leases.clock.now();
             let until = sent.plus(leases.duration);
             delivery.arrived = true;
+            leases.account.asked(outcome.as_ref().map_or(0, |taken| taken.tokens));
             delivery.reservoir.stock.lock().arrived(order, outcome, until, now);
         });
     }

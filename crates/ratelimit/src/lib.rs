@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "tests name the one case they expect"))]
 
+mod budget;
 mod clock;
 mod decide;
 mod fallback;
@@ -17,27 +18,33 @@ mod observer;
 mod pattern;
 mod plan;
 pub mod policy;
+mod price;
 mod rate;
 mod remote;
 mod repeats;
+mod slots;
 mod table;
 mod top;
 mod waiting;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
-pub use layer::{RateLimited, VirtualRateLimited};
+pub use layer::{LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
 pub use limiter::{
-    BucketView, Limiter, Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling, Sharing, SlotsView,
+    BucketView, Limiter, Replay, ReplayCaller, ReplayPass, ReplayTool, Reserver, Rules, Ruling, Sharing,
+    SlotsView,
 };
 pub use memory::{Claim, MemoryStore, Receipt};
 pub use observer::{DecisionEvent, NoObserver, Observer, WaitEnd};
 pub use pattern::Pattern;
-pub use plan::{BucketId, Holder, Plan, PlannedBucket, PlannedSlots, Planner};
+pub use plan::{
+    BucketId, ClaimValue, Holder, NeededClaim, Plan, PlannedBucket, PlannedSlots, Planner, Variation, Varies,
+};
 pub use rate::{Level, Rate, RateError};
 pub use remote::{
-    Ask, DECISION_DEADLINE, OnStoreFailure, Order, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure,
-    Taken, user_digest,
+    Ask, CallName, Connection, DECISION_DEADLINE, OnStoreFailure, Order, RemoteBucket, RemoteSlots,
+    RemoteStore, RemoteVerdict, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict, StoreFailure, Taken,
+    user_digest,
 };
 pub use repeats::{LoopBreaker, LoopPolicy};
 pub use table::UserKey;

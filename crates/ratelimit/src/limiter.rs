@@ -2,30 +2,39 @@
 //! The decorator in `layer` asks it; nothing else spends.
 
 mod binding;
+mod budget;
 mod look;
 mod patient;
 mod refusal;
 mod replay;
+mod reserve;
+mod rules;
+mod settle;
 mod sharing;
+mod slots;
+mod vary;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ahash::RandomState;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, Identity, PerList, Tool, ToolList, ToolName};
 
+use crate::budget::Scarce;
 use crate::clock::{Clock, Micros};
 use crate::fallback::{Debts, Fallback};
 use crate::lease::{Leases, Paid};
 use crate::memory::{Claim, MemoryStore, Receipt};
 use crate::observer::Observer;
-use crate::plan::{Plan, Planner};
-use crate::policy::Anonymous;
+use crate::plan::{Asked, Plan, Planner};
+use crate::policy::{Anonymous, Method};
 use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, user_digest};
+use crate::slots::{Slot, Slots};
 use crate::table::UserKey;
 use crate::top::TopCallers;
 use crate::waiting::{HeldUp, Place, Room};
@@ -37,7 +46,12 @@ pub use look::{BucketView, SlotsView};
 use patient::{Bell, Denial, busy};
 use refusal::refusal;
 pub use replay::{Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling};
-use sharing::all_levels;
+pub use reserve::Reserver;
+pub(crate) use reserve::{Prepaid, Reserved};
+pub use rules::Rules;
+pub(crate) use settle::owed;
+use sharing::{Fallen, all_levels};
+pub(crate) use vary::Arguments;
 
 /// Decides about calls.
 pub struct Limiter {
@@ -47,12 +61,15 @@ pub struct Limiter {
     sharing: Option<Sharing>,
     /// What is taken ahead out of the shared store, where that is allowed.
     leases: Option<Arc<Leases>>,
+    /// Which calls hold slots in the shared store.
+    slots: Option<Arc<Slots>>,
     debts: Arc<Debts>,
     fallback: ArcSwapOption<Fallback>,
     bindings: PerList<ToolList, Binding>,
     lists_differ: AtomicBool,
     /// The virtual tools that another layer charges for.
     virtual_names: ArcSwap<Vec<ToolName>>,
+    methods: HashMap<Method, Arc<Bound>>,
     hashers: (RandomState, RandomState),
     observer: Arc<dyn Observer>,
     top: TopCallers,
@@ -67,6 +84,8 @@ pub struct Sharing {
     pub on_failure: OnStoreFailure,
     /// How many replicas there are, where the operator says so; else the store is asked.
     pub replica_count: Option<u32>,
+    /// How long a call holds its place among the calls in flight when nothing is heard of its replica any more.
+    pub slot_lease: Duration,
 }
 
 /// Leave to make one call, paid for.
@@ -75,6 +94,11 @@ pub(crate) struct Permit<'a> {
     local: Option<Receipt<'a>>,
     leased: Option<Paid<'a>>,
     shared: SmallVec<[(Ask, RemoteVerdict); 2]>,
+    /// What the shared store says that the buckets hold after the call, in the order of the plan.
+    known: Option<SmallVec<[i64; 4]>>,
+    slot: Option<Slot>,
+    /// What was admitted out of this replica's share, since the store did not answer.
+    fallen: Option<Fallen>,
     /// Rings when the rest of the permit is gone: fields are dropped in their order.
     bell: Bell<'a>,
 }
@@ -99,8 +123,18 @@ impl Limiter {
         let leases = sharing.as_ref().zip(consistency.leases()).map(|(sharing, policy)| {
             Leases::new(sharing.store.clone(), clock.clone(), policy, sharing.replica_count)
         });
+        let mut methods = HashMap::new();
+        for rule in &planner.policy().methods {
+            let bound = || Arc::new(Bound::to(&planner, leases.as_deref(), Asked::Method(rule.method)));
+            methods.entry(rule.method).or_insert_with(bound);
+        }
+        let slots = sharing
+            .as_ref()
+            .map(|sharing| Slots::new(sharing.store.clone(), clock.clone(), sharing.slot_lease));
         Arc::new(Self {
+            methods,
             leases,
+            slots,
             memory: MemoryStore::new(planner.clone(), clock.clone()),
             room: Room::new(planner.policy().waiting),
             planner,
@@ -156,15 +190,26 @@ impl Limiter {
 
     /// The plans of virtual tools that some rule names. What they are called is remembered, so that such a rule is
     /// not taken for one that fits nothing.
-    pub(crate) fn bind_virtual(&self, tools: &[Tool]) -> HashMap<ToolName, Bound> {
+    pub(crate) fn bind_virtual(&self, tools: &[Tool]) -> HashMap<ToolName, Arc<Bound>> {
         self.virtual_names.rcu(|names| {
             let more = tools.iter().map(|tool| tool.name.clone());
             names.iter().cloned().chain(more).collect::<Vec<_>>()
         });
-        let bound = tools
-            .iter()
-            .map(|tool| (tool.name.clone(), Bound::new(&self.planner, self.leases.as_deref(), tool)));
+        let bound = tools.iter().map(|tool| {
+            (tool.name.clone(), Arc::new(Bound::new(&self.planner, self.leases.as_deref(), tool)))
+        });
         bound.filter(|(_, bound)| !bound.plan.is_empty()).collect()
+    }
+
+    /// The plan of a method, where it is limited.
+    pub(crate) fn bound_method(&self, method: Method) -> Option<&Arc<Bound>> {
+        self.methods.get(&method)
+    }
+
+    /// Whether there are limits on methods that call no tool.
+    #[must_use]
+    pub fn limits_methods(&self) -> bool {
+        !self.methods.is_empty()
     }
 
     fn admit_here<'a>(
@@ -173,13 +218,16 @@ impl Limiter {
         user: Option<UserKey>,
         now: Micros,
     ) -> Result<Permit<'a>, Denial> {
-        let bell = Bell { limiter: self, plan: &bound.plan, user };
+        let bell = Bell { limiter: self, plan: &bound.plan, user, shared: false };
         match self.memory.admit_at(plan, user, now) {
             Claim::Admitted(receipt) => Ok(Permit {
                 limiter: self,
                 local: Some(receipt),
                 leased: None,
                 shared: SmallVec::new(),
+                known: None,
+                fallen: None,
+                slot: None,
                 bell,
             }),
             // The bell rings: the call may have had a place among the calls in flight for a moment, which was not
@@ -250,8 +298,22 @@ fn unpaid(pays: &[bool]) -> usize {
 }
 
 impl Permit<'_> {
+    /// The bucket that has least left, if it is little. What this replica has taken ahead is not looked at: the rest of it is
+    /// elsewhere.
+    pub(crate) fn scarce(&self, bound: &Bound) -> Option<Scarce> {
+        if self.limiter.sharing.is_none() {
+            return self.local.as_ref().and_then(Receipt::scarce);
+        }
+        let below = self.limiter.planner.policy().hints.below_percent;
+        let known = self.known.as_ref()?;
+        Scarce::find(&bound.plan, known.iter().copied(), below)
+    }
+
     /// Gives back what was paid: the call never reached its backend.
     pub(crate) async fn refund(self) {
+        if let Some(fallen) = &self.fallen {
+            self.limiter.change_fallen(fallen, None);
+        }
         if let Some(receipt) = self.local {
             receipt.refund();
         }

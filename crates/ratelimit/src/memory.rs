@@ -3,18 +3,22 @@
 //! Lock order: the user's shard, then the shared buckets in the order of the plan. Nothing is spent before
 //! everything is known to pay, so there is nothing to roll back.
 
+mod receipt;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
+use crate::budget::Scarce;
 use crate::clock::{Clock, Micros};
 use crate::decide::{Bill, BucketReading, Refused, decide};
 use crate::plan::{BucketId, Holder, Plan, PlannedBucket, Planner};
 use crate::policy::{Mode, Overflow};
 use crate::rate::Level;
 use crate::table::{Table, User, UserKey};
+pub(crate) use receipt::signed_units;
 
 /// How many shards the users are spread over: enough that threads rarely meet.
 const SHARD_COUNT: usize = 64;
@@ -53,6 +57,7 @@ pub struct Receipt<'a> {
     user: Option<UserKey>,
     bill: Bill,
     holds: SmallVec<[bool; 2]>,
+    scarce: Option<Scarce>,
 }
 
 impl std::fmt::Debug for MemoryStore {
@@ -120,7 +125,9 @@ impl MemoryStore {
                 user.set_in_flight(slots.id, user.in_flight(slots.id) + 1);
             }
         }
-        Claim::Admitted(Receipt { store: self, plan, user: seat.key, bill, holds })
+        let after = readings.iter().map(|reading| reading.level.saturating_sub(reading.cost));
+        let scarce = Scarce::find(plan, after, self.planner.policy().hints.below_percent);
+        Claim::Admitted(Receipt { store: self, plan, user: seat.key, bill, holds, scarce })
     }
 
     /// What every bucket of a plan holds for a user, in the order of the plan. Spends nothing.
@@ -295,66 +302,6 @@ fn give_back_shared(plan: &Plan, holds: &[bool]) {
     for (slots, _) in plan.slots.iter().zip(holds).filter(|(_, holds)| **holds) {
         if let Some(counter) = &slots.shared {
             let _ = counter.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
-        }
-    }
-}
-
-impl Receipt<'_> {
-    /// What was charged.
-    #[must_use]
-    pub fn bill(&self) -> &Bill {
-        &self.bill
-    }
-
-    /// Gives the tokens back: the call never reached its backend.
-    pub fn refund(self) {
-        let now = self.store.clock.now();
-        let mut seat = self.store.known(self.user);
-        let mut cells = lock_shared(self.plan);
-        let mut user = seat.user_mut();
-        let mut next = cells.iter_mut();
-        for (bucket, pays) in self.plan.buckets.iter().zip(&self.bill.pays) {
-            let cell = match &bucket.holder {
-                Holder::Shared(_) => next.next(),
-                Holder::User => None,
-            };
-            if !pays {
-                continue;
-            }
-            let back = |level: Level| {
-                let units = bucket.rate.level_at(level, now) + bucket.cost_units;
-                level.moved(units.min(bucket.rate.capacity()), now)
-            };
-            match (cell, &mut user) {
-                (Some(cell), _) => **cell = cell.map(back),
-                // A user who was swept out is full already.
-                (None, Some(user)) => {
-                    if let Some(level) = user.level(bucket.id) {
-                        user.set_level(bucket.id, back(level));
-                    }
-                }
-                (None, None) => {}
-            }
-        }
-    }
-}
-
-impl Drop for Receipt<'_> {
-    fn drop(&mut self) {
-        if !self.holds.contains(&true) {
-            return;
-        }
-        give_back_shared(self.plan, &self.holds);
-        let own = || {
-            self.plan.slots.iter().zip(&self.holds).filter(|(slots, holds)| slots.shared.is_none() && **holds)
-        };
-        if own().next().is_none() {
-            return;
-        }
-        if let Some(user) = self.store.known(self.user).user_mut() {
-            for (slots, _) in own() {
-                user.set_in_flight(slots.id, user.in_flight(slots.id).saturating_sub(1));
-            }
         }
     }
 }

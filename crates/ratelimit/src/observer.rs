@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vmcp_domain::{LimitScope, RateLimit, ToolName};
+use vmcp_domain::{LimitScope, Limited, RateLimit};
 
 use crate::clock::Micros;
 use crate::remote::StoreFailure;
@@ -10,8 +10,8 @@ use crate::remote::StoreFailure;
 /// One decision.
 #[derive(Clone, Debug)]
 pub struct DecisionEvent<'a> {
-    /// The tool that was to be called.
-    pub tool: &'a ToolName,
+    /// The tool that was to be called, or what else was asked.
+    pub limited: &'a Limited,
     /// When the call came to the limiter, by the limiter's clock. A call that does not wait is decided at this moment.
     pub at: Micros,
     /// Whether the call may go on.
@@ -26,6 +26,23 @@ pub struct DecisionEvent<'a> {
     pub fail_open: bool,
     /// How long the decision took, without what the call waited before it.
     pub took: Duration,
+}
+
+impl<'a> DecisionEvent<'a> {
+    /// A decision that has not allowed anything yet.
+    #[must_use]
+    pub fn begin(limited: &'a Limited, at: Micros) -> Self {
+        Self {
+            limited,
+            at,
+            allowed: false,
+            scope: None,
+            refusal: None,
+            would_refuse: 0,
+            fail_open: false,
+            took: Duration::ZERO,
+        }
+    }
 }
 
 /// How a call's waiting ended.

@@ -1,21 +1,21 @@
 //! Which buckets a call of a tool is charged to. Rules name advertised tools; the buckets belong to the tool that
 //! really runs, so that every name and every road that leads to it spends from the same ones.
 
-use std::collections::HashMap;
-use std::num::NonZeroU32;
+mod cells;
+mod planner;
+
+use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use smallvec::SmallVec;
-use vmcp_domain::{BackendToolName, LimitScope, Target, Tool, ToolName};
+use vmcp_domain::{LimitScope, Limited, Tool};
 
-use crate::policy::{Concurrency, LeasePolicy, LimitPolicy, Limits, Mode, Quota};
+use crate::policy::{ClaimQuota, Method, MissingClaim, Mode, Price};
 use crate::rate::{Level, Rate};
-
-/// How many definitions are told apart. A backend that keeps renaming its tools makes a new one with every name, and
-/// none may be forgotten while somebody may be in debt under it; so beyond this, tools of a rule share its bucket.
-const BUCKET_COUNT_MAX: usize = 250_000;
+use crate::table::UserKey;
+pub use planner::Planner;
 
 /// Names one bucket definition for the life of the process: the same rule on the same tool has the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,11 +30,16 @@ pub enum Holder {
     User,
 }
 
+/// From the wide to the narrow, then by rule, by claim and by window.
+pub(crate) type Rank = (u8, u32, u32, u32);
+
 /// One bucket that a call is charged to.
 #[derive(Clone, Debug)]
 pub struct PlannedBucket {
     /// Which definition.
     pub id: BucketId,
+    /// Its place in the order in which buckets are locked; the identifier comes after it.
+    pub(crate) rank: Rank,
     /// What it belongs to, in words that are the same on every replica; a user's part is added for per-user buckets.
     pub key: Arc<str>,
     /// The rule as the configuration names it.
@@ -51,6 +56,10 @@ pub struct PlannedBucket {
     pub mode: Mode,
     /// Where its level is kept.
     pub holder: Holder,
+    /// For how many callers in a hundred it is enforced; `None` for all.
+    pub percent: Option<NonZeroU8>,
+    /// Whose claim it is for; `None` for buckets that are for everybody or for the user.
+    pub whose: Option<UserKey>,
     /// How long a call waits for it, in microseconds, before it is refused.
     pub wait_max: u64,
     /// How many tokens a window may hold in excess where replicas take tokens of it ahead; `None` where they do not.
@@ -62,6 +71,8 @@ pub struct PlannedBucket {
 pub struct PlannedSlots {
     /// Which definition.
     pub id: BucketId,
+    /// What it belongs to, in words that are the same on every replica; a user's part is added for per-user bounds.
+    pub key: Arc<str>,
     /// The rule as the configuration names it.
     pub rule: Arc<str>,
     /// For whom it counts.
@@ -90,225 +101,114 @@ pub struct Plan {
     pub needs_user: bool,
     /// Whether a call may wait for any of it.
     pub may_wait: bool,
+    /// What makes calls of the tool differ.
+    pub varies: Varies,
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    /// A call of a tool.
+    Tool(Box<Tool>),
+    /// Something else.
+    Method(Method),
+}
+
+impl Asked {
+    /// What the limits on it are called after.
+    pub(crate) fn limited(&self) -> Limited {
+        match self {
+            Self::Tool(tool) => Limited::Tool(tool.name.clone()),
+            Self::Method(method) => Limited::Method(method.as_str()),
+        }
+    }
+
+    /// The tool that is called.
+    pub(crate) fn tool(&self) -> Option<&Tool> {
+        match self {
+            Self::Tool(tool) => Some(tool),
+            Self::Method(_) => None,
+        }
+    }
+}
+
+/// What makes calls of one tool differ to the limits, so that each is charged by a plan of its own.
+#[derive(Clone, Debug, Default)]
+pub struct Varies {
+    /// What a call costs by what it asks for: the largest counts.
+    pub prices: SmallVec<[Arc<Price>; 1]>,
+    /// What it turned out to cost: the largest counts.
+    pub settlements: SmallVec<[Arc<Price>; 1]>,
+    /// The claims that tell callers apart.
+    pub claims: SmallVec<[NeededClaim; 1]>,
+    /// The percentages up to which limits are enforced, rising.
+    pub percents: SmallVec<[u8; 2]>,
+}
+
+impl Varies {
+    /// The place of the claim that a limit is kept for.
+    fn need(&mut self, limit: &ClaimQuota) -> usize {
+        let enforced_percent = limit.quota.enforced_percent();
+        let is_this = |known: &NeededClaim| known.claim == limit.claim && known.missing == limit.missing;
+        if let Some(place) = self.claims.iter().position(is_this) {
+            let known = &mut self.claims[place];
+            known.enforced_percent = known.enforced_percent.max(enforced_percent);
+            return place;
+        }
+        let (claim, missing) = (limit.claim.clone(), limit.missing);
+        self.claims.push(NeededClaim { claim, missing, enforced_percent });
+        self.claims.len() - 1
+    }
+
+    /// Whether all calls of one user are charged by the same plan.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.prices.is_empty() && self.claims.is_empty() && self.percents.is_empty()
+    }
+}
+
+/// A claim that limits are kept for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NeededClaim {
+    /// Its name.
+    pub claim: Arc<str>,
+    /// What happens to callers without it.
+    pub missing: MissingClaim,
+    /// For how many callers in a hundred that is so; for the others these limits are in shadow mode.
+    pub enforced_percent: u8,
+}
+
+/// One call's part of what varies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Variation {
+    /// What it costs at least; `None` for what the rules say without looking at it.
+    pub cost: Option<NonZeroU32>,
+    /// The caller's values of [`Varies::claims`], in their order; empty where nobody in particular asks.
+    pub claims: SmallVec<[ClaimValue; 1]>,
+    /// Where the caller stands among a hundred, rounded down to one of [`Varies::percents`] or to zero.
+    pub standing: u8,
+}
+
+/// One value of a claim.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClaimValue {
+    /// What keeps it apart in this process.
+    pub key: UserKey,
+    /// The same in a shared store, free of the value itself.
+    pub digest: Arc<str>,
 }
 
 impl Plan {
+    /// Whether any of it refuses.
+    #[must_use]
+    pub fn enforces(&self) -> bool {
+        let slots = self.slots.iter().map(|slots| slots.mode);
+        self.buckets.iter().map(|bucket| bucket.mode).chain(slots).any(|mode| mode == Mode::Enforce)
+    }
+
     /// True when nothing limits the tool.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.buckets.is_empty() && self.slots.is_empty()
     }
 }
-
-/// What a bucket belongs to, for the life of the process.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    /// The rule's place; `None` for the limits on all calls.
-    rule: Option<usize>,
-    /// The tool that really runs; `None` where one bucket serves all that fit.
-    target: Option<Target<BackendToolName>>,
-    /// The window's place, or `None` for calls in flight.
-    window: Option<usize>,
-    per_user: bool,
-}
-
-#[derive(Debug, Default)]
-struct Registry {
-    ids: HashMap<Key, Entry>,
-}
-
-#[derive(Clone, Debug)]
-struct Entry {
-    id: BucketId,
-    level: Arc<Mutex<Option<Level>>>,
-    in_flight: Arc<AtomicU32>,
-}
-
-/// Makes plans and remembers which bucket is which.
-#[derive(Debug)]
-pub struct Planner {
-    policy: LimitPolicy,
-    registry: Mutex<Registry>,
-    /// How each bucket fills, by its identifier; `None` for bounds on calls in flight.
-    rates: RwLock<Vec<Option<Rate>>>,
-    bucket_count_max: usize,
-}
-
-/// What is being limited: the limits, where they stand, and what the buckets belong to.
-struct Subject<'a> {
-    limits: &'a Limits,
-    rule: Option<usize>,
-    name: String,
-    target: Option<Target<BackendToolName>>,
-    cost: NonZeroU32,
-    scopes: (LimitScope, LimitScope),
-}
-
-impl Subject<'_> {
-    fn wait_max(&self) -> u64 {
-        u64::try_from(self.limits.wait_max.as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// The bucket's name in a shared store. Parts that a backend or an operator chose are length-prefixed, so that no
-    /// two buckets can come to the same name.
-    fn key(&self, window: usize, per_user: bool) -> Arc<str> {
-        let mut key = String::from(if per_user { "user" } else { "shared" });
-        if self.rule.is_some() {
-            key.push_str(if per_user { "-tool" } else { ":tool" });
-            for part in [&*self.name]
-                .into_iter()
-                .chain(self.target.iter().flat_map(|target| [target.backend.as_str(), target.name.as_str()]))
-            {
-                key.push_str(&format!(":{}:{part}", part.len()));
-            }
-        }
-        key.push_str(&format!(":{window}"));
-        key.into()
-    }
-}
-
-impl Planner {
-    /// A planner for a policy.
-    #[must_use]
-    pub fn new(policy: LimitPolicy) -> Self {
-        Self {
-            policy,
-            registry: Mutex::default(),
-            rates: RwLock::default(),
-            bucket_count_max: BUCKET_COUNT_MAX,
-        }
-    }
-
-    /// The policy.
-    #[must_use]
-    pub fn policy(&self) -> &LimitPolicy {
-        &self.policy
-    }
-
-    /// How a bucket fills.
-    pub(crate) fn rate(&self, id: BucketId) -> Option<Rate> {
-        self.rates.read().get(usize::try_from(id.0).ok()?).copied().flatten()
-    }
-
-    /// The plan of one tool.
-    #[must_use]
-    pub fn plan(&self, tool: &Tool) -> Plan {
-        let is_virtual = tool.target.is_virtual();
-        let fits = || self.policy.tools.iter().enumerate().filter(|(_, rule)| rule.fits(tool));
-        let cost = fits().map(|(_, rule)| rule.cost).max().unwrap_or(NonZeroU32::MIN);
-        let server = Subject {
-            limits: &self.policy.server,
-            rule: None,
-            name: String::new(),
-            target: None,
-            cost,
-            scopes: (LimitScope::Server, LimitScope::User),
-        };
-        let mut subjects: Vec<Subject<'_>> = (!is_virtual).then_some(server).into_iter().collect();
-        subjects.extend(fits().map(|(place, rule)| Subject {
-            limits: &rule.limits,
-            rule: Some(place),
-            name: format!("{}.", rule.title()),
-            target: (!rule.group).then(|| tool.target.clone()),
-            cost,
-            scopes: (LimitScope::Tool, LimitScope::UserTool),
-        }));
-        let mut plan = Plan::default();
-        // Shared before per user, and within each the server before its tools: the order of blame and of locks.
-        for per_user in [false, true] {
-            for subject in &subjects {
-                self.add_quota(&mut plan, subject, per_user);
-                self.add_slots(&mut plan, subject, per_user);
-            }
-        }
-        plan
-    }
-
-    /// The plan of every tool of a list.
-    #[must_use]
-    pub fn bind(&self, tools: &[Tool]) -> HashMap<ToolName, Arc<Plan>> {
-        tools.iter().map(|tool| (tool.name.clone(), Arc::new(self.plan(tool)))).collect()
-    }
-
-    /// Rules that fit none of these names.
-    #[must_use]
-    pub fn unmatched<'a>(&'a self, tools: &[Tool]) -> Vec<&'a str> {
-        // That no tool is destructive is no mistake of the operator's.
-        let rules = self.policy.tools.iter().filter(|rule| rule.hint.is_none());
-        let idle = rules.filter(|rule| !tools.iter().any(|tool| rule.name.matches(tool.name.as_str())));
-        idle.map(|rule| rule.name.as_str()).collect()
-    }
-
-    fn add_quota(&self, plan: &mut Plan, subject: &Subject<'_>, per_user: bool) {
-        let quota: Option<&Quota> =
-            if per_user { subject.limits.per_user.as_ref() } else { subject.limits.shared.as_ref() };
-        let Some(quota) = quota else { return };
-        let rule: Arc<str> =
-            format!("{}{}", subject.name, if per_user { "perUser" } else { "shared" }).into();
-        for (window, rate) in quota.windows.iter().enumerate() {
-            // A user's own bucket is hardly ever fast, and its user hardly ever at many replicas.
-            let lease = self.policy.consistency.leases();
-            let lease = lease.filter(|lease| !per_user && lease.covers(rate, subject.cost));
-            let kept = lease.map_or(*rate, |lease| lease.kept(rate));
-            let excess = |lease: LeasePolicy| if lease.hold_back { 0 } else { lease.excess(rate) };
-            let entry = self.entry(subject, Some(window), per_user, Some(kept));
-            plan.buckets.push(PlannedBucket {
-                id: entry.id,
-                key: subject.key(window, per_user),
-                rule: rule.clone(),
-                scope: if per_user { subject.scopes.1 } else { subject.scopes.0 },
-                rate: kept,
-                cost: subject.cost,
-                cost_units: kept.units(u64::from(subject.cost.get())),
-                mode: quota.mode,
-                holder: if per_user { Holder::User } else { Holder::Shared(entry.level) },
-                wait_max: subject.wait_max(),
-                leased: lease.map(excess),
-            });
-        }
-        plan.may_wait |= subject.wait_max() > 0 && quota.mode == Mode::Enforce;
-        plan.needs_user |= per_user;
-    }
-
-    fn add_slots(&self, plan: &mut Plan, subject: &Subject<'_>, per_user: bool) {
-        let Concurrency { shared, per_user: each, mode } = subject.limits.concurrency;
-        let Some(count_max) = (if per_user { each } else { shared }) else { return };
-        let entry = self.entry(subject, None, per_user, None);
-        plan.slots.push(PlannedSlots {
-            id: entry.id,
-            rule: format!("{}concurrency.{}", subject.name, if per_user { "perUser" } else { "shared" })
-                .into(),
-            scope: if per_user { subject.scopes.1 } else { subject.scopes.0 },
-            count_max,
-            mode,
-            shared: (!per_user).then_some(entry.in_flight),
-            wait_max: subject.wait_max(),
-        });
-        plan.may_wait |= subject.wait_max() > 0 && mode == Mode::Enforce;
-        plan.needs_user |= per_user;
-    }
-
-    fn entry(
-        &self,
-        subject: &Subject<'_>,
-        window: Option<usize>,
-        per_user: bool,
-        rate: Option<Rate>,
-    ) -> Entry {
-        let mut key = Key { rule: subject.rule, target: subject.target.clone(), window, per_user };
-        let mut registry = self.registry.lock();
-        if registry.ids.len() >= self.bucket_count_max && !registry.ids.contains_key(&key) {
-            key.target = None;
-        }
-        let next = BucketId(u32::try_from(registry.ids.len()).unwrap_or(u32::MAX));
-        let mut rates = self.rates.write();
-        let entry = registry.ids.entry(key).or_insert_with(|| {
-            rates.push(rate);
-            Entry { id: next, level: Arc::default(), in_flight: Arc::default() }
-        });
-        entry.clone()
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,21 +1,25 @@
 //! The validated settings of the limiter. Built by `vmcp-gateway` from the config file; what can be built here can be
 //! enforced exactly.
 
-use std::num::NonZeroU32;
+mod rules;
+
+use std::num::{NonZeroU8, NonZeroU32};
+use std::sync::Arc;
 use std::time::Duration;
 
-use vmcp_domain::{Tool, ToolHints};
-
-use crate::pattern::Pattern;
+pub use crate::price::{Price, PriceError};
 use crate::rate::Rate;
+pub use rules::{Cost, Hint, Method, MethodRule, ToolRule};
 
 /// Every limit of one gateway.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LimitPolicy {
     /// Limits on all tool calls together.
     pub server: Limits,
     /// Limits on single tools, or groups of them. Every rule that fits a tool applies.
     pub tools: Vec<ToolRule>,
+    /// Limits on what else clients may ask.
+    pub methods: Vec<MethodRule>,
     /// What a per-user limit does with callers that have no identity.
     pub anonymous: Anonymous,
     /// The bounds of the in-memory store.
@@ -24,6 +28,23 @@ pub struct LimitPolicy {
     pub waiting: WaitBounds,
     /// How exactly replicas share their buckets.
     pub consistency: Consistency,
+    /// When results say how much is left.
+    pub hints: Hints,
+}
+
+/// When and how callers are told how much is left of their limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hints {
+    /// A result says so when a bucket holds less than so many hundredths of its capacity after the call; zero for never.
+    pub below_percent: u8,
+    /// Whether there is a resource that tells.
+    pub resource: bool,
+}
+
+impl Default for Hints {
+    fn default() -> Self {
+        Self { below_percent: 20, resource: false }
+    }
 }
 
 /// How exactly replicas share their buckets.
@@ -92,6 +113,8 @@ impl LeasePolicy {
 pub struct Limits {
     /// One bucket for everybody.
     pub shared: Option<Quota>,
+    /// One bucket for each value of a claim, such as a team.
+    pub per_claim: Vec<ClaimQuota>,
     /// One bucket for each user.
     pub per_user: Option<Quota>,
     /// Calls in flight.
@@ -107,6 +130,57 @@ pub struct Quota {
     pub windows: Vec<Rate>,
     /// What a refusal does.
     pub mode: Mode,
+    /// For how many users out of a hundred an enforced limit is one; for the others it is in shadow mode. `None` for
+    /// all.
+    pub percent: Option<NonZeroU8>,
+}
+
+impl Quota {
+    /// A limit for everybody.
+    #[must_use]
+    pub fn new(windows: Vec<Rate>, mode: Mode) -> Self {
+        Self { windows, mode, percent: None }
+    }
+
+    /// For how many callers in a hundred it refuses.
+    #[must_use]
+    pub fn enforced_percent(&self) -> u8 {
+        match (self.mode, self.percent) {
+            (Mode::Shadow, _) => 0,
+            (Mode::Enforce, None) => 100,
+            (Mode::Enforce, Some(percent)) => percent.get(),
+        }
+    }
+
+    /// What a refusal does to a caller who stands at so many of a hundred.
+    #[must_use]
+    pub fn mode_at(&self, standing: u8) -> Mode {
+        match self.percent {
+            Some(percent) if standing >= percent.get() => Mode::Shadow,
+            Some(_) | None => self.mode,
+        }
+    }
+}
+
+/// One limit for each value of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimQuota {
+    /// The claim's name in tokens of the issuer, or in what an API key stands for.
+    pub claim: Arc<str>,
+    /// What happens to callers whose claim is missing, or neither text nor number nor truth value.
+    pub missing: MissingClaim,
+    /// The limit.
+    pub quota: Quota,
+}
+
+/// What a limit per claim does with callers without the claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MissingClaim {
+    /// They are refused.
+    #[default]
+    Refuse,
+    /// All of them share one bucket.
+    Shared,
 }
 
 /// What a rule does when it would refuse.
@@ -128,77 +202,6 @@ pub struct Concurrency {
     pub per_user: Option<NonZeroU32>,
     /// What a refusal does.
     pub mode: Mode,
-}
-
-/// Limits on the tools a pattern names.
-#[derive(Clone, Debug)]
-pub struct ToolRule {
-    /// The advertised names.
-    pub name: Pattern,
-    /// Only tools of which this is to be assumed.
-    pub hint: Option<Hint>,
-    /// One bucket for all tools that fit, in place of one for each.
-    pub group: bool,
-    /// The limits.
-    pub limits: Limits,
-    /// Tokens that one call of these tools costs in every bucket it is charged to; the largest of several rules
-    /// counts.
-    pub cost: NonZeroU32,
-}
-
-impl ToolRule {
-    /// The rule as the configuration names it.
-    #[must_use]
-    pub fn title(&self) -> String {
-        match self.hint {
-            None => format!("tools[{}]", self.name),
-            Some(hint) => format!("byAnnotation.{}", hint.as_str()),
-        }
-    }
-
-    /// Whether the rule is for this tool.
-    #[must_use]
-    pub fn fits(&self, tool: &Tool) -> bool {
-        // A virtual tool is charged only where a rule names it; the calls it makes are charged as the calls they are.
-        self.name.matches(tool.name.as_str())
-            && (self.name.is_exact() || !tool.target.is_virtual())
-            && self.hint.is_none_or(|hint| hint.applies(tool))
-    }
-}
-
-/// What a tool's annotations let one assume of it. Where they say nothing, the specification's defaults hold, which are the
-/// careful ones (2025-11-25, `ToolAnnotations`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Hint {
-    /// It changes something: it does not say that it only reads.
-    Writes,
-    /// It may destroy something: it neither says that it only reads nor that it does not destroy.
-    Destructive,
-    /// It reaches beyond its own server: it does not say that it does not.
-    OpenWorld,
-}
-
-impl Hint {
-    /// The key in the configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Writes => "writes",
-            Self::Destructive => "destructive",
-            Self::OpenWorld => "openWorld",
-        }
-    }
-
-    fn applies(self, tool: &Tool) -> bool {
-        // What the operator wrote stands in these already.
-        let ToolHints { read_only, destructive, open_world, .. } = tool.hints;
-        let writes = read_only != Some(true);
-        match self {
-            Self::Writes => writes,
-            Self::Destructive => writes && destructive != Some(false),
-            Self::OpenWorld => open_world != Some(false),
-        }
-    }
 }
 
 /// What a per-user limit does with callers that have no identity.
@@ -265,6 +268,11 @@ impl LimitPolicy {
                 .iter()
                 .map(|rule| ToolRule { limits: rule.limits.share(count), ..rule.clone() })
                 .collect(),
+            methods: self
+                .methods
+                .iter()
+                .map(|rule| MethodRule { limits: rule.limits.share(count), ..rule.clone() })
+                .collect(),
             // A share is one replica's own: there is nobody to take from.
             consistency: Consistency::Exact,
             ..self.clone()
@@ -275,18 +283,33 @@ impl LimitPolicy {
     #[must_use]
     pub fn has_per_user(&self) -> bool {
         let per_user = |limits: &Limits| limits.per_user.is_some() || limits.concurrency.per_user.is_some();
-        per_user(&self.server) || self.tools.iter().any(|rule| per_user(&rule.limits))
+        self.limits().any(per_user)
+    }
+
+    /// Every set of limits.
+    pub fn limits(&self) -> impl Iterator<Item = &Limits> {
+        let tools = self.tools.iter().map(|rule| &rule.limits);
+        std::iter::once(&self.server).chain(tools).chain(self.methods.iter().map(|rule| &rule.limits))
     }
 }
 
 impl Limits {
+    /// Every limit on how often.
+    pub fn quotas(&self) -> impl Iterator<Item = &Quota> {
+        let claims = self.per_claim.iter().map(|limit| &limit.quota);
+        self.shared.iter().chain(&self.per_user).chain(claims)
+    }
+
     fn share(&self, count: u32) -> Self {
         let share = |quota: &Quota| Quota {
             windows: quota.windows.iter().map(|rate| rate.share(count)).collect(),
             mode: quota.mode,
+            percent: quota.percent,
         };
+        let of_claim = |limit: &ClaimQuota| ClaimQuota { quota: share(&limit.quota), ..limit.clone() };
         Self {
             shared: self.shared.as_ref().map(share),
+            per_claim: self.per_claim.iter().map(of_claim).collect(),
             per_user: self.per_user.as_ref().map(share),
             concurrency: self.concurrency,
             wait_max: self.wait_max,

@@ -1,6 +1,8 @@
 //! The contract of a store that several replicas share: `vmcp-ratelimit-redis` implements it.
 //! Which buckets a call is charged to, and what happens when the store fails, is decided here.
 
+mod slots;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,9 @@ use vmcp_domain::{BoxFuture, Identity};
 use crate::plan::{Holder, Plan};
 use crate::policy::Mode;
 use crate::rate::Rate;
+
+pub use slots::{CallName, Connection, RemoteSlots, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict};
+pub(crate) use slots::{SlotPart, slot_parts};
 
 /// One bucket of a decision, as a shared store sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -98,9 +103,13 @@ impl StoreFailure {
 }
 
 /// A store that several replicas share. Every method answers within the store's own deadline.
-pub trait RemoteStore: Send + Sync {
+pub trait RemoteStore: SlotStore {
     /// Checks all buckets together and spends from all or none.
     fn admit<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<RemoteVerdict, StoreFailure>>;
+    /// The verdict on a question that is certain to be refused, without asking; `None` where one must ask to know.
+    fn known_refusal(&self, _ask: &Ask) -> Option<RemoteVerdict> {
+        None
+    }
     /// Gives back what one admitted call paid: the buckets whose `pays` is true.
     fn refund<'a>(&'a self, ask: &'a Ask, pays: &'a [bool]) -> BoxFuture<'a, Result<(), StoreFailure>>;
     /// What each bucket holds now, in units; spends nothing.

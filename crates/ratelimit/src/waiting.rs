@@ -82,7 +82,10 @@ pub(crate) fn needs(plan: &Plan, user: Option<UserKey>, patience: u64) -> Needs 
     let full = |rate: &Rate| Stock::Tokens(*rate, Level::full(rate, Micros(0)));
     let buckets = plan.buckets.iter().enumerate().filter(|(_, bucket)| bucket.mode == Mode::Enforce);
     let buckets = buckets.map(|(place, bucket)| Need {
-        thing: Thing { id: bucket.id, user: user.filter(|_| matches!(bucket.holder, Holder::User)) },
+        thing: Thing {
+            id: bucket.id,
+            user: bucket.whose.or_else(|| user.filter(|_| matches!(bucket.holder, Holder::User))),
+        },
         place,
         width: width(bucket.scope) + 1,
         cost: bucket.cost.get(),
@@ -108,8 +111,10 @@ fn width(scope: LimitScope) -> u8 {
     match scope {
         LimitScope::UserTool => 0,
         LimitScope::User => 2,
-        LimitScope::Tool => 4,
-        LimitScope::Server => 6,
+        LimitScope::ClaimTool => 4,
+        LimitScope::Claim => 6,
+        LimitScope::Tool => 8,
+        LimitScope::Server => 10,
     }
 }
 
@@ -146,9 +151,22 @@ impl Room {
         Ok(Guest { room: self, view, ticket, bell, needs, since: now, admitted: false })
     }
 
-    /// A call with these needs has given something back: its place among the calls in flight, and tokens too if it says so.
-    pub(crate) fn given_back(&self, view: View<'_>, needs: &Needs, tokens: bool) {
+    /// Other replicas have all slots of the bound at this place of the plan that these needs are of.
+    pub(crate) fn full_elsewhere(&self, view: View<'_>, needs: &Needs, place: usize) {
+        let Some(need) = needs.iter().find(|need| Place::of(need) == Place::Slots(place)) else { return };
+        let now = view.clock.now();
+        // Not every replica pauses equally, so that they do not ask in step.
+        let pause = view.pause + now.0 % (view.pause + 1);
+        self.hall.lock().full_elsewhere(need.thing, pause, now);
+    }
+
+    /// A call with these needs has given something back: its place among the calls in flight, and tokens too if it says
+    /// so. `shared` says that it held slots of which other replicas know.
+    pub(crate) fn given_back(&self, view: View<'_>, needs: &Needs, tokens: bool, shared: bool) {
         let mut hall = self.hall.lock();
+        if shared {
+            hall.slots_free(needs, view.pause, view.clock.now());
+        }
         view.present(|present| hall.given_back(needs, tokens, present));
     }
 }

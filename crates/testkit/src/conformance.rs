@@ -35,15 +35,32 @@ pub fn about_task(tool: &str) -> TaskRequest {
 /// # Panics
 /// When the decorator breaks one of the rules.
 pub async fn check_decorator(virtual_tools: &[&str], wrap: impl Fn(SharedGateway) -> SharedGateway) {
+    check_decorator_offering(virtual_tools, 0, wrap).await;
+}
+
+/// The same for a decorator that adds so many resources of its own.
+///
+/// # Panics
+/// When the decorator breaks one of the rules.
+pub async fn check_decorator_offering(
+    virtual_tools: &[&str],
+    virtual_resource_count: usize,
+    wrap: impl Fn(SharedGateway) -> SharedGateway,
+) {
     let inner = FakeGateway::new(vec![tool("fake", "plain", "plain"), tool("fake", "hang", "hang")]);
     let outer = wrap(inner.clone());
     let ctx = context();
-    passes_through(&inner, &outer, &ctx).await;
+    passes_through(&inner, &outer, &ctx, virtual_resource_count).await;
     widens_nothing(&inner, &outer, &ctx, virtual_tools).await;
     drops_inward(&inner, outer).await;
 }
 
-async fn passes_through(inner: &Arc<FakeGateway>, outer: &SharedGateway, ctx: &CallContext) {
+async fn passes_through(
+    inner: &Arc<FakeGateway>,
+    outer: &SharedGateway,
+    ctx: &CallContext,
+    virtual_resource_count: usize,
+) {
     let reply = outer.call_tool(ctx, call("plain")).await.expect("a visible tool can be called");
     let asked = inner.asked();
     assert_eq!(
@@ -71,7 +88,10 @@ async fn passes_through(inner: &Arc<FakeGateway>, outer: &SharedGateway, ctx: &C
     outer.get_prompt(ctx, get).await.expect("prompts pass");
     let complete = Complete { subject: CompletionSubject::Prompt("prompt".into()), rest: Members::new() };
     outer.complete(ctx, complete).await.expect("completions pass");
-    assert_eq!(outer.list_resources(ctx).await.unwrap().len(), 1);
+    let resources = outer.list_resources(ctx).await.unwrap();
+    assert_eq!(resources.len(), 1 + virtual_resource_count);
+    let again = outer.list_resources(ctx).await.unwrap();
+    assert!(Arc::ptr_eq(&resources, &again), "an unchanged list is the same");
     assert_eq!(outer.list_resource_templates(ctx).await.unwrap().len(), 1);
     assert_eq!(outer.list_prompts(ctx).await.unwrap().len(), 1);
     outer.task(ctx, about_task("plain")).await.expect("tasks of a visible tool pass");

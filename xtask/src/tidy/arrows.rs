@@ -27,11 +27,13 @@ const NOT_IN_DOMAIN: [&str; 10] = [
 /// Our own crates that a crate may depend on. A crate that does not stand here is a layer.
 fn allowed(from: &str) -> Allowed {
     match from {
-        "vmcp-domain" | "vmcp-fixtures" | "vmcp-e2e" => Allowed::These(&[]),
+        "vmcp-domain" | "vmcp-expression" | "vmcp-fixtures" | "vmcp-e2e" => Allowed::These(&[]),
         "vmcp-wire" | "vmcp-testkit" => Allowed::These(&["vmcp-domain"]),
         "vmcp-edge" => Allowed::These(&["vmcp-domain", "vmcp-wire"]),
         // Credentials are put on each request as it is sent; getting them needs no transport towards backends.
         "vmcp-backends" => Allowed::These(&["vmcp-domain", "vmcp-wire", "vmcp-credentials"]),
+        // What operators write about roles and prices is the same language.
+        "vmcp-credentials" | "vmcp-ratelimit" => Allowed::These(&["vmcp-domain", "vmcp-expression"]),
         "vmcp-ratelimit-redis" => Allowed::These(&["vmcp-domain", "vmcp-ratelimit"]),
         // It makes tools and results of its own, and only `wire` knows how these look.
         "vmcp-optimizer" => Allowed::These(&["vmcp-domain", "vmcp-wire"]),

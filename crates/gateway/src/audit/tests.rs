@@ -46,7 +46,7 @@ pub(crate) fn everything() -> AuditSettings {
 
 pub(crate) fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap();
-    Some(Quota { windows: vec![rate], mode: Mode::Enforce })
+    Some(Quota::new(vec![rate], Mode::Enforce))
 }
 
 pub(crate) fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPolicy {
@@ -57,12 +57,19 @@ pub(crate) fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous)
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: vmcp_ratelimit::policy::Consistency::Exact,
+        ..LimitPolicy::default()
     }
 }
 
 pub(crate) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
     let limits = Limits { shared, per_user, ..Limits::default() };
-    ToolRule { name: Pattern::new(name), hint: None, group: false, limits, cost: std::num::NonZeroU32::MIN }
+    ToolRule {
+        name: Pattern::new(name),
+        hint: None,
+        group: false,
+        limits,
+        cost: vmcp_ratelimit::policy::Cost::default(),
+    }
 }
 
 /// Takes as long as the argument `us` says and then fails as `fail` says.

@@ -14,8 +14,9 @@ use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
-use vmcp_domain::{CallContext, Caller, Error, Gateway, Identity, Members, Origin, ToolList};
-use vmcp_ratelimit::{BucketView, Limiter, SlotsView};
+use vmcp_domain::{CallContext, Caller, Error, Gateway, Identity, Json, Members, Origin, ToolList};
+use vmcp_ratelimit::policy::Mode;
+use vmcp_ratelimit::{BucketView, Limiter, Rules, SlotsView};
 
 use crate::assembly::Assembly;
 use crate::cli::{LimitsCommand, Source};
@@ -28,14 +29,19 @@ const STORE_WAIT: Duration = Duration::from_secs(3);
 pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
     match command {
         LimitsCommand::Explain { tool, source } => explain(tool.as_deref(), &source).await,
-        LimitsCommand::Check { tool, user: None, url: Some(url), issuer: _, source: _ } => {
-            check_running(&url, &[&tool]).await
-        }
-        LimitsCommand::Check { tool, user: Some(user), url: Some(url), issuer, source: _ } => {
-            check_running(&url, &[&tool, &issuer, &user]).await
-        }
-        LimitsCommand::Check { tool, user, issuer, source, url: None } => {
-            check_store(&tool, user.map(|user| (issuer, user)), &source).await
+        LimitsCommand::Check { tool, user, issuer, claims, source, url } => {
+            let claims = pairs(&claims)?;
+            match (url, user) {
+                (Some(url), None) => check_running(&url, &[&tool]).await,
+                (Some(url), Some(user)) => {
+                    let claims = claims.iter().flat_map(|(name, value)| [*name, *value]);
+                    let parts: Vec<&str> = [&*tool, &*issuer, &*user].into_iter().chain(claims).collect();
+                    check_running(&url, &parts).await
+                }
+                (None, user) => {
+                    check_store(&tool, context(user.map(|user| (issuer, user)), &claims), &source).await
+                }
+            }
         }
         LimitsCommand::Replay { audit, source, json } => replay::run(&audit, &source, json),
     }
@@ -43,10 +49,20 @@ pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
 
 /// Connects to the backends and returns the tools with the limiter.
 async fn open(source: &Source, shared: bool) -> anyhow::Result<(Assembly, Arc<Limiter>, Arc<ToolList>)> {
+    let (assembly, limiter, tools, _) = open_with_lease(source, shared).await?;
+    Ok((assembly, limiter, tools))
+}
+
+/// The same, with how long slots are held in a shared store, if the limits are kept in one.
+async fn open_with_lease(
+    source: &Source,
+    shared: bool,
+) -> anyhow::Result<(Assembly, Arc<Limiter>, Arc<ToolList>, Option<Duration>)> {
     let mut settings = super::load(source, super::overrides(source))?;
     let Some(limits) = settings.limits.as_mut() else {
         anyhow::bail!("nothing is limited: the configuration has no `rateLimiting`");
     };
+    let lease = limits.redis.as_ref().map(|redis| redis.slot_lease);
     if !shared {
         limits.redis = None;
     }
@@ -54,37 +70,22 @@ async fn open(source: &Source, shared: bool) -> anyhow::Result<(Assembly, Arc<Li
     let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
     let tools = assembly.federation.list_tools(&ctx).await?;
     let limiter = assembly.limiter.clone().context("the limiter was not built")?;
-    Ok((assembly, limiter, tools))
+    Ok((assembly, limiter, tools, lease))
 }
 
 async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode> {
-    let (assembly, limiter, tools) = open(source, false).await?;
-    // Any identity will do: what a rule allows does not depend on who asks.
-    let ctx = context(Some(("example".to_owned(), "anyone".to_owned())));
+    let (assembly, limiter, tools, lease) = open_with_lease(source, false).await?;
     let mut out = String::new();
     let mut known = false;
     for one in tools.iter().filter(|one| tool.is_none_or(|name| one.name.as_str() == name)) {
         known = true;
         out += &format!("{} ({}/{})\n", one.name, one.target.backend, one.target.name);
-        let views = limiter.peek(&tools, &one.name, &ctx).await?;
-        let slots = limiter.slots(&tools, &one.name);
-        if views.is_empty() && slots.is_empty() {
-            out += "  not limited\n";
+        if let Some(rules) = limiter.rules(&tools, &one.name) {
+            out += &explained(&rules, lease);
         }
-        for view in views {
-            let line = bucket(&view);
-            let cost = if view.cost == 1 { String::new() } else { format!(", {} for one call", view.cost) };
-            let shadow = if line["mode"] == "shadow" { ", counted only" } else { "" };
-            let allowance =
-                format!("{} in {:?} {}", view.allowance.0, view.allowance.1, whom(&line["scope"]));
-            let waits = waits(view.wait_max);
-            out += &format!("  {:<32} {allowance}{cost}{shadow}{waits}\n", view.rule);
-            out += &leases(&view);
-        }
-        for SlotsView { rule, scope, count_max, wait_max } in slots {
-            let whom = whom(&Value::from(scope.as_str()));
-            out += &format!("  {rule:<32} {count_max} at once {whom}{}\n", waits(wait_max));
-        }
+    }
+    for (name, rules) in limiter.method_rules().into_iter().filter(|_| tool.is_none()) {
+        out += &format!("{name}\n{}", explained(&rules, lease));
     }
     for rule in limiter.prepare(&tools) {
         out += &format!("no tool fits the rule `{rule}`\n");
@@ -97,6 +98,52 @@ async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode
         }
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// Rules, a line each.
+fn explained(rules: &Rules, lease: Option<Duration>) -> String {
+    let Rules { buckets, slots, prices, settlements } = rules;
+    let mut out = String::new();
+    if buckets.is_empty() && slots.is_empty() {
+        out += "  not limited\n";
+    }
+    for view in buckets {
+        let line = bucket(view);
+        let cost = match (view.cost, prices.is_empty()) {
+            (1, _) => String::new(),
+            (cost, true) => format!(", {cost} for one call"),
+            (cost, false) => format!(", {cost} or more for one call"),
+        };
+        let shadow = match (view.percent, view.mode) {
+            (_, Mode::Shadow) => ", counted only".to_owned(),
+            (Some(percent), Mode::Enforce) => format!(", enforced for {percent} in 100 callers"),
+            (None, Mode::Enforce) => String::new(),
+        };
+        let allowance = format!("{} in {:?} {}", view.allowance.0, view.allowance.1, whom(&line["scope"]));
+        out += &format!("  {:<32} {allowance}{cost}{shadow}{}\n", view.rule, waits(view.wait_max));
+        out += &leases(view);
+    }
+    for text in prices {
+        out += &format!("  {:<32} a call costs `{text}`\n", "");
+    }
+    for text in settlements {
+        out += &format!("  {:<32} settled by `{text}` when it has ended\n", "");
+    }
+    for view in slots {
+        out += &at_once(view, lease);
+    }
+    out
+}
+
+/// A bound on calls in flight, and for whom it counts: all replicas together where slots are leased from a shared store.
+fn at_once(view: &SlotsView, lease: Option<Duration>) -> String {
+    let whom = whom(&Value::from(view.scope.as_str()));
+    let fleet = lease.map_or(String::new(), |lease| {
+        format!(", at all replicas; what a killed one held is free after {lease:?}")
+    });
+    let shadow = if view.mode == Mode::Shadow { ", counted only" } else { "" };
+    let waits = waits(view.wait_max);
+    format!("  {:<32} {} at once {whom}{fleet}{shadow}{waits}\n", view.rule, view.count_max)
 }
 
 /// What taking tokens ahead means for a bucket, in the operator's own numbers.
@@ -125,24 +172,25 @@ fn waits(longest: Duration) -> String {
 fn whom(scope: &Value) -> &'static str {
     match scope.as_str() {
         Some("server" | "tool") => "for everybody together",
+        Some("claim" | "claim_tool") => "for each value of the claim",
         _ => "for each user",
     }
 }
 
-async fn check_store(
-    tool: &str,
-    user: Option<(String, String)>,
-    source: &Source,
-) -> anyhow::Result<ExitCode> {
+async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::Result<ExitCode> {
     let (assembly, limiter, tools) = open(source, true).await?;
     if limiter.store_available().is_none() {
         assembly.stop().await;
         anyhow::bail!("these limits are kept in the memory of the gateway that runs; name it with --url");
     }
-    let ctx = context(user);
+    let name = tool.into();
+    let look = async || {
+        let buckets = limiter.peek(&tools, &name, &ctx).await?;
+        Ok((buckets, limiter.in_flight(&tools, &name, &ctx).await?))
+    };
     let views = async {
         loop {
-            match limiter.peek(&tools, &tool.into(), &ctx).await {
+            match look().await {
                 // The connection is still being made.
                 Err(Error::LimitsUnavailable) => tokio::time::sleep(Duration::from_millis(50)).await,
                 outcome => return outcome,
@@ -151,8 +199,8 @@ async fn check_store(
     };
     let views = tokio::time::timeout(STORE_WAIT, views).await;
     assembly.stop().await;
-    let views = views.context("the store does not answer")??;
-    print(&views.iter().map(bucket).collect::<Vec<_>>())
+    let (buckets, slots) = views.context("the store does not answer")??;
+    print(&buckets.iter().map(bucket).collect::<Vec<_>>(), &slots)
 }
 
 /// Asks a gateway on this machine for what it keeps in memory.
@@ -168,7 +216,7 @@ async fn check_running(url: &str, parts: &[&str]) -> anyhow::Result<ExitCode> {
     let body = response.into_body().collect().await?.to_bytes();
     let answer: Value = serde_json::from_slice(&body).context("that is no gateway with limits")?;
     match answer["buckets"].as_array().filter(|_| found) {
-        Some(buckets) => print(buckets),
+        Some(buckets) => print(buckets, &[]),
         None => anyhow::bail!("{}", answer["error"].as_str().unwrap_or("the gateway has no answer")),
     }
 }
@@ -180,7 +228,7 @@ fn encode(part: &str) -> String {
         .collect()
 }
 
-fn print(buckets: &[Value]) -> anyhow::Result<ExitCode> {
+fn print(buckets: &[Value], slots: &[SlotsView]) -> anyhow::Result<ExitCode> {
     let mut out = String::new();
     let longest = buckets
         .iter()
@@ -202,18 +250,40 @@ fn print(buckets: &[Value]) -> anyhow::Result<ExitCode> {
             if binds { "  <- binds" } else { "" }
         );
     }
-    if buckets.is_empty() {
+    for view in slots {
+        let SlotsView { rule, count_max, in_flight, wait_max, .. } = view;
+        let free = in_flight.is_none_or(|count| count < *count_max);
+        out += &format!(
+            "{rule:<32} {:>6} of {count_max:<6} in flight at all replicas{}{}\n",
+            in_flight.unwrap_or(0),
+            waits(*wait_max),
+            if free { "" } else { "  <- binds" }
+        );
+    }
+    if buckets.is_empty() && slots.is_empty() {
         out += "not limited\n";
     }
     std::io::stdout().write_all(out.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn context(user: Option<(String, String)>) -> CallContext {
+/// `NAME=VALUE`, each.
+fn pairs(claims: &[String]) -> anyhow::Result<Vec<(&str, &str)>> {
+    let split = claims
+        .iter()
+        .map(|text| text.split_once('=').with_context(|| format!("--claim {text} is no NAME=VALUE")));
+    split.collect()
+}
+
+fn context(user: Option<(String, String)>, claims: &[(&str, &str)]) -> CallContext {
     let caller = match user {
         None => Caller::Anonymous,
         Some((issuer, subject)) => {
-            Caller::Known(Arc::new(Identity { issuer, subject, claims: Members::new() }))
+            let mut said = Members::new();
+            for (name, value) in claims {
+                said.set(name, Json::string(value));
+            }
+            Caller::Known(Arc::new(Identity { issuer, subject, claims: said }))
         }
     };
     CallContext::bare(caller, Origin::Operator)

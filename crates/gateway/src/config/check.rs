@@ -30,6 +30,12 @@ pub(crate) fn check(root: &Node, schema: &Value) -> Checked {
     Checked { value, problems: check.problems, lines: check.lines, meant: check.meant }
 }
 
+/// A whole number first, or else a text.
+fn is_number_or_text(schema: &Value) -> bool {
+    let options = schema["anyOf"].as_array().map(Vec::as_slice);
+    matches!(options, Some([number, text]) if number["type"] == "integer" && text["type"] == "string")
+}
+
 struct Check<'a> {
     defs: &'a Value,
     problems: Vec<Problem>,
@@ -44,7 +50,7 @@ impl<'a> Check<'a> {
         loop {
             if let Some(name) = schema["$ref"].as_str().and_then(|r| r.strip_prefix("#/$defs/")) {
                 schema = &self.defs[name];
-            } else if schema["format"] == duration::FORMAT {
+            } else if schema["format"] == duration::FORMAT || is_number_or_text(schema) {
                 return schema;
             } else if let Some(some) =
                 schema["anyOf"].as_array().and_then(|any| any.iter().find(|option| option["type"] != "null"))
@@ -69,6 +75,9 @@ impl<'a> Check<'a> {
         }
         if let Some(choices) = schema["enum"].as_array() {
             return self.choice(node, choices, path);
+        }
+        if is_number_or_text(schema) {
+            return self.number_or_text(node, &schema["anyOf"][0], path);
         }
         match kind_of(schema) {
             "object" => self.object(node, schema, path),
@@ -221,6 +230,19 @@ impl<'a> Check<'a> {
             return 1.into();
         }
         number.into()
+    }
+
+    fn number_or_text(&mut self, node: &Node, number: &Value, path: &str) -> Value {
+        match &node.kind {
+            Kind::Text { text, expanded } if !expanded || text.trim().parse::<i64>().is_err() => {
+                self.text(node, path)
+            }
+            Kind::Number(..) | Kind::Text { .. } => self.integer(node, number, path),
+            Kind::Null | Kind::Bool(..) | Kind::List(_) | Kind::Map(_) => {
+                self.wrong(node, path, "a whole number or an expression");
+                1.into()
+            }
+        }
     }
 
     fn choice(&mut self, node: &Node, choices: &[Value], path: &str) -> Value {

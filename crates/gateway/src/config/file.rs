@@ -5,6 +5,7 @@
 mod feature;
 mod incoming;
 mod limits;
+mod loops;
 mod outgoing;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ pub(crate) use super::duration::GoDuration;
 pub(crate) use feature::*;
 pub(crate) use incoming::*;
 pub(crate) use limits::*;
+pub(crate) use loops::*;
 pub(crate) use outgoing::*;
 
 /// The configuration of a virtual MCP server: one endpoint in front of many MCP servers.

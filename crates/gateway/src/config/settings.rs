@@ -135,6 +135,8 @@ pub(crate) struct RedisSettings {
     pub(crate) deadline: Duration,
     /// How many replicas there are, where the operator says so.
     pub(crate) replica_count: Option<u32>,
+    /// For how long calls in flight count when nothing is heard of their replica any more.
+    pub(crate) slot_lease: Duration,
     /// All of that as the store takes it; `None` only while problems are being collected.
     pub(crate) policy: Option<RedisPolicy>,
 }

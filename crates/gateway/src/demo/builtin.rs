@@ -138,6 +138,10 @@ impl Directory for Server {
         true
     }
 
+    fn may_listen<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, ()> {
+        ready(Ok(()))
+    }
+
     fn follow<'a>(&'a self, _ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
         ready(Err(Error::UnknownResource(uri)))
     }

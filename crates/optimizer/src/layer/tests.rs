@@ -223,7 +223,7 @@ impl Foresight for Fixed {
 
 fn limited(tool: &str, seconds: u64) -> Prospect {
     Prospect::Limited(Box::new(RateLimit {
-        tool: tool.into(),
+        limited: vmcp_domain::Limited::Tool(tool.into()),
         rule: "tools[x].shared".into(),
         scope: LimitScope::Tool,
         retry: Retry::After(Duration::from_secs(seconds)),

@@ -4,10 +4,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use vmcp_ratelimit::RemoteStore as _;
+use vmcp_ratelimit::{RemoteSlots, RemoteStore as _, SlotReport, SlotStore as _};
 use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
 
 use crate::server::{admit, ask, available, eventually, fixed, free_ports, redis_program, tokens};
+use crate::slots::{bound, entry};
 
 struct Node {
     port: u16,
@@ -99,6 +100,33 @@ async fn replicated(nodes: &[Node], key: &str) -> Option<u16> {
     (replica? == dump).then_some(port)
 }
 
+/// The bounds of each user may stand elsewhere than those of everybody; each place decides in one slot of the cluster.
+async fn slots_have_homes(store: &RedisStore) {
+    let lease = Duration::from_secs(60);
+    let everybody = [bound("slots:shared", 2), bound("slots:shared:tool:a", 2)];
+    for call in 1..=2 {
+        eventually("an answer", async || {
+            store.enter(&entry(call, &everybody, lease)).await.is_ok_and(|verdict| verdict.admitted)
+        })
+        .await;
+    }
+    for user in ["ann", "ben", "cyd", "dan"] {
+        let own = [RemoteSlots { home: Some(user.into()), ..bound("slots:user:x", 1) }];
+        let told = |call| entry(call, &own, lease);
+        eventually("an answer", async || store.enter(&told(1)).await.is_ok_and(|verdict| verdict.admitted))
+            .await;
+        eventually("an answer", async || {
+            store.enter(&told(2)).await.is_ok_and(|verdict| !verdict.admitted && verdict.counts[0] == 1)
+        })
+        .await;
+        let over = [SlotReport { key: "slots:user:x".into(), held: Vec::new(), ended: vec![told(1).call] }];
+        eventually("an answer", async || store.report(Some(user), &over, lease).await.is_ok()).await;
+        eventually("an answer", async || store.count(&own).await.is_ok_and(|counts| counts[0] == 0)).await;
+    }
+    let full = store.enter(&entry(3, &everybody, lease)).await;
+    assert!(full.is_err() || full.is_ok_and(|verdict| !verdict.admitted));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_decides_in_one_slot_and_survives_a_failover() {
     let dir = tempfile::Builder::new().prefix("vmcp-cluster-").tempdir().unwrap();
@@ -119,6 +147,7 @@ async fn a_cluster_decides_in_one_slot_and_survives_a_failover() {
         assert_eq!(tokens(&question, &verdict.levels)[3], left);
     }
     assert!(!admit(&store, &question).await.admitted);
+    slots_have_homes(&store).await;
     // A busy machine may have made the cluster fail over by itself before; what counts is what is held now.
     let key = "thv:rl:{ns:srv}:2:user-tool:a:ann";
     let mut master = None;

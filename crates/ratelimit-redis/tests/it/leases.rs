@@ -36,10 +36,8 @@ crate::on_both!(
 
 fn leases(store: Arc<RedisStore>, hold_back: bool) -> (Arc<Leases>, LeasePlan) {
     let lease = LeasePolicy { duration: LEASE, hold_back };
-    let quota = Quota {
-        windows: vec![Rate::new(TOKENS, Duration::from_secs(1), TOKENS).unwrap()],
-        mode: Mode::Enforce,
-    };
+    let rate = Rate::new(TOKENS, Duration::from_secs(1), TOKENS).unwrap();
+    let quota = Quota::new(vec![rate], Mode::Enforce);
     let policy = LimitPolicy {
         server: Limits { shared: Some(quota), ..Limits::default() },
         tools: Vec::new(),
@@ -47,6 +45,7 @@ fn leases(store: Arc<RedisStore>, hold_back: bool) -> (Arc<Leases>, LeasePlan) {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Lease(lease),
+        ..LimitPolicy::default()
     };
     let tool = Tool {
         name: "tool".into(),

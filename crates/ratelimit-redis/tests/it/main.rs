@@ -16,9 +16,11 @@ mod decisions;
 mod faults;
 mod leases;
 mod replicas;
+mod reservations;
 mod secrets;
 mod sentinels;
 mod server;
+mod slots;
 mod tls;
 mod together;
 

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use vmcp_domain::{Answer, CallContext, CallTool, Gateway, Reply, SharedGateway, Tool, ToolName, forward};
 
-use crate::limiter::{Bound, Limiter};
+use super::settled_by;
+use crate::limiter::{Bound, Limiter, owed};
 
 /// The layer that charges calls of virtual tools.
 pub struct VirtualRateLimited {
     inner: SharedGateway,
     limiter: Arc<Limiter>,
-    bound: HashMap<ToolName, Bound>,
+    bound: HashMap<ToolName, Arc<Bound>>,
 }
 
 impl VirtualRateLimited {
@@ -33,8 +34,16 @@ impl Gateway for VirtualRateLimited {
         let Some(bound) = self.bound.get(&request.name) else { return self.inner.call_tool(ctx, request) };
         Box::pin(async move {
             // Nothing is given back for a call that was refused further inside: the virtual tool did its work.
-            let _permit = self.limiter.admit(bound, ctx).await?;
-            self.inner.call_tool(ctx, request).await
+            let bound = self.limiter.vary_call(bound, ctx, request.arguments.as_ref())?;
+            let permit = self.limiter.admit(&bound, ctx).await?;
+            let arguments = settled_by(&bound, &request);
+            let outcome = self.inner.call_tool(ctx, request).await;
+            if let (Ok(reply), Some(arguments)) = (&outcome, arguments)
+                && let Some(owed) = owed(&bound, arguments.as_ref(), reply)
+            {
+                permit.settle(owed).await;
+            }
+            outcome
         })
     }
 

@@ -39,6 +39,8 @@ pub(super) struct Stock {
     most: u64,
     /// Tokens spent since the last order.
     spent: u64,
+    /// Tokens spent in all.
+    paid: u64,
     /// The last order.
     ordered: Micros,
     /// Tokens spent in three quarters of a lease, smoothed: what is taken when half of them are left is spent in time.
@@ -65,6 +67,7 @@ impl Stock {
             duration,
             most,
             spent: 0,
+            paid: 0,
             ordered: Micros(0),
             pace: 0,
             wanted: 0,
@@ -98,12 +101,14 @@ impl Stock {
             }
         }
         self.spent = self.spent.saturating_add(cost);
+        self.paid = self.paid.saturating_add(cost);
         until
     }
 
     /// Takes back what was spent for a call that is not made. It never lives longer for that.
     pub(super) fn put_back(&mut self, cost: u64, until: Micros, now: Micros) {
         self.spent = self.spent.saturating_sub(cost);
+        self.paid = self.paid.saturating_sub(cost);
         if now >= until {
             return;
         }
@@ -112,6 +117,17 @@ impl Stock {
             0 => Lot { tokens: cost, until },
             held => Lot { tokens: held.saturating_add(cost), until: old.until.min(until) },
         };
+    }
+
+    /// Lets go of all that may still be spent, and says how much that was.
+    pub(super) fn empty(&mut self, now: Micros) -> u64 {
+        let held = self.available(now);
+        self.lots = [Lot::default(); 2];
+        held
+    }
+
+    pub(super) fn paid(&self) -> u64 {
+        self.paid
     }
 
     pub(super) fn is_taking(&self) -> bool {

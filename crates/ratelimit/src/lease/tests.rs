@@ -12,8 +12,7 @@ use crate::policy::{Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Q
 const DURATION: Duration = Duration::from_millis(100);
 
 fn policy(tokens: u64, hold_back: bool, mode: Mode) -> LimitPolicy {
-    let quota =
-        |tokens| Quota { windows: vec![Rate::new(tokens, Duration::from_secs(1), tokens).unwrap()], mode };
+    let quota = |tokens| Quota::new(vec![Rate::new(tokens, Duration::from_secs(1), tokens).unwrap()], mode);
     LimitPolicy {
         server: Limits { shared: Some(quota(tokens)), per_user: Some(quota(tokens)), ..Limits::default() },
         tools: Vec::<ToolRule>::new(),
@@ -21,6 +20,7 @@ fn policy(tokens: u64, hold_back: bool, mode: Mode) -> LimitPolicy {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Lease(LeasePolicy { duration: DURATION, hold_back }),
+        ..LimitPolicy::default()
     }
 }
 
@@ -171,7 +171,7 @@ async fn a_dear_call_is_not_starved_by_leftovers() {
         hint: None,
         group: false,
         limits: Limits::default(),
-        cost: NonZeroU32::new(300).unwrap(),
+        cost: NonZeroU32::new(300).unwrap().into(),
     }];
     let fleet = Fleet::new(2, dear);
     let mut admitted = 0;

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Error, LimitScope, RateLimit, ToolList, ToolName};
 
 use super::refusal::rate_limit;
-use super::{Bound, Limiter, all_levels};
+use super::{Arguments, Bound, Limiter, Sharing, User, all_levels};
 use crate::decide::{BucketReading, Wait};
+use crate::lease::LeaseCounts;
 use crate::plan::{Plan, PlannedBucket, PlannedSlots};
 use crate::policy::Mode;
 use crate::remote::{Part, parts};
@@ -32,6 +34,8 @@ pub struct BucketView {
     pub wait: Wait,
     /// Whether it refuses or only counts.
     pub mode: Mode,
+    /// For how many callers in a hundred it refuses; `None` for all.
+    pub percent: Option<u8>,
     /// How long a call waits for it before it is refused.
     pub wait_max: Duration,
     /// By how many tokens any window may exceed it because replicas take tokens ahead; `None` where they do not.
@@ -47,8 +51,14 @@ pub struct SlotsView {
     pub scope: LimitScope,
     /// The bound.
     pub count_max: u32,
+    /// Whether it refuses or only counts.
+    pub mode: Mode,
     /// How long a call waits for it before it is refused.
     pub wait_max: Duration,
+    /// For how long replicas hold slots of it that nothing is heard of; `None` where this process counts by itself.
+    pub lease: Option<Duration>,
+    /// How many calls are in flight under it, where that was asked.
+    pub in_flight: Option<u32>,
 }
 
 impl Limiter {
@@ -63,6 +73,7 @@ impl Limiter {
         ctx: &CallContext,
     ) -> Result<Vec<BucketView>, Error> {
         let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let bound = self.vary(&bound, ctx, Arguments::Unknown)?;
         Ok(views(&bound.plan, self.read(&bound, ctx).await?))
     }
 
@@ -78,6 +89,7 @@ impl Limiter {
         ctx: &CallContext,
     ) -> Result<Option<RateLimit>, Error> {
         let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let bound = self.vary(&bound, ctx, Arguments::Unknown)?;
         if bound.plan.buckets.is_empty() {
             return Ok(None);
         }
@@ -99,15 +111,7 @@ impl Limiter {
         let Some(sharing) = &self.sharing else {
             return Ok(self.memory.peek(&bound.plan, user.local));
         };
-        let mut levels = all_levels(bound, &[], &[]);
-        for Part { places, ask } in parts(&bound.plan, self.cut(&user, false)) {
-            let said = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
-            for (place, level) in places.iter().zip(said) {
-                if let Some(known) = levels.get_mut(*place) {
-                    *known = level;
-                }
-            }
-        }
+        let levels = self.peek_shared(sharing, &bound.plan, &user).await?;
         let reading = |(bucket, level): (&PlannedBucket, i64)| BucketReading {
             rate: bucket.rate,
             level,
@@ -117,11 +121,31 @@ impl Limiter {
         Ok(bound.plan.buckets.iter().zip(levels).map(reading).collect())
     }
 
+    /// What every bucket of a plan holds in the shared store, in units.
+    pub(super) async fn peek_shared(
+        &self,
+        sharing: &Sharing,
+        plan: &Plan,
+        user: &User,
+    ) -> Result<SmallVec<[i64; 4]>, Error> {
+        let mut levels = all_levels(plan, &[], &[]);
+        for Part { places, ask } in parts(plan, self.cut(user, false)) {
+            let said = sharing.store.peek(&ask).await.map_err(|_| Error::LimitsUnavailable)?;
+            for (place, level) in places.iter().zip(said) {
+                if let Some(known) = levels.get_mut(*place) {
+                    *known = level;
+                }
+            }
+        }
+        Ok(levels)
+    }
+
     /// The same for buckets that are kept in this process, of the tools the limiter has last seen. `None` when the
     /// tool is not among them, its caller is nobody to the limits, or the buckets are shared.
     #[must_use]
     pub fn peek_here(&self, name: &ToolName, ctx: &CallContext) -> Option<Vec<BucketView>> {
         let bound = self.bindings.find(|binding| binding.plans.get(name).cloned())?;
+        let bound = self.vary(&bound, ctx, Arguments::Unknown).ok()?;
         let user = self.user(&bound, ctx).ok()?;
         self.sharing.is_none().then(|| views(&bound.plan, self.memory.peek(&bound.plan, user.local)))
     }
@@ -133,10 +157,35 @@ impl Limiter {
         until(patience, || sharing.store.is_available()).await
     }
 
-    /// Waits until everything that was admitted without the store has been written back, `patience` at most, and
-    /// returns whether it has. For the end of a process: what it still owes then is lost.
+    /// Waits until everything that was admitted without the store has been written back, and until the store has heard
+    /// of every call that has ended; `patience` at most. Returns whether it has. For the end of a process: what it still
+    /// owes then is lost, and what it still holds is free after a lease.
     pub async fn settled(&self, patience: Duration) -> bool {
-        until(patience, || self.debts.are_settled()).await
+        let settled =
+            || self.debts.are_settled() && self.slots.as_ref().is_none_or(|slots| slots.are_settled());
+        until(patience, settled).await
+    }
+
+    /// Gives back what this replica has taken ahead, `patience` at most. For the end of a process, when no more calls are
+    /// made.
+    pub async fn release(&self, patience: Duration) {
+        if let Some(leases) = &self.leases {
+            // What is not taken back in time is lost, as at the end of its lease.
+            let _ = tokio::time::timeout(patience, leases.give_back()).await;
+        }
+    }
+
+    /// What this replica has taken ahead; `None` where it takes nothing.
+    #[must_use]
+    pub fn leased(&self) -> Option<LeaseCounts> {
+        self.leases.as_ref().map(|leases| leases.counts())
+    }
+
+    /// How many calls of this replica hold slots that all replicas share, or ask for them; `None` where each process counts
+    /// its calls in flight by itself.
+    #[must_use]
+    pub fn slots_held(&self) -> Option<usize> {
+        self.slots.as_ref().map(|slots| slots.count())
     }
 
     /// Who has called limited tools most, the busiest first.
@@ -148,14 +197,46 @@ impl Limiter {
     /// The bounds on calls in flight that a tool falls under.
     #[must_use]
     pub fn slots(&self, tools: &Arc<ToolList>, name: &ToolName) -> Vec<SlotsView> {
-        let Some(bound) = self.bound(tools, name) else { return Vec::new() };
+        self.bound(tools, name).map_or_else(Vec::new, |bound| self.slot_views(&bound))
+    }
+
+    pub(super) fn slot_views(&self, bound: &Bound) -> Vec<SlotsView> {
+        let lease = self.sharing.as_ref().map(|sharing| sharing.slot_lease);
         let view = |slots: &PlannedSlots| SlotsView {
             rule: slots.rule.to_string(),
             scope: slots.scope,
             count_max: slots.count_max.get(),
+            mode: slots.mode,
             wait_max: Duration::from_micros(slots.wait_max),
+            lease,
+            in_flight: None,
         };
         bound.plan.slots.iter().map(view).collect()
+    }
+
+    /// The same with how many calls of all replicas are in flight, for one caller. Takes no slot.
+    ///
+    /// # Errors
+    /// As [`Limiter::peek`].
+    pub async fn in_flight(
+        &self,
+        tools: &Arc<ToolList>,
+        name: &ToolName,
+        ctx: &CallContext,
+    ) -> Result<Vec<SlotsView>, Error> {
+        let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
+        let user = self.user(&bound, ctx)?;
+        let mut views = self.slots(tools, name);
+        let Some(sharing) = &self.sharing else { return Ok(views) };
+        for part in self.slot_parts(&bound, &user) {
+            let counts = sharing.store.count(&part.slots).await.map_err(|_| Error::LimitsUnavailable)?;
+            for (place, count) in part.places.iter().zip(counts) {
+                if let Some(view) = views.get_mut(*place) {
+                    view.in_flight = Some(count);
+                }
+            }
+        }
+        Ok(views)
     }
 
     /// Prepares for a list of tools, so that the first call need not, and returns the rules that fit none of them.
@@ -168,7 +249,7 @@ impl Limiter {
     }
 }
 
-fn views(plan: &Plan, readings: Vec<BucketReading>) -> Vec<BucketView> {
+pub(super) fn views(plan: &Plan, readings: Vec<BucketReading>) -> Vec<BucketView> {
     let view = |(bucket, reading): (&PlannedBucket, BucketReading)| BucketView {
         rule: bucket.rule.to_string(),
         scope: bucket.scope,
@@ -178,6 +259,7 @@ fn views(plan: &Plan, readings: Vec<BucketReading>) -> Vec<BucketView> {
         cost: u64::from(bucket.cost.get()),
         wait: reading.wait(),
         mode: bucket.mode,
+        percent: bucket.percent.map(std::num::NonZeroU8::get),
         wait_max: Duration::from_micros(bucket.wait_max),
         leased: bucket.leased,
     };

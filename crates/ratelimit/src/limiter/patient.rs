@@ -1,7 +1,7 @@
 //! Asking for a call, and waiting for what it lacks where the rules say so. What waits for what, and who is next, is
 //! `waiting`'s; here it meets the stores.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use vmcp_domain::{CallContext, Caller, Error, LimitScope, RateLimit, Retry};
 
@@ -13,6 +13,7 @@ use crate::lease::Paid;
 use crate::observer::{DecisionEvent, Observer, WaitEnd};
 use crate::plan::Plan;
 use crate::policy::{Anonymous, Mode};
+use crate::slots::Slot;
 use crate::table::UserKey;
 use crate::waiting::{HeldUp, Needs, Next, Place, Telling, View, needs};
 
@@ -62,7 +63,7 @@ impl Denial {
         };
         // The level that stands for this wait.
         let level = bucket.cost_units.saturating_sub(missing);
-        Self::by_buckets(error, &bound.plan, &all_levels(bound, &[place], &[level]))
+        Self::by_buckets(error, &bound.plan, &all_levels(&bound.plan, &[place], &[level]))
     }
 }
 
@@ -71,6 +72,8 @@ pub(super) struct Bell<'a> {
     pub(super) limiter: &'a Limiter,
     pub(super) plan: &'a Plan,
     pub(super) user: Option<UserKey>,
+    /// It holds slots that others of several replicas wait for, too.
+    pub(super) shared: bool,
 }
 
 impl Bell<'_> {
@@ -78,7 +81,7 @@ impl Bell<'_> {
     pub(super) fn ring(&self, tokens: bool) {
         if self.limiter.room.count() > 0 && (tokens || !self.plan.slots.is_empty()) {
             let needs = needs(self.plan, self.user, u64::MAX);
-            self.limiter.room.given_back(self.limiter.view(), &needs, tokens);
+            self.limiter.room.given_back(self.limiter.view(), &needs, tokens, self.shared);
         }
     }
 }
@@ -120,16 +123,7 @@ impl Limiter {
         bound: &'a Bound,
         ctx: &CallContext,
     ) -> Result<Permit<'a>, Error> {
-        let mut event = DecisionEvent {
-            tool: &bound.tool.name,
-            at: self.clock.now(),
-            allowed: false,
-            scope: None,
-            refusal: None,
-            would_refuse: 0,
-            fail_open: false,
-            took: Duration::ZERO,
-        };
+        let mut event = DecisionEvent::begin(&bound.limited, self.clock.now());
         let outcome = match self.user(bound, ctx) {
             Err(error) => Err(error),
             Ok(user) if bound.plan.may_wait => self.ask_or_wait(bound, ctx, &user, &mut event).await,
@@ -143,6 +137,7 @@ impl Limiter {
                 event.allowed = true;
                 event.would_refuse += permit.local.as_ref().map_or(0, |receipt| receipt.bill().would_refuse);
                 event.would_refuse += permit.leased.as_ref().map_or(0, Paid::unpaid);
+                event.would_refuse += permit.slot.as_ref().map_or(0, Slot::missed);
                 event.would_refuse +=
                     permit.shared.iter().map(|(_, verdict)| unpaid(&verdict.pays)).sum::<usize>();
             }
@@ -272,7 +267,7 @@ impl Limiter {
     }
 
     /// Whose turn a call takes where users are not told apart otherwise.
-    fn fair_key(&self, ctx: &CallContext) -> UserKey {
+    pub(super) fn fair_key(&self, ctx: &CallContext) -> UserKey {
         match (&ctx.caller, self.planner.policy().anonymous, ctx.peer) {
             (Caller::Known(identity), ..) => self.key(identity),
             (Caller::Anonymous, Anonymous::Address, Some(address)) => {
@@ -312,7 +307,7 @@ fn late(bound: &Bound, place: Place, wait: Option<u64>) -> Error {
 /// The refusal by a bound on calls in flight.
 pub(super) fn busy(bound: &Bound, place: Place) -> RateLimit {
     let (rule, scope) = rule(bound, place);
-    RateLimit { tool: bound.tool.name.clone(), rule, scope, retry: Retry::WhenReleased, allowance: None }
+    RateLimit { limited: bound.limited.clone(), rule, scope, retry: Retry::WhenReleased, allowance: None }
 }
 
 #[cfg(test)]

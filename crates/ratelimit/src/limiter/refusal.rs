@@ -18,7 +18,7 @@ pub(super) fn refusal(bound: &Bound, plan: &Plan, place: usize, wait: Wait) -> E
 pub(super) fn rate_limit(bound: &Bound, plan: &Plan, place: usize, wait: Wait) -> RateLimit {
     let bucket = plan.buckets.get(place);
     RateLimit {
-        tool: bound.tool.name.clone(),
+        limited: bound.limited.clone(),
         rule: bucket.map(|bucket| bucket.rule.to_string()).unwrap_or_default(),
         scope: bucket.map_or(LimitScope::Server, |bucket| bucket.scope),
         retry: match wait {

@@ -71,10 +71,17 @@ impl Replay {
         Self { limiter, clock }
     }
 
-    /// The limits of a tool.
+    /// The limits of a tool, without those by claim. A call costs what the rules say at least, and what is enforced for
+    /// some is enforced for all.
     #[must_use]
     pub fn tool(&self, tool: &Tool) -> ReplayTool {
-        ReplayTool(Bound::new(&self.limiter.planner, None, tool))
+        let mut bound = Bound::new(&self.limiter.planner, None, tool);
+        // Records hold no claims.
+        bound
+            .plan
+            .buckets
+            .retain(|bucket| !matches!(bucket.scope, LimitScope::Claim | LimitScope::ClaimTool));
+        ReplayTool(bound)
     }
 
     /// The caller, by identity or, where the policy says so, by address.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 use vmcp_domain::Error;
 
+use super::binding::Share;
 use super::patient::Denial;
 use super::refusal::{refusal, shared_refusal};
 use super::{Bound, Limiter, Permit, Sharing, User};
@@ -13,10 +14,11 @@ use crate::clock::Micros;
 use crate::decide::Wait;
 use crate::fallback::Fallback;
 use crate::lease::Denied;
-use crate::memory::Claim;
+use crate::memory::{Claim, signed_units};
 use crate::observer::DecisionEvent;
+use crate::plan::{Plan, PlannedBucket};
 use crate::policy::Consistency;
-use crate::remote::{Ask, Cut, OnStoreFailure, Part, RemoteVerdict, StoreFailure, parts};
+use crate::remote::{Ask, Cut, OnStoreFailure, Part, RemoteBucket, RemoteVerdict, StoreFailure, parts};
 use crate::table::UserKey;
 
 impl Limiter {
@@ -28,12 +30,22 @@ impl Limiter {
         now: Micros,
         event: &mut DecisionEvent<'_>,
     ) -> Result<Permit<'a>, Denial> {
-        // A place among the calls in flight first: it is given back by dropping the permit, without a round trip.
+        // A place among the calls in flight first: it is given back by dropping the permit. What this replica alone has in
+        // flight already is refused without asking.
         let mut permit = self.admit_here((bound, &bound.slots), user.local, now)?;
+        if !bound.slots.slots.is_empty() {
+            self.refuse_known(sharing, bound, user)?;
+        }
+        let failed = self.take_slots(sharing, bound, user, &mut permit, event).await?;
         if bound.plan.buckets.is_empty() {
             return Ok(permit);
         }
-        match self.pay_shared(sharing, bound, user, &mut permit).await {
+        let paid = match failed {
+            // Nobody waits twice for a store that does not answer.
+            Some(failure) => Err(Unpaid::Failed(failure)),
+            None => self.pay_shared(sharing, bound, user, &mut permit).await,
+        };
+        match paid {
             Ok(()) => {
                 if let Some(paid) = &mut permit.leased {
                     paid.keep();
@@ -48,10 +60,25 @@ impl Limiter {
                 // What was paid already stays paid: the store that would have to be asked does not answer.
                 permit.leased = None;
                 permit.shared.clear();
-                self.without_store(sharing, bound, user, failure, event)?;
+                if failed.is_none() {
+                    self.observer.store_failed(failure);
+                }
+                permit.fallen = self.without_store(sharing, bound, user, event)?;
                 Ok(permit)
             }
         }
+    }
+
+    /// Refuses a call that is certain to lack tokens before it takes places in flight from others. Spends nothing.
+    fn refuse_known(&self, sharing: &Sharing, bound: &Bound, user: &User) -> Result<(), Denial> {
+        for Part { places, ask } in parts(&bound.plan, self.cut(user, true)) {
+            if let Some(verdict) = sharing.store.known_refusal(&ask) {
+                let levels = all_levels(&bound.plan, &places, &verdict.levels);
+                let error = shared_refusal(bound, &levels);
+                return Err(Denial::by_buckets(error, &bound.plan, &levels));
+            }
+        }
+        Ok(())
     }
 
     /// Pays all shared buckets, first those of which tokens are held here: what is not spent then is put back at once.
@@ -73,8 +100,9 @@ impl Limiter {
         }
         for Part { places, ask } in parts(&bound.plan, self.cut(user, true)) {
             let verdict = sharing.store.admit(&ask).await.map_err(Unpaid::Failed)?;
-            let levels = all_levels(bound, &places, &verdict.levels);
+            let levels = all_levels(&bound.plan, &places, &verdict.levels);
             self.learn(sharing, bound, user.local, &levels);
+            permit.know(&places, &levels);
             if !verdict.admitted {
                 let error = shared_refusal(bound, &levels);
                 return Err(Unpaid::Denied(Denial::by_buckets(error, &bound.plan, &levels)));
@@ -109,36 +137,40 @@ impl Limiter {
         sharing: &Sharing,
         bound: &Bound,
         user: &User,
-        failure: StoreFailure,
         event: &mut DecisionEvent<'_>,
-    ) -> Result<(), Denial> {
-        self.observer.store_failed(failure);
+    ) -> Result<Option<Fallen>, Denial> {
         match sharing.on_failure {
             OnStoreFailure::Allow => {
                 event.fail_open = true;
-                Ok(())
+                Ok(None)
             }
             OnStoreFailure::Deny => Err(Error::LimitsUnavailable.into()),
+            // A replica's share is for calls as they come.
+            OnStoreFailure::Local if bound.is_joint => Err(Error::LimitsUnavailable.into()),
             OnStoreFailure::Local => {
                 if let Some(leases) = self.leases.as_ref().filter(|_| !bound.leased.is_empty()) {
                     let (places, held): (SmallVec<[usize; 4]>, SmallVec<[i64; 4]>) =
                         leases.levels(&bound.leased).into_iter().unzip();
-                    self.learn(sharing, bound, user.local, &all_levels(bound, &places, &held));
+                    self.learn(sharing, bound, user.local, &all_levels(&bound.plan, &places, &held));
                 }
                 let fallback = self.fallback(sharing);
-                let share = bound.share(&fallback);
+                let share = bound.share(&fallback, self.clock.now());
                 let plan = &share.plan;
                 match fallback.store.admit(plan, user.local) {
                     Claim::Admitted(receipt) => {
-                        let pays = &receipt.bill().pays;
+                        let pays: SmallVec<[bool; 4]> = receipt.bill().pays.iter().copied().collect();
+                        let mut paid: SmallVec<[RemoteBucket; 4]> = SmallVec::new();
                         for Part { places, ask } in parts(&bound.plan, self.cut(user, false)) {
-                            let pays: SmallVec<[bool; 4]> = places
-                                .iter()
-                                .map(|place| pays.get(*place).is_some_and(|pays| *pays))
-                                .collect();
-                            self.debts.owe(&ask, &pays, &sharing.store);
+                            let buckets = places.iter().zip(ask.buckets);
+                            let pays = buckets.filter(|(place, _)| pays.get(**place) == Some(&true));
+                            paid.extend(pays.map(|(_, bucket)| bucket));
                         }
-                        Ok(())
+                        let owed = paid.iter().map(|bucket| (bucket, i64::from(bucket.cost)));
+                        self.debts.change(owed, &sharing.store);
+                        let user = receipt.user();
+                        drop(receipt);
+                        let (fallback, share) = (fallback.clone(), share.clone());
+                        Ok(Some(Fallen { fallback, share, user, pays, paid }))
                     }
                     Claim::Refused(refused) => {
                         // A call that is dearer than a share can pass again when the store is back.
@@ -154,7 +186,7 @@ impl Limiter {
     }
 
     fn fallback(&self, sharing: &Sharing) -> Arc<Fallback> {
-        let count = sharing.replica_count.or_else(|| sharing.store.replica_count()).unwrap_or(1).max(1);
+        let count = sharing.count();
         if let Some(fallback) = self.fallback.load_full().filter(|fallback| fallback.count == count) {
             return fallback;
         }
@@ -165,9 +197,47 @@ impl Limiter {
 
     /// Notes what the store said that the buckets of a plan hold, in units.
     fn learn(&self, sharing: &Sharing, bound: &Bound, user: Option<UserKey>, levels: &[i64]) {
-        if sharing.on_failure == OnStoreFailure::Local {
+        if sharing.on_failure == OnStoreFailure::Local && !bound.is_joint {
             let fallback = self.fallback(sharing);
-            fallback.learn(&bound.share(&fallback).plan, &bound.plan, user, levels);
+            fallback.learn(&bound.share(&fallback, self.clock.now()).plan, &bound.plan, user, levels);
+        }
+    }
+}
+
+/// A call that was admitted out of this replica's share.
+pub(super) struct Fallen {
+    fallback: Arc<Fallback>,
+    share: Arc<Share>,
+    user: Option<UserKey>,
+    /// For each bucket of the share's plan: whether it has paid.
+    pays: SmallVec<[bool; 4]>,
+    /// What the store is owed for it.
+    paid: SmallVec<[RemoteBucket; 4]>,
+}
+
+impl Limiter {
+    /// Charges so many tokens more for such a call, or fewer where they are less than none; `None` for a call that did not
+    /// happen, which costs nothing.
+    pub(super) fn change_fallen(&self, fallen: &Fallen, owed: Option<i64>) {
+        let Fallen { fallback, share, user, pays, paid } = fallen;
+        let units =
+            |bucket: &PlannedBucket| owed.map_or(bucket.cost_units, |owed| signed_units(bucket, -owed));
+        fallback.store.change(&share.plan, *user, pays, units);
+        if let Some(sharing) = &self.sharing {
+            let more = |bucket: &RemoteBucket| owed.unwrap_or(-i64::from(bucket.cost));
+            self.debts.change(paid.iter().map(|bucket| (bucket, more(bucket))), &sharing.store);
+        }
+    }
+}
+
+impl Permit<'_> {
+    /// Notes what the store said of some buckets of the plan; of the others `levels` says that they are full.
+    fn know(&mut self, places: &[usize], levels: &SmallVec<[i64; 4]>) {
+        let known = self.known.get_or_insert_with(|| levels.clone());
+        for place in places {
+            if let (Some(known), Some(level)) = (known.get_mut(*place), levels.get(*place)) {
+                *known = *level;
+            }
         }
     }
 }
@@ -181,9 +251,8 @@ enum Unpaid {
 }
 
 /// What every bucket of a plan holds, where only some are known: of the others nobody has said that they are not full.
-pub(super) fn all_levels(bound: &Bound, places: &[usize], levels: &[i64]) -> SmallVec<[i64; 4]> {
-    let mut all: SmallVec<[i64; 4]> =
-        bound.plan.buckets.iter().map(|bucket| bucket.rate.capacity()).collect();
+pub(super) fn all_levels(plan: &Plan, places: &[usize], levels: &[i64]) -> SmallVec<[i64; 4]> {
+    let mut all: SmallVec<[i64; 4]> = plan.buckets.iter().map(|bucket| bucket.rate.capacity()).collect();
     for (place, level) in places.iter().zip(levels) {
         if let Some(known) = all.get_mut(*place) {
             *known = *level;

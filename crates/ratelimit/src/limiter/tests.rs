@@ -1,4 +1,5 @@
 mod leased;
+mod varied;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -16,14 +17,15 @@ use crate::policy::{
     Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
 use crate::rate::Rate;
-use crate::remote::{Order, RemoteBucket, StoreFailure, Taken};
+use crate::remote::{Order, RemoteBucket, SLOT_LEASE, StoreFailure, Taken};
+use crate::slots::tests::FakeSlots;
 
-fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
+pub(super) fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap();
-    Some(Quota { windows: vec![rate], mode: Mode::Enforce })
+    Some(Quota::new(vec![rate], Mode::Enforce))
 }
 
-fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPolicy {
+pub(super) fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPolicy {
     LimitPolicy {
         server,
         tools,
@@ -31,27 +33,34 @@ fn policy(server: Limits, tools: Vec<ToolRule>, anonymous: Anonymous) -> LimitPo
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     }
 }
 
-fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
+pub(super) fn rule(name: &str, shared: Option<Quota>, per_user: Option<Quota>) -> ToolRule {
     let limits = Limits { shared, per_user, ..Limits::default() };
-    ToolRule { name: Pattern::new(name), hint: None, group: false, limits, cost: NonZeroU32::MIN }
+    ToolRule {
+        name: Pattern::new(name),
+        hint: None,
+        group: false,
+        limits,
+        cost: crate::policy::Cost::default(),
+    }
 }
 
-fn known(issuer: &str, subject: &str) -> CallContext {
+pub(super) fn known(issuer: &str, subject: &str) -> CallContext {
     let identity = Identity { issuer: issuer.into(), subject: subject.into(), claims: Members::new() };
     CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
 }
 
-struct Bench {
+pub(super) struct Bench {
     clock: Arc<ManualClock>,
-    inner: Arc<FakeGateway>,
-    gateway: SharedGateway,
-    limiter: Arc<Limiter>,
+    pub(super) inner: Arc<FakeGateway>,
+    pub(super) gateway: SharedGateway,
+    pub(super) limiter: Arc<Limiter>,
 }
 
-fn bench(policy: LimitPolicy, sharing: Option<Sharing>) -> Bench {
+pub(super) fn bench(policy: LimitPolicy, sharing: Option<Sharing>) -> Bench {
     let clock = Arc::new(ManualClock::default());
     clock.set(Micros(1_000_000));
     let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock.clone(), sharing, Arc::new(NoObserver));
@@ -185,7 +194,9 @@ async fn peeking_spends_nothing_and_names_what_binds() {
 
 /// A shared store that a test breaks and mends: one bucket map, one clock.
 pub(crate) struct FakeStore {
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Calls in flight.
+    pub(crate) slots: FakeSlots,
     /// How often it was asked for a decision.
     pub(crate) asked: std::sync::atomic::AtomicUsize,
     levels: Mutex<HashMap<Arc<str>, crate::rate::Level>>,
@@ -198,6 +209,7 @@ impl FakeStore {
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             clock,
+            slots: FakeSlots::default(),
             asked: 0.into(),
             levels: Mutex::default(),
             broken: Mutex::default(),
@@ -220,7 +232,7 @@ impl FakeStore {
         *self.broken.lock() = failure;
     }
 
-    fn answer<T>(&self, value: impl FnOnce() -> T) -> Result<T, StoreFailure> {
+    pub(crate) fn answer<T>(&self, value: impl FnOnce() -> T) -> Result<T, StoreFailure> {
         match *self.broken.lock() {
             Some(failure) => Err(failure),
             None => Ok(value()),
@@ -305,7 +317,7 @@ fn shared_bench(on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>) {
     let server = Limits { shared: quota(10, 10_000), ..Limits::default() };
     let clock = Arc::new(ManualClock::default());
     let store = FakeStore::new(clock.clone());
-    let sharing = Sharing { store: store.clone(), on_failure, replica_count: None };
+    let sharing = Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
     let mut bench = bench(policy(server, vec![], Anonymous::Refuse), Some(sharing));
     bench.clock = clock;
     (bench, store)

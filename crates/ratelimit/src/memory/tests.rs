@@ -16,7 +16,7 @@ use crate::rate::Rate;
 fn quota(windows: &[(u64, u64)]) -> Option<Quota> {
     let rate =
         |(tokens, micros): &(u64, u64)| Rate::new(*tokens, Duration::from_micros(*micros), *tokens).unwrap();
-    Some(Quota { windows: windows.iter().map(rate).collect(), mode: Mode::Enforce })
+    Some(Quota::new(windows.iter().map(rate).collect(), Mode::Enforce))
 }
 
 struct Bench {
@@ -38,6 +38,7 @@ fn policy(server: Limits, tools: Vec<ToolRule>) -> LimitPolicy {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     }
 }
 
@@ -52,7 +53,7 @@ fn rule(name: &str, limits: Limits, cost: u32) -> ToolRule {
         hint: None,
         group: false,
         limits,
-        cost: NonZeroU32::new(cost).unwrap(),
+        cost: NonZeroU32::new(cost).unwrap().into(),
     }
 }
 

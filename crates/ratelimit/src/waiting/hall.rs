@@ -8,6 +8,8 @@
 //! What a bucket holds is known from the last refusal and from what was let past since. The store still decides: a call
 //! that is refused after all gets its turn back.
 
+mod elsewhere;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -75,6 +77,10 @@ struct Queue {
     line: FairQueue,
     /// Nobody is let past before this moment.
     shut_until: Micros,
+    /// How often in a row somebody was let past in vain, where slots are shared.
+    vain: u32,
+    /// Since when it has passed shared slots on among its own calls.
+    turn: Option<Micros>,
 }
 
 /// One waiting call.
@@ -234,7 +240,14 @@ impl Hall {
                     stock: own.stock.clone(),
                     let_past: 0,
                     line: FairQueue::default(),
-                    shut_until: present.now,
+                    // Who has just been told by others that they have all slots need not ask again at once.
+                    shut_until: present.now.plus(if matches!(own.stock, Stock::Slots(..)) {
+                        pause
+                    } else {
+                        0
+                    }),
+                    vain: 0,
+                    turn: None,
                 });
             }
             let Some(queue) = self.queues.get_mut(&own.thing) else { continue };
@@ -250,8 +263,10 @@ impl Hall {
             }
             if place == need {
                 if had_turn {
-                    let least = if matches!(own.stock, Stock::Slots(..)) { SLOTS_PAUSE } else { 0 };
-                    queue.shut_until = present.now.plus(pause.max(least));
+                    queue.shut_until = match own.stock {
+                        Stock::Tokens(..) => present.now.plus(pause),
+                        Stock::Slots(..) => queue.shut_until.max(present.now.plus(pause.max(SLOTS_PAUSE))),
+                    };
                 }
                 queue.line.push(call.user, ticket, own.cost, had_turn);
                 call.at = Some(place);
@@ -278,6 +293,7 @@ impl Hall {
             }
             if admitted {
                 queue.spend(need.cost, present.now);
+                queue.vain = 0;
             } else if call.at == Some(place) {
                 queue.line.remove(call.user, ticket);
             }

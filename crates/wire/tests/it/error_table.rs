@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use expect_test::expect_file;
 use vmcp_domain::{
-    Capability, Cause, Error, LimitScope, Looping, ProtocolVersion, QuestionKind, RateLimit, RelayedError,
-    Retry,
+    Capability, Cause, Error, LimitScope, Limited, Looping, ProtocolVersion, QuestionKind, RateLimit,
+    RelayedError, Retry,
 };
 use vmcp_wire::fault::{Answer, Body, LimitAnswer, LimitShape, Verb, answer_with};
 use vmcp_wire::jsonrpc;
 
 fn limit(scope: LimitScope, retry: Retry) -> Error {
     Error::RateLimited(Box::new(RateLimit {
-        tool: "search".into(),
+        limited: Limited::Tool("search".into()),
         rule: "tools[search].perUser".to_owned(),
         scope,
         retry,

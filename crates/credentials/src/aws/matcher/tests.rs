@@ -1,4 +1,5 @@
 use vmcp_domain::Json;
+use vmcp_expression::EXPRESSION_BYTES_MAX;
 
 use super::*;
 

@@ -286,6 +286,10 @@ impl Directory for Fake {
         self.listeners.lock().unwrap().push(listener);
     }
 
+    fn may_listen<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn follow<'a>(&'a self, _ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, vmcp_domain::Following> {
         Box::pin(async move {
             if uri.as_str().starts_with("none:") {

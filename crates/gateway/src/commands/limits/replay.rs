@@ -54,6 +54,9 @@ fn notes(policy: &LimitPolicy) -> Vec<&'static str> {
     let in_flight =
         |limits: &Limits| limits.concurrency.shared.is_some() || limits.concurrency.per_user.is_some();
     let mut notes = vec![];
+    if !policy.methods.is_empty() {
+        notes.push("limits on methods are not replayed: calls of tools are");
+    }
     if all().any(in_flight) {
         notes.push(
             "calls in flight last as long as recorded; a call that was refused then is taken to end at once",
@@ -66,6 +69,15 @@ fn notes(policy: &LimitPolicy) -> Vec<&'static str> {
         notes.push(
             "annotations are not recorded: rules by annotation take every tool for one that says nothing",
         );
+    }
+    if all().any(|limits| !limits.per_claim.is_empty()) {
+        notes.push("claims are not recorded: limits per claim are left out");
+    }
+    if policy.tools.iter().any(|rule| rule.cost.price.is_some() || rule.cost.settle.is_some()) {
+        notes.push("arguments and results are not recorded: a call costs what the rules say at least");
+    }
+    if all().flat_map(Limits::quotas).any(|quota| quota.percent.is_some()) {
+        notes.push("limits that are enforced for some callers are enforced for all here");
     }
     if policy.tools.iter().any(|rule| VIRTUAL_NAMES.contains(&rule.name.as_str())) {
         notes.push("rules for the gateway's own tools are not replayed");

@@ -1,23 +1,25 @@
 //! `rateLimiting`: from the file to the limiter's policy. What cannot be enforced exactly is refused here.
 
+mod claims;
+mod cost;
 mod lease;
+mod methods;
 mod redis;
 mod rules;
+mod slots;
 mod waiting;
 
-use std::num::NonZeroU32;
+use std::num::NonZeroU8;
 
 use vmcp_edge::policy::IncomingAuth;
-use vmcp_ratelimit::policy::{
-    Anonymous, Concurrency, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota,
-};
+use vmcp_ratelimit::policy::{Anonymous, Hints, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota};
 use vmcp_ratelimit::{OnStoreFailure, Rate, RateError};
 use vmcp_wire::fault::{LimitAnswer, LimitShape};
 
 use super::Findings;
 use crate::config::duration::format;
 use crate::config::file::{
-    AnonymousUser, ConcurrencyLimit, LimitAnswerShape, LimitMemory, LimitMode, LimitRedis, LimitStore,
+    AnonymousUser, LimitAnswerShape, LimitHints, LimitMemory, LimitMode, LimitRedis, LimitStore,
     RateLimitBucket, RateLimitWindow, RateLimiting, SessionStorage, StorageProvider, StoreFailurePolicy,
     UserOverflow,
 };
@@ -37,9 +39,12 @@ pub(super) fn convert(
     let RateLimiting {
         shared,
         per_user,
+        per_claim,
         tools,
         by_annotation,
+        methods,
         concurrency,
+        concurrency_lease,
         mode,
         max_wait,
         waiting,
@@ -50,48 +55,45 @@ pub(super) fn convert(
         consistency,
         lease: lease_file,
         on_store_failure,
+        hints,
         answer,
         code,
     } = file;
     let mode = mode.unwrap_or(LimitMode::Enforce);
-    let has_rules = !tools.is_empty() || by_annotation.is_some();
+    let has_rules =
+        !tools.is_empty() || by_annotation.is_some() || !per_claim.is_empty() || methods.is_some();
     if shared.is_none() && per_user.is_none() && !has_rules && concurrency.is_none() {
-        findings.problem(PATH, "limits nothing").hint =
-            Some("write `shared`, `perUser`, `tools` or `concurrency`, or remove the section".to_owned());
+        limits_nothing(findings);
     }
     let wait_max = waiting::longest(max_wait, PATH, findings);
     let server = Limits {
         shared: quota(shared, &format!("{PATH}.shared"), mode, findings),
         per_user: quota(per_user, &format!("{PATH}.perUser"), mode, findings),
-        concurrency: slots(concurrency, &format!("{PATH}.concurrency"), mode, findings),
+        per_claim: claims::convert(per_claim, PATH, mode, findings),
+        concurrency: slots::bounds(concurrency, &format!("{PATH}.concurrency"), mode, findings),
         wait_max: wait_max.unwrap_or_default(),
     };
     let tools = rules::convert(tools, by_annotation, (mode, server.wait_max), findings);
     let chosen = choose(store, session, redis_file.as_ref());
+    let methods = methods::convert(methods.unwrap_or_default(), (mode, server.wait_max), findings);
     let policy = LimitPolicy {
         server,
         tools,
+        methods,
         anonymous: nobody(anonymous),
         memory: bounds(memory.unwrap_or_default(), findings),
         waiting: waiting::bounds(waiting.unwrap_or_default(), findings),
+        hints: told(hints.unwrap_or_default(), findings),
         consistency: lease::consistency(consistency, lease_file, chosen == LimitStore::Redis, findings),
     };
     lease::check(&policy, findings);
     waiting::check(&policy, max_wait.is_some(), waiting.is_some(), findings);
-    if policy.has_per_user() && anonymous.is_none() && matches!(incoming, Some(IncomingAuth::Anonymous)) {
-        findings.problem(format!("{PATH}.perUser"), "limits each user, but no caller has an identity").hint = Some(
-            "say with `rateLimiting.anonymous` whether all callers are one user (`shared`), each address is one \
-             (`address`) or they are refused (`refuse`)"
-                .to_owned(),
-        );
-    }
-    let redis = match chosen {
+    check_identities(&policy, anonymous.is_some(), incoming, findings);
+    let mut redis = match chosen {
         LimitStore::Memory => {
-            if on_store_failure.is_some() {
-                findings.warn(format!("{PATH}.onStoreFailure"), "has no effect with the memory store");
-            }
-            if redis_file.is_some() {
-                findings.warn(format!("{PATH}.redis"), "has no effect with `store: memory`");
+            let written = [(on_store_failure.is_some(), "onStoreFailure"), (redis_file.is_some(), "redis")];
+            for (_, key) in written.into_iter().filter(|(written, _)| *written) {
+                findings.warn(format!("{PATH}.{key}"), "has no effect with the memory store");
             }
             None
         }
@@ -99,10 +101,38 @@ pub(super) fn convert(
             Some(redis::shared_store(redis_file.unwrap_or_default(), session, server_name, findings))
         }
     };
+    slots::lease(concurrency_lease, &policy, redis.as_mut(), findings);
     (
         LimitSettings { policy, redis, on_failure: without_store(on_store_failure) },
         answers(answer, code, findings),
     )
+}
+
+fn limits_nothing(findings: &mut Findings<'_>) {
+    findings.problem(PATH, "limits nothing").hint = Some(
+        "write `shared`, `perUser`, `perClaim`, `tools`, `methods` or `concurrency`, or remove the section"
+            .to_owned(),
+    );
+}
+
+/// Limits that tell callers apart need callers that can be told apart.
+fn check_identities(
+    policy: &LimitPolicy,
+    decided: bool,
+    incoming: Option<&IncomingAuth>,
+    findings: &mut Findings<'_>,
+) {
+    if !matches!(incoming, Some(IncomingAuth::Anonymous)) {
+        return;
+    }
+    if policy.has_per_user() && !decided {
+        findings.problem(format!("{PATH}.perUser"), "limits each user, but no caller has an identity").hint = Some(
+            "say with `rateLimiting.anonymous` whether all callers are one user (`shared`), each address is one \
+             (`address`) or they are refused (`refuse`)"
+                .to_owned(),
+        );
+    }
+    claims::check_anonymous(policy, findings);
 }
 
 /// What limits per user do with callers that have no identity.
@@ -142,7 +172,7 @@ fn quota(
     inherited: LimitMode,
     findings: &mut Findings<'_>,
 ) -> Option<Quota> {
-    let RateLimitBucket { max_tokens, refill_period, windows, mode } = bucket?;
+    let RateLimitBucket { max_tokens, refill_period, windows, mode, enforce_percent } = bucket?;
     let mut rates = Vec::new();
     match (max_tokens, refill_period) {
         (Some(max_tokens), Some(refill_period)) => {
@@ -167,7 +197,21 @@ fn quota(
         LimitMode::Shadow => Mode::Shadow,
         LimitMode::Off => return None,
     };
-    (!rates.is_empty()).then_some(Quota { windows: rates, mode })
+    let percent = percent(enforce_percent, mode, path, findings);
+    (!rates.is_empty()).then_some(Quota { windows: rates, mode, percent })
+}
+
+/// For how many callers in a hundred a limit refuses.
+fn percent(file: Option<u8>, mode: Mode, path: &str, findings: &mut Findings<'_>) -> Option<NonZeroU8> {
+    let percent = file?;
+    let path = format!("{path}.enforcePercent");
+    if !(1..=100).contains(&percent) {
+        findings.problem(path, "must be from 1 to 100").hint =
+            Some("`mode: shadow` enforces a limit for nobody".to_owned());
+    } else if mode == Mode::Shadow {
+        findings.warn(path, "has no effect in shadow mode, which enforces the limit for nobody");
+    }
+    NonZeroU8::new(percent).filter(|percent| percent.get() < 100)
 }
 
 fn rate(window: RateLimitWindow, path: &str, findings: &mut Findings<'_>) -> Option<Rate> {
@@ -191,27 +235,16 @@ fn rate(window: RateLimitWindow, path: &str, findings: &mut Findings<'_>) -> Opt
     }
 }
 
-fn slots(
-    file: Option<ConcurrencyLimit>,
-    path: &str,
-    mode: LimitMode,
-    findings: &mut Findings<'_>,
-) -> Concurrency {
-    let Some(ConcurrencyLimit { shared, per_user }) = file else { return Concurrency::default() };
-    if shared.is_none() && per_user.is_none() {
-        findings.problem(path, "needs `shared` or `perUser`");
+/// When callers are told how much is left.
+fn told(file: LimitHints, findings: &mut Findings<'_>) -> Hints {
+    let LimitHints { below_percent, resource } = file;
+    let default = Hints::default();
+    if below_percent.is_some_and(|percent| percent > 100) {
+        findings.problem(format!("{PATH}.hints.belowPercent"), "must be from 0 to 100");
     }
-    let mut count = |count: Option<u32>, key: &str| {
-        if count == Some(0) {
-            findings.problem(format!("{path}.{key}"), "must be at least 1; leave it out for no bound");
-        }
-        count.and_then(NonZeroU32::new)
-    };
-    let (shared, per_user) = (count(shared, "shared"), count(per_user, "perUser"));
-    match mode {
-        LimitMode::Enforce => Concurrency { shared, per_user, mode: Mode::Enforce },
-        LimitMode::Shadow => Concurrency { shared, per_user, mode: Mode::Shadow },
-        LimitMode::Off => Concurrency::default(),
+    Hints {
+        below_percent: below_percent.unwrap_or(default.below_percent).min(100),
+        resource: resource.unwrap_or(default.resource),
     }
 }
 

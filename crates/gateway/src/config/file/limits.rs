@@ -1,10 +1,13 @@
 //! `rateLimiting`: how often tools may be called, by whom, and what happens then. The reference's keys mean what they
 //! mean there; the others are ours and may be left out.
 
+mod methods;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::GoDuration;
+pub(crate) use methods::{MethodRateLimit, MethodRateLimits};
 
 /// How often tools may be called.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -14,13 +17,21 @@ pub(crate) struct RateLimiting {
     pub(crate) shared: Option<RateLimitBucket>,
     /// One bucket for each caller.
     pub(crate) per_user: Option<RateLimitBucket>,
+    /// Buckets for callers by what their claims say, such as one for each team.
+    #[serde(default)]
+    pub(crate) per_claim: Vec<ClaimRateLimit>,
     /// Buckets of single tools.
     #[serde(default)]
     pub(crate) tools: Vec<ToolRateLimit>,
     /// Buckets of tools by what their annotations let one assume.
     pub(crate) by_annotation: Option<AnnotationRateLimits>,
+    /// Limits on what clients ask besides calls of tools.
+    pub(crate) methods: Option<MethodRateLimits>,
     /// How many calls may be in flight.
     pub(crate) concurrency: Option<ConcurrencyLimit>,
+    /// With Redis: for how long calls in flight count when nothing is heard of their replica any more, from `1s` to `5m`.
+    /// Left out: `15s`.
+    pub(crate) concurrency_lease: Option<GoDuration>,
     /// What every rule that does not say otherwise does when it would refuse. Left out: enforce.
     pub(crate) mode: Option<LimitMode>,
     /// How long a call waits for every rule that does not say otherwise before it is refused, at most `1h`. Left out or
@@ -42,6 +53,8 @@ pub(crate) struct RateLimiting {
     pub(crate) lease: Option<LimitLease>,
     /// What happens while Redis does not answer. Left out: local.
     pub(crate) on_store_failure: Option<StoreFailurePolicy>,
+    /// When callers are told how much is left.
+    pub(crate) hints: Option<LimitHints>,
     /// How a limited call is answered. Left out: auto.
     pub(crate) answer: Option<LimitAnswerShape>,
     /// The code of that answer. Left out: 429.
@@ -61,6 +74,49 @@ pub(crate) struct RateLimitBucket {
     pub(crate) windows: Vec<RateLimitWindow>,
     /// What it does when it would refuse. Left out: the rule's mode.
     pub(crate) mode: Option<LimitMode>,
+    /// For how many callers in a hundred it refuses, 1 to 100; for the others it only counts. Left out: for all.
+    pub(crate) enforce_percent: Option<u8>,
+}
+
+/// A token bucket for each value of a claim.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ClaimRateLimit {
+    /// The claim, such as `team`, `tenant` or `azp`.
+    pub(crate) claim: String,
+    /// What happens to callers without the claim. Left out: refuse.
+    pub(crate) missing: Option<MissingClaimOutcome>,
+    /// How many calls it holds when full, at least 1.
+    pub(crate) max_tokens: Option<u64>,
+    /// How long an empty bucket takes to fill, as `1m0s` or `{duration: 1m0s}`.
+    pub(crate) refill_period: Option<GoDuration>,
+    /// Further windows, as 10 a second and 500 a day.
+    #[serde(default)]
+    pub(crate) windows: Vec<RateLimitWindow>,
+    /// What it does when it would refuse. Left out: the rule's mode.
+    pub(crate) mode: Option<LimitMode>,
+    /// For how many callers in a hundred it refuses, 1 to 100; for the others it only counts. Left out: for all.
+    pub(crate) enforce_percent: Option<u8>,
+}
+
+/// What happens to callers without a claim.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum MissingClaimOutcome {
+    /// They are refused.
+    Refuse,
+    /// All of them share one bucket.
+    Shared,
+}
+
+/// What one call costs.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum CallCost {
+    /// So many tokens.
+    Tokens(u32),
+    /// What a CEL expression comes to.
+    Expression(String),
 }
 
 /// One window of a bucket.
@@ -85,8 +141,14 @@ pub(crate) struct ToolRateLimit {
     pub(crate) shared: Option<RateLimitBucket>,
     /// One bucket for each caller.
     pub(crate) per_user: Option<RateLimitBucket>,
-    /// How many tokens one call costs in every bucket. Left out: 1.
-    pub(crate) cost: Option<u32>,
+    /// Buckets for callers by what their claims say, such as one for each team.
+    #[serde(default)]
+    pub(crate) per_claim: Vec<ClaimRateLimit>,
+    /// How many tokens one call costs in every bucket: a number, or a CEL expression over `args` and `tool`. Left out: 1.
+    pub(crate) cost: Option<CallCost>,
+    /// How many tokens it turned out to cost: a CEL expression over `args`, `tool`, `cost` (what was paid) and `result`. The
+    /// difference is charged or given back when the call has ended.
+    pub(crate) settle: Option<String>,
     /// How many calls may be in flight.
     pub(crate) concurrency: Option<ConcurrencyLimit>,
     /// What the rule does when it would refuse. Left out: the mode of all rules.
@@ -118,8 +180,14 @@ pub(crate) struct AnnotationRateLimit {
     pub(crate) shared: Option<RateLimitBucket>,
     /// One bucket for each caller.
     pub(crate) per_user: Option<RateLimitBucket>,
-    /// How many tokens one call costs in every bucket. Left out: 1.
-    pub(crate) cost: Option<u32>,
+    /// Buckets for callers by what their claims say, such as one for each team.
+    #[serde(default)]
+    pub(crate) per_claim: Vec<ClaimRateLimit>,
+    /// How many tokens one call costs in every bucket: a number, or a CEL expression over `args` and `tool`. Left out: 1.
+    pub(crate) cost: Option<CallCost>,
+    /// How many tokens it turned out to cost: a CEL expression over `args`, `tool`, `cost` (what was paid) and `result`. The
+    /// difference is charged or given back when the call has ended.
+    pub(crate) settle: Option<String>,
     /// How many calls may be in flight.
     pub(crate) concurrency: Option<ConcurrencyLimit>,
     /// What the rule does when it would refuse. Left out: the mode of all rules.
@@ -230,6 +298,17 @@ pub(crate) struct LimitRedis {
     pub(crate) replicas: Option<u32>,
 }
 
+/// When and how callers are told how much is left.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct LimitHints {
+    /// The result of a call says so in `_meta` when a bucket holds less than so many hundredths of its capacity, 0 to 100; 0
+    /// for never. Left out: 20.
+    pub(crate) below_percent: Option<u8>,
+    /// Offers the resource `vmcp://limits`, which tells each caller what is left. Left out: false.
+    pub(crate) resource: Option<bool>,
+}
+
 /// How exactly replicas share their buckets.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -276,17 +355,4 @@ pub(crate) enum LimitAnswerShape {
     JsonRpcError,
     /// HTTP 429 with `Retry-After`.
     Http429,
-}
-
-/// When a call goes round in circles: the same caller, tool, arguments and outcome, again and again.
-#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct LoopBreaker {
-    /// How often in a row a call may have the same outcome, at least 2. Left out: 5.
-    pub(crate) repeats: Option<u32>,
-    /// For how long the call is then not made. Left out: `1m`.
-    pub(crate) within: Option<GoDuration>,
-    /// The advertised tools that are watched; `*` stands for any run of characters. Left out: all.
-    #[serde(default)]
-    pub(crate) tools: Vec<String>,
 }

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_ratelimit::policy::{
-    Anonymous, Concurrency, Consistency, LimitPolicy, Limits, Mode, Overflow, Quota, ToolRule, WaitBounds,
+    Anonymous, ClaimQuota, Concurrency, Consistency, LimitPolicy, Limits, MissingClaim, Mode, Overflow,
+    Quota, ToolRule, WaitBounds,
 };
 use vmcp_ratelimit::{OnStoreFailure, Rate};
 use vmcp_wire::fault::LimitShape;
@@ -14,11 +15,12 @@ use crate::config::settings::{LimitSettings, RedisSettings, RedisTarget};
 /// The section, or `null` without limits.
 pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value {
     let Some(LimitSettings { policy, redis, on_failure }) = settings else { return Value::Null };
-    let LimitPolicy { server, tools, anonymous, memory, waiting, consistency } = policy;
+    let LimitPolicy { server, tools, methods, anonymous, memory, waiting, consistency, hints } = policy;
     let WaitBounds { count_max, per_user_count_max } = waiting;
     json!({
         "server": limits(server),
         "tools": tools.iter().map(rule).collect::<Value>(),
+        "methods": methods.iter().map(|rule| (rule.method.as_str().to_owned(), limits(&rule.limits))).collect::<Value>(),
         "anonymous": match anonymous {
             Anonymous::Shared => "shared",
             Anonymous::Address => "address",
@@ -41,7 +43,9 @@ pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value
         "lease": consistency.leases().map(|lease| {
             json!({"duration": format(lease.duration), "holdBack": lease.hold_back})
         }),
+        "hints": {"belowPercent": hints.below_percent, "resource": hints.resource},
         "redis": redis.as_ref().map(store),
+        "concurrencyLease": redis.as_ref().map(|redis| format(redis.slot_lease)),
         "onStoreFailure": redis.as_ref().map(|_| match on_failure {
             OnStoreFailure::Local => "local",
             OnStoreFailure::Allow => "allow",
@@ -65,18 +69,25 @@ fn rule(rule: &ToolRule) -> Value {
         shown["annotation"] = hint.as_str().into();
     }
     shown["group"] = (*group).into();
-    shown["cost"] = cost.get().into();
+    shown["cost"] =
+        cost.price.as_ref().map_or_else(|| cost.least.get().into(), |price| price.to_string().into());
+    if let Some(settle) = &cost.settle {
+        shown["settle"] = settle.to_string().into();
+    }
     shown
 }
 
 fn limits(limits: &Limits) -> Value {
-    let Limits { shared, per_user, concurrency, wait_max } = limits;
+    let Limits { shared, per_user, per_claim, concurrency, wait_max } = limits;
     let Concurrency { shared: all, per_user: each, mode: how } = concurrency;
     let mut shown = json!({
         "shared": shared.as_ref().map(quota),
         "perUser": per_user.as_ref().map(quota),
         "maxWait": format(*wait_max),
     });
+    if !per_claim.is_empty() {
+        shown["perClaim"] = per_claim.iter().map(claim).collect();
+    }
     if all.is_some() || each.is_some() {
         shown["concurrency"] = json!({
             "shared": all.map(std::num::NonZeroU32::get),
@@ -88,7 +99,24 @@ fn limits(limits: &Limits) -> Value {
 }
 
 fn quota(quota: &Quota) -> Value {
-    json!({"windows": quota.windows.iter().map(window).collect::<Value>(), "mode": mode(quota.mode)})
+    let mut shown =
+        json!({"windows": quota.windows.iter().map(window).collect::<Value>(), "mode": mode(quota.mode)});
+    if let Some(percent) = quota.percent {
+        shown["enforcePercent"] = percent.get().into();
+    }
+    shown
+}
+
+fn claim(limit: &ClaimQuota) -> Value {
+    let ClaimQuota { claim, missing, quota: own } = limit;
+    let mut shown = quota(own);
+    shown["claim"] = (**claim).into();
+    shown["missing"] = match missing {
+        MissingClaim::Refuse => "refuse",
+        MissingClaim::Shared => "shared",
+    }
+    .into();
+    shown
 }
 
 fn window(rate: &Rate) -> Value {
@@ -113,6 +141,7 @@ fn store(redis: &RedisSettings) -> Value {
         namespace,
         deadline,
         replica_count,
+        slot_lease: _,
         policy: _,
     } = redis;
     json!({

@@ -276,3 +276,27 @@ fn leases_are_read_and_idle_ones_are_warned_of() {
         text("consistency: lease", 1000).replace("redis: {url: 'redis://127.0.0.1:6379'}", "store: memory");
     assert_eq!(warned(&memory), ["rateLimiting.consistency"]);
 }
+
+#[test]
+fn slots_are_held_as_long_as_the_file_says() {
+    let text = |rest: &str| {
+        format!(
+            "name: a\nbackends: [{{name: b, command: c}}]\nrateLimiting:\n  concurrency: {{shared: 4}}\n  \
+             redis: {{url: 'redis://127.0.0.1:6379'}}\n  {rest}\n"
+        )
+    };
+    let lease = |text: &str| load(text).limits.unwrap().redis.unwrap().slot_lease;
+    assert_eq!(lease(&text("code: 429")), Duration::from_secs(15));
+    assert_eq!(lease(&text("concurrencyLease: 1m")), Duration::from_secs(60));
+    let slow = text("code: 429").replace("6379'", "6379', deadline: 3s");
+    assert_eq!(lease(&slow), Duration::from_secs(24), "eight decisions");
+    let warned =
+        |text: &str| load(text).warnings.iter().map(|warning| warning.path.clone()).collect::<Vec<_>>();
+    assert_eq!(warned(&text("concurrencyLease: 1m")), [""; 0]);
+    let idle = text("concurrencyLease: 1m")
+        .replace("concurrency: {shared: 4}", "shared: {maxTokens: 5, refillPeriod: 1m}");
+    assert_eq!(warned(&idle), ["rateLimiting.concurrencyLease"]);
+    let memory =
+        text("concurrencyLease: 1m").replace("redis: {url: 'redis://127.0.0.1:6379'}", "store: memory");
+    assert_eq!(warned(&memory), ["rateLimiting.concurrencyLease"]);
+}

@@ -1,4 +1,3 @@
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use vmcp_domain::{Caller, Origin, Target};
@@ -10,13 +9,13 @@ use crate::observer::NoObserver;
 use crate::pattern::Pattern;
 use crate::plan::Planner;
 use crate::policy::{
-    Anonymous, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
+    Anonymous, Consistency, Cost, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
 use crate::rate::Rate;
 
 fn once_a_minute() -> Limits {
     let rate = Rate::new(1, Duration::from_secs(60), 1).unwrap();
-    let quota = Quota { windows: vec![rate], mode: Mode::Enforce };
+    let quota = Quota::new(vec![rate], Mode::Enforce);
     Limits { shared: Some(quota), per_user: None, ..Limits::default() }
 }
 
@@ -26,7 +25,7 @@ fn limiter(server: Limits, rules: &[&str]) -> Arc<Limiter> {
         hint: None,
         group: false,
         limits: once_a_minute(),
-        cost: NonZeroU32::MIN,
+        cost: Cost::default(),
     };
     let tools = rules.iter().map(rule).collect();
     let policy = LimitPolicy {
@@ -36,6 +35,7 @@ fn limiter(server: Limits, rules: &[&str]) -> Arc<Limiter> {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     };
     let clock = Arc::new(ManualClock::default());
     Limiter::new(Arc::new(Planner::new(policy)), clock, None, Arc::new(NoObserver))

@@ -2,6 +2,7 @@
 
 mod bench;
 mod fairness;
+mod slots;
 mod stores;
 
 use std::num::NonZeroU32;

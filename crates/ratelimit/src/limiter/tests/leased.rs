@@ -15,7 +15,8 @@ fn leased(
     let clock = Arc::new(ManualClock::default());
     clock.set(Micros(1_000_000));
     let store = FakeStore::new(clock.clone());
-    let sharing = Sharing { store: store.clone(), on_failure, replica_count: Some(2) };
+    let sharing =
+        Sharing { store: store.clone(), on_failure, replica_count: Some(2), slot_lease: SLOT_LEASE };
     let limiter =
         Limiter::new(Arc::new(Planner::new(policy)), clock.clone(), Some(sharing), Arc::new(NoObserver));
     let inner = FakeGateway::new(vec![tool("a", "search", "a_search")]);

@@ -32,7 +32,7 @@ fn limits(dice: &mut Dice) -> LimitPolicy {
     let server = Limits { shared: some(40), per_user: some(10), ..Limits::default() };
     let mut tools = vec![rule("a_search", some(8), some(4)), rule("*search", some(20), some(6))];
     tools[1].group = dice.roll(2) > 0;
-    tools[1].cost = NonZeroU32::new(1 + dice.roll(3) as u32).unwrap();
+    tools[1].cost = NonZeroU32::new(1 + dice.roll(3) as u32).unwrap().into();
     if let Some(quota) = tools[0].limits.per_user.as_mut().filter(|_| dice.roll(2) > 0) {
         quota.mode = Mode::Shadow;
     }

@@ -46,7 +46,7 @@ pub(super) fn consistency(
 /// Leases that lease nothing are a mistake somebody should hear of.
 pub(super) fn check(policy: &LimitPolicy, findings: &mut Findings<'_>) {
     let Some(lease) = policy.consistency.leases() else { return };
-    let rules = policy.tools.iter().map(|rule| (&rule.limits, rule.cost));
+    let rules = policy.tools.iter().map(|rule| (&rule.limits, rule.cost.least));
     let mut all = std::iter::once((&policy.server, std::num::NonZeroU32::MIN)).chain(rules);
     let covered = all.any(|(limits, cost)| {
         limits.shared.iter().flat_map(|quota| &quota.windows).any(|rate| lease.covers(rate, cost))

@@ -81,6 +81,7 @@ pub(super) fn shared_store(
             .unwrap_or(DECISION_DEADLINE)
             .max(Duration::from_millis(1)),
         replica_count: replicas,
+        slot_lease: vmcp_ratelimit::SLOT_LEASE,
         policy: None,
     };
     if findings.problems.len() == before {

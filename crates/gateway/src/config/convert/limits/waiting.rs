@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vmcp_ratelimit::policy::{LimitPolicy, Limits, Mode, Quota, ToolRule, WaitBounds};
+use vmcp_ratelimit::policy::{LimitPolicy, Limits, Mode, Quota, WaitBounds};
 
 use super::PATH;
 use crate::config::convert::Findings;
@@ -28,28 +28,27 @@ pub(super) fn longest(file: Option<GoDuration>, path: &str, findings: &mut Findi
 }
 
 /// A rule that never refuses is never waited for.
-pub(super) fn check_rule(rule: &ToolRule, path: &str, is_written: bool, findings: &mut Findings<'_>) {
-    if is_written && !rule.limits.wait_max.is_zero() && !enforces(&rule.limits) {
+pub(super) fn check_rule(limits: &Limits, path: &str, is_written: bool, findings: &mut Findings<'_>) {
+    if is_written && !limits.wait_max.is_zero() && !enforces(limits) {
         findings.warn(format!("{path}.maxWait"), "has no effect on a rule that refuses nothing");
     }
 }
 
 /// The same for the whole section.
 pub(super) fn check(policy: &LimitPolicy, waits: bool, bounded: bool, findings: &mut Findings<'_>) {
-    let limits = || std::iter::once(&policy.server).chain(policy.tools.iter().map(|rule| &rule.limits));
-    if waits && !policy.server.wait_max.is_zero() && !limits().any(enforces) {
+    if waits && !policy.server.wait_max.is_zero() && !policy.limits().any(enforces) {
         findings.warn(format!("{PATH}.maxWait"), "has no effect where nothing is refused");
     }
-    if bounded && !limits().any(|limits| !limits.wait_max.is_zero()) {
+    if bounded && !policy.limits().any(|limits| !limits.wait_max.is_zero()) {
         findings.warn(format!("{PATH}.waiting"), "has no effect without `maxWait`");
     }
 }
 
 fn enforces(limits: &Limits) -> bool {
-    let Limits { shared, per_user, concurrency, wait_max: _ } = limits;
-    let refuses = |quota: &Option<Quota>| quota.as_ref().is_some_and(|quota| quota.mode == Mode::Enforce);
+    let concurrency = &limits.concurrency;
+    let refuses = |quota: &Quota| quota.mode == Mode::Enforce;
     let bounds_calls = concurrency.shared.is_some() || concurrency.per_user.is_some();
-    refuses(shared) || refuses(per_user) || (bounds_calls && concurrency.mode == Mode::Enforce)
+    limits.quotas().any(refuses) || (bounds_calls && concurrency.mode == Mode::Enforce)
 }
 
 /// How many calls may wait.

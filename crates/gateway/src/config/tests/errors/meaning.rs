@@ -115,6 +115,43 @@ rateLimiting:
 ",
     ),
     (
+        "claims and prices that cannot be",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  perClaim:
+    - {claim: team, maxTokens: 5, refillPeriod: 1m}
+    - {claim: team, maxTokens: 9, refillPeriod: 1m, enforcePercent: 0}
+    - {claim: ' ', maxTokens: 9, refillPeriod: 1m, mode: shadow, enforcePercent: 10}
+  tools:
+    - {name: misspelt, cost: 'arguments.count'}
+    - {name: no-expression, cost: '1 +'}
+    - {name: loops, settle: 'result.content.all(x, args.y.all(z, z == x)) ? 1 : 2'}
+    - {name: too-early, cost: result.bytes}
+    - {name: nothing}
+    - {name: list, cost: [1]}
+",
+    ),
+    (
+        "limits on methods that cannot be",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  methods:
+    tools/list: {}
+    tools/call: {shared: {maxTokens: 5, refillPeriod: 1m}}
+    resources/reed: {shared: {maxTokens: 5, refillPeriod: 1m}}
+    prompts/get: {shared: {maxTokens: 0, refillPeriod: 1m}, cost: 2}
+    subscriptions/listen: {concurrency: {shared: 5}}
+",
+    ),
+    (
+        "limits per claim without claims",
+        "{name: a, backends: [{name: b, command: c}], incomingAuth: {type: anonymous}, rateLimiting: {perClaim: [{claim: t, maxTokens: 5, refillPeriod: 1m}]}}",
+    ),
+    (
         "a lease that is too short",
         "
 name: a
@@ -124,6 +161,17 @@ rateLimiting:
   redis: {url: 'redis://127.0.0.1:6379'}
   consistency: lease
   lease: {duration: 5ms}
+",
+    ),
+    (
+        "a lease of slots that is too short for its store",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  concurrency: {shared: 4}
+  redis: {url: 'redis://127.0.0.1:6379', deadline: 2s}
+  concurrencyLease: 10s
 ",
     ),
     (

@@ -44,11 +44,17 @@ pub(super) fn seconds(count: u64) -> Duration {
 
 pub(super) fn quota(tokens: u64, period: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, seconds(period), tokens).unwrap();
-    Some(Quota { windows: vec![rate], mode: Mode::Enforce })
+    Some(Quota::new(vec![rate], Mode::Enforce))
 }
 
 pub(super) fn rule(name: &str, cost: u32, limits: Limits) -> ToolRule {
-    ToolRule { name: Pattern::new(name), hint: None, group: false, limits, cost: cost.try_into().unwrap() }
+    ToolRule {
+        name: Pattern::new(name),
+        hint: None,
+        group: false,
+        limits,
+        cost: std::num::NonZeroU32::new(cost).unwrap().into(),
+    }
 }
 
 /// A tool that the gateway makes up itself.
@@ -88,6 +94,7 @@ impl Bench {
             memory,
             waiting,
             consistency: Consistency::Exact,
+            ..LimitPolicy::default()
         };
         let heard = Arc::new(Ends::default());
         let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock, sharing, heard.clone());

@@ -11,7 +11,7 @@ use super::shared;
 use crate::limiter::Sharing;
 use crate::limiter::tests::FakeStore;
 use crate::policy::WaitBounds;
-use crate::remote::OnStoreFailure;
+use crate::remote::{OnStoreFailure, SLOT_LEASE};
 
 /// So many replicas over one store, with a bucket of a token a second.
 fn fleet(count: usize, wait: u64) -> (Vec<Arc<Bench>>, Arc<FakeStore>) {
@@ -22,6 +22,7 @@ fn fleet(count: usize, wait: u64) -> (Vec<Arc<Bench>>, Arc<FakeStore>) {
             store: store.clone(),
             on_failure: OnStoreFailure::Deny,
             replica_count: Some(count as u32),
+            slot_lease: SLOT_LEASE,
         };
         let policy = (shared(1, 1, wait), vec![], WaitBounds::default());
         Arc::new(Bench::shared(policy, clock.clone(), Some(sharing)))

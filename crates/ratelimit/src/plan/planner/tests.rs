@@ -9,7 +9,7 @@ use crate::policy::{Anonymous, Consistency, Hint, MemoryBounds, ToolRule, WaitBo
 
 fn quota(tokens: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(60), tokens).unwrap();
-    Some(Quota { windows: vec![rate], mode: Mode::Enforce })
+    Some(Quota::new(vec![rate], Mode::Enforce))
 }
 
 fn rule(name: &str, group: bool, cost: u32) -> ToolRule {
@@ -18,7 +18,7 @@ fn rule(name: &str, group: bool, cost: u32) -> ToolRule {
         hint: None,
         group,
         limits: Limits { shared: quota(5), per_user: quota(2), ..Limits::default() },
-        cost: NonZeroU32::new(cost).unwrap(),
+        cost: NonZeroU32::new(cost).unwrap().into(),
     }
 }
 
@@ -31,6 +31,7 @@ fn planner(tools: Vec<ToolRule>) -> Planner {
         memory: MemoryBounds::default(),
         waiting: WaitBounds::default(),
         consistency: Consistency::Exact,
+        ..LimitPolicy::default()
     })
 }
 

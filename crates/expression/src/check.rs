@@ -1,0 +1,153 @@
+//! What an expression may say: no unknown names, and nothing that could take long.
+
+use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
+
+use crate::Loops;
+
+/// The deepest nesting: evaluating takes stack with each level.
+const DEPTH_MAX: usize = 48;
+/// What an expression may name besides its variables: types, and the variables of the loop around it.
+const TYPES: [&str; 9] = ["bool", "bytes", "double", "int", "list", "map", "string", "type", "uint"];
+/// The functions there are, besides operators. A misspelt one would make an expression that always fails.
+const FUNCTIONS: [&str; 12] = [
+    "bool",
+    "bytes",
+    "contains",
+    "double",
+    "endsWith",
+    "int",
+    "matches",
+    "size",
+    "startsWith",
+    "string",
+    "type",
+    "uint",
+];
+
+struct Checker {
+    names: &'static [&'static str],
+    loops: Loops,
+    used: Used,
+}
+
+/// What an expression asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Used {
+    /// Variables of which it may ask for anything.
+    pub(crate) whole: Vec<&'static str>,
+    /// Members of variables.
+    pub(crate) members: Vec<(&'static str, String)>,
+}
+
+/// Refuses unknown names, and what could take long: depth, loops in loops, loops that build lists, patterns that are
+/// not written out. Returns what is asked for.
+pub(crate) fn check(
+    expression: &IdedExpr,
+    names: &'static [&'static str],
+    loops: Loops,
+) -> Result<Used, String> {
+    let mut checker = Checker { names, loops, used: Used::default() };
+    checker.look(expression, 0, None)?;
+    Ok(checker.used)
+}
+
+impl Checker {
+    fn look(
+        &mut self,
+        at: &IdedExpr,
+        depth: usize,
+        around: Option<&ComprehensionExpr>,
+    ) -> Result<(), String> {
+        if depth > DEPTH_MAX {
+            return Err(format!("is nested deeper than {DEPTH_MAX} levels"));
+        }
+        let mut deeper = |inner: &IdedExpr| self.look(inner, depth + 1, around);
+        match &at.expr {
+            Expr::Unspecified | Expr::Literal(_) => Ok(()),
+            Expr::Ident(name) => self.name(name, around, None),
+            Expr::Call(call) => {
+                check_call(call, around.is_some())?;
+                call.target.as_deref().into_iter().chain(&call.args).try_for_each(deeper)
+            }
+            Expr::Comprehension(each) => {
+                if around.is_some() {
+                    return Err("has a loop inside a loop (all, exists, exists_one, map, filter)".to_owned());
+                }
+                if matches!(each.accu_init.expr, Expr::List(_) | Expr::Map(_)) {
+                    return Err("builds a list (map, filter); use exists or all".to_owned());
+                }
+                deeper(&each.iter_range)?;
+                let parts = [&each.accu_init, &each.loop_cond, &each.loop_step, &each.result];
+                parts.into_iter().try_for_each(|inner| self.look(inner, depth + 1, Some(each)))
+            }
+            Expr::List(list) => list.elements.iter().try_for_each(deeper),
+            Expr::Map(map) => map.entries.iter().try_for_each(|entry| entry_parts(&entry.expr, &mut deeper)),
+            Expr::Struct(made) => {
+                made.entries.iter().try_for_each(|entry| entry_parts(&entry.expr, &mut deeper))
+            }
+            Expr::Select(select) => {
+                if let Expr::Ident(name) = &select.operand.expr {
+                    return self.name(name, around, Some(&select.field));
+                }
+                deeper(&select.operand)
+            }
+        }
+    }
+
+    fn name(
+        &mut self,
+        name: &str,
+        around: Option<&ComprehensionExpr>,
+        member: Option<&str>,
+    ) -> Result<(), String> {
+        let is_loops = |each: &ComprehensionExpr| {
+            name == each.iter_var || name == each.accu_var || each.iter_var2.as_deref() == Some(name)
+        };
+        if around.is_some_and(is_loops) {
+            return Ok(());
+        }
+        if let Some(known) = self.names.iter().find(|known| **known == name) {
+            if around.is_some() && self.loops == Loops::Inward {
+                return Err(format!(
+                    "asks for {name} inside a loop (all, exists, exists_one), which may only look at what it goes through"
+                ));
+            }
+            match member {
+                None => self.used.whole.push(known),
+                Some(member) => self.used.members.push((known, member.to_owned())),
+            }
+            return Ok(());
+        }
+        if TYPES.contains(&name) {
+            return Ok(());
+        }
+        Err(format!("asks for {name}; there is only {}", self.names.join(", ")))
+    }
+}
+
+fn check_call(call: &CallExpr, in_loop: bool) -> Result<(), String> {
+    let name = call.func_name.as_str();
+    // Operators are functions whose names cannot be written.
+    if !name.starts_with(['_', '@', '!', '-']) && !FUNCTIONS.contains(&name) {
+        return Err(format!("calls {name}, which is no function here; there are {}", FUNCTIONS.join(", ")));
+    }
+    let is_written = |pattern: &IdedExpr| matches!(pattern.expr, Expr::Literal(LiteralValue::String(_)));
+    if name == "matches" && !call.args.last().is_some_and(is_written) {
+        return Err("the pattern of matches must be written out".to_owned());
+    }
+    // The interpreter compiles the pattern each time round.
+    if name == "matches" && in_loop {
+        return Err("has matches inside a loop; use startsWith, endsWith or contains there".to_owned());
+    }
+    Ok(())
+}
+
+fn entry_parts(
+    entry: &EntryExpr,
+    deeper: &mut impl FnMut(&IdedExpr) -> Result<(), String>,
+) -> Result<(), String> {
+    match entry {
+        EntryExpr::StructField(field) => deeper(&field.value),
+        EntryExpr::MapEntry(entry) => deeper(&entry.key).and_then(|()| deeper(&entry.value)),
+    }
+}

@@ -1,0 +1,69 @@
+//! What expressions are evaluated over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cel::Value;
+use cel::objects::{Key, Map};
+
+/// A value as CEL sees it.
+#[derive(Clone, Debug)]
+pub struct Data(pub(crate) Value);
+
+impl Data {
+    /// The value that a JSON text stands for; `None` when it is none, or nested too deeply.
+    #[must_use]
+    pub fn parse(json: &str) -> Option<Self> {
+        serde_json::from_str::<serde_json::Value>(json).ok().map(Self::from)
+    }
+}
+
+impl From<serde_json::Value> for Data {
+    /// Whole numbers are CEL's `int`, as they are in expressions.
+    fn from(json: serde_json::Value) -> Self {
+        Self(value_of(json))
+    }
+}
+
+impl From<&str> for Data {
+    fn from(text: &str) -> Self {
+        Self(Value::from(text))
+    }
+}
+
+impl From<bool> for Data {
+    fn from(truth: bool) -> Self {
+        Self(Value::Bool(truth))
+    }
+}
+
+impl From<i64> for Data {
+    fn from(whole: i64) -> Self {
+        Self(Value::Int(whole))
+    }
+}
+
+impl<'a> FromIterator<(&'a str, Self)> for Data {
+    fn from_iter<I: IntoIterator<Item = (&'a str, Self)>>(members: I) -> Self {
+        let members = members.into_iter().map(|(name, data)| (Key::from(name.to_owned()), data.0));
+        Self(Value::Map(Map { map: Arc::new(members.collect::<HashMap<Key, Value>>()) }))
+    }
+}
+
+fn value_of(json: serde_json::Value) -> Value {
+    match json {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(truth) => Value::Bool(truth),
+        serde_json::Value::String(text) => Value::String(Arc::new(text)),
+        serde_json::Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => Value::Int(whole),
+            (None, Some(large)) => Value::UInt(large),
+            (None, None) => number.as_f64().map_or(Value::Null, Value::Float),
+        },
+        serde_json::Value::Array(list) => Value::List(Arc::new(list.into_iter().map(value_of).collect())),
+        serde_json::Value::Object(members) => {
+            let members = members.into_iter().map(|(name, value)| (Key::from(name), value_of(value)));
+            Value::Map(Map { map: Arc::new(members.collect()) })
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! CEL expressions that operators write over data that callers send: short ones without loops inside loops, which can
+//! neither take long nor name what is not there. What is wrong with one is said when it is compiled.
+
+mod check;
+mod data;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use cel::{Context, Env, Program, Value};
+
+use check::Used;
+pub use data::Data;
+
+/// The longest expression, in bytes.
+pub const EXPRESSION_BYTES_MAX: usize = 2048;
+/// Enough for the parser's own bound of depth.
+const COMPILE_STACK_BYTES: usize = 64 << 20;
+
+/// A compiled expression.
+pub struct Expression {
+    program: Program,
+    env: Arc<Env>,
+    used: Used,
+}
+
+impl std::fmt::Debug for Expression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Expression").field("used", &self.used).finish_non_exhaustive()
+    }
+}
+
+/// What loops (`all`, `exists`) may look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loops {
+    /// What they go through and nothing else, so that an expression takes time in proportion to its data.
+    Inward,
+    /// Anything, for data that are small.
+    Outward,
+}
+
+/// What an expression comes to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// A truth value.
+    Truth(bool),
+    /// A whole number.
+    Whole(i128),
+    /// Another number.
+    Fraction(f64),
+    /// Something else.
+    Other,
+}
+
+impl Expression {
+    /// Compiles an expression over the variables `names`.
+    ///
+    /// # Errors
+    /// A sentence without a subject that says what is wrong: it is no CEL, names something else, or could take long.
+    pub fn compile(text: &str, names: &'static [&'static str], loops: Loops) -> Result<Self, String> {
+        if text.trim().is_empty() || text.len() > EXPRESSION_BYTES_MAX {
+            return Err(format!("must be 1 to {EXPRESSION_BYTES_MAX} bytes of CEL"));
+        }
+        let env = Arc::new(Env::stdlib());
+        let (program, used) = compile_aside(&env, text, (names, loops))?;
+        Ok(Self { program, env, used })
+    }
+
+    /// Whether the expression asks for a variable.
+    #[must_use]
+    pub fn uses(&self, name: &str) -> bool {
+        self.used.whole.contains(&name) || self.used.members.iter().any(|(root, _)| *root == name)
+    }
+
+    /// Whether the expression may ask for a member of a variable.
+    #[must_use]
+    pub fn uses_member(&self, name: &str, member: &str) -> bool {
+        self.used.whole.contains(&name)
+            || self.used.members.iter().any(|(root, known)| *root == name && known == member)
+    }
+
+    /// What the expression comes to over these variables.
+    ///
+    /// # Errors
+    /// When it asks for a member that is not there, or for something that its operators cannot do.
+    pub fn evaluate<'a>(
+        &self,
+        variables: impl IntoIterator<Item = (&'a str, Data)>,
+    ) -> Result<Outcome, String> {
+        let evaluate = || {
+            let mut context = Context::with_env(Arc::clone(&self.env));
+            for (name, data) in variables {
+                context.add_variable_from_value(name, data.0);
+            }
+            self.program.execute(&context)
+        };
+        match catch_unwind(AssertUnwindSafe(evaluate)) {
+            Ok(Ok(Value::Bool(truth))) => Ok(Outcome::Truth(truth)),
+            Ok(Ok(Value::Int(whole))) => Ok(Outcome::Whole(whole.into())),
+            Ok(Ok(Value::UInt(whole))) => Ok(Outcome::Whole(whole.into())),
+            Ok(Ok(Value::Float(number))) => Ok(Outcome::Fraction(number)),
+            Ok(Ok(_)) => Ok(Outcome::Other),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_panic) => Err("cannot be computed".to_owned()),
+        }
+    }
+}
+
+/// Compiles on a stack of its own: the parser descends further than the usual one reaches.
+fn compile_aside(
+    env: &Arc<Env>,
+    text: &str,
+    (names, loops): (&'static [&'static str], Loops),
+) -> Result<(Program, Used), String> {
+    let (env, text) = (Arc::clone(env), text.to_owned());
+    let thread = std::thread::Builder::new().name("cel".to_owned()).stack_size(COMPILE_STACK_BYTES);
+    let compiling = thread.spawn(move || {
+        let program = env.compile(&text).map_err(|errors| format!("is no CEL expression: {errors}"))?;
+        let used = check::check(program.expression(), names, loops)?;
+        Ok((program, used))
+    });
+    let compiling = compiling.map_err(|_| "cannot be compiled: no thread for it".to_owned())?;
+    compiling.join().unwrap_or_else(|_panic| Err("is no CEL expression".to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

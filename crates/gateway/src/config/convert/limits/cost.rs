@@ -1,0 +1,67 @@
+//! `cost` and `settle`: what calls cost.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use vmcp_ratelimit::Rate;
+use vmcp_ratelimit::policy::{Cost, Limits, Price};
+
+use crate::config::convert::Findings;
+use crate::config::file::CallCost;
+
+/// The cost of a rule at `path`.
+pub(super) fn convert(
+    file: Option<CallCost>,
+    settle: Option<String>,
+    path: &str,
+    findings: &mut Findings<'_>,
+) -> Cost {
+    let mut cost = Cost::default();
+    match file {
+        None => {}
+        Some(CallCost::Tokens(tokens)) => match NonZeroU32::new(tokens) {
+            Some(tokens) => cost = tokens.into(),
+            None => {
+                findings.problem(format!("{path}.cost"), "must be at least 1");
+            }
+        },
+        Some(CallCost::Expression(text)) => {
+            cost.price =
+                expression(&text, Price::before, &format!("{path}.cost"), "`1 + size(args.items)`", findings);
+        }
+    }
+    if let Some(text) = settle {
+        let example = "`double(result.bytes) / 1000.0`";
+        cost.settle = expression(&text, Price::after, &format!("{path}.settle"), example, findings);
+    }
+    cost
+}
+
+fn expression(
+    text: &str,
+    compile: fn(&str) -> Result<Price, String>,
+    path: &str,
+    example: &str,
+    findings: &mut Findings<'_>,
+) -> Option<Arc<Price>> {
+    match compile(text) {
+        Ok(price) => Some(Arc::new(price)),
+        Err(error) => {
+            findings.problem(path, error).hint =
+                Some(format!("write a number or an expression, such as {example}"));
+            None
+        }
+    }
+}
+
+/// A price that a rule's own bucket can never pay would refuse every call.
+pub(super) fn check(cost: &Cost, limits: &Limits, path: &str, findings: &mut Findings<'_>) {
+    let windows = limits.quotas().flat_map(|quota| &quota.windows);
+    let smallest = windows.map(Rate::burst).min().unwrap_or(u64::MAX);
+    let least = cost.least;
+    if u64::from(least.get()) > smallest {
+        let message =
+            format!("one call costs {least} but the bucket holds {smallest}, so no call could pass");
+        findings.problem(format!("{path}.cost"), message);
+    }
+}

@@ -1,0 +1,69 @@
+//! `methods`: limits on what clients ask besides calls of tools.
+
+use vmcp_ratelimit::policy::{Limits, Method, MethodRule};
+
+use super::rules::Defaults;
+use super::{PATH, claims, quota, slots, waiting};
+use crate::config::convert::Findings;
+use crate::config::file::{MethodRateLimit, MethodRateLimits};
+
+/// All rules.
+pub(super) fn convert(
+    file: MethodRateLimits,
+    defaults: Defaults,
+    findings: &mut Findings<'_>,
+) -> Vec<MethodRule> {
+    let MethodRateLimits {
+        list_tools,
+        list_resources,
+        list_templates,
+        list_prompts,
+        read_resource,
+        get_prompt,
+        complete,
+        subscribe,
+        listen,
+    } = file;
+    let rules = [
+        (Method::ListTools, list_tools),
+        (Method::ListResources, list_resources),
+        (Method::ListTemplates, list_templates),
+        (Method::ListPrompts, list_prompts),
+        (Method::ReadResource, read_resource),
+        (Method::GetPrompt, get_prompt),
+        (Method::Complete, complete),
+        (Method::Subscribe, subscribe),
+        (Method::Listen, listen),
+    ];
+    let written = rules.into_iter().filter_map(|(method, file)| Some((method, file?)));
+    written.map(|(method, file)| rule(method, file, defaults, findings)).collect()
+}
+
+fn rule(
+    method: Method,
+    file: MethodRateLimit,
+    (mode, wait_max): Defaults,
+    findings: &mut Findings<'_>,
+) -> MethodRule {
+    let path = format!("{PATH}.methods[\"{}\"]", method.as_str());
+    let MethodRateLimit { shared, per_user, per_claim, concurrency, mode: own, max_wait } = file;
+    let mode = own.unwrap_or(mode);
+    if shared.is_none() && per_user.is_none() && per_claim.is_empty() && concurrency.is_none() {
+        findings.problem(&*path, "limits nothing").hint =
+            Some("write `shared`, `perUser`, `perClaim` or `concurrency`".to_owned());
+    }
+    if concurrency.is_some() && matches!(method, Method::Subscribe | Method::Listen) {
+        let message = "cannot be enforced: what is asked for here lasts longer than the request";
+        findings.problem(format!("{path}.concurrency"), message).hint =
+            Some("limit how often it is asked for".to_owned());
+    }
+    let limits = Limits {
+        shared: quota(shared, &format!("{path}.shared"), mode, findings),
+        per_user: quota(per_user, &format!("{path}.perUser"), mode, findings),
+        per_claim: claims::convert(per_claim, &path, mode, findings),
+        concurrency: slots::bounds(concurrency, &format!("{path}.concurrency"), mode, findings),
+        wait_max: waiting::longest(max_wait, &path, findings).unwrap_or(wait_max),
+    };
+    waiting::check_rule(&limits, &path, max_wait.is_some(), findings);
+    MethodRule { method, limits }
+}

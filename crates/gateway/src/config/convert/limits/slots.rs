@@ -1,0 +1,84 @@
+//! `concurrency` and `concurrencyLease`: how many calls may be in flight, and how long replicas are trusted to say so.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use vmcp_ratelimit::SLOT_LEASE;
+use vmcp_ratelimit::policy::{Concurrency, LimitPolicy, Limits, Mode};
+
+use super::PATH;
+use crate::config::convert::Findings;
+use crate::config::duration::format;
+use crate::config::file::{ConcurrencyLimit, GoDuration, LimitMode};
+use crate::config::settings::RedisSettings;
+
+/// Shorter ones end when a machine is merely busy; longer ones keep the slots of a killed replica from everybody.
+const LEASE_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// So many decisions of Redis must fit into a lease, or a slow one ends it.
+const DEADLINES_MIN: u32 = 8;
+
+/// How many calls may be in flight.
+pub(super) fn bounds(
+    file: Option<ConcurrencyLimit>,
+    path: &str,
+    mode: LimitMode,
+    findings: &mut Findings<'_>,
+) -> Concurrency {
+    let Some(ConcurrencyLimit { shared, per_user }) = file else { return Concurrency::default() };
+    if shared.is_none() && per_user.is_none() {
+        findings.problem(path, "needs `shared` or `perUser`");
+    }
+    let mut count = |count: Option<u32>, key: &str| {
+        if count == Some(0) {
+            findings.problem(format!("{path}.{key}"), "must be at least 1; leave it out for no bound");
+        }
+        count.and_then(NonZeroU32::new)
+    };
+    let (shared, per_user) = (count(shared, "shared"), count(per_user, "perUser"));
+    match mode {
+        LimitMode::Enforce => Concurrency { shared, per_user, mode: Mode::Enforce },
+        LimitMode::Shadow => Concurrency { shared, per_user, mode: Mode::Shadow },
+        LimitMode::Off => Concurrency::default(),
+    }
+}
+
+/// Takes over how long slots are held in Redis.
+pub(super) fn lease(
+    file: Option<GoDuration>,
+    policy: &LimitPolicy,
+    redis: Option<&mut RedisSettings>,
+    findings: &mut Findings<'_>,
+) {
+    let path = format!("{PATH}.concurrencyLease");
+    let bounds_calls = |limits: &Limits| {
+        let Concurrency { shared, per_user, mode: _ } = limits.concurrency;
+        shared.is_some() || per_user.is_some()
+    };
+    if file.is_some()
+        && !std::iter::once(&policy.server)
+            .chain(policy.tools.iter().map(|rule| &rule.limits))
+            .any(bounds_calls)
+    {
+        findings.warn(&path, "has no effect without `concurrency`");
+    }
+    let Some(redis) = redis else {
+        if file.is_some() {
+            findings.warn(&path, "has no effect with the memory store, where each process counts for itself");
+        }
+        return;
+    };
+    let least = redis.deadline * DEADLINES_MIN;
+    let Some(GoDuration(lease)) = file else {
+        redis.slot_lease = SLOT_LEASE.max(least);
+        return;
+    };
+    let (shortest, longest) = (LEASE_BOUNDS.0.max(least), LEASE_BOUNDS.1);
+    if !(shortest..=longest).contains(&lease) {
+        let message = format!("must be from {} to {}", format(shortest), format(longest));
+        findings.problem(&path, message).hint = Some(
+            "it must be long against `redis.deadline`, and what a killed replica held is free only after it"
+                .to_owned(),
+        );
+    }
+    redis.slot_lease = lease;
+}

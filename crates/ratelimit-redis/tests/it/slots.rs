@@ -1,0 +1,193 @@
+//! Slots of calls in flight on a real server: what one script gives, refuses, keeps and forgets.
+
+mod fleet;
+mod outages;
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use vmcp_ratelimit::policy::Mode;
+use vmcp_ratelimit::{CallName, RemoteSlots, SlotAsk, SlotReport, SlotStore as _, SlotVerdict, StoreFailure};
+use vmcp_ratelimit_redis::RedisStore;
+
+use crate::server::{Kind, Server, available, eventually};
+
+const LEASE: Duration = Duration::from_secs(60);
+
+crate::on_both!(
+    slots_are_given_until_a_bound_is_full,
+    all_bounds_give_a_slot_or_none_does,
+    a_bound_in_shadow_mode_refuses_nobody,
+    asking_twice_counts_once,
+    who_is_not_heard_of_loses_the_slot,
+    who_is_reported_keeps_it_or_has_it_again,
+    leases_of_different_lengths_live_side_by_side,
+    nothing_stays_behind,
+    an_answer_that_is_lost_costs_no_slot,
+);
+
+pub(crate) fn bound(key: &str, count_max: u32) -> RemoteSlots {
+    RemoteSlots { key: key.into(), count_max, mode: Mode::Enforce, home: None }
+}
+
+fn name(number: u8) -> CallName {
+    CallName([number; 16])
+}
+
+pub(crate) fn entry(call: u8, slots: &[RemoteSlots], lease: Duration) -> SlotAsk {
+    let ended = slots.iter().map(|_| Vec::new()).collect();
+    SlotAsk { call: name(call), lease, slots: slots.iter().cloned().collect(), ended }
+}
+
+async fn enter(store: &RedisStore, call: u8, slots: &[RemoteSlots]) -> SlotVerdict {
+    store.enter(&entry(call, slots, LEASE)).await.unwrap()
+}
+
+fn said(key: &str, held: &[u8], ended: &[u8]) -> Vec<SlotReport> {
+    let names = |numbers: &[u8]| numbers.iter().map(|number| name(*number)).collect();
+    vec![SlotReport { key: key.into(), held: names(held), ended: names(ended) }]
+}
+
+async fn counts(store: &RedisStore, slots: &[RemoteSlots]) -> Vec<u32> {
+    store.count(slots).await.unwrap().into_vec()
+}
+
+async fn slots_are_given_until_a_bound_is_full(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let slots = [bound("slots:shared", 2)];
+    for (call, others) in [(1, 0), (2, 1)] {
+        let verdict = enter(&store, call, &slots).await;
+        assert!(verdict.admitted);
+        assert_eq!((&verdict.counts[..], &verdict.holds[..]), (&[others][..], &[true][..]));
+    }
+    let writes = server.calls("zadd").await;
+    let verdict = enter(&store, 3, &slots).await;
+    assert!(!verdict.admitted);
+    assert_eq!((&verdict.counts[..], &verdict.holds[..]), (&[2][..], &[false][..]));
+    assert_eq!(server.calls("zadd").await, writes, "a refusal writes nothing");
+    // Whoever comes next takes along who has gone.
+    let mut next = entry(3, &slots, LEASE);
+    next.ended[0] = vec![name(1)];
+    assert!(store.enter(&next).await.unwrap().admitted);
+    assert_eq!(counts(&store, &slots).await, [2]);
+    store.report(None, &said("slots:shared", &[], &[2, 3]), LEASE).await.unwrap();
+    assert_eq!(counts(&store, &slots).await, [0]);
+}
+
+async fn all_bounds_give_a_slot_or_none_does(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let (shared, ann, ben) =
+        (bound("slots:shared", 9), bound("slots:user:ann", 1), bound("slots:user:ben", 1));
+    assert!(enter(&store, 1, &[shared.clone(), ann.clone()]).await.admitted);
+    let verdict = enter(&store, 2, &[shared.clone(), ann.clone()]).await;
+    assert_eq!((verdict.admitted, &verdict.counts[..]), (false, &[1, 1][..]));
+    assert!(enter(&store, 3, &[shared.clone(), ben.clone()]).await.admitted);
+    assert_eq!(counts(&store, &[shared, ann, ben]).await, [2, 1, 1]);
+}
+
+async fn a_bound_in_shadow_mode_refuses_nobody(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let shadow = RemoteSlots { mode: Mode::Shadow, ..bound("slots:shared:tool", 1) };
+    let slots = [bound("slots:shared", 2), shadow];
+    assert_eq!(enter(&store, 1, &slots).await.holds[..], [true, true]);
+    let verdict = enter(&store, 2, &slots).await;
+    assert_eq!((verdict.admitted, &verdict.holds[..]), (true, &[true, false][..]));
+    assert!(!enter(&store, 3, &slots).await.admitted, "the other one does");
+    assert_eq!(counts(&store, &slots).await, [2, 1]);
+}
+
+async fn asking_twice_counts_once(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let slots = [bound("slots:shared", 1)];
+    for _ in 0..3 {
+        let verdict = enter(&store, 1, &slots).await;
+        assert_eq!((verdict.admitted, &verdict.counts[..]), (true, &[0][..]));
+    }
+    assert!(!enter(&store, 2, &slots).await.admitted);
+}
+
+async fn who_is_not_heard_of_loses_the_slot(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let slots = [bound("slots:shared", 1)];
+    let short = Duration::from_millis(300);
+    let begun = std::time::Instant::now();
+    assert!(store.enter(&entry(1, &slots, short)).await.unwrap().admitted);
+    eventually("the slot is free", async || {
+        let free = enter(&store, 2, &slots).await.admitted;
+        assert!(!free || begun.elapsed() >= short, "free after {:?}", begun.elapsed());
+        free
+    })
+    .await;
+    assert_eq!(counts(&store, &slots).await, [1], "who is gone does not count");
+    let left: u32 = server.say("ZCARD thv:rl:{ns:srv}:2:slots:shared").await;
+    assert_eq!(left, 1, "and is not kept");
+}
+
+async fn who_is_reported_keeps_it_or_has_it_again(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let slots = [bound("slots:shared", 1)];
+    assert!(store.enter(&entry(1, &slots, Duration::from_millis(200))).await.unwrap().admitted);
+    store.report(None, &said("slots:shared", &[1], &[]), LEASE).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert!(!enter(&store, 2, &slots).await.admitted);
+    // A server that has forgotten everything learns what is in flight, even if that is more than there is room for.
+    server.say::<()>("FLUSHALL").await;
+    assert!(enter(&store, 2, &slots).await.admitted);
+    store.report(None, &said("slots:shared", &[1], &[]), LEASE).await.unwrap();
+    assert_eq!(counts(&store, &slots).await, [2]);
+    store.report(None, &said("slots:shared", &[], &[2]), LEASE).await.unwrap();
+    assert!(!enter(&store, 3, &slots).await.admitted, "nobody is admitted until there is room for all");
+}
+
+async fn leases_of_different_lengths_live_side_by_side(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let slots = [bound("slots:shared", 2)];
+    assert!(enter(&store, 1, &slots).await.admitted);
+    assert!(store.enter(&entry(2, &slots, Duration::from_millis(100))).await.unwrap().admitted);
+    let kept: i64 = server.say("PTTL thv:rl:{ns:srv}:2:slots:shared").await;
+    assert!(kept > 50_000, "a short lease cuts no long one off: {kept}");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(counts(&store, &slots).await, [1]);
+}
+
+async fn nothing_stays_behind(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let slots = [bound("slots:shared", 5)];
+    let short = Duration::from_millis(100);
+    assert!(store.enter(&entry(1, &slots, short)).await.unwrap().admitted);
+    store.report(None, &said("slots:shared", &[1, 2], &[]), short).await.unwrap();
+    eventually("the key is gone", async || {
+        server.say::<u32>("EXISTS thv:rl:{ns:srv}:2:slots:shared").await == 0
+    })
+    .await;
+}
+
+/// The question arrives, its answer comes too late: what was taken is given back all the same.
+async fn an_answer_that_is_lost_costs_no_slot(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = RedisStore::start(server.policy());
+    available(&store).await;
+    let slots = [bound("slots:shared", 1)];
+    // The script is known, so that one message is all it takes.
+    eventually("an answer", async || store.enter(&entry(1, &slots, LEASE)).await.is_ok()).await;
+    eventually("an answer", async || {
+        store.report(None, &said("slots:shared", &[], &[1]), LEASE).await.is_ok()
+    })
+    .await;
+    server.signal(Signal::STOP);
+    assert_eq!(store.enter(&entry(2, &slots, LEASE)).await, Err(StoreFailure::Timeout));
+    server.signal(Signal::CONT);
+    available(&store).await;
+    eventually("it was carried out", async || store.count(&slots).await.is_ok_and(|counts| counts[0] == 1))
+        .await;
+    store.report(None, &said("slots:shared", &[], &[2]), LEASE).await.unwrap();
+    assert_eq!(counts(&store, &slots).await, [0]);
+}

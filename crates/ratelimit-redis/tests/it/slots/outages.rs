@@ -1,0 +1,95 @@
+//! A replica that stands still, and a server that forgets: what runs cannot be unmade, and nobody comes on top of it.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::fleet::{COUNT_MAX, Event, Fleet, LEASE, in_flight, machine_now, most};
+use crate::server::{Kind, Server};
+
+crate::on_both!(
+    a_replica_that_stood_still_admits_nobody_on_top,
+    a_server_that_forgot_everything_is_told_first,
+    a_server_that_hangs_lets_nobody_in,
+);
+
+/// Everybody who was admitted after a moment found room, counting all that was in flight.
+fn nobody_on_top(events: &[Event], after: u64) {
+    let late = in_flight(events).into_iter().filter(|(event, _)| event.begins && event.at > after);
+    for (event, count) in late {
+        assert!(
+            count <= COUNT_MAX,
+            "{count} in flight {} ms later, by {}",
+            (event.at - after) / 1000,
+            event.worker
+        );
+    }
+}
+
+async fn a_replica_that_stood_still_admits_nobody_on_top(kind: Kind) {
+    let server = Server::start(kind).await;
+    let mut fleet = Fleet::new();
+    let still = fleet.spawn(&server, "callers=3 stay=9000 run=8000");
+    fleet.holds(still, 3).await;
+    let others = [0, 1].map(|_| fleet.spawn(&server, "callers=4 stay=700 run=12000"));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let stopped = machine_now();
+    fleet.signal(still, Signal::STOP);
+    tokio::time::sleep(LEASE * 2).await;
+    fleet.signal(still, Signal::CONT);
+    let resumed = machine_now();
+    let events = fleet.ended().await;
+    // While it stood still its slots were given to others, and no more than these.
+    let moving: Vec<Event> = events.iter().copied().filter(|event| others.contains(&event.worker)).collect();
+    assert_eq!(most(&moving, stopped, resumed), COUNT_MAX, "its slots were of use to others");
+    assert!(
+        most(&events, 0, u64::MAX) > COUNT_MAX,
+        "what it had begun still ran, so the test tests something"
+    );
+    nobody_on_top(&events, resumed + 500_000);
+    nobody_on_top(&events.iter().copied().filter(|event| event.at < stopped).collect::<Vec<_>>(), 0);
+}
+
+async fn a_server_that_forgot_everything_is_told_first(kind: Kind) {
+    let mut server = Server::start(kind).await;
+    let mut fleet = Fleet::new();
+    let holder = fleet.spawn(&server, "callers=4 stay=6000 run=5000");
+    fleet.holds(holder, 4).await;
+    let begun = machine_now();
+    let others = [0, 1].map(|_| fleet.spawn(&server, "callers=4 stay=300 run=6500"));
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    server.restart().await;
+    let events = fleet.ended().await;
+    assert_eq!(most(&events, 0, u64::MAX), COUNT_MAX, "nobody is admitted before it has been told");
+    let on_top = |event: &&Event| {
+        event.begins && others.contains(&event.worker) && (begun..begun + 5_500_000).contains(&event.at)
+    };
+    assert_eq!(events.iter().filter(on_top).count(), 0, "the holder's calls count all the time");
+    let held_until = begun + 5_500_000;
+    assert!(events.iter().any(|event| event.begins && event.at > held_until), "until they end");
+}
+
+async fn a_server_that_hangs_lets_nobody_in(kind: Kind) {
+    let server = Server::start(kind).await;
+    let mut fleet = Fleet::new();
+    for _ in 0..3 {
+        fleet.spawn(&server, "callers=4 stay=20 run=4000");
+    }
+    fleet.begun().await;
+    let mut pauses = Vec::new();
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        server.signal(Signal::STOP);
+        let stopped = machine_now();
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        pauses.push((stopped + 50_000, machine_now()));
+        server.signal(Signal::CONT);
+    }
+    let events = fleet.ended().await;
+    assert!(most(&events, 0, u64::MAX) <= COUNT_MAX);
+    for (from, until) in pauses {
+        let begun = events.iter().filter(|event| event.begins && (from..until).contains(&event.at));
+        assert_eq!(begun.count(), 0, "admission is the server's word");
+    }
+    assert!(events.len() > 200, "{} events", events.len());
+}

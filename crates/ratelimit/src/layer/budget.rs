@@ -1,0 +1,76 @@
+//! The decorator that offers `vmcp://limits`: a resource that tells each caller what is left of the limits on the tools that
+//! the caller may use. It stands right outside the layers that narrow these.
+
+use std::sync::Arc;
+
+use vmcp_domain::{
+    Answer, CallContext, Gateway, Json, Members, PerList, ReadResource, Reply, Resource, ResourceList,
+    SharedGateway, forward,
+};
+
+use crate::limiter::Limiter;
+
+/// The resource.
+const URI: &str = "vmcp://limits";
+
+/// The layer that offers it.
+pub struct LimitsResource {
+    inner: SharedGateway,
+    limiter: Arc<Limiter>,
+    own: Resource,
+    lists: PerList<ResourceList, ResourceList>,
+}
+
+impl LimitsResource {
+    /// Puts the layer around `inner`. Where the policy does not ask for the resource it is left out.
+    #[must_use]
+    pub fn wrap(inner: SharedGateway, limiter: Arc<Limiter>) -> SharedGateway {
+        if !limiter.offers_resource() {
+            return inner;
+        }
+        let mut definition = Members::new();
+        for (name, text) in [
+            ("uri", URI),
+            ("name", "limits"),
+            ("title", "Rate limits"),
+            ("description", "What is left of the rate limits on the tools you may call"),
+            ("mimeType", "application/json"),
+        ] {
+            definition.set(name, Json::string(text));
+        }
+        let own = Resource { uri: URI.into(), backend: "".into(), definition: Arc::new(definition) };
+        Arc::new(Self { inner, limiter, own, lists: PerList::default() })
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl Gateway for LimitsResource {
+    fn list_resources<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ResourceList>> {
+        Box::pin(async move {
+            let list = self.inner.list_resources(ctx).await?;
+            Ok(self.lists.get(&list, || list.iter().chain([&self.own]).cloned().collect()))
+        })
+    }
+
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
+        if request.uri.as_str() != URI {
+            return self.inner.read_resource(ctx, request);
+        }
+        Box::pin(async move {
+            let tools = self.inner.list_tools(ctx).await?;
+            let told = self.limiter.budget(&tools, ctx).await?;
+            let mut contents = Members::new();
+            contents.set("uri", Json::string(URI));
+            contents.set("mimeType", Json::string("application/json"));
+            contents.set("text", Json::string(told.as_str()));
+            let mut members = Members::new();
+            members.set("contents", Json::list(&[contents.to_json()]));
+            Ok(Reply::complete(members))
+        })
+    }
+
+    forward!(list_tools, call_tool, list_resource_templates, list_prompts, get_prompt, complete, task);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+use std::time::Duration;
+
+use vmcp_domain::{Caller, Continuation, Identity, Origin};
+use vmcp_testkit::{FakeGateway, conformance, tool};
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::layer::RateLimited;
+use crate::observer::NoObserver;
+use crate::pattern::Pattern;
+use crate::plan::Planner;
+use crate::policy::{
+    Anonymous, ClaimQuota, Cost, Hints, LimitPolicy, Limits, MissingClaim, Mode, Quota, ToolRule,
+};
+use crate::rate::Rate;
+
+fn quota(tokens: u64, mode: Mode) -> Quota {
+    Quota::new(vec![Rate::new(tokens, Duration::from_secs(60), tokens).unwrap()], mode)
+}
+
+fn policy() -> LimitPolicy {
+    let per_claim =
+        ClaimQuota { claim: "team".into(), missing: MissingClaim::Refuse, quota: quota(50, Mode::Enforce) };
+    let rule = |name: &str, limits| ToolRule {
+        name: Pattern::new(name),
+        hint: None,
+        group: false,
+        limits,
+        cost: Cost::default(),
+    };
+    LimitPolicy {
+        server: Limits {
+            shared: Some(quota(100, Mode::Enforce)),
+            per_user: Some(quota(10, Mode::Enforce)),
+            ..Limits::default()
+        },
+        tools: vec![
+            rule("a_search", Limits { per_claim: vec![per_claim], ..Limits::default() }),
+            rule("a_read", Limits { shared: Some(quota(1, Mode::Shadow)), ..Limits::default() }),
+        ],
+        anonymous: Anonymous::Refuse,
+        hints: Hints { resource: true, ..Hints::default() },
+        ..LimitPolicy::default()
+    }
+}
+
+fn gateway(policy: LimitPolicy) -> SharedGateway {
+    let limiter = Limiter::new(
+        Arc::new(Planner::new(policy)),
+        Arc::new(ManualClock::default()),
+        None,
+        Arc::new(NoObserver),
+    );
+    let inner = FakeGateway::new(vec![tool("a", "search", "a_search"), tool("a", "read", "a_read")]);
+    LimitsResource::wrap(RateLimited::wrap(inner, limiter.clone()), limiter)
+}
+
+fn caller(claims: &str) -> CallContext {
+    let claims = Json::parse(claims.to_owned()).unwrap().members().unwrap();
+    let identity = Identity { issuer: "i".into(), subject: "ann".into(), claims };
+    CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+}
+
+async fn told(gateway: &SharedGateway, ctx: &CallContext) -> String {
+    let uri = URI.into();
+    let request = ReadResource { uri, continuation: Continuation::default(), rest: Members::new() };
+    let reply = gateway.read_resource(ctx, request).await.unwrap();
+    let contents = reply.members.get("contents").unwrap().elements().unwrap();
+    let text = contents[0].members().unwrap().get("text").unwrap().to_text().unwrap();
+    let limits = Json::parse(text).unwrap().members().unwrap().get("limits").unwrap().elements().unwrap();
+    let line = |limit: &Json| {
+        let limit = limit.members().unwrap();
+        let said = |name| limit.get(name).unwrap().as_str().to_owned();
+        format!("{} {} of {} for {}\n", said("rule"), said("remaining"), said("capacity"), said("tools"))
+    };
+    limits.iter().map(line).collect()
+}
+
+#[tokio::test]
+async fn keeps_the_rules_of_the_seam() {
+    let policy =
+        LimitPolicy { hints: Hints { resource: true, ..Hints::default() }, ..LimitPolicy::default() };
+    let clock = Arc::new(ManualClock::default());
+    let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock, None, Arc::new(NoObserver));
+    conformance::check_decorator_offering(&[], 1, |inner| LimitsResource::wrap(inner, limiter.clone())).await;
+}
+
+#[tokio::test]
+async fn a_caller_is_told_of_the_limits_on_what_it_may_call() {
+    let gateway = gateway(policy());
+    let ctx = caller(r#"{"team":"red"}"#);
+    let before = told(&gateway, &ctx).await;
+    assert!(before.contains("\"shared\" 100 of 100"), "also of tools that nobody has called yet: {before}");
+    for name in ["a_search", "a_search", "a_read"] {
+        gateway.call_tool(&ctx, conformance::call(name)).await.unwrap();
+    }
+    assert_eq!(
+        told(&gateway, &ctx).await,
+        "\"shared\" 97 of 100 for [\"a_search\",\"a_read\"]\n\
+         \"tools[a_search].perClaim[team]\" 48 of 50 for [\"a_search\"]\n\
+         \"perUser\" 7 of 10 for [\"a_search\",\"a_read\"]\n"
+    );
+    let teamless = told(&gateway, &caller("{}")).await;
+    assert!(!teamless.contains("a_search"), "what it may not call is not told of: {teamless}");
+    let nobody = CallContext::bare(Caller::Anonymous, Origin::Client);
+    assert_eq!(told(&gateway, &nobody).await, "");
+}
+
+#[tokio::test]
+async fn the_resource_is_offered_only_where_it_is_wanted() {
+    let gateway = gateway(LimitPolicy { hints: Hints::default(), ..policy() });
+    assert_eq!(gateway.list_resources(&caller("{}")).await.unwrap().len(), 1);
+}

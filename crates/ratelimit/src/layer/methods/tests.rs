@@ -1,0 +1,98 @@
+use std::time::Duration;
+
+use vmcp_domain::{Caller, Continuation, LimitScope, Members, Origin, Retry};
+use vmcp_testkit::{FakeGateway, conformance, tool};
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::observer::NoObserver;
+use crate::plan::Planner;
+use crate::policy::{LimitPolicy, Limits, MethodRule, Mode, Quota};
+use crate::rate::Rate;
+
+fn limits(tokens: u64) -> Limits {
+    let rate = Rate::new(tokens, Duration::from_secs(60), tokens).unwrap();
+    Limits { shared: Some(Quota::new(vec![rate], Mode::Enforce)), ..Limits::default() }
+}
+
+fn limiter(methods: &[(Method, u64)], server: Option<u64>) -> Arc<Limiter> {
+    let methods =
+        methods.iter().map(|(method, tokens)| MethodRule { method: *method, limits: limits(*tokens) });
+    let server = server.map(limits).unwrap_or_default();
+    let policy = LimitPolicy { methods: methods.collect(), server, ..LimitPolicy::default() };
+    Limiter::new(Arc::new(Planner::new(policy)), Arc::new(ManualClock::default()), None, Arc::new(NoObserver))
+}
+
+fn read(uri: &str) -> ReadResource {
+    ReadResource { uri: uri.into(), continuation: Continuation::default(), rest: Members::new() }
+}
+
+fn ctx() -> CallContext {
+    CallContext::bare(Caller::Anonymous, Origin::Client)
+}
+
+#[tokio::test]
+async fn keeps_the_rules_of_the_seam() {
+    let all: Vec<(Method, u64)> = Method::ALL.into_iter().map(|method| (method, 1000)).collect();
+    let limiter = limiter(&all, None);
+    conformance::check_decorator(&[], |inner| MethodsRateLimited::wrap(inner, limiter.clone())).await;
+}
+
+#[tokio::test]
+async fn each_method_has_its_own_bucket_and_the_others_are_free() {
+    let limiter = limiter(&[(Method::ReadResource, 2), (Method::ListTools, 1)], Some(1));
+    let inner = FakeGateway::new(vec![tool("a", "search", "a_search")]);
+    let gateway = MethodsRateLimited::wrap(inner, limiter);
+    let ctx = ctx();
+    gateway.read_resource(&ctx, read("a:1")).await.unwrap();
+    gateway.read_resource(&ctx, read("a:2")).await.unwrap();
+    let Err(Error::RateLimited(refusal)) = gateway.read_resource(&ctx, read("a:3")).await else {
+        panic!("the third is refused")
+    };
+    assert_eq!((&*refusal.rule, refusal.scope), ("methods[resources/read].shared", LimitScope::Server));
+    assert_eq!(refusal.retry, Retry::After(Duration::from_secs(30)));
+    assert_eq!(
+        refusal.to_string(),
+        "Rate limit exceeded: nobody can ask for `resources/read` for 30 seconds; wait that long, then try again"
+    );
+    gateway.list_tools(&ctx).await.unwrap();
+    gateway.list_tools(&ctx).await.unwrap_err();
+    for _time in 0..5 {
+        gateway.list_prompts(&ctx).await.unwrap();
+        // Calls are charged further inside, by limits of their own.
+        gateway.call_tool(&ctx, conformance::call("a_search")).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_reached_no_backend_costs_nothing() {
+    let limiter = limiter(&[(Method::Subscribe, 1)], None);
+    let ctx = ctx();
+    for _time in 0..3 {
+        let missing = Box::pin(std::future::ready(Err::<(), _>(Error::UnknownResource("a:b".into()))));
+        let outcome = limiter.charged(Method::Subscribe, &ctx, missing).await;
+        assert!(matches!(outcome, Err(Error::UnknownResource(_))));
+    }
+    let there = || Box::pin(std::future::ready(Ok(())));
+    limiter.charged(Method::Subscribe, &ctx, there()).await.unwrap();
+    limiter.charged(Method::Subscribe, &ctx, there()).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn what_the_gateway_asks_itself_is_free() {
+    let gateway =
+        MethodsRateLimited::wrap(FakeGateway::new(vec![]), limiter(&[(Method::ListTools, 1)], None));
+    for _time in 0..3 {
+        let own = CallContext { origin: Origin::Gateway, ..ctx() };
+        gateway.list_tools(&own).await.unwrap();
+    }
+    gateway.list_tools(&ctx()).await.unwrap();
+    gateway.list_tools(&ctx()).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn without_limits_on_methods_there_is_no_layer() {
+    let inner: SharedGateway = FakeGateway::new(vec![]);
+    let wrapped = MethodsRateLimited::wrap(inner.clone(), limiter(&[], Some(1)));
+    assert!(Arc::ptr_eq(&inner, &wrapped));
+}

@@ -1,0 +1,76 @@
+//! How much was taken ahead, and giving it back at the end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Leases, Reservoir};
+use crate::remote::{Ask, RemoteBucket};
+
+/// What a replica has taken ahead since it started, over all buckets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseCounts {
+    /// How often the store was asked for tokens.
+    pub questions: u64,
+    /// Tokens that it gave.
+    pub taken: u64,
+    /// Tokens that calls paid with.
+    pub spent: u64,
+    /// Tokens that may still be spent. What was taken and is neither spent nor held was given back, or dropped when its lease
+    /// ended.
+    pub held: u64,
+}
+
+/// The same while it is counted.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    questions: AtomicU64,
+    taken: AtomicU64,
+}
+
+impl Account {
+    pub(super) fn asked(&self, taken: u64) {
+        self.questions.fetch_add(1, Ordering::Relaxed);
+        self.taken.fetch_add(taken, Ordering::Relaxed);
+    }
+}
+
+impl Leases {
+    /// What was taken ahead so far.
+    #[must_use]
+    pub fn counts(&self) -> LeaseCounts {
+        let now = self.clock.now();
+        let mut counts = LeaseCounts {
+            questions: self.account.questions.load(Ordering::Relaxed),
+            taken: self.account.taken.load(Ordering::Relaxed),
+            ..LeaseCounts::default()
+        };
+        for reservoir in self.reservoirs.lock().values() {
+            let stock = reservoir.stock.lock();
+            counts.spent += stock.paid();
+            counts.held += stock.available(now);
+        }
+        counts
+    }
+
+    /// Gives everything back that may still be spent here: this replica makes no more calls. What the store does not take is
+    /// lost, as if it had been dropped.
+    pub async fn give_back(&self) {
+        let reservoirs: Vec<Arc<Reservoir>> = self.reservoirs.lock().values().cloned().collect();
+        for reservoir in reservoirs {
+            // What is on its way comes first: nobody would give it back later.
+            let mut changed = Box::pin(reservoir.changed.notified());
+            changed.as_mut().enable();
+            if reservoir.stock.lock().is_taking() {
+                changed.await;
+            }
+            let held = reservoir.stock.lock().empty(self.clock.now());
+            let Ok(cost @ 1..) = u32::try_from(held) else { continue };
+            let bucket = RemoteBucket { cost, ..reservoir.bucket.clone() };
+            let ask = Ask { buckets: std::iter::once(bucket).collect() };
+            if self.store.refund(&ask, &[true]).await.is_err() {
+                // The others would not be heard either, and each takes the whole of a deadline.
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What is left of the limits on a caller's tools, for the caller.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use vmcp_domain::{CallContext, Error, Json, Members, Tool, ToolName};
+
+use super::{Bound, Limiter, User};
+use crate::budget::describe;
+use crate::plan::{Holder, Plan, PlannedBucket};
+use crate::policy::Mode;
+
+/// How many limits are told of. More than a model can make use of.
+const LIMITS_MAX: usize = 100;
+/// How many tools are named with one limit.
+const NAMES_MAX: usize = 50;
+
+/// One limit and the tools it is on.
+struct Told<'a> {
+    bucket: PlannedBucket,
+    tools: Vec<&'a ToolName>,
+}
+
+impl Limiter {
+    /// Whether callers are offered a resource that tells what is left.
+    #[must_use]
+    pub fn offers_resource(&self) -> bool {
+        self.planner.policy().hints.resource
+    }
+
+    /// What is left of the limits on these tools: `{limits: [{rule, scope, remaining, capacity, fullInMs, tokens, periodMs,
+    /// tools, toolCount}], more}`. Spends nothing. Limits in shadow mode are left out, and so are tools that the caller may
+    /// not call for want of a claim or an identity.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) async fn budget(&self, tools: &[Tool], ctx: &CallContext) -> Result<Json, Error> {
+        let mut told: Vec<Told<'_>> = Vec::new();
+        // Two plans name the same bucket by the same words.
+        let mut places: HashMap<Arc<str>, usize> = HashMap::new();
+        let mut more = false;
+        let mut user = User::default();
+        for tool in tools {
+            let is_this =
+                |bound: &&Arc<Bound>| bound.asked.tool().is_some_and(|known| known.target == tool.target);
+            let known = self.bindings.find(|binding| binding.plans.get(&tool.name).filter(is_this).cloned());
+            let bound =
+                known.unwrap_or_else(|| Arc::new(Bound::new(&self.planner, self.leases.as_deref(), tool)));
+            if bound.plan.is_empty() {
+                continue;
+            }
+            let Ok(bound) = self.vary(&bound, ctx, super::Arguments::Unknown) else { continue };
+            match self.user(&bound, ctx) {
+                Ok(known) if bound.plan.needs_user => user = known,
+                Ok(_) => {}
+                Err(_) => continue,
+            }
+            for bucket in bound.plan.buckets.iter().filter(|bucket| bucket.mode == Mode::Enforce) {
+                match places.get(&bucket.key) {
+                    Some(place) => told[*place].tools.push(&tool.name),
+                    None if told.len() >= LIMITS_MAX => more = true,
+                    None => {
+                        places.insert(bucket.key.clone(), told.len());
+                        told.push(Told { bucket: bucket.clone(), tools: vec![&tool.name] });
+                    }
+                }
+            }
+        }
+        // Buckets of one place in a shared store stand side by side.
+        told.sort_by_key(|told| matches!(told.bucket.holder, Holder::User));
+        let buckets: Vec<PlannedBucket> = told.iter().map(|told| told.bucket.clone()).collect();
+        let levels = self.levels(buckets, &user).await?;
+        let limits: Vec<Json> = told.iter().zip(levels).map(|(told, level)| told.describe(level)).collect();
+        let mut answer = Members::new();
+        answer.set("limits", Json::list(&limits));
+        answer.set("more", Json::boolean(more));
+        Ok(answer.to_json())
+    }
+
+    /// What each bucket holds now, in units.
+    async fn levels(&self, buckets: Vec<PlannedBucket>, user: &User) -> Result<Vec<i64>, Error> {
+        let plan =
+            |buckets: SmallVec<[PlannedBucket; 4]>| Plan { buckets, needs_user: true, ..Plan::default() };
+        let Some(sharing) = &self.sharing else {
+            // One at a time: together they are in no plan's order, in which alone they may be locked.
+            let level = |bucket: PlannedBucket| {
+                let full = bucket.rate.capacity();
+                let plan = plan(std::iter::once(bucket).collect());
+                self.memory.peek(&plan, user.local).first().map_or(full, |reading| reading.level)
+            };
+            return Ok(buckets.into_iter().map(level).collect());
+        };
+        Ok(self.peek_shared(sharing, &plan(buckets.into()), user).await?.into_vec())
+    }
+}
+
+impl Told<'_> {
+    fn describe(&self, level: i64) -> Json {
+        let whole = |number: u128| Json::integer(i64::try_from(number).unwrap_or(i64::MAX));
+        let (tokens, period) = self.bucket.rate.asked();
+        let names = self.tools.iter().take(NAMES_MAX).map(|name| Json::string(name.as_str()));
+        let mut told = describe(&self.bucket, level);
+        told.set("tokens", whole(tokens.into()));
+        told.set("periodMs", whole(period.as_millis()));
+        told.set("tools", Json::list(&names.collect::<Vec<_>>()));
+        told.set("toolCount", whole(self.tools.len() as u128));
+        told.to_json()
+    }
+}

@@ -1,0 +1,204 @@
+//! Slots that several replicas share: who holds them, who waits for them, and what happens without the store.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use vmcp_domain::{Error, Retry};
+use vmcp_testkit::conformance;
+
+use super::bench::{Bench, PausedClock, Went, quota, seconds};
+use crate::limiter::Sharing;
+use crate::limiter::tests::FakeStore;
+use crate::policy::{Concurrency, Limits, Mode, WaitBounds};
+use crate::remote::{OnStoreFailure, SLOT_LEASE, StoreFailure};
+
+fn limits(shared: u32, per_user: Option<u32>, wait: u64) -> Limits {
+    let concurrency = Concurrency {
+        shared: NonZeroU32::new(shared),
+        per_user: per_user.and_then(NonZeroU32::new),
+        mode: Mode::Enforce,
+    };
+    Limits { concurrency, wait_max: seconds(wait), ..Limits::default() }
+}
+
+fn fleet(count: u32, limits: &Limits, on_failure: OnStoreFailure) -> (Vec<Arc<Bench>>, Arc<FakeStore>) {
+    let clock = PausedClock::new();
+    let store = FakeStore::new(clock.clone());
+    let replicas = (0..count).map(|_| {
+        let sharing =
+            Sharing { store: store.clone(), on_failure, replica_count: Some(count), slot_lease: SLOT_LEASE };
+        Arc::new(Bench::shared((limits.clone(), vec![], WaitBounds::default()), clock.clone(), Some(sharing)))
+    });
+    (replicas.collect(), store)
+}
+
+/// A call that is in flight until it is ended.
+async fn hang(bench: &Bench, user: &str) -> JoinHandle<Went> {
+    let call = bench.start(user, "hang").await;
+    sleep(Duration::from_millis(1)).await;
+    call
+}
+
+async fn end(call: JoinHandle<Went>) {
+    call.abort();
+    let _ = call.await;
+    sleep(Duration::from_millis(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bound_is_the_fleet_s() {
+    let (replicas, store) = fleet(3, &limits(2, Some(1), 0), OnStoreFailure::Deny);
+    let ann = hang(&replicas[0], "ann").await;
+    assert_eq!(replicas[1].call("ann", "t").await, Err(Retry::WhenReleased), "hers");
+    let ben = hang(&replicas[1], "ben").await;
+    assert_eq!(replicas[2].call("cyd", "t").await, Err(Retry::WhenReleased), "everybody's");
+    assert_eq!(store.in_flight(""), 4, "a refusal holds nothing");
+    // For much longer than a lease.
+    sleep(SLOT_LEASE * 5).await;
+    assert_eq!(replicas[2].call("cyd", "t").await, Err(Retry::WhenReleased));
+    end(ann).await;
+    assert_eq!(replicas[2].call("cyd", "t").await, Ok(Duration::ZERO));
+    end(ben).await;
+    assert_eq!(store.in_flight(""), 0);
+    assert!(replicas[1].limiter.settled(Duration::ZERO).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_has_a_slot_and_its_tokens_or_neither() {
+    let limits = Limits { shared: quota(1, 60), ..limits(1, None, 0) };
+    let (replicas, store) = fleet(2, &limits, OnStoreFailure::Deny);
+    let ann = hang(&replicas[0], "ann").await;
+    let asked = store.asked.load(Ordering::SeqCst);
+    assert_eq!(replicas[1].call("ben", "t").await, Err(Retry::WhenReleased));
+    assert_eq!(store.asked.load(Ordering::SeqCst), asked, "without a slot no token is asked for");
+    end(ann).await;
+    assert!(matches!(replicas[1].call("ben", "t").await, Err(Retry::After(_))));
+    sleep(Duration::from_millis(2)).await;
+    assert_eq!(store.in_flight(""), 0, "without tokens no slot is kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_full_here_is_not_asked_for() {
+    let (replicas, store) = fleet(2, &limits(1, None, 0), OnStoreFailure::Deny);
+    let ann = hang(&replicas[0], "ann").await;
+    for _ in 0..5 {
+        assert_eq!(replicas[0].call("ben", "t").await, Err(Retry::WhenReleased));
+    }
+    assert_eq!(store.slots.asked.load(Ordering::SeqCst), 1);
+    end(ann).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_store_the_policy_decides() {
+    let outage = Some(StoreFailure::Timeout);
+    let (allow, store) = fleet(2, &limits(2, None, 0), OnStoreFailure::Allow);
+    store.break_with(outage);
+    let held = [hang(&allow[0], "a").await, hang(&allow[0], "b").await];
+    assert_eq!(allow[0].call("c", "t").await, Err(Retry::WhenReleased), "it has all of them itself");
+    assert_eq!(allow[1].call("c", "t").await, Ok(Duration::ZERO));
+    drop(held);
+
+    let (deny, store) = fleet(2, &limits(2, None, 0), OnStoreFailure::Deny);
+    store.break_with(outage);
+    let refusal = deny[0].gateway.call_tool(&deny[0].context("a"), conformance::call("t")).await;
+    assert!(matches!(refusal, Err(Error::LimitsUnavailable)));
+
+    let (local, store) = fleet(2, &limits(4, None, 0), OnStoreFailure::Local);
+    let held = hang(&local[0], "a").await;
+    store.break_with(outage);
+    let alone = hang(&local[0], "b").await;
+    assert_eq!(
+        local[0].call("c", "t").await,
+        Err(Retry::WhenReleased),
+        "half of four, with what it held before"
+    );
+    let other = [hang(&local[1], "a").await, hang(&local[1], "b").await];
+    assert_eq!(local[1].call("c", "t").await, Err(Retry::WhenReleased));
+    // The store hears of everybody as soon as it is back.
+    store.break_with(None);
+    sleep(Duration::from_millis(200)).await;
+    assert_eq!(store.in_flight(""), 4);
+    assert_eq!(local[0].call("c", "t").await, Err(Retry::WhenReleased));
+    end(alone).await;
+    assert_eq!(local[1].call("c", "t").await, Ok(Duration::ZERO));
+    drop((held, other));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_another_replica_gives_back_is_noticed() {
+    let (replicas, store) = fleet(2, &limits(1, None, 60), OnStoreFailure::Deny);
+    let ann = hang(&replicas[0], "ann").await;
+    let waiting: Vec<_> = [
+        replicas[1].start("ben", "t").await,
+        replicas[1].start("cyd", "t").await,
+        replicas[1].start("dan", "t").await,
+    ]
+    .into();
+    sleep(seconds(10)).await;
+    // Whoever is first in a queue looks, again and again but not too often.
+    let asked = store.slots.asked.load(Ordering::SeqCst);
+    assert!((100..500).contains(&asked), "{asked} times in ten seconds");
+    end(ann).await;
+    let freed = Instant::now();
+    for call in waiting {
+        call.await.unwrap().unwrap();
+    }
+    assert!(freed.elapsed() < Duration::from_millis(150), "{:?}", freed.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_is_passed_on_here_without_a_pause() {
+    let (replicas, _store) = fleet(2, &limits(1, None, 60), OnStoreFailure::Deny);
+    let ann = hang(&replicas[0], "ann").await;
+    let ben = replicas[0].start("ben", "t").await;
+    sleep(seconds(1)).await;
+    ann.abort();
+    let _ = ann.await;
+    let freed = Instant::now();
+    ben.await.unwrap().unwrap();
+    assert!(freed.elapsed() <= Duration::from_millis(2), "{:?}", freed.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn replicas_with_queues_take_turns() {
+    let (replicas, _store) = fleet(2, &limits(1, None, 3600), OnStoreFailure::Deny);
+    // One has a queue that never ends, of calls of a second each.
+    let queue: Vec<_> = (0..10)
+        .map(|_| {
+            let bench = replicas[0].clone();
+            tokio::spawn(async move {
+                let ctx = bench.context("ann");
+                let tools = bench.gateway.list_tools(&ctx).await.unwrap();
+                let bound = bench.limiter.bound(&tools, &"t".into()).unwrap();
+                loop {
+                    let _permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
+                    sleep(seconds(1)).await;
+                }
+            })
+        })
+        .collect();
+    sleep(Duration::from_millis(500)).await;
+    let begun = Instant::now();
+    replicas[1].call("ben", "t").await.unwrap();
+    assert!(begun.elapsed() < seconds(4), "{:?}", begun.elapsed());
+    assert_eq!(replicas[0].limiter.waiting_count(), 10);
+    queue.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_the_queue_for_a_shared_slot_holds_nothing() {
+    let (replicas, store) = fleet(2, &limits(1, None, 60), OnStoreFailure::Deny);
+    let ann = hang(&replicas[0], "ann").await;
+    let ben = replicas[1].start("ben", "t").await;
+    sleep(seconds(1)).await;
+    end(ben).await;
+    let asked = store.slots.asked.load(Ordering::SeqCst);
+    sleep(seconds(1)).await;
+    assert_eq!(store.slots.asked.load(Ordering::SeqCst), asked);
+    end(ann).await;
+    assert_eq!(store.in_flight(""), 0);
+}

@@ -1,0 +1,255 @@
+//! Budget for several calls at once: one decision over all their buckets, which pay for all of them or for none.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use vmcp_domain::{Answer, CallContext, CallTool, Error, Reservation, Reserving, SharedGateway};
+
+use super::binding::is_one;
+use super::{Arguments, Bound, Limiter, Permit, User};
+use crate::memory::signed_units;
+use crate::plan::PlannedBucket;
+use crate::remote::{OnStoreFailure, Part, RemoteBucket, parts};
+use crate::table::UserKey;
+use crate::waiting::needs;
+
+/// The most calls of one reservation.
+const CALLS_MAX: usize = 1000;
+/// The most buckets that these may fall under: what one decision of the shared store takes without holding others up.
+const BUCKETS_MAX: usize = 256;
+
+/// Grants budget for calls of the tools that a gateway lists.
+pub struct Reserver {
+    inner: SharedGateway,
+    limiter: Arc<Limiter>,
+}
+
+/// Calls that are paid for and not made yet.
+pub(crate) struct Reserved {
+    limiter: Arc<Limiter>,
+    /// Who may spend it.
+    caller: UserKey,
+    user: User,
+    entries: Mutex<Vec<Entry>>,
+}
+
+/// Calls that are alike.
+struct Entry {
+    bound: Arc<Bound>,
+    /// For each bucket of the plan: whether it has paid.
+    pays: SmallVec<[bool; 4]>,
+    left: u32,
+}
+
+/// One call that is paid for. Unless it is spent, it goes back where it came from.
+pub(crate) struct Prepaid<'a> {
+    reserved: &'a Reserved,
+    place: usize,
+    spent: bool,
+}
+
+/// One call that was made.
+pub(crate) struct Spent<'a> {
+    reserved: &'a Reserved,
+    place: usize,
+}
+
+impl Reserver {
+    /// Grants budget out of `limiter` for the tools that `inner` lists: the gateway that the limiter stands around.
+    #[must_use]
+    pub fn new(inner: SharedGateway, limiter: Arc<Limiter>) -> Self {
+        Self { inner, limiter }
+    }
+}
+
+impl Reserving for Reserver {
+    fn reserve<'a>(&'a self, ctx: &'a CallContext, calls: &'a [CallTool]) -> Answer<'a, Reservation> {
+        Box::pin(async move {
+            if calls.len() > CALLS_MAX {
+                let text = format!("at most {CALLS_MAX} calls can be reserved at once, not {}", calls.len());
+                return Err(Error::InvalidRequest(text));
+            }
+            let tools = self.inner.list_tools(ctx).await?;
+            let mut wanted: Vec<(Arc<Bound>, u32)> = Vec::new();
+            for call in calls {
+                let bound = self.limiter.bound(&tools, &call.name);
+                let bound = bound.ok_or_else(|| Error::UnknownTool(call.name.clone()))?;
+                let bound = self.limiter.vary(&bound, ctx, Arguments::Sent(call.arguments.as_ref()))?;
+                if bound.plan.buckets.is_empty() {
+                    continue;
+                }
+                match wanted.iter_mut().find(|(known, _)| known.is_like(&bound)) {
+                    Some((_, count)) => *count += 1,
+                    None => wanted.push((bound, 1)),
+                }
+            }
+            self.limiter.reserve(wanted, ctx).await.map(Reservation::new)
+        })
+    }
+}
+
+impl Limiter {
+    async fn reserve(
+        self: &Arc<Self>,
+        wanted: Vec<(Arc<Bound>, u32)>,
+        ctx: &CallContext,
+    ) -> Result<Reserved, Error> {
+        let (limiter, caller) = (self.clone(), self.fair_key(ctx));
+        let Some(all) = Bound::together(&wanted) else {
+            return Ok(Reserved { limiter, caller, user: User::default(), entries: Mutex::default() });
+        };
+        if all.plan.buckets.len() > BUCKETS_MAX {
+            let text = format!("the calls fall under more than {BUCKETS_MAX} limits; reserve fewer at once");
+            return Err(Error::InvalidRequest(text));
+        }
+        let mut user = self.user(&all, ctx)?;
+        let permit = self.admit(&all, ctx).await?;
+        let unasked = permit.shared.is_empty();
+        if self.sharing.as_ref().is_some_and(|sharing| unasked && sharing.on_failure != OnStoreFailure::Allow)
+        {
+            // The store does not answer, and this replica's share is for calls as they come.
+            return Err(Error::LimitsUnavailable);
+        }
+        if let Some(receipt) = permit.local.as_ref().filter(|_| self.sharing.is_none()) {
+            // Who has paid is given back to: that is all users beyond the bound together, where there is no room.
+            user.local = receipt.user();
+        }
+        let paid = self.paid(&all, &user, &permit);
+        // The tokens stay spent: what is not used is given back call by call.
+        drop(permit);
+        let pays = |bucket: &PlannedBucket| {
+            let place = all.plan.buckets.iter().position(|known| is_one(known, bucket));
+            place.and_then(|place| paid.get(place).copied()).unwrap_or(false)
+        };
+        let entry = |(bound, left): (Arc<Bound>, u32)| {
+            let pays = bound.plan.buckets.iter().map(pays).collect();
+            Entry { pays, left, bound }
+        };
+        let entries = Mutex::new(wanted.into_iter().map(entry).collect());
+        Ok(Reserved { limiter, caller, user, entries })
+    }
+
+    /// Which buckets of the plan have paid.
+    fn paid(&self, all: &Bound, user: &User, permit: &Permit<'_>) -> Vec<bool> {
+        let mut paid = vec![false; all.plan.buckets.len()];
+        if self.sharing.is_none() {
+            let pays = permit.local.iter().flat_map(|receipt| receipt.bill().pays.iter());
+            paid.iter_mut().zip(pays).for_each(|(paid, pays)| *paid = *pays);
+            return paid;
+        }
+        // Where the store did not answer nothing was paid there, so nothing will be given back.
+        let asked = parts(&all.plan, self.cut(user, true));
+        for (part, (_, verdict)) in asked.iter().zip(&permit.shared) {
+            for (place, pays) in part.places.iter().zip(&verdict.pays) {
+                if let Some(paid) = paid.get_mut(*place) {
+                    *paid = *pays;
+                }
+            }
+        }
+        paid
+    }
+
+    /// What the buckets of a plan that have paid are called in the shared store.
+    fn payers(&self, bound: &Bound, user: &User, pays: &[bool]) -> Vec<SmallVec<[RemoteBucket; 4]>> {
+        let paid = |Part { places, ask }: Part| {
+            let buckets = places.iter().zip(ask.buckets);
+            buckets.filter(|(place, _)| pays.get(**place) == Some(&true)).map(|(_, bucket)| bucket).collect()
+        };
+        parts(&bound.plan, self.cut(user, false)).into_iter().map(paid).collect()
+    }
+
+    /// Charges so many tokens more to the buckets that have paid, or gives as many back where they are less than none.
+    async fn charge(&self, bound: &Bound, user: &User, pays: &[bool], owed: i64) {
+        match &self.sharing {
+            None => self.memory.change(&bound.plan, user.local, pays, |bucket| signed_units(bucket, -owed)),
+            Some(sharing) => {
+                for buckets in self.payers(bound, user, pays) {
+                    self.change_shared(sharing, buckets, owed).await;
+                }
+            }
+        }
+        if owed < 0 && self.room.count() > 0 {
+            self.room.given_back(self.view(), &needs(&bound.plan, user.local, u64::MAX), true, false);
+        }
+    }
+}
+
+impl Reserved {
+    /// One call like this of the caller who asked for the budget, if it is paid for.
+    pub(crate) fn take(&self, bound: &Bound, ctx: &CallContext) -> Option<Prepaid<'_>> {
+        if self.limiter.fair_key(ctx) != self.caller {
+            return None;
+        }
+        let mut entries = self.entries.lock();
+        let (place, entry) =
+            entries.iter_mut().enumerate().find(|(_, entry)| entry.left > 0 && entry.bound.is_like(bound))?;
+        entry.left -= 1;
+        Some(Prepaid { reserved: self, place, spent: false })
+    }
+
+    fn put_back(&self, place: usize) {
+        if let Some(entry) = self.entries.lock().get_mut(place) {
+            entry.left += 1;
+        }
+    }
+}
+
+impl<'a> Prepaid<'a> {
+    /// The call is made.
+    pub(crate) fn spend(mut self) -> Spent<'a> {
+        self.spent = true;
+        Spent { reserved: self.reserved, place: self.place }
+    }
+}
+
+impl Spent<'_> {
+    /// Charges what the call turned out to cost more, or gives back what it cost less.
+    pub(crate) async fn settle(self, owed: i64) {
+        let (bound, pays) = {
+            let entries = self.reserved.entries.lock();
+            let Some(entry) = entries.get(self.place) else { return };
+            (entry.bound.clone(), entry.pays.clone())
+        };
+        self.reserved.limiter.charge(&bound, &self.reserved.user, &pays, owed).await;
+    }
+
+    /// The call certainly did not reach its backend.
+    pub(crate) fn undo(self) {
+        self.reserved.put_back(self.place);
+    }
+}
+
+impl Drop for Prepaid<'_> {
+    fn drop(&mut self) {
+        if !self.spent {
+            self.reserved.put_back(self.place);
+        }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let left: Vec<Entry> =
+            std::mem::take(self.entries.get_mut()).into_iter().filter(|entry| entry.left > 0).collect();
+        if left.is_empty() {
+            return;
+        }
+        let (limiter, user) = (self.limiter.clone(), self.user.clone());
+        let give_back = async move {
+            for Entry { bound, pays, left } in left {
+                let cost = bound.plan.buckets.first().map_or(0, |bucket| i64::from(bucket.cost.get()));
+                limiter.charge(&bound, &user, &pays, -cost.saturating_mul(left.into())).await;
+            }
+            limiter.observer.refunded();
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(give_back)),
+            // The tokens stay spent: without a runtime nobody can be asked.
+            Err(_) => tracing::debug!("a reservation ended outside the runtime"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

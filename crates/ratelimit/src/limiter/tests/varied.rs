@@ -1,0 +1,292 @@
+//! Prices by expression, limits by claim, and limits that are enforced for some.
+
+use std::num::NonZeroU8;
+
+use vmcp_domain::{CallTool, Json, Reply};
+
+use super::*;
+use crate::policy::{ClaimQuota, Cost, MissingClaim, Price};
+
+fn claimed(subject: &str, claims: &str) -> CallContext {
+    let claims = Json::parse(claims.to_owned()).unwrap().members().unwrap();
+    let identity = Identity { issuer: "i".into(), subject: subject.into(), claims };
+    CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+}
+
+fn per_team(tokens: u64, missing: MissingClaim) -> Limits {
+    let quota = quota(tokens, 60).unwrap();
+    Limits { per_claim: vec![ClaimQuota { claim: "team".into(), missing, quota }], ..Limits::default() }
+}
+
+fn priced(cost: Option<&str>, settle: Option<&str>, tokens: u64) -> LimitPolicy {
+    let cost = Cost {
+        price: cost.map(|text| Arc::new(Price::before(text).unwrap())),
+        settle: settle.map(|text| Arc::new(Price::after(text).unwrap())),
+        ..Cost::default()
+    };
+    let rule = ToolRule { cost, ..rule("a_search", quota(tokens, 60), quota(tokens, 60)) };
+    policy(Limits { shared: quota(tokens, 60), ..Limits::default() }, vec![rule], Anonymous::Refuse)
+}
+
+fn with(arguments: &str) -> CallTool {
+    let arguments = Some(Json::parse(arguments.to_owned()).unwrap());
+    CallTool { arguments, ..conformance::call("a_search") }
+}
+
+async fn ask(bench: &Bench, arguments: &str) -> Result<Reply, Error> {
+    bench.gateway.call_tool(&known("i", "s"), with(arguments)).await
+}
+
+async fn levels(bench: &Bench) -> Vec<u64> {
+    let tools = bench.gateway.list_tools(&known("i", "s")).await.unwrap();
+    let views = bench.limiter.peek(&tools, &"a_search".into(), &known("i", "s")).await.unwrap();
+    views.iter().map(|view| view.level).collect()
+}
+
+#[tokio::test]
+async fn a_call_costs_what_its_arguments_say() {
+    let bench = bench(priced(Some("1 + size(args.items)"), None, 10), None);
+    ask(&bench, r#"{"items":[1,2,3]}"#).await.unwrap();
+    assert_eq!(levels(&bench).await, [6, 6, 6], "server, tool, user and tool");
+    let refusal = refused(ask(&bench, r#"{"items":[1,2,3,4,5,6]}"#).await.map(drop));
+    assert_eq!(refusal.retry, Retry::After(Duration::from_secs(6)), "one token is missing");
+    let refusal = refused(ask(&bench, r#"{"items":[1,2,3,4,5,6,7,8,9,10]}"#).await.map(drop));
+    assert_eq!(refusal.retry, Retry::Never);
+    ask(&bench, r#"{"items":[]}"#).await.unwrap();
+    assert_eq!(levels(&bench).await, [5, 5, 5]);
+}
+
+#[tokio::test]
+async fn a_call_without_a_price_is_not_made_and_costs_nothing() {
+    let bench = bench(priced(Some("args.count"), None, 10), None);
+    for arguments in ["{}", r#"{"count":"many"}"#, r#"{"count":[1]}"#, r#"{"count":true}"#] {
+        let outcome = ask(&bench, arguments).await;
+        assert!(matches!(outcome, Err(Error::InvalidRequest(_))), "{arguments}: {outcome:?}");
+    }
+    assert!(bench.inner.asked().iter().all(|asked| !asked.starts_with("call")), "{:?}", bench.inner.asked());
+    // The least that a rule says is paid in any case.
+    for arguments in [r#"{"count":0}"#, r#"{"count":-5}"#, r#"{"count":0.2}"#] {
+        ask(&bench, arguments).await.unwrap();
+    }
+    assert_eq!(levels(&bench).await, [7, 7, 7]);
+}
+
+#[tokio::test]
+async fn what_a_call_turned_out_to_cost_is_settled() {
+    let bench = bench(priced(Some("4"), Some("args.real"), 10), None);
+    ask(&bench, r#"{"real":1}"#).await.unwrap();
+    assert_eq!(levels(&bench).await, [9, 9, 9], "three given back");
+    ask(&bench, r#"{"real":12}"#).await.unwrap();
+    // 9 − 4 − 8: three in debt.
+    let refusal = refused(ask(&bench, r#"{"real":4}"#).await.map(drop));
+    assert_eq!(refusal.retry, Retry::After(Duration::from_secs(42)), "three owed and four to pay");
+    bench.clock.advance(42_000_000);
+    ask(&bench, "{}").await.unwrap();
+    assert_eq!(levels(&bench).await, [0, 0, 0], "without a final price it stays at the first");
+}
+
+#[tokio::test]
+async fn a_debt_is_never_deeper_than_the_bucket() {
+    let bench = bench(priced(None, Some("4000000000"), 10), None);
+    ask(&bench, "{}").await.unwrap();
+    let refusal = refused(ask(&bench, "{}").await.map(drop));
+    assert_eq!(refusal.retry, Retry::After(Duration::from_secs(66)));
+}
+
+#[tokio::test]
+async fn the_result_has_a_say() {
+    let price = Price::after("result.isError ? 0 : result.bytes").unwrap();
+    let members = Json::parse(r#"{"content":[{"type":"text","text":"four"}]}"#.to_owned()).unwrap();
+    let reply = Reply::complete(members.members().unwrap());
+    let tool = tool("a", "search", "a_search");
+    let priced = crate::price::Priced { tool: &tool, arguments: None, after: Some((1, &reply)) };
+    assert_eq!(price.of(&priced), Ok(31));
+    let reply = Reply { failed: true, ..reply.clone() };
+    let priced = crate::price::Priced { after: Some((1, &reply)), ..priced };
+    assert_eq!(price.of(&priced), Ok(0));
+}
+
+#[tokio::test]
+async fn a_team_shares_its_bucket_and_no_other() {
+    let bench = bench(policy(per_team(2, MissingClaim::Refuse), vec![], Anonymous::Shared), None);
+    let team = |subject, team| claimed(subject, &format!(r#"{{"team":{team}}}"#));
+    call(&bench, "a_search", &team("ann", "\"red\"")).await.unwrap();
+    call(&bench, "b_search", &team("bob", "\"red\"")).await.unwrap();
+    let refusal = refused(call(&bench, "a_search", &team("cid", "\"red\"")).await);
+    assert_eq!((&*refusal.rule, refusal.scope), ("perClaim[team]", LimitScope::Claim));
+    call(&bench, "a_search", &team("ann", "\"blue\"")).await.unwrap();
+    call(&bench, "a_search", &team("ann", "7")).await.unwrap();
+    for nobody in [claimed("dan", "{}"), team("dan", "null"), team("dan", "[\"red\"]"), team("dan", "{}")] {
+        assert!(matches!(call(&bench, "a_search", &nobody).await, Err(Error::Denied)));
+    }
+    let anonymous = CallContext::bare(Caller::Anonymous, Origin::Client);
+    assert!(matches!(call(&bench, "a_search", &anonymous).await, Err(Error::Denied)));
+    bench.clock.advance(30_000_000);
+    call(&bench, "a_search", &team("cid", "\"red\"")).await.unwrap();
+}
+
+#[tokio::test]
+async fn callers_without_the_claim_may_share_one_bucket() {
+    let bench = bench(policy(per_team(1, MissingClaim::Shared), vec![], Anonymous::Shared), None);
+    call(&bench, "a_search", &claimed("ann", "{}")).await.unwrap();
+    refused(call(&bench, "a_search", &claimed("bob", r#"{"team":null}"#)).await);
+    // An empty value is a value.
+    call(&bench, "a_search", &claimed("bob", r#"{"team":""}"#)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_limit_may_be_enforced_for_some() {
+    let server = |percent| {
+        let quota = Quota { percent: NonZeroU8::new(percent), ..quota(1, 3600).unwrap() };
+        policy(Limits { per_user: Some(quota), ..Limits::default() }, vec![], Anonymous::Shared)
+    };
+    let mut before: Vec<String> = Vec::new();
+    for percent in [10, 50] {
+        let bench = bench(server(percent), None);
+        let mut limited = Vec::new();
+        for number in 0..400 {
+            let user = format!("user-{number}");
+            call(&bench, "a_search", &known("i", &user)).await.unwrap();
+            if call(&bench, "a_search", &known("i", &user)).await.is_err() {
+                limited.push(user);
+            }
+        }
+        let expected = 4 * usize::from(percent);
+        assert!(limited.len().abs_diff(expected) < 40, "{} of 400 at {percent} %", limited.len());
+        assert!(before.iter().all(|user| limited.contains(user)), "whoever was in stays in");
+        before = limited;
+        let anonymous = CallContext::bare(Caller::Anonymous, Origin::Client);
+        call(&bench, "a_search", &anonymous).await.unwrap();
+        refused(call(&bench, "a_search", &anonymous).await);
+    }
+}
+
+#[tokio::test]
+async fn a_result_says_when_little_is_left() {
+    let limits = Limits { shared: quota(10, 60), ..Limits::default() };
+    let tight = rule("a_search", None, quota(5, 50));
+    let bench = bench(policy(limits, vec![tight], Anonymous::Refuse), None);
+    let mut told = Vec::new();
+    for _time in 0..5 {
+        let reply = ask(&bench, "{}").await.unwrap();
+        let meta = reply.members.get("_meta").map(|meta| meta.as_str().to_owned());
+        told.push(meta);
+        bench.clock.advance(1);
+    }
+    assert_eq!(&told[..4], [None, None, None, None], "a fifth is not less than a fifth");
+    let left = r#"{"vmcp/limits":{"rule":"tools[a_search].perUser","scope":"user_tool","remaining":0,"capacity":5,"fullInMs":50000}}"#;
+    assert_eq!(told[4].as_deref(), Some(left));
+    refused(ask(&bench, "{}").await.map(drop));
+}
+
+#[tokio::test]
+async fn a_hint_has_no_say_in_what_a_call_cost() {
+    // Nothing that the backend sent has a `_meta`, so each call settles at three; the gateway's own hint is no part of it.
+    let bench = bench(priced(None, Some("has(result._meta) ? 0 : 3"), 10), None);
+    for left in [7, 4, 1] {
+        ask(&bench, "{}").await.unwrap();
+        assert_eq!(levels(&bench).await, [left; 3]);
+    }
+}
+
+#[tokio::test]
+async fn what_is_only_tried_out_refuses_nobody() {
+    let shadow = |quota: Quota| Quota { mode: Mode::Shadow, ..quota };
+    let claim = ClaimQuota {
+        claim: "team".into(),
+        missing: MissingClaim::Refuse,
+        quota: shadow(quota(1, 60).unwrap()),
+    };
+    let cost = Cost { price: Some(Arc::new(Price::before("args.count").unwrap())), ..Cost::default() };
+    let tried = ToolRule { cost, ..rule("a_search", quota(1, 60).map(shadow), None) };
+    let server = Limits { per_claim: vec![claim], ..Limits::default() };
+    let bench = bench(policy(server, vec![tried], Anonymous::Refuse), None);
+    for _time in 0..3 {
+        ask(&bench, "{}").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_among_those_on_whom_it_is_tried_needs_no_claim() {
+    let some = Quota { percent: NonZeroU8::new(50), ..quota(100, 60).unwrap() };
+    let claim = ClaimQuota { claim: "team".into(), missing: MissingClaim::Refuse, quota: some };
+    let server = Limits { per_claim: vec![claim], ..Limits::default() };
+    let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
+    let mut denied = 0;
+    for number in 0..200 {
+        let outcome = call(&bench, "a_search", &known("i", &format!("user-{number}"))).await;
+        denied += usize::from(matches!(outcome, Err(Error::Denied)));
+    }
+    assert!((70..130).contains(&denied), "{denied} of 200");
+}
+
+#[tokio::test]
+async fn no_price_makes_a_plan_that_stays() {
+    let bench = bench(priced(Some("args.count"), None, 1_000_000), None);
+    let tools = bench.gateway.list_tools(&known("i", "s")).await.unwrap();
+    let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
+    let weak = Arc::downgrade(&bound);
+    for count in 2..500 {
+        let arguments = Json::parse(format!(r#"{{"count":{count}}}"#)).unwrap();
+        let varied = bench.limiter.vary_call(&bound, &known("i", "s"), Some(&arguments)).unwrap();
+        assert_eq!(varied.plan.buckets[0].cost.get(), count);
+    }
+    assert_eq!(weak.upgrade().unwrap().variant_count(), 0);
+}
+
+#[tokio::test]
+async fn what_is_too_large_to_look_at_has_no_price() {
+    let bench = bench(priced(Some("size(args.text)"), None, 1_000_000), None);
+    let text = "x".repeat(300 << 10);
+    let outcome = ask(&bench, &format!(r#"{{"text":"{text}"}}"#)).await;
+    let Err(Error::InvalidRequest(text)) = outcome else { panic!("{outcome:?}") };
+    assert!(text.contains("larger than 256 KiB"), "{text}");
+}
+
+/// Over a store that is away, one replica of two.
+fn away(cost: Cost) -> (Bench, Arc<FakeStore>) {
+    let clock = Arc::new(ManualClock::default());
+    let store = FakeStore::new(clock.clone());
+    let on_failure = OnStoreFailure::Local;
+    let sharing =
+        Sharing { store: store.clone(), on_failure, replica_count: Some(2), slot_lease: SLOT_LEASE };
+    let rule = ToolRule { cost, ..rule("a_search", quota(20, 20_000), None) };
+    let mut bench = bench(policy(Limits::default(), vec![rule], Anonymous::Refuse), Some(sharing));
+    bench.clock = clock;
+    store.break_with(Some(StoreFailure::Unconnected));
+    (bench, store)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_settled_also_while_the_store_is_away() {
+    for (first, settled, left) in [(1, "6", 14), (5, "0", 20), (5, "5", 15)] {
+        let cost = Cost {
+            settle: Some(Arc::new(Price::after(settled).unwrap())),
+            ..Cost::from(NonZeroU32::new(first).unwrap())
+        };
+        let (bench, store) = away(cost);
+        ask(&bench, "{}").await.unwrap();
+        // The share is ten; a second call has to find room in what the first turned out to cost.
+        let second = ask(&bench, "{}").await;
+        assert!(second.is_ok(), "{settled}: {second:?}");
+        let third = ask(&bench, "{}").await;
+        assert_eq!(third.is_ok(), settled != "6" && settled != "5", "{settled}: {third:?}");
+        store.break_with(None);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let calls = 2 + u64::from(third.is_ok());
+        let spent = (20 - left) * calls;
+        assert_eq!(levels(&bench).await, [20 - spent.min(20)], "{settled}: what it cost is written back");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_store_nothing_is_reserved_and_nothing_owed() {
+    let (bench, store) = away(Cost::default());
+    let reserver = Reserver::new(bench.inner.clone(), bench.limiter.clone());
+    let calls = vec![conformance::call("a_search"); 10];
+    let outcome = vmcp_domain::Reserving::reserve(&reserver, &known("i", "s"), &calls).await;
+    assert!(matches!(outcome, Err(Error::LimitsUnavailable)), "{outcome:?}");
+    store.break_with(None);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(levels(&bench).await, [20]);
+}

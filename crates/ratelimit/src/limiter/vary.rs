@@ -1,0 +1,167 @@
+//! What makes calls of one tool differ to the limits: what they cost, whose claims their callers have, and who is among
+//! those on whom a limit is tried out.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use sha2::Digest;
+use smallvec::SmallVec;
+use vmcp_domain::{CallContext, Caller, Error, Identity, Json};
+
+use super::{Bound, Limiter, unnamed};
+use crate::observer::DecisionEvent;
+use crate::plan::{ClaimValue, NeededClaim, Variation};
+use crate::policy::{Anonymous, MissingClaim};
+use crate::price::Priced;
+use crate::remote::user_digest;
+use crate::table::UserKey;
+
+/// What is known of a call's arguments.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Arguments<'a> {
+    /// These, if any were sent.
+    Sent(Option<&'a Json>),
+    /// Nothing: nobody calls yet. Prices are then what the rules say at least.
+    Unknown,
+}
+
+impl Limiter {
+    /// The plan of one call that is to be made. A call that is not made is told of like one that a limit refuses.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] for a caller without a claim that a limit is kept for, [`Error::InvalidRequest`] where the
+    /// arguments leave the price open.
+    pub(crate) fn vary_call(
+        &self,
+        bound: &Arc<Bound>,
+        ctx: &CallContext,
+        arguments: Option<&Json>,
+    ) -> Result<Arc<Bound>, Error> {
+        let varied = self.vary(bound, ctx, Arguments::Sent(arguments));
+        if varied.is_err() {
+            self.observer.decided(&DecisionEvent::begin(&bound.limited, self.clock.now()));
+        }
+        varied
+    }
+
+    /// The plan of one call, whether it is made or not.
+    ///
+    /// # Errors
+    /// As [`Limiter::vary_call`].
+    pub(crate) fn vary(
+        &self,
+        bound: &Arc<Bound>,
+        ctx: &CallContext,
+        arguments: Arguments<'_>,
+    ) -> Result<Arc<Bound>, Error> {
+        let varies = &bound.plan.varies;
+        if varies.is_empty() {
+            return Ok(bound.clone());
+        }
+        let place = self.place(ctx);
+        let reached = varies.percents.iter().copied().take_while(|percent| *percent <= place);
+        let variation = Variation {
+            cost: None,
+            claims: self.claims(bound, &ctx.caller, place)?,
+            standing: reached.last().unwrap_or(0),
+        };
+        let makers = (&*self.planner, self.leases.as_deref());
+        let bound = bound.variant(makers, variation, self.clock.now());
+        Ok(match price(&bound, arguments)? {
+            Some(cost) => Arc::new(bound.priced(cost)),
+            None => bound,
+        })
+    }
+
+    fn claims(&self, bound: &Bound, caller: &Caller, place: u8) -> Result<SmallVec<[ClaimValue; 1]>, Error> {
+        let value = |needed: &NeededClaim| {
+            let NeededClaim { claim, missing, enforced_percent } = needed;
+            match (claimed(caller, claim), missing) {
+                (Some(value), _) => Ok(self.claim_value(claim, Some(&value))),
+                (None, MissingClaim::Refuse) if place < *enforced_percent => {
+                    tracing::info!(asked = %bound.limited, claim = &**claim, "refused: the caller lacks the claim");
+                    Err(Error::Denied)
+                }
+                (None, MissingClaim::Refuse) => {
+                    tracing::info!(asked = %bound.limited, claim = &**claim, "a rule in shadow mode would have refused: the caller lacks the claim");
+                    Ok(self.claim_value(claim, None))
+                }
+                (None, MissingClaim::Shared) => Ok(self.claim_value(claim, None)),
+            }
+        };
+        bound.plan.varies.claims.iter().map(value).collect()
+    }
+
+    fn claim_value(&self, claim: &str, value: Option<&str>) -> ClaimValue {
+        // One byte more tells a missing value from an empty one.
+        let parts = (claim, value);
+        let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
+        let key = UserKey::new(u128::from(high) << 64 | u128::from(low));
+        let digest = match (&self.sharing, value) {
+            (None, _) => Arc::from(""),
+            (Some(_), None) => Arc::from("none"),
+            (Some(_), Some(value)) => {
+                user_digest(&Identity { subject: value.to_owned(), ..unnamed("") }).into()
+            }
+        };
+        ClaimValue { key, digest }
+    }
+
+    /// Where a caller stands among a hundred: always at the same place, on every replica. Who cannot be told from others
+    /// stands first, where every percentage counts.
+    fn place(&self, ctx: &CallContext) -> u8 {
+        match (&ctx.caller, self.planner.policy().anonymous, ctx.peer) {
+            (Caller::Known(identity), ..) => place_among_hundred(identity),
+            (Caller::Anonymous, Anonymous::Address, Some(address)) => {
+                place_among_hundred(&unnamed(&address.to_string()))
+            }
+            (Caller::Anonymous, ..) => 0,
+        }
+    }
+}
+
+/// Evenly spread over 0 to 99.
+fn place_among_hundred(identity: &Identity) -> u8 {
+    let digest = sha2::Sha256::digest(user_digest(identity).as_bytes());
+    let number = digest.iter().take(4).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+    u8::try_from((number * 100) >> 32).unwrap_or(99)
+}
+
+/// What a caller's claim says, as text.
+fn claimed(caller: &Caller, claim: &str) -> Option<String> {
+    let Caller::Known(identity) = caller else { return None };
+    let value = match claim {
+        "iss" => return Some(identity.issuer.clone()),
+        "sub" => return Some(identity.subject.clone()),
+        _other => identity.claims.get(claim)?,
+    };
+    // A list or an object is no one value; neither is null.
+    let plain = !value.as_str().starts_with(['[', '{']) && !value.is_null();
+    plain.then(|| value.to_text().unwrap_or_else(|| value.as_str().to_owned()))
+}
+
+/// What a call costs, where that is more than the rules say at least.
+fn price(bound: &Bound, arguments: Arguments<'_>) -> Result<Option<NonZeroU32>, Error> {
+    let (Arguments::Sent(arguments), Some(tool)) = (arguments, bound.asked.tool()) else { return Ok(None) };
+    let priced = Priced { tool, arguments, after: None };
+    let mut largest = None;
+    for price in &bound.plan.varies.prices {
+        match price.of(&priced) {
+            Ok(cost) => largest = largest.max(NonZeroU32::new(cost)),
+            Err(error) if bound.plan.enforces() => {
+                // Nobody knows what the call would cost, so it is not made.
+                let tool = &tool.name;
+                tracing::info!(%tool, %price, %error, "refused: the price cannot be computed from the arguments");
+                return Err(Error::InvalidRequest(format!(
+                    "the price of this call of tool `{tool}` cannot be computed: {error}"
+                )));
+            }
+            Err(error) => {
+                let tool = &tool.name;
+                tracing::info!(%tool, %price, %error, "a rule in shadow mode would have refused: no price");
+            }
+        }
+    }
+    let least = bound.plan.buckets.first().map(|bucket| bucket.cost);
+    Ok(largest.filter(|cost| least.is_some_and(|least| *cost > least)))
+}

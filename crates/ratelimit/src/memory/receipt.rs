@@ -1,0 +1,112 @@
+//! What an admitted call has paid: giving it back, charging more, and freeing its place among the calls in flight.
+
+use std::sync::atomic::Ordering;
+
+use super::{MemoryStore, Receipt, give_back_shared, lock_shared};
+use crate::budget::Scarce;
+use crate::decide::Bill;
+use crate::plan::{Holder, Plan, PlannedBucket};
+use crate::rate::Level;
+use crate::table::UserKey;
+
+impl Receipt<'_> {
+    /// The bucket that has least left, if it is little.
+    pub(crate) fn scarce(&self) -> Option<Scarce> {
+        self.scarce
+    }
+
+    /// Who has paid: the caller, or all callers together for whom there is no room.
+    pub(crate) fn user(&self) -> Option<UserKey> {
+        self.user
+    }
+
+    /// What was charged.
+    #[must_use]
+    pub fn bill(&self) -> &Bill {
+        &self.bill
+    }
+
+    /// Gives the tokens back: the call never reached its backend.
+    pub fn refund(self) {
+        self.store.change(self.plan, self.user, &self.bill.pays, |bucket| bucket.cost_units);
+    }
+
+    /// Gives `tokens` back to every bucket that paid, or takes as many more where they are less than none: the call
+    /// turned out to cost less, or more. A bucket may be left in debt, by as much as it holds when full at most.
+    pub fn change(&self, tokens: i64) {
+        self.store.change(self.plan, self.user, &self.bill.pays, |bucket| signed_units(bucket, tokens));
+    }
+}
+
+/// So many tokens of a bucket in units.
+pub(crate) fn signed_units(bucket: &PlannedBucket, tokens: i64) -> i64 {
+    let units = bucket.rate.units(tokens.unsigned_abs());
+    if tokens < 0 { units.saturating_neg() } else { units }
+}
+
+impl MemoryStore {
+    /// Gives so many units to each bucket of a plan that pays, or takes them where they are less than none.
+    pub(crate) fn change(
+        &self,
+        plan: &Plan,
+        user: Option<UserKey>,
+        pays: &[bool],
+        units: impl Fn(&PlannedBucket) -> i64,
+    ) {
+        let now = self.clock.now();
+        let mut seat = self.known(user.filter(|_| plan.needs_user));
+        // A user who was swept out was full: what is given back is nothing new, and what is owed finds a place again.
+        let owes = plan.buckets.iter().any(|bucket| units(bucket) < 0);
+        if owes && seat.settle() {
+            self.user_count.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut cells = lock_shared(plan);
+        let mut user = seat.user_mut();
+        let mut next = cells.iter_mut();
+        for (bucket, pays) in plan.buckets.iter().zip(pays) {
+            let cell = match &bucket.holder {
+                Holder::Shared(_) => next.next(),
+                Holder::User => None,
+            };
+            if !pays {
+                continue;
+            }
+            let (units, capacity) = (units(bucket), bucket.rate.capacity());
+            let changed = |held: Option<Level>| {
+                let level = held.unwrap_or(Level { units: capacity, at: now });
+                let left = bucket.rate.level_at(level, now).saturating_add(units);
+                level.moved(left.clamp(-capacity, capacity), now)
+            };
+            match (cell, &mut user) {
+                (Some(cell), _) => **cell = Some(changed(**cell)),
+                (None, Some(user)) => {
+                    let level = user.level(bucket.id);
+                    if level.is_some() || units < 0 {
+                        user.set_level(bucket.id, changed(level));
+                    }
+                }
+                (None, None) => {}
+            }
+        }
+    }
+}
+
+impl Drop for Receipt<'_> {
+    fn drop(&mut self) {
+        if !self.holds.contains(&true) {
+            return;
+        }
+        give_back_shared(self.plan, &self.holds);
+        let own = || {
+            self.plan.slots.iter().zip(&self.holds).filter(|(slots, holds)| slots.shared.is_none() && **holds)
+        };
+        if own().next().is_none() {
+            return;
+        }
+        if let Some(user) = self.store.known(self.user).user_mut() {
+            for (slots, _) in own() {
+                user.set_in_flight(slots.id, user.in_flight(slots.id).saturating_sub(1));
+            }
+        }
+    }
+}

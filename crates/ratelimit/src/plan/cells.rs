@@ -1,0 +1,92 @@
+//! The buckets of values of claims: one for each definition and value, made when a call first needs it and forgotten
+//! when it is full again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::BucketId;
+use crate::clock::Micros;
+use crate::rate::{Level, Rate};
+use crate::table::UserKey;
+
+type Cell = Arc<Mutex<Option<Level>>>;
+
+/// Every bucket of a value of a claim in this process.
+#[derive(Debug, Default)]
+pub(super) struct Cells {
+    known: HashMap<(BucketId, UserKey), (Rate, Cell)>,
+    /// How many there may be before the full ones are looked for again.
+    sweep_at: usize,
+    swept: Micros,
+}
+
+/// Fewer than this are not worth looking through.
+const SWEEP_MIN: usize = 1024;
+/// How long nothing is looked through again where all places are taken, in microseconds.
+const SWEEP_PAUSE: u64 = 1_000_000;
+
+impl Cells {
+    /// The bucket of one value. Beyond `most` the values that come share a bucket of each definition: none is forgotten
+    /// that is in debt.
+    pub(super) fn cell(&mut self, key: (BucketId, UserKey), rate: &Rate, now: Micros, most: usize) -> Cell {
+        if let Some((_, cell)) = self.known.get(&key) {
+            return cell.clone();
+        }
+        let many = self.known.len() >= self.sweep_at.max(SWEEP_MIN);
+        if many || (self.known.len() >= most && now.since(self.swept) >= SWEEP_PAUSE) {
+            self.sweep(now);
+            self.swept = now;
+            self.sweep_at = self.known.len() * 2;
+        }
+        let key = if self.known.len() >= most { (key.0, UserKey::OVERFLOW) } else { key };
+        self.known.entry(key).or_insert_with(|| (*rate, Cell::default())).1.clone()
+    }
+
+    /// Forgets what is full and in nobody's plan.
+    fn sweep(&mut self, now: Micros) {
+        self.known.retain(|_, (rate, cell)| {
+            let full = |level: Level| rate.level_at(level, now) >= rate.capacity();
+            Arc::strong_count(cell) > 1 || !cell.lock().is_none_or(full)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn rate() -> Rate {
+        Rate::new(10, Duration::from_secs(10), 10).unwrap()
+    }
+
+    #[test]
+    fn a_value_in_debt_is_never_forgotten_and_full_ones_make_room() {
+        let (mut cells, rate) = (Cells::default(), rate());
+        let key = |number: u128| (BucketId(0), UserKey::new(number));
+        let spent = Level { units: 0, at: Micros(0) };
+        *cells.cell(key(1), &rate, Micros(0), 2000).lock() = Some(spent);
+        for number in 2..5000 {
+            drop(cells.cell(key(number), &rate, Micros(1), 2000));
+        }
+        assert_eq!(*cells.cell(key(1), &rate, Micros(1), 2000).lock(), Some(spent));
+        assert!(cells.known.len() <= 2000);
+        // Once it is full again it need not be known.
+        for number in 5000..10_000 {
+            drop(cells.cell(key(number), &rate, Micros(20_000_000), 2000));
+        }
+        assert_eq!(*cells.cell(key(1), &rate, Micros(20_000_000), 2000).lock(), None);
+    }
+
+    #[test]
+    fn beyond_the_bound_values_share_a_bucket() {
+        let (mut cells, rate) = (Cells::default(), rate());
+        let held: Vec<Cell> = (2..=4)
+            .map(|number| cells.cell((BucketId(0), UserKey::new(number)), &rate, Micros(0), 1))
+            .collect();
+        assert!(!Arc::ptr_eq(&held[0], &held[1]) && Arc::ptr_eq(&held[1], &held[2]));
+    }
+}

@@ -1,0 +1,378 @@
+//! Making plans out of rules, and remembering which bucket is which.
+
+use std::collections::HashMap;
+use std::num::{NonZeroU8, NonZeroU32};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use parking_lot::{Mutex, RwLock};
+use vmcp_domain::{BackendToolName, LimitScope, Target, Tool, ToolName};
+
+use super::cells::Cells;
+use super::{Asked, BucketId, ClaimValue, Holder, Plan, PlannedBucket, PlannedSlots, Rank, Variation};
+use crate::clock::Micros;
+use crate::policy::{Concurrency, LeasePolicy, LimitPolicy, Limits, Method, Mode, Quota};
+use crate::rate::{Level, Rate};
+
+/// How many definitions are told apart. A backend that keeps renaming its tools makes a new one with every name, and
+/// none may be forgotten while somebody may be in debt under it; so beyond this, tools of a rule share its bucket.
+const BUCKET_COUNT_MAX: usize = 250_000;
+
+/// What a bucket belongs to, for the life of the process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    /// The rule's place; `None` for the limits on all calls.
+    rule: Option<usize>,
+    /// The tool that really runs; `None` where one bucket serves all that fit.
+    target: Option<Target<BackendToolName>>,
+    /// The window's place, or `None` for calls in flight.
+    window: Option<usize>,
+    whose: Whose,
+}
+
+/// For whom a bucket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Whose {
+    Everybody,
+    /// Everybody with the same value of a claim, by the place of the limit in its rule.
+    Claim(usize),
+    User,
+}
+
+#[derive(Debug, Default)]
+struct Registry {
+    ids: HashMap<Key, Entry>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    id: BucketId,
+    level: Arc<Mutex<Option<Level>>>,
+    in_flight: Arc<AtomicU32>,
+}
+
+/// Makes plans and remembers which bucket is which.
+#[derive(Debug)]
+pub struct Planner {
+    policy: LimitPolicy,
+    registry: Mutex<Registry>,
+    /// How each bucket fills, by its identifier; `None` for bounds on calls in flight.
+    rates: RwLock<Vec<Option<Rate>>>,
+    bucket_count_max: usize,
+    /// The buckets of values of claims.
+    cells: Mutex<Cells>,
+}
+
+/// What is being limited: the limits, where they stand, and what the buckets belong to.
+struct Subject<'a> {
+    limits: &'a Limits,
+    rule: Option<usize>,
+    name: String,
+    target: Option<Target<BackendToolName>>,
+    cost: NonZeroU32,
+    scopes: Scopes,
+}
+
+/// The scopes of one rule's limits: for everybody, for each value of a claim, for each user.
+type Scopes = [LimitScope; 3];
+
+impl Subject<'_> {
+    fn wait_max(&self) -> u64 {
+        u64::try_from(self.limits.wait_max.as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The bucket's name in a shared store. Parts that a backend or an operator chose are length-prefixed, so that no
+    /// two buckets can come to the same name.
+    fn key(&self, window: usize, whose: Whose, claim: Option<(&str, Option<&ClaimValue>)>) -> Arc<str> {
+        let mut key = format!("{}:{window}", self.stem(whose));
+        if let Some((claim, value)) = claim {
+            let value = value.map_or("", |value| &*value.digest);
+            key.push_str(&format!(":{}:{claim}:{value}", claim.len()));
+        }
+        key.into()
+    }
+
+    /// The name of a bound on calls in flight. No bucket's begins like it.
+    fn slots_key(&self, whose: Whose) -> Arc<str> {
+        format!("slots:{}", self.stem(whose)).into()
+    }
+
+    fn stem(&self, whose: Whose) -> String {
+        let mut key = String::from(match whose {
+            Whose::Everybody => "shared",
+            Whose::Claim(_) => "claim",
+            Whose::User => "user",
+        });
+        if self.rule.is_some() {
+            key.push_str(if whose == Whose::Everybody { ":tool" } else { "-tool" });
+            for part in [&*self.name]
+                .into_iter()
+                .chain(self.target.iter().flat_map(|target| [target.backend.as_str(), target.name.as_str()]))
+            {
+                key.push_str(&format!(":{}:{part}", part.len()));
+            }
+        }
+        key
+    }
+
+    fn scope(&self, whose: Whose) -> LimitScope {
+        let [all, claim, user] = self.scopes;
+        match whose {
+            Whose::Everybody => all,
+            Whose::Claim(_) => claim,
+            Whose::User => user,
+        }
+    }
+}
+
+/// One quota of a subject.
+struct Due<'a> {
+    whose: Whose,
+    quota: &'a Quota,
+    claim: Option<&'a str>,
+    /// The caller's value of it, if somebody in particular asks.
+    value: Option<&'a ClaimValue>,
+}
+
+fn rank(rule: Option<usize>, whose: Whose, window: usize) -> Rank {
+    let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+    let (phase, claim) = match whose {
+        Whose::Everybody => (0, 0),
+        Whose::Claim(place) => (1, place),
+        Whose::User => (2, 0),
+    };
+    (phase, rule.map_or(0, |place| number(place + 1)), number(claim), number(window))
+}
+
+impl<'a> Due<'a> {
+    fn of_all(limits: &'a Limits) -> Option<Self> {
+        let quota = limits.shared.as_ref()?;
+        Some(Self { whose: Whose::Everybody, quota, claim: None, value: None })
+    }
+
+    fn of_user(limits: &'a Limits) -> Option<Self> {
+        let quota = limits.per_user.as_ref()?;
+        Some(Self { whose: Whose::User, quota, claim: None, value: None })
+    }
+}
+
+impl Planner {
+    /// A planner for a policy.
+    #[must_use]
+    pub fn new(policy: LimitPolicy) -> Self {
+        Self {
+            policy,
+            registry: Mutex::default(),
+            rates: RwLock::default(),
+            bucket_count_max: BUCKET_COUNT_MAX,
+            cells: Mutex::default(),
+        }
+    }
+
+    /// The policy.
+    #[must_use]
+    pub fn policy(&self) -> &LimitPolicy {
+        &self.policy
+    }
+
+    /// How a bucket fills.
+    pub(crate) fn rate(&self, id: BucketId) -> Option<Rate> {
+        self.rates.read().get(usize::try_from(id.0).ok()?).copied().flatten()
+    }
+
+    /// The plan of one tool, whoever calls it with whatever.
+    #[must_use]
+    pub fn plan(&self, tool: &Tool) -> Plan {
+        self.plan_tool(tool, &Variation::default(), Micros(0))
+    }
+
+    /// The plan of one request, made now.
+    #[must_use]
+    pub(crate) fn plan_for(&self, asked: &Asked, call: &Variation, now: Micros) -> Plan {
+        match asked {
+            Asked::Tool(tool) => self.plan_tool(tool, call, now),
+            Asked::Method(method) => self.plan_method(*method, call, now),
+        }
+    }
+
+    fn plan_method(&self, method: Method, call: &Variation, now: Micros) -> Plan {
+        let rules = self.policy.methods.iter().enumerate().filter(|(_, rule)| rule.method == method);
+        let subjects: Vec<Subject<'_>> = rules
+            .map(|(place, rule)| Subject {
+                limits: &rule.limits,
+                // Behind the tools' rules.
+                rule: Some(self.policy.tools.len() + place),
+                name: format!("methods[{}].", method.as_str()),
+                target: None,
+                cost: NonZeroU32::MIN,
+                scopes: [LimitScope::Server, LimitScope::Claim, LimitScope::User],
+            })
+            .collect();
+        let mut plan = Plan::default();
+        self.fill(&mut plan, &subjects, call, now);
+        plan
+    }
+
+    fn plan_tool(&self, tool: &Tool, call: &Variation, now: Micros) -> Plan {
+        let is_virtual = tool.target.is_virtual();
+        let fits = || self.policy.tools.iter().enumerate().filter(|(_, rule)| rule.fits(tool));
+        let cost = fits().map(|(_, rule)| rule.cost.least).max().unwrap_or(NonZeroU32::MIN);
+        let server = Subject {
+            limits: &self.policy.server,
+            rule: None,
+            name: String::new(),
+            target: None,
+            cost,
+            scopes: [LimitScope::Server, LimitScope::Claim, LimitScope::User],
+        };
+        let mut subjects: Vec<Subject<'_>> = (!is_virtual).then_some(server).into_iter().collect();
+        subjects.extend(fits().map(|(place, rule)| Subject {
+            limits: &rule.limits,
+            rule: Some(place),
+            name: format!("{}.", rule.title()),
+            target: (!rule.group).then(|| tool.target.clone()),
+            cost,
+            scopes: [LimitScope::Tool, LimitScope::ClaimTool, LimitScope::UserTool],
+        }));
+        let mut plan = Plan::default();
+        plan.varies.prices = fits().filter_map(|(_, rule)| rule.cost.price.clone()).collect();
+        plan.varies.settlements = fits().filter_map(|(_, rule)| rule.cost.settle.clone()).collect();
+        self.fill(&mut plan, &subjects, call, now);
+        plan
+    }
+
+    fn fill(&self, plan: &mut Plan, subjects: &[Subject<'_>], call: &Variation, now: Micros) {
+        // From the wide to the narrow, and within each the server before its tools: the order of blame and of locks.
+        for subject in subjects {
+            self.add_quota(plan, subject, (call, now), Due::of_all(subject.limits));
+            self.add_slots(plan, subject, false);
+        }
+        for subject in subjects {
+            for (place, limit) in subject.limits.per_claim.iter().enumerate() {
+                let number = plan.varies.need(limit);
+                let due = Due {
+                    whose: Whose::Claim(place),
+                    quota: &limit.quota,
+                    claim: Some(&limit.claim),
+                    value: call.claims.get(number),
+                };
+                self.add_quota(plan, subject, (call, now), Some(due));
+            }
+        }
+        for subject in subjects {
+            self.add_quota(plan, subject, (call, now), Due::of_user(subject.limits));
+            self.add_slots(plan, subject, true);
+        }
+        plan.varies.percents.sort_unstable();
+        plan.varies.percents.dedup();
+    }
+
+    /// The plan of every tool of a list.
+    #[must_use]
+    pub fn bind(&self, tools: &[Tool]) -> HashMap<ToolName, Arc<Plan>> {
+        tools.iter().map(|tool| (tool.name.clone(), Arc::new(self.plan(tool)))).collect()
+    }
+
+    /// Rules that fit none of these names.
+    #[must_use]
+    pub fn unmatched<'a>(&'a self, tools: &[Tool]) -> Vec<&'a str> {
+        // That no tool is destructive is no mistake of the operator's.
+        let rules = self.policy.tools.iter().filter(|rule| rule.hint.is_none());
+        let idle = rules.filter(|rule| !tools.iter().any(|tool| rule.name.matches(tool.name.as_str())));
+        idle.map(|rule| rule.name.as_str()).collect()
+    }
+
+    fn add_quota(
+        &self,
+        plan: &mut Plan,
+        subject: &Subject<'_>,
+        (call, now): (&Variation, Micros),
+        due: Option<Due<'_>>,
+    ) {
+        let Some(Due { whose, quota, claim, value }) = due else { return };
+        let kind = match (whose, claim) {
+            (Whose::Everybody, _) => "shared".to_owned(),
+            (Whose::Claim(_), claim) => format!("perClaim[{}]", claim.unwrap_or_default()),
+            (Whose::User, _) => "perUser".to_owned(),
+        };
+        let rule: Arc<str> = format!("{}{kind}", subject.name).into();
+        let mode = quota.mode_at(call.standing);
+        let cost = call.cost.map_or(subject.cost, |cost| cost.max(subject.cost));
+        for (window, rate) in quota.windows.iter().enumerate() {
+            // The bucket of a user or a group is hardly ever fast, and they are hardly ever at many replicas. What one call
+            // costs has no say: a bucket is the same one for all.
+            let lease = self.policy.consistency.leases();
+            let lease = lease.filter(|lease| whose == Whose::Everybody && lease.covers(rate, subject.cost));
+            let kept = lease.map_or(*rate, |lease| lease.kept(rate));
+            let excess = |lease: LeasePolicy| if lease.hold_back { 0 } else { lease.excess(rate) };
+            let entry = self.entry(subject, Some(window), whose, Some(kept));
+            let holder = match (whose, value) {
+                (Whose::User, _) => Holder::User,
+                (Whose::Everybody, _) | (Whose::Claim(_), None) => Holder::Shared(entry.level),
+                (Whose::Claim(_), Some(value)) => {
+                    let most = self.policy.memory.user_count_max;
+                    Holder::Shared(self.cells.lock().cell((entry.id, value.key), &kept, now, most))
+                }
+            };
+            plan.buckets.push(PlannedBucket {
+                id: entry.id,
+                rank: rank(subject.rule, whose, window),
+                key: subject.key(window, whose, claim.map(|claim| (claim, value))),
+                rule: rule.clone(),
+                scope: subject.scope(whose),
+                rate: kept,
+                cost,
+                cost_units: kept.units(u64::from(cost.get())),
+                mode,
+                percent: quota.percent,
+                holder,
+                whose: value.map(|value| value.key),
+                wait_max: subject.wait_max(),
+                leased: lease.map(excess),
+            });
+        }
+        plan.varies
+            .percents
+            .extend(quota.percent.filter(|_| quota.mode == Mode::Enforce).map(NonZeroU8::get));
+        plan.may_wait |= subject.wait_max() > 0 && mode == Mode::Enforce;
+        plan.needs_user |= whose == Whose::User;
+    }
+
+    fn add_slots(&self, plan: &mut Plan, subject: &Subject<'_>, per_user: bool) {
+        let Concurrency { shared, per_user: each, mode } = subject.limits.concurrency;
+        let Some(count_max) = (if per_user { each } else { shared }) else { return };
+        let whose = if per_user { Whose::User } else { Whose::Everybody };
+        let entry = self.entry(subject, None, whose, None);
+        plan.slots.push(PlannedSlots {
+            id: entry.id,
+            key: subject.slots_key(whose),
+            rule: format!("{}concurrency.{}", subject.name, if per_user { "perUser" } else { "shared" })
+                .into(),
+            scope: subject.scope(whose),
+            count_max,
+            mode,
+            shared: (!per_user).then_some(entry.in_flight),
+            wait_max: subject.wait_max(),
+        });
+        plan.may_wait |= subject.wait_max() > 0 && mode == Mode::Enforce;
+        plan.needs_user |= per_user;
+    }
+
+    fn entry(&self, subject: &Subject<'_>, window: Option<usize>, whose: Whose, rate: Option<Rate>) -> Entry {
+        let mut key = Key { rule: subject.rule, target: subject.target.clone(), window, whose };
+        let mut registry = self.registry.lock();
+        if registry.ids.len() >= self.bucket_count_max && !registry.ids.contains_key(&key) {
+            key.target = None;
+        }
+        let next = BucketId(u32::try_from(registry.ids.len()).unwrap_or(u32::MAX));
+        let mut rates = self.rates.write();
+        let entry = registry.ids.entry(key).or_insert_with(|| {
+            rates.push(rate);
+            Entry { id: next, level: Arc::default(), in_flight: Arc::default() }
+        });
+        entry.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

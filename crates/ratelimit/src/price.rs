@@ -1,0 +1,148 @@
+//! Prices by expression: what a call costs by what it asks for, and what it turned out to cost by what came back.
+
+use std::fmt;
+
+use vmcp_domain::{Json, Reply, Tool, ToolHints};
+use vmcp_expression::{Data, Expression, Loops, Outcome};
+
+/// What a price may ask for before a call.
+const BEFORE: &[&str] = &["args", "tool"];
+/// What a price may ask for after it.
+const AFTER: &[&str] = &["args", "tool", "cost", "result"];
+
+/// The largest arguments, or member of a result, that an expression is computed over, in bytes. It is computed before a limit
+/// can refuse.
+const DATA_BYTES_MAX: usize = 256 << 10;
+
+/// A price that an expression names, in tokens.
+#[derive(Debug)]
+pub struct Price {
+    text: String,
+    expression: Expression,
+}
+
+/// Why a call has no price: its arguments lack something that the expression asks for, or hold something else.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PriceError(String);
+
+impl fmt::Display for Price {
+    /// The expression.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Price {
+    /// A price by what a call asks for: `args` are its arguments, `tool` is `{name, backend, annotations}`.
+    ///
+    /// # Errors
+    /// A sentence without a subject that says what is wrong with the expression.
+    pub fn before(text: &str) -> Result<Self, String> {
+        Ok(Self { text: text.to_owned(), expression: Expression::compile(text, BEFORE, Loops::Inward)? })
+    }
+
+    /// A price by what came of a call: besides, `cost` is what was paid for it before, `result` is `{bytes, isError,
+    /// content, structuredContent, _meta}` as far as it has them.
+    ///
+    /// # Errors
+    /// As [`Price::before`].
+    pub fn after(text: &str) -> Result<Self, String> {
+        Ok(Self { text: text.to_owned(), expression: Expression::compile(text, AFTER, Loops::Inward)? })
+    }
+
+    /// What a call costs. Fractions are rounded up; what is less than nothing costs nothing, and what is more than can be
+    /// counted costs more than any bucket holds.
+    ///
+    /// # Errors
+    /// When the expression cannot be computed for this call, or comes to no number.
+    pub(crate) fn of(&self, priced: &Priced<'_>) -> Result<u32, PriceError> {
+        let mut variables: Vec<(&str, Data)> = Vec::with_capacity(4);
+        if self.expression.uses("args") {
+            variables.push(("args", priced.arguments()?));
+        }
+        if self.expression.uses("tool") {
+            variables.push(("tool", describe(priced.tool)));
+        }
+        if let Some((cost, reply)) = priced.after {
+            variables.push(("cost", i64::from(cost).into()));
+            if self.expression.uses("result") {
+                variables.push(("result", self.result(reply)?));
+            }
+        }
+        match self.expression.evaluate(variables).map_err(PriceError)? {
+            Outcome::Whole(whole) => Ok(u32::try_from(whole.max(0)).unwrap_or(u32::MAX)),
+            Outcome::Fraction(number) if number.is_finite() => Ok(rounded_up(number)),
+            Outcome::Fraction(_) | Outcome::Truth(_) | Outcome::Other => {
+                Err(PriceError("comes to no number".to_owned()))
+            }
+        }
+    }
+}
+
+impl Price {
+    /// What the expression asks for of a result.
+    fn result(&self, reply: &Reply) -> Result<Data, PriceError> {
+        let bytes: usize = reply.members.iter().map(|(_, value)| value.as_str().len()).sum();
+        let mut members = vec![
+            ("bytes", Data::from(i64::try_from(bytes).unwrap_or(i64::MAX))),
+            ("isError", reply.failed.into()),
+        ];
+        for name in ["content", "structuredContent", "_meta"] {
+            let asked = reply.members.get(name).filter(|_| self.expression.uses_member("result", name));
+            if let Some(value) = asked {
+                members.push((name, data(value, "the parts of the result that it looks at")?));
+            }
+        }
+        Ok(members.into_iter().collect())
+    }
+}
+
+/// What is priced.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Priced<'a> {
+    pub(crate) tool: &'a Tool,
+    pub(crate) arguments: Option<&'a Json>,
+    /// What was paid, and what came back.
+    pub(crate) after: Option<(u32, &'a Reply)>,
+}
+
+impl Priced<'_> {
+    /// A call without arguments has an empty object of them.
+    fn arguments(&self) -> Result<Data, PriceError> {
+        let Some(arguments) = self.arguments else { return Ok(Data::from_iter([])) };
+        data(arguments, "the arguments")
+    }
+}
+
+/// Saturating; exact for every price that a bucket can hold.
+fn rounded_up(number: f64) -> u32 {
+    let whole = number.ceil().clamp(0.0, f64::from(u32::MAX));
+    // In range and whole, so nothing is cut off.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the range above")]
+    let tokens = whole as u32;
+    tokens
+}
+
+fn data(json: &Json, what: &str) -> Result<Data, PriceError> {
+    if json.as_str().len() > DATA_BYTES_MAX {
+        return Err(PriceError(format!("{what} are larger than {} KiB", DATA_BYTES_MAX >> 10)));
+    }
+    Data::parse(json.as_str()).ok_or_else(|| PriceError(format!("{what} cannot be read")))
+}
+
+fn describe(tool: &Tool) -> Data {
+    let ToolHints { title: _, read_only, destructive, idempotent, open_world } = &tool.hints;
+    let hints = [
+        ("readOnlyHint", read_only),
+        ("destructiveHint", destructive),
+        ("idempotentHint", idempotent),
+        ("openWorldHint", open_world),
+    ];
+    let said = hints.into_iter().filter_map(|(name, hint)| Some((name, Data::from((*hint)?))));
+    Data::from_iter([
+        ("name", Data::from(tool.name.as_str())),
+        ("backend", Data::from(tool.target.backend.as_str())),
+        ("annotations", said.collect()),
+    ])
+}

@@ -1,0 +1,152 @@
+//! Calls in flight, bounded over three real gateways: the backends themselves write down, into one file in the order in which
+//! it happens, what begins and ends.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::mcp::{Client, Era, HttpClient};
+use vmcp_e2e::process::{binary, fixture, run};
+use vmcp_e2e::redis::Redis;
+use vmcp_e2e::wait;
+
+/// How many calls may be in flight.
+const COUNT_MAX: usize = 3;
+const LEASE: Duration = Duration::from_secs(3);
+
+/// A gateway's configuration; each has a backend of its own, and all write into one journal.
+fn configured(redis: &Redis, journal: &Path, place: usize) -> anyhow::Result<String> {
+    let words = ["echo", "--instance", &place.to_string(), "--journal", &journal.to_string_lossy()];
+    let limits = format!(
+        "rateLimiting:\n  tools: [{{name: sleep, concurrency: {{shared: {COUNT_MAX}}}}}]\n  concurrencyLease: 3s\n  \
+         redis: {{url: \"{}\"}}\n",
+        redis.url()
+    );
+    Ok(config(Names::AsTheyAre, &[Backend::stdio("echo", &fixture(&words)?)], &limits))
+}
+
+fn sleep(client: &mut HttpClient, ms: u64) -> anyhow::Result<Value> {
+    let answer = client.ask("tools/call", json!({"name": "sleep", "arguments": {"ms": ms}}))?;
+    Ok(serde_json::from_str(&answer.text)?)
+}
+
+fn is_refused(answer: &Value) -> bool {
+    answer["error"]["code"] == 429 || answer["result"]["structuredContent"]["code"] == 429
+}
+
+/// The most calls that were in flight at once. What a killed gateway's backend had begun ended with it, which stands there as
+/// `killed`.
+fn most(journal: &Path) -> anyhow::Result<(usize, usize)> {
+    let text = std::fs::read_to_string(journal)?;
+    let (mut running, mut most, mut begun) = (Vec::new(), 0, 0);
+    for line in text.lines() {
+        let (event, rest) = line.split_once(' ').context("an event")?;
+        let instance = rest.split(' ').next().unwrap_or_default();
+        match event {
+            "start" => {
+                running.push(instance);
+                begun += 1;
+            }
+            "killed" => running.retain(|one| *one != instance),
+            _ => {
+                let place = running.iter().position(|one| *one == instance).context("it has begun")?;
+                running.swap_remove(place);
+            }
+        }
+        most = most.max(running.len());
+    }
+    Ok((most, begun))
+}
+
+/// Calls on a gateway, one after the other, until a moment. Refused calls are made again.
+fn keep_calling(gateway: &Gateway, era: Era, until: Instant) -> anyhow::Result<()> {
+    let mut client = HttpClient::open(&gateway.url, era)?;
+    while Instant::now() < until {
+        let answer = sleep(&mut client, 30)?;
+        ensure!(is_refused(&answer) || answer["result"]["isError"] != true, "{answer}");
+        if is_refused(&answer) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+    Ok(())
+}
+
+/// What the operator is told.
+fn said(words: &[&str], text: &str) -> anyhow::Result<String> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("vmcp.yaml");
+    std::fs::write(&file, text)?;
+    run(Command::new(binary("vmcp")?).arg("limits").args(words).arg("--config").arg(&file))
+}
+
+#[test]
+fn a_fleet_stays_below_the_bound_while_a_gateway_is_killed() -> anyhow::Result<()> {
+    let redis = Redis::start()?;
+    let folder = tempfile::tempdir()?;
+    let journal = folder.path().join("journal");
+    let text = configured(&redis, &journal, 9)?;
+    let mut gateways = (0..3)
+        .map(|place| Gateway::start(&configured(&redis, &journal, place)?))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    // One holds two of three with calls that do not end.
+    let doomed: Vec<_> = Era::ALL
+        .map(|era| {
+            let mut client = HttpClient::open(&gateways[0].url, era)?;
+            client.begin("tools/call", json!({"name": "sleep", "arguments": {"ms": 600_000}}))
+        })
+        .into_iter()
+        .collect::<anyhow::Result<_>>()?;
+    wait::until("both are in flight", || most(&journal).ok().filter(|(most, _)| *most == 2))?;
+    let explained = said(&["explain", "sleep"], &text)?;
+    ensure!(explained.contains("3 at once for everybody together, at all replicas"), "{explained}");
+    let checked = said(&["check", "sleep"], &text)?;
+    ensure!(checked.contains("2 of 3      in flight at all replicas"), "{checked}");
+
+    let begun = Instant::now();
+    let (killed, end) = (begun + Duration::from_secs(5), begun + Duration::from_secs(14));
+    let dead = gateways.remove(0);
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        let mut callers = Vec::new();
+        for gateway in &gateways {
+            for era in Era::ALL {
+                callers.push(scope.spawn(move || keep_calling(gateway, era, end)));
+                callers.push(scope.spawn(move || keep_calling(gateway, era, end)));
+            }
+        }
+        std::thread::sleep(killed.saturating_duration_since(Instant::now()));
+        let (before, _) = most(&journal)?;
+        ensure!(before == COUNT_MAX, "{before} at most in flight");
+        // The gateway with its backend: this is the end of all it had in flight.
+        drop(dead);
+        let mut file = std::fs::File::options().append(true).open(&journal)?;
+        std::io::Write::write_all(&mut file, b"killed 0 sleep\n")?;
+        let back = wait::until_within(LEASE + Duration::from_secs(1), "its slots are back", || {
+            let since = std::fs::read_to_string(&journal).ok()?;
+            let (_, since) = since.split_once("killed 0 sleep\n")?;
+            let mut running = 0_i64;
+            // Up to one call of before goes on across the cut.
+            since.lines().find(|line| {
+                running += if line.starts_with("start") { 1 } else { -1 };
+                running >= 2
+            })?;
+            Some(killed.elapsed())
+        })?;
+        ensure!(back > LEASE / 3, "they were the dead one's for a while: {back:?}");
+        for caller in callers {
+            caller.join().map_err(|_| anyhow::anyhow!("a caller panicked"))??;
+        }
+        Ok(())
+    })?;
+    drop(doomed);
+    let (most, begun) = most(&journal)?;
+    ensure!(most == COUNT_MAX, "{most} in flight");
+    ensure!(begun > 100, "only {begun} calls");
+    // Nothing is held any more: everybody has said so.
+    wait::until("all slots are free", || {
+        said(&["check", "sleep"], &text).ok().filter(|said| said.contains(" 0 of 3 "))
+    })?;
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! Limits beyond counting calls, at the real gateway with a real Redis: prices by arguments, costs by results, limits of
+//! teams, limits on methods, and what callers are told is left.
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::identity::{Format, IdentityProvider};
+use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::process::fixture;
+use vmcp_e2e::redis::Redis;
+
+const RESOURCE: &str = "http://127.0.0.1:4483/mcp";
+const OPTIMIZER: &str = "optimizer: {embeddingProvider: none}\n";
+
+fn open(extra: &str) -> anyhow::Result<Gateway> {
+    let backend = Backend::stdio("echo", &fixture(&["echo"])?);
+    Gateway::start(&config(Names::AsTheyAre, &[backend], extra))
+}
+
+fn ask(client: &mut HttpClient, method: &str, params: Value) -> anyhow::Result<Value> {
+    Ok(serde_json::from_str(&client.ask(method, params)?.text)?)
+}
+
+/// One call of the echo tool, straight or through `call_tool`.
+fn echo(client: &mut HttpClient, text: &str, by_name: bool) -> anyhow::Result<Value> {
+    let arguments = json!({"text": text});
+    let params = if by_name {
+        json!({"name": "call_tool", "arguments": {"tool_name": "echo", "parameters": arguments}})
+    } else {
+        json!({"name": "echo", "arguments": arguments})
+    };
+    ask(client, "tools/call", params)
+}
+
+/// The code of a refusal, in whatever form its era has it.
+fn code(answer: &Value) -> Option<i64> {
+    answer["error"]["code"].as_i64().or_else(|| answer["result"]["structuredContent"]["code"].as_i64())
+}
+
+fn left(answer: &Value) -> Option<u64> {
+    answer["result"]["_meta"]["vmcp/limits"]["remaining"].as_u64()
+}
+
+#[test]
+fn a_call_costs_what_it_asks_for_on_every_road_and_over_redis() -> anyhow::Result<()> {
+    let redis = Redis::start()?;
+    for store in [String::new(), format!("  redis: {{url: \"{}\", deadline: 1s}}\n", redis.url())] {
+        let limits = format!(
+            "{OPTIMIZER}rateLimiting:\n  tools: [{{name: echo, cost: size(args.text), shared: {{maxTokens: 12, refillPeriod: \
+             10000h}}}}]\n  hints: {{belowPercent: 100}}\n{store}"
+        );
+        let gateway = open(&limits)?;
+        let mut told = Vec::new();
+        for (era, by_name) in
+            [(Era::Session, false), (Era::Stateless, false), (Era::Session, true), (Era::Stateless, true)]
+        {
+            let mut client = HttpClient::open(&gateway.url, era)?;
+            told.push(left(&echo(&mut client, "abc", by_name)?));
+        }
+        ensure!(told == [Some(9), Some(6), Some(3), Some(0)], "three tokens each: {told:?}");
+        for era in Era::ALL {
+            let mut client = HttpClient::open(&gateway.url, era)?;
+            let refused = echo(&mut client, "a", false)?;
+            ensure!(code(&refused) == Some(429), "{refused}");
+            let unpriced = ask(&mut client, "tools/call", json!({"name": "echo", "arguments": {"text": 7}}))?;
+            ensure!(code(&unpriced) == Some(-32602), "no price, no call: {unpriced}");
+            let message = unpriced["error"]["message"].as_str().context("a message")?;
+            ensure!(message.contains("price of this call of tool `echo`"), "{message}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_call_is_settled_by_its_result() -> anyhow::Result<()> {
+    let redis = Redis::start()?;
+    for store in [String::new(), format!("  redis: {{url: \"{}\", deadline: 1s}}\n", redis.url())] {
+        // The text of the result is the text of the call, so that it costs as many tokens as that has characters.
+        let limits = format!(
+            "rateLimiting:\n  tools: [{{name: echo, cost: 5, settle: 'size(result.content[0].text)', shared: {{maxTokens: 20, \
+             refillPeriod: 10000h}}}}]\n  hints: {{belowPercent: 100}}\n{store}"
+        );
+        let gateway = open(&limits)?;
+        let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
+        let mut told = Vec::new();
+        for text in ["a", "aaaaaaaaaa", "aaaaaaaaaaaa"] {
+            told.push(left(&echo(&mut client, text, false)?));
+        }
+        // Each is told what is left before it is settled: 20 - 5, 19 - 5, 9 - 5.
+        ensure!(told == [Some(15), Some(14), Some(4)], "{told:?}");
+        let refused = echo(&mut client, "a", false)?;
+        ensure!(code(&refused) == Some(429), "three are owed: {refused}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_team_shares_its_limit_across_gateways() -> anyhow::Result<()> {
+    let provider = IdentityProvider::start()?;
+    let redis = Redis::start()?;
+    let backend = Backend::stdio("echo", &fixture(&["echo"])?);
+    let limits = format!(
+        "rateLimiting:\n  perClaim: [{{claim: team, maxTokens: 3, refillPeriod: 10000h}}]\n  redis: {{url: \"{}\", deadline: 1s}}\n",
+        redis.url()
+    );
+    let incoming = format!(
+        "incomingAuth:\n  type: oidc\n  oidc: {{issuer: \"{}\", audience: \"{RESOURCE}\", resource: \"{RESOURCE}\", scopes: [mcp], \
+         protectedResourceAllowPrivateIp: true}}\n",
+        provider.issuer,
+    );
+    let text =
+        config(Names::AsTheyAre, &[backend], &limits).replace("incomingAuth: {type: anonymous}\n", &incoming);
+    let gateways = [Gateway::start(&text)?, Gateway::start(&text)?];
+    let token = |who: &str, claims: Value| {
+        let wanted = json!({"sub": who, "resource": RESOURCE, "scope": "mcp", "claims": claims});
+        provider.token(Format::Signed, wanted)
+    };
+    let callers = [
+        ("ann", json!({"team": "red"})),
+        ("bob", json!({"team": "red"})),
+        ("ann", json!({"team": "red"})),
+        ("cid", json!({"team": "red"})),
+        ("cid", json!({"team": "blue"})),
+        ("dan", json!({})),
+    ];
+    let mut ended = Vec::new();
+    for (number, (who, claims)) in callers.into_iter().enumerate() {
+        let gateway = &gateways[number % 2];
+        let era = Era::ALL[number / 2 % 2];
+        let mut client = HttpClient::open_with_token(&gateway.url, era, &token(who, claims)?)?;
+        let answer = echo(&mut client, "x", false)?;
+        ended.push(code(&answer).unwrap_or(200));
+    }
+    ensure!(ended == [200, 200, 200, 429, 200, 403], "{ended:?}");
+    let keys = redis.keys()?;
+    ensure!(!keys.iter().any(|key| key.contains("red") || key.contains("ann")), "keys name nobody: {keys:?}");
+    Ok(())
+}
+
+#[test]
+fn methods_have_limits_and_a_resource_tells_what_is_left() -> anyhow::Result<()> {
+    let limits = "rateLimiting:\n  anonymous: shared\n  perUser: {maxTokens: 10, refillPeriod: 10000h}\n  hints: {resource: true}\n  \
+                  methods:\n    tools/list: {shared: {maxTokens: 2, refillPeriod: 10000h}}\n    resources/read: {shared: \
+                  {maxTokens: 3, refillPeriod: 10000h}}\n";
+    let gateway = open(&format!("{OPTIMIZER}{limits}"))?;
+    for era in Era::ALL {
+        let mut client = HttpClient::open(&gateway.url, era)?;
+        ask(&mut client, "tools/list", json!({}))?;
+        echo(&mut client, "x", true)?;
+        let list = ask(&mut client, "resources/list", json!({}))?;
+        let resources = list["result"]["resources"].as_array().context("resources")?;
+        ensure!(resources.iter().any(|resource| resource["uri"] == "vmcp://limits"), "{list}");
+        let read = ask(&mut client, "resources/read", json!({"uri": "vmcp://limits"}))?;
+        let text = read["result"]["contents"][0]["text"].as_str().with_context(|| read.to_string())?;
+        let told: Value = serde_json::from_str(text)?;
+        let expected = if era == Era::ALL[0] { 9 } else { 8 };
+        ensure!(told["limits"][0]["rule"] == "perUser", "{told}");
+        ensure!(told["limits"][0]["remaining"] == expected, "{told}");
+    }
+    for era in Era::ALL {
+        let mut client = HttpClient::open(&gateway.url, era)?;
+        let refused = ask(&mut client, "tools/list", json!({}))?;
+        ensure!(code(&refused) == Some(429), "{refused}");
+        ensure!(refused["error"]["data"]["rule"] == "methods[tools/list].shared", "{refused}");
+        // What the gateway asks for itself is not counted.
+        let answer = echo(&mut client, "x", true)?;
+        ensure!(code(&answer).is_none(), "{answer}");
+    }
+    Ok(())
+}
