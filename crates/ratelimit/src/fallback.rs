@@ -14,6 +14,7 @@ use crate::plan::{Asked, Plan, PlannedBucket, Planner, Variation};
 use crate::policy::LimitPolicy;
 use crate::remote::{Ask, RemoteBucket, RemoteStore, StoreFailure};
 use crate::table::UserKey;
+use crate::upkeep::Upkeep;
 
 /// How many buckets a debt is remembered for. Beyond that the store is owed nothing more, which lets at most one
 /// burst of those buckets pass twice.
@@ -62,11 +63,12 @@ pub(crate) struct Debts {
     /// In tokens; less than none where more was written back than was spent in the end.
     owed: Mutex<HashMap<Arc<str>, (RemoteBucket, i64)>>,
     settling: AtomicBool,
+    upkeep: Upkeep,
 }
 
 impl Debts {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { owed: Mutex::default(), settling: AtomicBool::new(false) })
+        Arc::new(Self { owed: Mutex::default(), settling: AtomicBool::new(false), upkeep: Upkeep::here() })
     }
 
     /// True when nothing is owed, or being written back.
@@ -97,7 +99,7 @@ impl Debts {
             }
         }
         if !self.settling.swap(true, Ordering::AcqRel) {
-            tokio::spawn(settle(Arc::downgrade(self), Arc::downgrade(store)));
+            self.upkeep.spawn(settle(Arc::downgrade(self), Arc::downgrade(store)));
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::plan::{BucketId, Plan, PlannedBucket};
 use crate::policy::{LeasePolicy, Mode};
 use crate::rate::{Level, Rate};
 use crate::remote::{Order, RemoteBucket, RemoteStore, StoreFailure, remote_bucket};
+use crate::upkeep::Upkeep;
 use account::Account;
 pub use account::LeaseCounts;
 use stock::{Lack, Stock};
@@ -37,6 +38,7 @@ pub struct Leases {
     duration: u64,
     replica_count: Option<u32>,
     account: Account,
+    upkeep: Upkeep,
     /// By the definition of the bucket, of which the planner makes a bounded number.
     reservoirs: Mutex<HashMap<BucketId, Arc<Reservoir>>>,
 }
@@ -114,6 +116,7 @@ impl Leases {
             duration,
             replica_count,
             account: Account::default(),
+            upkeep: Upkeep::here(),
             reservoirs: Mutex::default(),
         })
     }
@@ -255,7 +258,7 @@ impl Leases {
     fn send(self: &Arc<Self>, reservoir: &Arc<Reservoir>, order: Order) {
         let (leases, reservoir) = (self.clone(), reservoir.clone());
         let mut delivery = Delivery { reservoir, arrived: false };
-        tokio::spawn(async move {
+        self.upkeep.spawn(async move {
             let sent = leases.clock.now();
             let outcome = leases.store.take(&delivery.reservoir.bucket, order).await;
             let now = leases.clock.now();

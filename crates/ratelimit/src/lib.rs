@@ -25,6 +25,7 @@ mod repeats;
 mod slots;
 mod table;
 mod top;
+mod upkeep;
 mod waiting;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};

@@ -33,6 +33,7 @@ use tokio::sync::Notify;
 use crate::clock::{Clock, Micros};
 use crate::policy::Mode;
 use crate::remote::{CallName, RemoteSlots, RemoteStore, SlotAsk, SlotPart, StoreFailure};
+use crate::upkeep::Upkeep;
 use registry::{Ended, Registry};
 
 /// For so long nobody asks a store for slots that has come back: it may have forgotten everything, and every replica has to
@@ -46,6 +47,7 @@ pub(crate) struct Slots {
     store: Arc<dyn RemoteStore>,
     clock: Arc<dyn Clock>,
     lease: Duration,
+    upkeep: Upkeep,
     /// The first half of all names of this replica.
     replica: u64,
     calls: AtomicU64,
@@ -81,6 +83,7 @@ impl Slots {
             store,
             clock,
             lease,
+            upkeep: Upkeep::here(),
             // Seeded by the system for this process, which is all that tells replicas apart.
             replica: RandomState::new().hash_one("replica"),
             calls: AtomicU64::new(0),
@@ -153,7 +156,7 @@ impl Slots {
         name[..8].copy_from_slice(&self.replica.to_le_bytes());
         name[8..].copy_from_slice(&self.calls.fetch_add(1, Ordering::Relaxed).to_le_bytes());
         if self.registry.lock().begin() {
-            tokio::spawn(keeping::keep(Arc::downgrade(self), self.wake.clone()));
+            self.upkeep.spawn(keeping::keep(Arc::downgrade(self), self.wake.clone()));
         }
         Slot {
             slots: self.clone(),

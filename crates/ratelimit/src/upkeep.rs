@@ -1,0 +1,55 @@
+//! Where the limiter's own tasks run: on the runtime that it was made on. A call may come from a runtime that ends before the
+//! process does, and what the store is owed then must not end with it.
+
+use std::future::Future;
+
+use tokio::runtime::Handle;
+
+/// The runtime of the limiter's tasks.
+#[derive(Clone, Debug)]
+pub(crate) struct Upkeep(Option<Handle>);
+
+impl Upkeep {
+    /// The present runtime. Made outside of any, tasks run where they are begun.
+    pub(crate) fn here() -> Self {
+        Self(Handle::try_current().ok())
+    }
+
+    /// Begins a task.
+    ///
+    /// # Panics
+    /// When it was made outside of a runtime and is used outside of one.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match &self.0 {
+            Some(runtime) => drop(runtime.spawn(task)),
+            None => drop(tokio::spawn(task)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::runtime::Builder;
+    use tokio::sync::oneshot;
+
+    use super::Upkeep;
+
+    #[tokio::test]
+    async fn a_task_outlives_the_runtime_that_begins_it() {
+        let upkeep = Upkeep::here();
+        let (done, end) = oneshot::channel();
+        let begin = move || {
+            let passing = Builder::new_current_thread().build().unwrap();
+            passing.block_on(async {
+                upkeep.spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    let _ = done.send(());
+                });
+            });
+        };
+        std::thread::spawn(begin).join().unwrap();
+        end.await.unwrap();
+    }
+}
