@@ -1,6 +1,8 @@
 //! What a layer derives from lists and keeps as long as these stay the same.
 
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
 
 /// How many lists are remembered. Callers who see different things have different lists.
 const LISTS_MAX: usize = 256;
@@ -10,47 +12,54 @@ const LISTS_MAX: usize = 256;
 #[derive(Debug)]
 pub struct PerList<L, V> {
     /// The newest last. A weak pointer keeps its address from being used again.
-    made: RwLock<Vec<(Weak<L>, Arc<V>)>>,
+    made: ArcSwap<Vec<(Weak<L>, Arc<V>)>>,
+    /// Held while another is added.
+    adding: Mutex<()>,
 }
 
 impl<L, V> Default for PerList<L, V> {
     fn default() -> Self {
-        Self { made: RwLock::default() }
+        Self { made: ArcSwap::default(), adding: Mutex::default() }
     }
 }
 
 impl<L, V> PerList<L, V> {
     /// What was made of `list`, or is made now. Two who ask at once may both make it, and get the same.
     pub fn get(&self, list: &Arc<L>, make: impl FnOnce() -> V) -> Arc<V> {
-        let find = |made: &[(Weak<L>, Arc<V>)]| {
-            let found = made.iter().rev().find(|(known, _)| std::ptr::eq(known.as_ptr(), Arc::as_ptr(list)));
-            found.map(|(_, value)| Arc::clone(value))
-        };
-        if let Some(value) = find(&self.made.read().unwrap_or_else(PoisonError::into_inner)) {
-            return value;
+        self.with(list, make, Arc::clone)
+    }
+
+    /// As [`Self::get`], for who wants only a look. Those who look at once do not get into each other's way: not even
+    /// what they count is shared.
+    pub fn with<T>(&self, list: &Arc<L>, make: impl FnOnce() -> V, look: impl FnOnce(&Arc<V>) -> T) -> T {
+        if let Some(value) = find(&self.made.load(), list) {
+            return look(value);
         }
         let value = Arc::new(make());
-        let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) = find(&made) {
-            return value;
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.made.load();
+        if let Some(value) = find(&known, list) {
+            return look(value);
         }
-        made.retain(|(known, _)| known.strong_count() > 0);
+        let alive = known.iter().filter(|(list, _)| list.strong_count() > 0);
+        let mut made: Vec<_> = alive.cloned().collect();
         if made.len() >= LISTS_MAX {
             made.remove(0);
         }
         made.push((Arc::downgrade(list), Arc::clone(&value)));
-        value
+        self.made.store(Arc::new(made));
+        look(&value)
     }
 
     /// The first that `seek` finds in what was made, of the newest list first.
     pub fn find<T>(&self, seek: impl Fn(&V) -> Option<T>) -> Option<T> {
-        self.made
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .rev()
-            .find_map(|(_, value)| seek(value))
+        self.made.load().iter().rev().find_map(|(_, value)| seek(value))
     }
+}
+
+fn find<'a, L, V>(made: &'a [(Weak<L>, Arc<V>)], list: &Arc<L>) -> Option<&'a Arc<V>> {
+    let found = made.iter().rev().find(|(known, _)| std::ptr::eq(known.as_ptr(), Arc::as_ptr(list)));
+    found.map(|(_, value)| value)
 }
 
 #[cfg(test)]
@@ -67,13 +76,13 @@ mod tests {
         drop(other);
         let third = Arc::new(vec![3]);
         kept.get(&third, || 40);
-        assert_eq!(kept.made.read().unwrap().len(), 2);
+        assert_eq!(kept.made.load().len(), 2);
         for _ in 0..2 * LISTS_MAX {
             kept.get(&Arc::new(Vec::new()), || 0);
         }
         assert_eq!(*kept.get(&one, || 50), 10);
         let many: Vec<_> = (0..2 * LISTS_MAX).map(|_| Arc::new(Vec::new())).collect();
         many.iter().for_each(|list| drop(kept.get(list, || 0)));
-        assert_eq!(kept.made.read().unwrap().len(), LISTS_MAX);
+        assert_eq!(kept.made.load().len(), LISTS_MAX);
     }
 }

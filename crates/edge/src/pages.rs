@@ -2,7 +2,7 @@
 //! as it is asked for; asking again costs no writing. What stands in a list is the stack's.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use vmcp_domain::{Error, Json, ProtocolVersion};
@@ -28,8 +28,9 @@ struct Shelf {
 #[derive(Debug)]
 struct Kept {
     key: Key,
-    /// Held so that no other list can come to stand at the same address.
-    _list: Arc<dyn Any + Send + Sync>,
+    /// Keeps the address of the list from being used again, but not the list: nobody asks for the pages of one that is
+    /// gone.
+    list: Weak<dyn Any + Send + Sync>,
     page: Bytes,
     used: u64,
 }
@@ -72,7 +73,8 @@ impl Pages {
         let mut out = Vec::with_capacity(size + 256);
         face.write_page(&mut out, version, form.kind, &items, cut.next.as_deref());
         let page = Bytes::from(out);
-        self.keep(key, Arc::clone(list) as Arc<dyn Any + Send + Sync>, page.clone());
+        let list: Arc<dyn Any + Send + Sync> = Arc::<Vec<T>>::clone(list);
+        self.keep(key, Arc::downgrade(&list), page.clone());
         Ok(page)
     }
 
@@ -85,7 +87,7 @@ impl Pages {
         Some(kept.page.clone())
     }
 
-    fn keep(&self, key: Key, list: Arc<dyn Any + Send + Sync>, page: Bytes) {
+    fn keep(&self, key: Key, list: Weak<dyn Any + Send + Sync>, page: Bytes) {
         if page.len() > PAGE_BYTES_MAX / 4 {
             return;
         }
@@ -95,8 +97,9 @@ impl Pages {
         }
         shelf.clock += 1;
         let used = shelf.clock;
-        shelf.bytes += page.len();
-        shelf.pages.push(Kept { key, _list: list, page, used });
+        shelf.pages.retain(|kept| kept.list.strong_count() > 0);
+        shelf.pages.push(Kept { key, list, page, used });
+        shelf.bytes = shelf.pages.iter().map(|kept| kept.page.len()).sum();
         while shelf.pages.len() > PAGES_MAX || shelf.bytes > PAGE_BYTES_MAX {
             let pages = shelf.pages.iter().enumerate();
             let Some((oldest, _)) = pages.min_by_key(|(_, kept)| kept.used) else {
@@ -105,5 +108,38 @@ impl Pages {
             let gone = shelf.pages.swap_remove(oldest);
             shelf.bytes -= gone.page.len();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vmcp_domain::{Tool, ToolList};
+    use vmcp_wire::offer;
+
+    use super::*;
+
+    const TOOLS: Form<Tool> =
+        Form { kind: ListKind::Tools, key: |tool| tool.name.as_str(), write: offer::tool };
+
+    fn page(pages: &Pages, list: &Arc<ToolList>) -> Bytes {
+        let (face, version) = (Face::new("edge", "1"), ProtocolVersion::V2026_07_28);
+        pages.page(&face, list, &TOOLS, version, (None, 10)).unwrap()
+    }
+
+    #[test]
+    fn a_list_that_gave_way_is_let_go_with_its_pages() {
+        let pages = Pages::default();
+        let list = |name: &str| Arc::new(vec![vmcp_testkit::tool("b", name, name)]);
+        let first = list("first");
+        let (written, again) = (page(&pages, &first), page(&pages, &first));
+        assert_eq!(written.as_ptr(), again.as_ptr(), "written once");
+        let gone = Arc::downgrade(&first);
+        drop(first);
+        assert_eq!(gone.strong_count(), 0, "the pages hold the list");
+        let second = list("second");
+        page(&pages, &second);
+        let shelf = pages.0.lock().unwrap();
+        assert_eq!(shelf.pages.len(), 1);
+        assert_eq!(shelf.bytes, shelf.pages[0].page.len());
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -30,8 +30,12 @@ const NAMED_WORD_COUNT: usize = 8;
 
 /// One list as a part of a snapshot.
 pub(crate) struct View {
-    /// The list.
-    pub(crate) list: Arc<ToolList>,
+    list: Arc<ToolList>,
+    sight: Arc<Sight>,
+}
+
+/// What is remembered of a view: it must not hold the list, which is gone once nobody else has it.
+pub(crate) struct Sight {
     pub(crate) snapshot: Arc<Snapshot>,
     /// Which documents stand for tools of the list.
     pub(crate) visible: Mask,
@@ -48,6 +52,14 @@ struct Reading {
     list_bytes: usize,
 }
 
+impl std::ops::Deref for View {
+    type Target = Sight;
+
+    fn deref(&self) -> &Sight {
+        &self.sight
+    }
+}
+
 impl View {
     /// The tool that a document stands for.
     pub(crate) fn tool(&self, document: usize) -> Option<&Tool> {
@@ -56,7 +68,7 @@ impl View {
 
     /// How long the whole list is as JSON, in bytes.
     pub(crate) fn list_bytes(&self) -> usize {
-        self.reading.list_bytes
+        self.sight.reading.list_bytes
     }
 
     /// The document of the first tool whose whole name stands in a search. Only words that look like names are tried: plain
@@ -76,6 +88,11 @@ impl View {
     }
 }
 
+/// True for what is remembered of this very list: a weak pointer keeps its address from being used again.
+fn is_of(known: &Weak<ToolList>, list: &Arc<ToolList>) -> bool {
+    std::ptr::eq(known.as_ptr(), Arc::as_ptr(list))
+}
+
 /// The snapshot and the views of it.
 pub(crate) struct Corpus {
     state: Mutex<State>,
@@ -89,7 +106,7 @@ pub(crate) struct Corpus {
 struct State {
     snapshot: Arc<Snapshot>,
     /// The most recently used last.
-    views: Vec<Arc<View>>,
+    sights: Vec<(Weak<ToolList>, Arc<Sight>)>,
     /// The tools of everybody, where the gateway gave them.
     whole: Arc<[Content]>,
 }
@@ -99,7 +116,7 @@ impl Corpus {
     pub(crate) fn new() -> Arc<Self> {
         let nothing = Arc::new(Snapshot::nothing());
         Arc::new(Self {
-            state: Mutex::new(State { snapshot: nothing.clone(), views: Vec::new(), whole: Arc::from([]) }),
+            state: Mutex::new(State { snapshot: nothing.clone(), sights: Vec::new(), whole: Arc::from([]) }),
             building: tokio::sync::Mutex::new(()),
             changed: watch::Sender::new(nothing),
             hashers: (RandomState::new(), RandomState::new()),
@@ -126,13 +143,14 @@ impl Corpus {
     }
 
     /// The view of a list. Waits for tools that are not known yet, but not long if there is something to search.
-    pub(crate) async fn view(self: &Arc<Self>, list: &Arc<ToolList>) -> Result<Arc<View>, Error> {
-        if let Some(view) = self.at_hand(list) {
-            return Ok(view);
+    pub(crate) async fn view(self: &Arc<Self>, list: &Arc<ToolList>) -> Result<View, Error> {
+        let view = |sight| View { list: list.clone(), sight };
+        if let Some(sight) = self.at_hand(list) {
+            return Ok(view(sight));
         }
-        let known = self.state.lock().views.iter().find(|view| Arc::ptr_eq(&view.list, list)).cloned();
+        let known = self.state.lock().sights.iter().find(|(known, _)| is_of(known, list)).cloned();
         let reading = match known {
-            Some(view) => view.reading.clone(),
+            Some((_, sight)) => sight.reading.clone(),
             None => self.read(list).await?,
         };
         let snapshot = self.snapshot();
@@ -140,7 +158,7 @@ impl Corpus {
             let patience = (snapshot.len() > 0).then_some(BUILD_PATIENCE);
             self.know(list.clone(), reading.contents.clone(), patience).await?;
         }
-        Ok(self.remember(list, reading))
+        Ok(view(self.remember(list, reading)))
     }
 
     /// Reads a list away from the runtime's threads: ten thousand definitions are megabytes.
@@ -153,17 +171,17 @@ impl Corpus {
         reading.await.map_err(|error| failed(&error))
     }
 
-    fn at_hand(&self, list: &Arc<ToolList>) -> Option<Arc<View>> {
+    fn at_hand(&self, list: &Arc<ToolList>) -> Option<Arc<Sight>> {
         let mut state = self.state.lock();
-        let place = state.views.iter().rposition(|view| {
-            Arc::ptr_eq(&view.list, list) && Arc::ptr_eq(&view.snapshot, &state.snapshot)
+        let place = state.sights.iter().rposition(|(known, sight)| {
+            is_of(known, list) && Arc::ptr_eq(&sight.snapshot, &state.snapshot)
         })?;
-        let view = state.views.remove(place);
-        state.views.push(view.clone());
-        Some(view)
+        let (known, sight) = state.sights.remove(place);
+        state.sights.push((known, sight.clone()));
+        Some(sight)
     }
 
-    fn remember(&self, list: &Arc<ToolList>, reading: Reading) -> Arc<View> {
+    fn remember(&self, list: &Arc<ToolList>, reading: Reading) -> Arc<Sight> {
         let snapshot = self.snapshot();
         let mut visible = Mask::none(snapshot.len());
         let mut tools = vec![u32::MAX; snapshot.len()];
@@ -174,17 +192,15 @@ impl Corpus {
                 *slot = tool;
             }
         }
-        let view = Arc::new(View { list: list.clone(), snapshot, visible, tools, reading });
+        let sight = Arc::new(Sight { snapshot, visible, tools, reading });
         let mut state = self.state.lock();
-        // A list that nobody else holds will not be asked about again.
-        state
-            .views
-            .retain(|earlier| !Arc::ptr_eq(&earlier.list, list) && Arc::strong_count(&earlier.list) > 1);
-        if state.views.len() >= VIEW_COUNT_MAX {
-            state.views.remove(0);
+        // A list that nobody holds will not be asked about again.
+        state.sights.retain(|(earlier, _)| !is_of(earlier, list) && earlier.strong_count() > 0);
+        if state.sights.len() >= VIEW_COUNT_MAX {
+            state.sights.remove(0);
         }
-        state.views.push(view.clone());
-        view
+        state.sights.push((Arc::downgrade(list), sight.clone()));
+        sight
     }
 
     /// Builds a snapshot that has all of `list`. With `patience` the answer may come before it is done.
@@ -214,8 +230,8 @@ impl Corpus {
     fn build(&self, list: &ToolList, contents: &[Content]) {
         let (earlier, mut wanted) = {
             let state = self.state.lock();
-            let live = state.views.iter().rev().filter(|view| Arc::strong_count(&view.list) > 1);
-            let lists = live.map(|view| &view.reading.contents);
+            let live = state.sights.iter().rev().filter(|(list, _)| list.strong_count() > 0);
+            let lists = live.map(|(_, sight)| &sight.reading.contents);
             let mut wanted: Vec<Content> = contents.to_vec();
             wanted.extend(state.whole.iter());
             for one in lists {

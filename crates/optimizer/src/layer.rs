@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use parking_lot::Mutex;
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Cause, Error, Gateway, Origin, Reply, SharedGateway, ToolList, forward,
+    Answer, CallContext, CallTool, Cause, Error, Gateway, Origin, PerList, Reply, SharedGateway, ToolList,
+    forward,
 };
 use vmcp_wire::reply;
 
@@ -17,29 +17,27 @@ use crate::{answer, ask, suggest};
 
 /// How much of a name that fits no tool is said back.
 const NAME_SHOWN_BYTES: usize = 200;
-/// How many lists are remembered with what is listed in their place.
-const MENU_COUNT_MAX: usize = 256;
 
 /// The layer that offers the virtual tools.
 pub struct Optimized {
     inner: SharedGateway,
     optimizer: Arc<Optimizer>,
-    /// What is listed in place of a list, the most recently made last.
-    menus: Mutex<Vec<(Arc<ToolList>, Arc<ToolList>)>>,
+    /// What is listed in place of a list.
+    menus: PerList<ToolList, ToolList>,
 }
 
 impl Optimized {
     /// Puts the layer around `inner`.
     #[must_use]
     pub fn wrap(inner: SharedGateway, optimizer: Arc<Optimizer>) -> SharedGateway {
-        Arc::new(Self { inner, optimizer, menus: Mutex::default() })
+        Arc::new(Self { inner, optimizer, menus: PerList::default() })
     }
 
     fn menu(&self, list: &Arc<ToolList>) -> Arc<ToolList> {
-        let mut menus = self.menus.lock();
-        if let Some((_, menu)) = menus.iter().rfind(|(whole, _)| Arc::ptr_eq(whole, list)) {
-            return menu.clone();
-        }
+        self.menus.get(list, || self.write_menu(list))
+    }
+
+    fn write_menu(&self, list: &ToolList) -> ToolList {
         let policy = &self.optimizer.policy;
         let summary = if policy.server_summary { menu::summarise(list) } else { None };
         let mut tools = menu::describe(policy.find_description.as_deref(), summary.as_deref());
@@ -52,14 +50,7 @@ impl Optimized {
             pinned = tools.len() - made,
             "the list gives way to find_tool and call_tool"
         );
-        let menu = Arc::new(tools);
-        // A list that nobody else holds will not be asked for again.
-        menus.retain(|(whole, _)| Arc::strong_count(whole) > 1);
-        if menus.len() >= MENU_COUNT_MAX {
-            menus.remove(0);
-        }
-        menus.push((list.clone(), menu.clone()));
-        menu
+        tools
     }
 
     async fn find(&self, ctx: &CallContext, request: CallTool) -> Result<Reply, Error> {

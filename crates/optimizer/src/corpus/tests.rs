@@ -48,7 +48,7 @@ async fn an_unchanged_list_is_looked_through_once() {
     let corpus = Corpus::new();
     let all = list(&["read_file", "write_file"]);
     let (one, other) = (corpus.view(&all).await.unwrap(), corpus.view(&all).await.unwrap());
-    assert!(Arc::ptr_eq(&one, &other));
+    assert!(Arc::ptr_eq(&one.sight, &other.sight));
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn what_nobody_holds_any_more_is_forgotten() {
         assert_eq!(found(&corpus.view(&all).await.unwrap(), "tool").len(), 10);
     }
     assert!(corpus.snapshot().len() <= 20, "{} tools are kept of 10", corpus.snapshot().len());
-    assert!(corpus.state.lock().views.len() <= 2);
+    assert!(corpus.state.lock().sights.len() <= 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,6 +102,22 @@ async fn two_tools_and_what_is_pinned_stand_in_place_of_the_list() {
 }
 
 #[tokio::test]
+async fn a_list_that_gave_way_is_let_go() {
+    let stack = stack(OptimizerPolicy::default());
+    let mut gone = Vec::new();
+    for round in 0..4 {
+        let name = format!("send_{round}");
+        stack.inner.set_tools(vec![tool("mail", "send", &name)]);
+        // Both the menu and the search remember something of it.
+        stack.gateway.list_tools(&ctx()).await.unwrap();
+        assert_eq!(names(&find(&stack, "send").await), [&name]);
+        gone.push(Arc::downgrade(&stack.inner.list_tools(&ctx()).await.unwrap()));
+    }
+    let held: Vec<usize> = gone.iter().map(std::sync::Weak::strong_count).collect();
+    assert_eq!(held, [0, 0, 0, 1], "only the present list is held, and only by who gives it");
+}
+
+#[tokio::test]
 async fn a_search_returns_what_fits_with_what_was_saved() {
     let stack = stack(OptimizerPolicy::default());
     let found = find(&stack, "open an issue in a repository").await;
