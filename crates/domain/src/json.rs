@@ -2,16 +2,20 @@
 //! without ever becoming a tree. Key order, number spellings and unknown members survive.
 //! What the members of an MCP message mean is left to `vmcp-wire`.
 
+mod keys;
 mod parts;
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use bytestring::ByteString;
 use serde::de::Deserialize;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+
+/// How many members most objects of messages have at most, a few that are added later included.
+const USUAL_COUNT: usize = 6;
 
 /// One validated JSON value as text. Cloning shares the bytes.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -57,13 +61,33 @@ impl Json {
     /// The JSON string literal of `text`.
     #[must_use]
     pub fn string(text: &str) -> Self {
-        Self::encode(text).unwrap_or_else(|_| Self(ByteString::from_static("\"\"")))
+        if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+            return Self::encode(text).unwrap_or_else(|_| Self(ByteString::from_static("\"\"")));
+        }
+        // No room to spare: a text that fills its memory is shared without an allocation for who shares it.
+        let mut literal = String::with_capacity(text.len() + 2);
+        literal.push('"');
+        literal.push_str(text);
+        literal.push('"');
+        Self(ByteString::from(literal))
+    }
+
+    /// The literal of a member's name.
+    fn key(name: &str) -> Self {
+        match keys::literal(name) {
+            Some(literal) => Self(ByteString::from_static(literal)),
+            None => Self::string(name),
+        }
     }
 
     /// The JSON number of `value`.
     #[must_use]
     pub fn integer(value: i64) -> Self {
-        Self(ByteString::from(value.to_string()))
+        let count = value.unsigned_abs().checked_ilog10().map_or(1, |log| log as usize + 1);
+        let mut digits = String::with_capacity(count + usize::from(value < 0));
+        // Writing into memory does not fail.
+        let _ = write!(digits, "{value}");
+        Self(ByteString::from(digits))
     }
 
     /// `true` or `false`.
@@ -110,12 +134,23 @@ impl Json {
     /// # Errors
     /// When the value is not an object.
     pub fn members(&self) -> Result<Members, JsonError> {
-        let Some(parts) = parts::members(&self.0) else {
+        let slice = |place: Range<usize>| Self(self.0.slice_ref(self.0.get(place).unwrap_or_default()));
+        let name = |place: Range<usize>| match self.0.get(place.clone()).and_then(keys::known) {
+            Some(literal) => Self(ByteString::from_static(literal)),
+            None => slice(place),
+        };
+        let mut members = Vec::new();
+        let each = |key, value| {
+            if members.capacity() == 0 {
+                members.reserve(USUAL_COUNT);
+            }
+            members.push((name(key), slice(value)));
+        };
+        let Some(()) = parts::members(&self.0, each) else {
             let error = serde::de::Error::custom("not an object");
             return Err(JsonError(error));
         };
-        let slice = |place: Range<usize>| Self(self.0.slice_ref(self.0.get(place).unwrap_or_default()));
-        Ok(Members(parts.into_iter().map(|(key, value)| (slice(key), slice(value))).collect()))
+        Ok(Members(members))
     }
 
     /// The elements of the array, values untouched.
@@ -142,7 +177,8 @@ impl Json {
     /// The text of a JSON string, or `None` for any other value.
     #[must_use]
     pub fn to_text(&self) -> Option<String> {
-        self.0.starts_with('"').then(|| self.decode::<String>().ok()).flatten()
+        let inside = self.0.strip_prefix('"')?.strip_suffix('"')?;
+        if inside.contains('\\') { self.decode::<String>().ok() } else { Some(inside.to_owned()) }
     }
 }
 
@@ -188,21 +224,13 @@ impl Members {
 
     /// Removes every member called `name` and returns the last one's value.
     pub fn take(&mut self, name: &str) -> Option<Json> {
-        let mut taken = None;
-        self.0.retain(|(key, value)| {
-            let hit = key_is(key, name);
-            if hit {
-                taken = Some(value.clone());
-            }
-            !hit
-        });
-        taken
+        self.0.extract_if(.., |(key, _)| key_is(key, name)).last().map(|(_, value)| value)
     }
 
     /// Puts `value` under `name`, in the place of the first member so called, else at the end.
     pub fn set(&mut self, name: &str, value: Json) {
         let Some(place) = self.0.iter().position(|(key, _)| key_is(key, name)) else {
-            self.0.push((Json::string(name), value));
+            self.0.push((Json::key(name), value));
             return;
         };
         let mut index = 0;
@@ -221,6 +249,17 @@ impl Members {
     pub fn append(&mut self, more: Self) {
         self.0.retain(|(key, _)| more.get(&key_text(key)).is_none());
         self.0.extend(more.0);
+    }
+
+    /// Takes out the members for which `leaves` holds, in order; it is given the decoded key and the value.
+    #[must_use]
+    pub fn split_off(&mut self, mut leaves: impl FnMut(&str, &Json) -> bool) -> Self {
+        let leaving = self.0.iter().filter(|(key, value)| leaves(&key_text(key), value)).count();
+        match self.0.len() - leaving {
+            0 => std::mem::take(self),
+            _ if leaving == 0 => Self::new(),
+            _ => Self(self.0.extract_if(.., |(key, value)| leaves(&key_text(key), value)).collect()),
+        }
     }
 
     /// Keeps the members for which `keep` holds; it is given the decoded key and the value.
@@ -274,8 +313,9 @@ impl Members {
     /// The object as text.
     #[must_use]
     pub fn to_json(&self) -> Json {
-        let mut out =
-            Vec::with_capacity(2 + self.0.iter().map(|(k, v)| k.0.len() + v.0.len() + 2).sum::<usize>());
+        let pairs: usize = self.0.iter().map(|(key, value)| key.0.len() + 1 + value.0.len()).sum();
+        // As much as it takes and no more, as in `Json::string`.
+        let mut out = Vec::with_capacity(2 + pairs + self.0.len().saturating_sub(1));
         out.push(b'{');
         self.write_pairs(&mut out);
         out.push(b'}');
@@ -285,7 +325,7 @@ impl Members {
 
 impl FromIterator<(String, Json)> for Members {
     fn from_iter<I: IntoIterator<Item = (String, Json)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().map(|(key, value)| (Json::string(&key), value)).collect())
+        Self(pairs.into_iter().map(|(key, value)| (Json::key(&key), value)).collect())
     }
 }
 

@@ -240,10 +240,13 @@ fn after_string(text: &[u8], mut place: usize) -> usize {
     text.len()
 }
 
-/// A request as bytes.
+/// A request as bytes. `method` is one of the protocol's, which need no escapes.
 #[must_use]
 pub fn request(id: &Id, method: &str, params: &Json) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + method.len() + params.as_str().len());
+    const FRAME: &str = r#"{"jsonrpc":"2.0","id":,"method":"","params":}"#;
+    // As long as it gets: nothing has to be moved, nor counted, when it is shared.
+    let texts = id.0.as_str().len() + method.len() + params.as_str().len();
+    let mut out = Vec::with_capacity(FRAME.len() + texts);
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     out.extend_from_slice(id.0.as_str().as_bytes());
     write_method(&mut out, method, params);
@@ -266,9 +269,9 @@ pub fn notification(method: &str, params: &Members) -> Vec<u8> {
 }
 
 fn write_method(out: &mut Vec<u8>, method: &str, params: &Json) {
-    out.extend_from_slice(b",\"method\":");
-    out.extend_from_slice(Json::string(method).as_str().as_bytes());
-    out.extend_from_slice(b",\"params\":");
+    out.extend_from_slice(b",\"method\":\"");
+    out.extend_from_slice(method.as_bytes());
+    out.extend_from_slice(b"\",\"params\":");
     out.extend_from_slice(params.as_str().as_bytes());
     out.push(b'}');
 }

@@ -4,16 +4,15 @@
 
 use std::ops::Range;
 
-/// Key and value of every member, or `None` if the text is no object.
-pub(super) fn members(text: &str) -> Option<Vec<(Range<usize>, Range<usize>)>> {
+/// Shows key and value of every member to `each`. `None` if the text is no object.
+pub(super) fn members(text: &str, mut each: impl FnMut(Range<usize>, Range<usize>)) -> Option<()> {
     let bytes = text.as_bytes();
     if bytes.first() != Some(&b'{') {
         return None;
     }
-    let mut parts = Vec::with_capacity(8);
     let mut place = space(bytes, 1);
     if bytes.get(place) == Some(&b'}') {
-        return Some(parts);
+        return Some(());
     }
     loop {
         let key = place..string(bytes, place)?;
@@ -24,10 +23,10 @@ pub(super) fn members(text: &str) -> Option<Vec<(Range<usize>, Range<usize>)>> {
         place = space(bytes, place + 1);
         let value = place..value(bytes, place)?;
         place = space(bytes, value.end);
-        parts.push((key, value));
+        each(key, value);
         match bytes.get(place)? {
             b',' => place = space(bytes, place + 1),
-            b'}' => return Some(parts),
+            b'}' => return Some(()),
             _ => return None,
         }
     }

@@ -87,12 +87,12 @@ impl Face {
         out: &mut Vec<u8>,
         version: ProtocolVersion,
         kind: ResultKind,
-        reply: &Reply,
+        reply: Reply,
     ) -> Option<(usize, ByteString)> {
         if version.has_sessions() {
             return write_object(out, &reply.members);
         }
-        let mut members = reply.members.clone();
+        let mut members = reply.members;
         let stage = match &reply.stage {
             Stage::Complete => "complete",
             Stage::InputRequired => "input_required",

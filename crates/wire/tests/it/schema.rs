@@ -34,16 +34,16 @@ fn results_are_valid_in_both_eras() {
         [("2025-11-25", ProtocolVersion::V2025_11_25), ("2026-07-28", ProtocolVersion::V2026_07_28)]
     {
         check(revision, "CallToolResult", |out| {
-            small(face.write_reply(out, version, ResultKind::Plain, &called))
+            small(face.write_reply(out, version, ResultKind::Plain, called.clone()))
         });
         check(revision, "ReadResourceResult", |out| {
-            small(face.write_reply(out, version, ResultKind::Cacheable, &read));
+            small(face.write_reply(out, version, ResultKind::Cacheable, read.clone()));
         });
         check(revision, "GetPromptResult", |out| {
-            small(face.write_reply(out, version, ResultKind::Plain, &prompt))
+            small(face.write_reply(out, version, ResultKind::Plain, prompt.clone()))
         });
         check(revision, "CompleteResult", |out| {
-            small(face.write_reply(out, version, ResultKind::Plain, &complete))
+            small(face.write_reply(out, version, ResultKind::Plain, complete.clone()))
         });
         for (kind, definition) in [
             (ListKind::Tools, "ListToolsResult"),
@@ -85,7 +85,7 @@ fn results_that_ask_for_input_are_valid() {
     for state in [None, Some("state")] {
         let reply = input_required(questions(), state);
         check("2026-07-28", "InputRequiredResult", |out| {
-            small(face.write_reply(out, ProtocolVersion::V2026_07_28, ResultKind::Plain, &reply));
+            small(face.write_reply(out, ProtocolVersion::V2026_07_28, ResultKind::Plain, reply.clone()));
         });
     }
     for (question, definition) in
