@@ -70,7 +70,7 @@ impl Bearing {
     /// it none: being turned away by the backend is a sign of life, too.
     pub(crate) async fn apply(&self, outbound: &Outbound) -> Result<Option<Applied>, Failure> {
         let mut signed = HeaderMap::new();
-        if let Some(kind) = outbound.headers.get(CONTENT_TYPE) {
+        if let Some(kind) = outbound.header(&CONTENT_TYPE) {
             signed.insert(CONTENT_TYPE, kind.clone());
         }
         let (method, uri, body) = (&outbound.method, &outbound.uri, &outbound.body);

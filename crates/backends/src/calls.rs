@@ -126,7 +126,7 @@ impl Call<'_> {
             if !(drives && reply.stage == Stage::InputRequired) {
                 return Ok(reply);
             }
-            continuation = self.gather(&reply).await?;
+            continuation = Box::pin(self.gather(&reply)).await?;
         }
         Err(self.broken("it wants input again and again"))
     }
@@ -173,18 +173,18 @@ impl Call<'_> {
         match outcome {
             Err(Failure::Stale(..)) => {
                 let connection = ready(self.shared).await?;
-                self.once(&connection, continuation).await
+                Box::pin(self.once(&connection, continuation)).await
             }
             Err(Failure::Refused(error))
                 if error.code == code::HEADER_MISMATCH && connection.mirrors_arguments =>
             {
                 // The tool's definition may have changed (2026-07-28, Streamable HTTP, "Client Behavior").
                 let before = connection.mirrors();
-                inventory::take_tools(&connection, self.shared.policy.timeouts.call).await?;
+                Box::pin(inventory::take_tools(&connection, self.shared.policy.timeouts.call)).await?;
                 if before == connection.mirrors() {
                     return Err(Failure::Refused(error));
                 }
-                self.once(&connection, continuation).await
+                Box::pin(self.once(&connection, continuation)).await
             }
             outcome => outcome,
         }

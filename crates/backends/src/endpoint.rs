@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, Uri};
 use tokio::time::timeout;
 use vmcp_domain::ProtocolVersion;
@@ -13,7 +13,7 @@ use vmcp_wire::header;
 use crate::arriving::Arriving;
 use crate::body::{self, ERROR_BYTES_MAX};
 use crate::failure::Failure;
-use crate::http::{HttpClient, Outbound, put};
+use crate::http::{HttpClient, Outbound, lay_over, put};
 
 /// How long a message that nobody waits for may take (an answer to a question, a cancellation, a farewell).
 pub(crate) const ASIDE_WAIT: Duration = Duration::from_secs(5);
@@ -23,7 +23,9 @@ pub(crate) const ASIDE_WAIT: Duration = Duration::from_secs(5);
 pub(crate) struct Endpoint {
     http: Arc<HttpClient>,
     uri: Uri,
-    headers: HeaderMap,
+    posts: Arc<HeaderMap>,
+    gets: Arc<HeaderMap>,
+    deletes: Arc<HeaderMap>,
 }
 
 impl Endpoint {
@@ -44,7 +46,21 @@ impl Endpoint {
             session.set_sensitive(true);
             headers.insert(header::SESSION_ID, session);
         }
-        Self { http: Arc::clone(http), uri, headers }
+        let with = |own: &[(HeaderName, &'static str)]| {
+            let own = own.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
+            let mut all: HeaderMap = own.collect();
+            lay_over(&mut all, &headers);
+            lay_over(&mut all, http.headers());
+            Arc::new(all)
+        };
+        let json = "application/json";
+        Self {
+            posts: with(&[(CONTENT_TYPE, json), (ACCEPT, "application/json, text/event-stream")]),
+            gets: with(&[(ACCEPT, "text/event-stream")]),
+            deletes: with(&[]),
+            http: Arc::clone(http),
+            uri,
+        }
     }
 
     /// Posts a message. `more` are headers of this message; they never replace those of the endpoint.
@@ -53,10 +69,7 @@ impl Endpoint {
         message: Bytes,
         more: HeaderMap,
     ) -> Result<(Response<Arriving>, Uri), Failure> {
-        let mut headers = more;
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        self.send(Method::POST, headers, message).await
+        self.send((Method::POST, &self.posts), more, message).await
     }
 
     /// Posts a message that has no answer, and reads what comes back to its end, so that the connection is kept.
@@ -75,27 +88,24 @@ impl Endpoint {
     /// Opens a stream of events, from where `last_id` left off.
     pub(crate) async fn get(&self, last_id: Option<&str>) -> Result<(Response<Arriving>, Uri), Failure> {
         let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         if let Some(id) = last_id {
             put(&mut headers, header::LAST_EVENT_ID, id);
         }
-        self.send(Method::GET, headers, Bytes::new()).await
+        self.send((Method::GET, &self.gets), headers, Bytes::new()).await
     }
 
     /// Ends the session.
     pub(crate) async fn delete(&self) -> Result<(), Failure> {
-        self.send(Method::DELETE, HeaderMap::new(), Bytes::new()).await.map(drop)
+        self.send((Method::DELETE, &self.deletes), HeaderMap::new(), Bytes::new()).await.map(drop)
     }
 
     async fn send(
         &self,
-        method: Method,
-        mut headers: HeaderMap,
+        (method, fixed): (Method, &Arc<HeaderMap>),
+        headers: HeaderMap,
         body: Bytes,
     ) -> Result<(Response<Arriving>, Uri), Failure> {
-        for (name, value) in &self.headers {
-            headers.insert(name.clone(), value.clone());
-        }
-        self.http.send(Outbound { method, uri: self.uri.clone(), headers, body }).await
+        let fixed = Arc::clone(fixed);
+        self.http.send(Outbound { method, uri: self.uri.clone(), fixed, headers, body }).await
     }
 }

@@ -39,7 +39,8 @@ struct Flight {
     answer: Option<oneshot::Sender<Outcome>>,
     /// The answer has come, though its asker may not have looked yet: what the backend says now is not about it.
     answered: bool,
-    gone: CancellationToken,
+    /// Tells who asks its client that nobody waits any more. Few do, so it is made for the first.
+    gone: Option<CancellationToken>,
 }
 
 /// Whom a question of a backend is for.
@@ -80,13 +81,12 @@ impl Flights {
     /// Enters a request. It is under way until its ticket is dropped.
     pub(crate) fn enter(self: &Arc<Self>, purpose: Purpose) -> Result<Ticket, Failure> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let gone = CancellationToken::new();
         let mut table = self.table.lock();
         if table.len() >= FLIGHTS_MAX {
             return Err(Failure::Overloaded);
         }
-        table.insert(id, Flight { purpose, answer: None, answered: false, gone: gone.clone() });
-        Ok(Ticket { id, gone, flights: Arc::clone(self) })
+        table.insert(id, Flight { purpose, answer: None, answered: false, gone: None });
+        Ok(Ticket { id, flights: Arc::clone(self) })
     }
 
     /// Delivers an answer that came over a shared channel.
@@ -171,23 +171,23 @@ impl Flights {
     /// way that can be asked such a thing. With several of them nothing tells which one is meant, unless it is one
     /// client that made them all; from then on calls of such clients go one at a time.
     pub(crate) fn asked(&self, own: Option<u64>, kind: QuestionKind) -> Addressee {
-        let table = self.table.lock();
-        let mut calls: Vec<(u64, &Arc<dyn ClientPort>, &CancellationToken)> = table
+        let mut table = self.table.lock();
+        let mut calls: Vec<(u64, &Arc<dyn ClientPort>)> = table
             .iter()
             .filter(|(id, flight)| own.is_none_or(|own| own == **id) && !flight.answered)
             .filter_map(|(id, flight)| match &flight.purpose {
-                Purpose::Call(client) => Some((*id, client, &flight.gone)),
+                Purpose::Call(client) => Some((*id, client)),
                 Purpose::Upkeep | Purpose::Listen(_) => None,
             })
             .collect();
-        if own.is_none() && calls.iter().any(|(_, client, _)| client.capabilities().allows(kind)) {
-            calls.retain(|(_, client, _)| client.capabilities().allows(kind));
+        if own.is_none() && calls.iter().any(|(_, client)| client.capabilities().allows(kind)) {
+            calls.retain(|(_, client)| client.capabilities().allows(kind));
         }
         // The newest of one client's: it is the one that a person is most likely still looking at.
-        calls.sort_unstable_by_key(|(id, ..)| std::cmp::Reverse(*id));
-        let Some((_, client, gone)) = calls.first() else { return Addressee::Nobody };
+        calls.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+        let Some(&(id, client)) = calls.first() else { return Addressee::Nobody };
         let key = client.client_key();
-        if calls.len() > 1 && (key.is_none() || calls.iter().any(|(_, other, _)| other.client_key() != key)) {
+        if calls.len() > 1 && (key.is_none() || calls.iter().any(|(_, other)| other.client_key() != key)) {
             if !self.crowded.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     backend = %self.ears.backend(),
@@ -196,7 +196,9 @@ impl Flights {
             }
             return Addressee::Unclear;
         }
-        Addressee::Client(Arc::clone(client), (*gone).clone())
+        let client = Arc::clone(client);
+        let gone = table.get_mut(&id).map(|flight| flight.gone.get_or_insert_default().clone());
+        Addressee::Client(client, gone.unwrap_or_default())
     }
 
     /// The pages that clients were sent to.
@@ -249,7 +251,6 @@ impl Flights {
 #[derive(Debug)]
 pub(crate) struct Ticket {
     id: u64,
-    gone: CancellationToken,
     flights: Arc<Flights>,
 }
 
@@ -271,7 +272,9 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.flights.table.lock().remove(&self.id);
-        self.gone.cancel();
+        let flight = self.flights.table.lock().remove(&self.id);
+        if let Some(gone) = flight.and_then(|flight| flight.gone) {
+            gone.cancel();
+        }
     }
 }

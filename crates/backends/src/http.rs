@@ -60,8 +60,31 @@ const OWN_HEADERS: [&str; 21] = [
 pub(crate) struct Outbound {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
+    /// What every request of the kind carries. It counts more than `headers`.
+    pub(crate) fixed: Arc<HeaderMap>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+}
+
+impl Outbound {
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.fixed.get(name).or_else(|| self.headers.get(name))
+    }
+
+    /// All headers.
+    fn all_headers(&self) -> HeaderMap {
+        let mut all = self.headers.clone();
+        lay_over(&mut all, &self.fixed);
+        all
+    }
+}
+
+/// Puts `more` in place of what is called the same.
+pub(crate) fn lay_over(headers: &mut HeaderMap, more: &HeaderMap) {
+    for (name, value) in more {
+        headers.insert(name.clone(), value.clone());
+    }
 }
 
 /// The client.
@@ -112,12 +135,14 @@ impl HttpClient {
         Ok(Self { client, plain, headers: own, bearing })
     }
 
+    /// The headers that every request has to carry, whatever else it says.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     /// Sends, following redirects that stay on the origin. Answers with the response's head and the address that
     /// gave it; the body has not been read.
     pub(crate) async fn send(&self, mut outbound: Outbound) -> Result<(Response<Arriving>, Uri), Failure> {
-        for (name, value) in &self.headers {
-            outbound.headers.insert(name.clone(), value.clone());
-        }
         for _ in 0..=REDIRECTS_MAX {
             let response = self.authorized(&outbound).await?;
             if !follows(response.status(), &outbound.method) {
@@ -135,9 +160,13 @@ impl HttpClient {
     /// Sends once with the credential, and once more with another when the backend does not take the kept one: a 401
     /// says that nothing was done.
     async fn authorized(&self, outbound: &Outbound) -> Result<Response<Arriving>, Failure> {
-        let Some(bearing) = &self.bearing else {
-            return self.once(outbound, None).await;
-        };
+        match &self.bearing {
+            None => self.once(outbound, None).await,
+            Some(bearing) => Box::pin(self.bearing(bearing, outbound)).await,
+        }
+    }
+
+    async fn bearing(&self, bearing: &Bearing, outbound: &Outbound) -> Result<Response<Arriving>, Failure> {
         let applied = bearing.apply(outbound).await?;
         let response = self.once(outbound, applied.as_ref()).await?;
         let is_refused = response.status() == StatusCode::UNAUTHORIZED;
@@ -157,14 +186,15 @@ impl HttpClient {
             let Some(applied) = applied else {
                 return plain.send(outbound).await;
             };
-            let mut bearing = outbound.clone();
-            applied.set_on(&mut bearing.headers);
-            return plain.send(&bearing).await;
+            let mut headers = outbound.all_headers();
+            applied.set_on(&mut headers);
+            let bearing = Outbound { headers, fixed: Arc::default(), ..outbound.clone() };
+            return Box::pin(plain.send(&bearing)).await;
         }
         let mut request = http::Request::new(Full::new(outbound.body.clone()));
         *request.method_mut() = outbound.method.clone();
         *request.uri_mut() = outbound.uri.clone();
-        *request.headers_mut() = outbound.headers.clone();
+        *request.headers_mut() = outbound.all_headers();
         if let Some(applied) = applied {
             applied.set_on(request.headers_mut());
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use http::header::HeaderValue;
+use http::header::{HeaderName, HeaderValue};
 use http::{Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -26,13 +26,15 @@ use crate::body::{self, Events, event_message};
 use crate::endpoint::{ASIDE_WAIT, Endpoint};
 use crate::failure::{Class, Failure};
 use crate::flights::{Flights, Purpose, Ticket};
-use crate::http::{Carries, HttpClient, carries, put};
+use crate::http::{Carries, HttpClient, carries};
 use crate::life::{Lifeline, Loss};
 use crate::link::{Link, Request};
 use crate::policy::RESPONSE_BYTES_MAX;
 use crate::question::{self, Inquiry, QUESTIONS_MAX};
 use crate::refusal;
 
+const METHOD: HeaderName = HeaderName::from_static(header::METHOD);
+const NAME: HeaderName = HeaderName::from_static(header::NAME);
 /// The most messages on their way that nobody waits for (cancellations, ends of streams).
 const ASIDES_MAX: usize = 256;
 /// How long the end of a stream is waited for after its answer, so that its connection can serve again.
@@ -106,18 +108,18 @@ impl Streamable {
     pub(crate) async fn open(&self, id: u64, request: Request) -> Result<(Response<Arriving>, Uri), Failure> {
         let mut headers = request.headers;
         if self.is_stateless() {
-            put(&mut headers, header::METHOD, request.method);
-            if let Some(name) = &request.name {
-                put(&mut headers, header::NAME, &header::encode(name));
+            headers.insert(METHOD, HeaderValue::from_static(request.method));
+            if let Some(Ok(name)) = request.name.map(|name| HeaderValue::try_from(&*header::encode(&name))) {
+                headers.insert(NAME, name);
             }
         }
         let message = Bytes::from(jsonrpc::request(&Id::number(id), request.method, &request.params));
-        let first = self.endpoint.post(message.clone(), headers.clone()).await;
-        match first {
+        if !request.repeatable {
+            return self.endpoint.post(message, headers).await;
+        }
+        match self.endpoint.post(message.clone(), headers.clone()).await {
             // A kept connection may close in the very moment it is used. Asking again is safe where asking twice is.
-            Err(Failure::Broken(Class::Exited, _)) if request.repeatable => {
-                self.endpoint.post(message, headers).await
-            }
+            Err(Failure::Broken(Class::Exited, _)) => self.endpoint.post(message, headers).await,
             first => first,
         }
     }
@@ -130,7 +132,10 @@ impl Streamable {
         endless: bool,
     ) -> Result<Json, Failure> {
         match carries(&response) {
-            Carries::Events => self.follow(id, Events::new(response.into_body(), endless), endless).await,
+            Carries::Events => {
+                let events = Events::new(response.into_body(), endless);
+                Box::pin(self.follow(id, events, endless)).await
+            }
             Carries::Message => match body::message(response.into_body(), RESPONSE_BYTES_MAX).await? {
                 Message::Response { id: found, outcome } if answers(found.as_ref(), id, outcome.is_err()) => {
                     outcome.map_err(Failure::Refused)
@@ -153,7 +158,7 @@ impl Streamable {
             if response.status().is_success() {
                 self.read(id, response, endless).await
             } else {
-                Err(refusal::read(self, id, response).await)
+                Err(Box::pin(refusal::read(self, id, response)).await)
             }
         }
         .await;

@@ -323,6 +323,15 @@ async fn renew(connection: Arc<Connection>, wanted: Wanted) {
 
 /// Waits for the backend to be ready. A backend being connected is waited for; one that is not reachable is not.
 pub(crate) async fn ready(shared: &Shared) -> Result<Arc<Connection>, Failure> {
+    if let Phase::Ready(connection) = &*shared.phase.borrow()
+        && connection.link.life().loss().is_none()
+    {
+        return Ok(Arc::clone(connection));
+    }
+    Box::pin(becoming_ready(shared)).await
+}
+
+async fn becoming_ready(shared: &Shared) -> Result<Arc<Connection>, Failure> {
     let mut phase = shared.phase.subscribe();
     let waiting = async {
         loop {

@@ -1,6 +1,6 @@
 //! The heads of requests and responses as bytes (RFC 9112).
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
@@ -33,27 +33,25 @@ pub(super) struct ResponseHead {
     pub(super) keeps: bool,
 }
 
-/// The head of a request.
-pub(super) fn write(outbound: &Outbound) -> Bytes {
-    let headers = &outbound.headers;
-    let mut out = Vec::with_capacity(512);
+/// The head of a request, with room for so many bytes more.
+pub(super) fn write(outbound: &Outbound, room: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(512 + room);
     let path = outbound.uri.path_and_query().map_or("/", |path| path.as_str());
     for part in [outbound.method.as_str(), " ", path, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    if !headers.contains_key(HOST) {
+    if outbound.header(&HOST).is_none() {
         out.extend_from_slice(b"host: ");
         out.extend_from_slice(outbound.uri.host().unwrap_or_default().as_bytes());
         // The port that everybody expects is not said.
         if let Some(port) = outbound.uri.port_u16().filter(|port| *port != 80) {
-            let mut text = String::new();
-            // Writing into a string does not fail.
-            let _ = write!(text, ":{port}");
-            out.extend_from_slice(text.as_bytes());
+            // Writing into memory does not fail.
+            let _ = write!(out, ":{port}");
         }
         out.extend_from_slice(b"\r\n");
     }
-    for (name, value) in headers {
+    let own = outbound.headers.iter().filter(|(name, _)| !outbound.fixed.contains_key(*name));
+    for (name, value) in outbound.fixed.iter().chain(own) {
         // How long the body is and how it is sent is said here alone.
         if *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING {
             continue;
@@ -63,11 +61,10 @@ pub(super) fn write(outbound: &Outbound) -> Bytes {
         }
     }
     if !outbound.body.is_empty() || outbound.method == Method::POST {
-        let text = format!("content-length: {}\r\n", outbound.body.len());
-        out.extend_from_slice(text.as_bytes());
+        let _ = write!(out, "content-length: {}\r\n", outbound.body.len());
     }
     out.extend_from_slice(b"\r\n");
-    out.into()
+    out
 }
 
 /// Takes the head of a response off what has been read; `None` when it is not all there yet.

@@ -1,10 +1,9 @@
 //! Kept connections to one origin. The one used last is used next, so that those that are too many grow old and are
 //! closed. A connection is used again on the thread that made it, whose runtime hears what happens on it.
 
-use std::collections::HashMap;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -16,31 +15,42 @@ use crate::sync::Guarded;
 
 /// The most idle connections kept by one thread.
 const IDLE_MAX: usize = 256;
-/// How much room is made for what is read next.
-const READ_BYTES: usize = 16 << 10;
+/// How much room is made for what is read next: for small answers little, so that many calls under way stay in the
+/// processor's memory; never less, never more.
+const READ_BYTES_MIN: usize = 1 << 10;
+const READ_BYTES_MAX: usize = 16 << 10;
 
 /// A connection, and what has been read of it and not yet used.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) input: BytesMut,
+    /// How much the next read may bring, after what the ones before have brought.
+    room: usize,
     idle_since: Instant,
 }
 
 impl Connection {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, input: BytesMut::new(), idle_since: Instant::now() }
+        Self { stream, input: BytesMut::new(), room: READ_BYTES_MIN, idle_since: Instant::now() }
     }
 
     /// Reads something; 0 is the end.
     pub(super) async fn read(&mut self) -> io::Result<usize> {
-        self.input.reserve(READ_BYTES);
-        self.stream.read_buf(&mut self.input).await
+        self.input.reserve(self.room);
+        let room = self.input.capacity() - self.input.len();
+        let read = self.stream.read_buf(&mut self.input).await?;
+        if read == room {
+            self.room = (self.room * 4).min(READ_BYTES_MAX);
+        } else if read < self.room / 8 {
+            self.room = (self.room / 2).max(READ_BYTES_MIN);
+        }
+        Ok(read)
     }
 
     /// True when the other side says something, or has hung up, without being asked.
     pub(super) fn has_begun(&mut self) -> bool {
-        self.input.reserve(READ_BYTES);
+        self.input.reserve(READ_BYTES_MIN);
         !matches!(self.stream.try_read_buf(&mut self.input), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
@@ -55,9 +65,29 @@ pub(super) struct Pool {
 
 #[derive(Debug, Default)]
 struct Idle {
-    connections: HashMap<ThreadId, Vec<Connection>>,
+    /// Those of each thread, by its number.
+    connections: Vec<Vec<Connection>>,
     /// Somebody closes those that grow old.
     swept: bool,
+}
+
+impl Idle {
+    /// Those of the present thread.
+    fn own(&mut self) -> Option<&mut Vec<Connection>> {
+        let own = NUMBER.try_with(|number| *number).ok()?;
+        if self.connections.len() <= own {
+            self.connections.resize_with(own + 1, Vec::new);
+        }
+        self.connections.get_mut(own)
+    }
+}
+
+thread_local! {
+    /// The number of this thread among those that have asked for it.
+    static NUMBER: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    };
 }
 
 impl Pool {
@@ -68,7 +98,7 @@ impl Pool {
     /// A connection that is open, as far as anybody can tell.
     pub(super) fn take(&self) -> Option<Connection> {
         loop {
-            let mut connection = self.idle.lock().connections.get_mut(&thread::current().id())?.pop()?;
+            let mut connection = self.idle.lock().own()?.pop()?;
             if connection.idle_since.elapsed() < self.idle_wait && !connection.has_begun() {
                 return Some(connection);
             }
@@ -79,10 +109,7 @@ impl Pool {
     pub(super) fn put(&self, mut connection: Connection) {
         connection.idle_since = Instant::now();
         let mut idle = self.idle.lock();
-        let own = idle.connections.entry(thread::current().id()).or_default();
-        if own.len() >= IDLE_MAX {
-            return;
-        }
+        let Some(own) = idle.own().filter(|own| own.len() < IDLE_MAX) else { return };
         own.push(connection);
         if !idle.swept {
             idle.swept = true;
@@ -95,13 +122,12 @@ impl Pool {
     fn close_old(&self) -> bool {
         let mut idle = self.idle.lock();
         let mut old = Vec::new();
-        for own in idle.connections.values_mut() {
+        for own in &mut idle.connections {
             // Whoever was put back last stands last.
             let young = own.iter().position(|one| one.idle_since.elapsed() < self.idle_wait);
             old.extend(own.drain(..young.unwrap_or(own.len())));
         }
-        idle.connections.retain(|_, own| !own.is_empty());
-        idle.swept = !idle.connections.is_empty();
+        idle.swept = idle.connections.iter().any(|own| !own.is_empty());
         let goes_on = idle.swept;
         drop(idle);
         drop(old);

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -61,6 +62,7 @@ impl Server {
         let outbound = Outbound {
             method: Method::POST,
             uri: self.uri.clone(),
+            fixed: Arc::default(),
             headers: HeaderMap::new(),
             body: "body".into(),
         };
@@ -146,7 +148,8 @@ async fn a_server_need_not_read_what_it_refuses() {
         stream
     });
     let body = vec![b'x'; 32 << 20].into();
-    let outbound = Outbound { method: Method::POST, uri, headers: HeaderMap::new(), body };
+    let outbound =
+        Outbound { method: Method::POST, uri, fixed: Arc::default(), headers: HeaderMap::new(), body };
     let response = client.send(&outbound).await.unwrap();
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     drop(serving.await.unwrap());
