@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
-use futures_util::Stream;
+use futures_util::{Stream, poll};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -120,9 +120,15 @@ impl Intake {
         if declared.is_some_and(|length| length > self.bytes_max as u64) {
             return Err(Refusal::BodyTooLarge(self.bytes_max));
         }
-        let (bytes, room) = tokio::time::timeout(self.timeout, self.collect(body))
-            .await
-            .map_err(|_| Refusal::BodyTooSlow)??;
+        let mut collecting = std::pin::pin!(self.collect(body));
+        // Most bodies are there already and need no clock.
+        let (bytes, room) = match poll!(collecting.as_mut()) {
+            Poll::Ready(collected) => collected?,
+            Poll::Pending => {
+                let collected = tokio::time::timeout(self.timeout, collecting).await;
+                collected.map_err(|_| Refusal::BodyTooSlow)??
+            }
+        };
         let text = ByteString::try_from(bytes).map_err(|_| Refusal::NotText)?;
         Ok(Taken { text, _room: room })
     }

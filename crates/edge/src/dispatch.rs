@@ -216,12 +216,12 @@ impl Answers<'_> {
 
     fn reply(&self, reply: Result<Reply, Error>, kind: ResultKind, verb: Verb) -> Answer {
         match reply {
-            Ok(reply) => Answer::result(self.write(&reply, kind)),
+            Ok(reply) => Answer::result(self.write(reply, kind)),
             Err(error) => self.error(&error, verb),
         }
     }
 
-    fn write(&self, reply: &Reply, kind: ResultKind) -> Message {
+    fn write(&self, reply: Reply, kind: ResultKind) -> Message {
         let sizes = reply.members.iter().map(|(key, value)| (key.len() + 4, value.as_str().len()));
         let size: usize = sizes.map(|(key, value)| if value < LARGE_BYTES { key + value } else { key }).sum();
         let mut apart = None;
@@ -241,7 +241,7 @@ impl Answers<'_> {
             Body::Error(error) => Answer { headers, ..Answer::error(status, Some(self.id), &error) },
             Body::ToolResult(members) => {
                 let reply = Reply::complete(members);
-                Answer { status, headers, message: self.write(&reply, ResultKind::Plain) }
+                Answer { status, headers, message: self.write(reply, ResultKind::Plain) }
             }
         }
     }

@@ -27,10 +27,6 @@ use crate::room::{StreamPlace, StreamRoom};
 use crate::session::SessionTable;
 use crate::tasks::Tasks;
 
-/// The address a request came from, as an extension of the request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) IpAddr);
-
 /// The edge's own state, one per listener.
 pub(crate) struct Edge {
     pub(crate) policy: EdgePolicy,
@@ -93,19 +89,13 @@ impl Edge {
         Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Refusal::Overloaded)
     }
 
-    /// Room for one more stream of changes, to be held while it is open. `parts` is the request it comes by over HTTP.
+    /// Room for one more stream of changes, to be held while it is open.
     pub(crate) fn admit_stream(
         &self,
         caller: &Caller,
-        parts: Option<&Parts>,
+        address: Option<IpAddr>,
     ) -> Result<StreamPlace, Refusal> {
-        self.streams.admit(caller, parts.and_then(|parts| self.address(parts)))
-    }
-
-    /// The address a request came from, as far as it can be believed.
-    pub(crate) fn address(&self, parts: &Parts) -> Option<IpAddr> {
-        let Peer(socket) = parts.extensions.get::<Peer>()?;
-        Some(crate::peer::address(*socket, &parts.headers, &self.policy.trusted_proxies))
+        self.streams.admit(caller, address)
     }
 
     /// The facts of one request, for the stack.
@@ -123,7 +113,7 @@ impl Edge {
             protocol,
             deadline: None,
             meta: traced(head.travelling, parts.map(|parts| &parts.headers)),
-            peer: parts.and_then(|parts| self.address(parts)),
+            peer: entrant.address,
             passthrough_headers: self.passthrough(parts.map(|parts| &parts.headers)),
             client,
             origin: Origin::Client,

@@ -2,6 +2,7 @@
 //! is read, and whoever is not recognised is told what to come back with (RFC 6750, RFC 9728). Which credentials are
 //! good is the authenticator's to say.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::request::Parts;
@@ -32,12 +33,14 @@ pub(crate) struct Entrant {
     pub(crate) token: Option<Secret>,
     /// When the credential ends. A stream that waits for news ends with it.
     pub(crate) until: Option<Instant>,
+    /// The address the request came from, as far as it can be believed; none where there is no network in between.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl Entrant {
     /// Somebody who is known without showing a credential.
     pub(crate) fn unasked(caller: Caller) -> Self {
-        Self { caller, token: None, until: None }
+        Self { caller, token: None, until: None, address: None }
     }
 }
 
@@ -48,20 +51,22 @@ pub(crate) struct Head {
 }
 
 impl Edge {
-    /// Finds out who makes a request. The header that says so goes no further than this.
-    pub(crate) async fn enter(&self, mut parts: Parts) -> Result<Head, Response<EdgeBody>> {
-        let entrant = match &self.policy.incoming {
+    /// Finds out who makes a request that came from `socket`. The header that says so goes no further than this.
+    pub(crate) async fn enter(&self, mut parts: Parts, socket: IpAddr) -> Result<Head, Response<EdgeBody>> {
+        let mut entrant = match &self.policy.incoming {
             IncomingAuth::Anonymous => Entrant::unasked(Caller::Anonymous),
             IncomingAuth::Local(identity) => Entrant::unasked(Caller::Known(identity.clone())),
             IncomingAuth::Bearer(authenticator) => {
-                let recognised = recognise(&**authenticator, &parts.headers).await;
+                let recognised = Box::pin(recognise(&**authenticator, &parts.headers)).await;
                 let admission = recognised.map_err(|fault| refuse(&fault, authenticator.challenge()))?;
                 parts.headers.remove(header::AUTHORIZATION);
                 let until =
                     admission.valid_for.and_then(|left| Instant::now().checked_add(left.min(STREAM_MAX)));
-                Entrant { caller: admission.caller, token: admission.token, until }
+                Entrant { token: admission.token, until, ..Entrant::unasked(admission.caller) }
             }
         };
+        let address = crate::peer::address(socket, &parts.headers, &self.policy.trusted_proxies);
+        entrant.address = Some(address);
         Ok(Head { parts, entrant })
     }
 

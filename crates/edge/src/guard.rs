@@ -46,10 +46,11 @@ impl Guard {
             return false;
         }
         host.is_some_and(|host| {
-            let host = host.to_ascii_lowercase();
-            let name = without_port(&host);
-            is_loopback(name)
-                || self.hosts.iter().any(|allowed| *allowed == host || allowed == name || allowed == "*")
+            let name = without_port(host);
+            let fits = |allowed: &String| {
+                allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(name) || allowed == "*"
+            };
+            is_loopback(name) || self.hosts.iter().any(fits)
         })
     }
 
@@ -80,7 +81,7 @@ fn without_port(host: &str) -> &str {
 
 fn is_loopback(name: &str) -> bool {
     let is_v4 = |name: &str| name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback());
-    name == "localhost" || name == "[::1]" || is_v4(name)
+    is_v4(name) || name.eq_ignore_ascii_case("localhost") || name == "[::1]"
 }
 
 /// Which forms of answer a client takes.
@@ -97,15 +98,15 @@ pub(crate) fn accepts(headers: &HeaderMap) -> Accepts {
     for value in headers.get_all(header::ACCEPT) {
         named = true;
         for range in value.as_bytes().split(|byte| *byte == b',') {
-            let range = String::from_utf8_lossy(range);
-            let mut parts = range.split(';').map(str::trim);
-            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+            let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+            let kind = parts.next().unwrap_or_default();
+            let refused = parts.any(|part| matches!(part, b"q=0" | b"q=0.0" | b"q=0.00" | b"q=0.000"));
             if refused {
                 continue;
             }
-            accepts.json |= matches!(&*kind, "application/json" | "application/*" | "*/*");
-            accepts.events |= matches!(&*kind, "text/event-stream" | "text/*" | "*/*");
+            let is = |name: &str| kind.eq_ignore_ascii_case(name.as_bytes());
+            accepts.json |= is("application/json") || is("application/*") || is("*/*");
+            accepts.events |= is("text/event-stream") || is("text/*") || is("*/*");
         }
     }
     if named { accepts } else { Accepts { json: true, events: true } }

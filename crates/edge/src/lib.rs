@@ -15,6 +15,7 @@ mod flight;
 mod guard;
 mod listen;
 mod listener;
+mod named;
 mod pages;
 mod params;
 mod parking;

@@ -1,14 +1,12 @@
 //! `subscriptions/listen` of 2026-07-28: a stream of changes that stays open until one side ends it.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 use http::Response;
-use http::request::Parts;
 use tokio::time::timeout;
 use vmcp_domain::{CallContext, Capability, ClientCapabilities, Error, Origin, ProtocolVersion, ResourceUri};
 use vmcp_wire::fault::{self, Body, Verb};
@@ -47,14 +45,14 @@ impl Listening {
     /// When the caller may open no stream now.
     pub(crate) async fn begin(
         edge: &Edge,
-        (entrant, peer): (&Entrant, Option<IpAddr>),
+        entrant: &Entrant,
         id: &Id,
         filter: ListenFilter,
     ) -> Result<Self, Error> {
         let caller = &entrant.caller;
         let mut ctx = CallContext::bare(caller.clone(), Origin::Client);
         ctx.token.clone_from(&entrant.token);
-        ctx.peer = peer;
+        ctx.peer = entrant.address;
         edge.directory.may_listen(&ctx).await?;
         let inbox = Inbox::new(&edge.changes, caller);
         let wanted = Wanted {
@@ -117,7 +115,7 @@ pub(crate) async fn open(
     accepts: Accepts,
     id: &Id,
     (filter, head): (ListenFilter, RequestHead),
-    (entrant, parts): (&Entrant, &Parts),
+    entrant: &Entrant,
 ) -> Response<EdgeBody> {
     if !accepts.events {
         return reply::refuse(&Refusal::NotAcceptable("text/event-stream"), Some(id));
@@ -125,12 +123,11 @@ pub(crate) async fn open(
     if let Some(refusal) = unfit(&head, &filter) {
         return reply::json(Answer::error(400, Some(id), &refusal));
     }
-    let permit = match edge.admit_stream(&entrant.caller, Some(parts)) {
+    let permit = match edge.admit_stream(&entrant.caller, entrant.address) {
         Ok(permit) => permit,
         Err(refusal) => return reply::refuse(&refusal, Some(id)),
     };
-    let asks = (entrant, edge.address(parts));
-    let listening = match Listening::begin(edge, asks, id, filter).await {
+    let listening = match Listening::begin(edge, entrant, id, filter).await {
         Ok(listening) => listening,
         Err(error) => return reply::json(refused(edge, id, &error)),
     };

@@ -2,7 +2,7 @@
 //! What is said on them is answered elsewhere.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use vmcp_domain::{Directory, SharedGateway};
 
 use crate::admin::AdminPages;
-use crate::edge::{Edge, Peer};
+use crate::edge::Edge;
 use crate::patience::Patience;
 use crate::policy::EdgePolicy;
 use crate::room::STREAM_COUNT_MAX;
@@ -146,7 +146,7 @@ impl Server {
     async fn accept(&self, listener: &TcpListener) {
         while let Ok(room) = Arc::clone(&self.room).acquire_owned().await {
             match listener.accept().await {
-                Ok((stream, peer)) => self.connect(stream, Peer(peer.ip().to_canonical()), room),
+                Ok((stream, peer)) => self.connect(stream, peer.ip().to_canonical(), room),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -155,7 +155,7 @@ impl Server {
         }
     }
 
-    fn connect(&self, stream: TcpStream, peer: Peer, room: OwnedSemaphorePermit) {
+    fn connect(&self, stream: TcpStream, peer: IpAddr, room: OwnedSemaphorePermit) {
         // Without this an event waits for the client to acknowledge the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
@@ -178,10 +178,8 @@ impl Server {
                     return;
                 }
             };
-            let service = service_fn(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(peer);
-                site::serve(Arc::clone(&site), request)
-            });
+            let service =
+                service_fn(move |request: Request<Incoming>| site::serve(Arc::clone(&site), peer, request));
             let connection = watcher.watch(http.serve_connection(stream, service).into_owned());
             tokio::select! {
                 served = connection => if let Err(error) = served {

@@ -22,7 +22,10 @@ impl ParamRules {
         call: &CallTool,
         headers: &HeaderMap,
     ) -> Result<(), RpcError> {
-        let rules = self.0.get(tools, || rules(tools));
+        self.0.with(tools, || rules(tools), |rules| Self::hold(rules, call, headers))
+    }
+
+    fn hold(rules: &Rules, call: &CallTool, headers: &HeaderMap) -> Result<(), RpcError> {
         let Some(rules) = rules.get(&call.name) else {
             return Ok(());
         };

@@ -12,6 +12,8 @@ use tokio::time::Sleep;
 
 /// The length of HTTP/2's preface: with so many bytes the version is known.
 const PREFACE_BYTES: usize = 24;
+/// Up to so much is copied to be written in one piece.
+const JOINED_BYTES_MAX: usize = 2 << 10;
 
 /// A stream that gives up when its first bytes are late, or when nothing of what is written to it is taken.
 pub(crate) struct Patience<S> {
@@ -21,12 +23,21 @@ pub(crate) struct Patience<S> {
     stall: Duration,
     /// Runs while a write waits.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Where small pieces are put together.
+    joined: Vec<u8>,
 }
 
 impl<S> Patience<S> {
     /// A stream whose first bytes come within `first`, and on which no write waits longer than `stall`.
     pub(crate) fn new(inner: S, first: Duration, stall: Duration) -> Self {
-        Self { inner, seen: 0, deadline: Some(Box::pin(tokio::time::sleep(first))), stall, stalled: None }
+        Self {
+            inner,
+            seen: 0,
+            deadline: Some(Box::pin(tokio::time::sleep(first))),
+            stall,
+            stalled: None,
+            joined: Vec::new(),
+        }
     }
 
     /// Turns a write that waits into a failure once it has waited too long.
@@ -84,8 +95,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.hurry(written, cx)
+        let this = &mut *self;
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let written = if total <= JOINED_BYTES_MAX {
+            // One piece costs the system less than a list of some.
+            this.joined.clear();
+            bufs.iter().for_each(|buf| this.joined.extend_from_slice(buf));
+            Pin::new(&mut this.inner).poll_write(cx, &this.joined)
+        } else {
+            Pin::new(&mut this.inner).poll_write_vectored(cx, bufs)
+        };
+        this.hurry(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -17,6 +17,7 @@ use crate::body::EdgeBody;
 use crate::edge::Edge;
 use crate::entrance::Head;
 use crate::guard::{self, Accepts};
+use crate::named;
 use crate::reply::{self, Answer};
 use crate::{session, stateless};
 
@@ -49,21 +50,21 @@ async fn message(edge: &Arc<Edge>, head: Head, accepts: Accepts, text: &ByteStri
     };
     let headers = &head.parts.headers;
     let date = match date(headers) {
-        Ok(date) => date.map(str::to_owned),
+        Ok(date) => date,
         Err(fault) => return reply::refuse(&Refusal::Header(fault), id_of(&message)),
     };
     match message {
         Message::Request { id, method, params } => {
-            let speaks = era(headers, date.as_deref(), &method, params.as_ref());
+            let speaks = era(headers, date, &method, params.as_ref());
             let asked = (&*method, params.as_ref());
             match speaks {
                 Era::Stateless => stateless::serve(edge, head, accepts, id, asked).await,
                 Era::Handshake => session::open(edge, &head, accepts, &id, params.as_ref()),
-                Era::Session => session::request(edge, head, accepts, id, asked).await,
+                Era::Session => Box::pin(session::request(edge, head, accepts, id, asked)).await,
                 Era::Refused(answer) => reply::json(answer(&id)),
             }
         }
-        Message::Notification { method, params } => match speaks(date.as_deref(), &method, params.as_ref()) {
+        Message::Notification { method, params } => match speaks(date, &method, params.as_ref()) {
             // Nothing that this revision lets a client tell over HTTP asks for anything.
             Speaks::Stateless => reply::status(StatusCode::ACCEPTED),
             Speaks::Session(_) => session::hear(edge, &head, &method, params.as_ref()),
@@ -83,7 +84,7 @@ fn id_of(message: &Message) -> Option<&Id> {
 /// The revision the header names.
 pub(crate) fn date(headers: &HeaderMap) -> Result<Option<&str>, HeaderFault> {
     let malformed = HeaderFault::Malformed(header::PROTOCOL_VERSION);
-    match stateless::single(headers, header::PROTOCOL_VERSION)? {
+    match named::PROTOCOL_VERSION.single(headers)? {
         None => Ok(None),
         Some(value) => std::str::from_utf8(value).map(Some).map_err(|_| malformed),
     }
@@ -97,13 +98,13 @@ enum Era {
 }
 
 fn era(headers: &HeaderMap, date: Option<&str>, name: &str, params: Option<&Json>) -> Era {
-    let in_session = headers.contains_key(header::SESSION_ID);
+    let in_session = named::SESSION_ID.is_in(headers);
     match speaks(date, name, params) {
         Speaks::Stateless => Era::Stateless,
         Speaks::Session(_) if name == method::INITIALIZE => Era::Handshake,
         Speaks::Session(_) if in_session => Era::Session,
         // Without a session a request of this shape can only be meant for 2026-07-28, and its headers are wrong.
-        Speaks::Session(None) if headers.contains_key(header::METHOD) => Era::Stateless,
+        Speaks::Session(None) if named::METHOD.is_in(headers) => Era::Stateless,
         Speaks::Session(Some(version)) => match named_version(params) {
             Some(named) if named != version.as_str() => mismatch(version.as_str(), named),
             _ => Era::Session,

@@ -1,6 +1,7 @@
 //! From an HTTP request to the part of the edge that answers it: guards, paths and methods.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -28,19 +29,23 @@ pub(crate) struct Site {
     pub(crate) extra: Option<Arc<dyn AdminPages>>,
 }
 
-/// Answers one request. Whatever goes wrong on the way ends this request only.
-pub(crate) async fn serve<B>(site: Arc<Site>, request: Request<B>) -> Result<Response<EdgeBody>, Infallible>
+/// Answers one request that came from `peer`. Whatever goes wrong on the way ends this request only.
+pub(crate) async fn serve<B>(
+    site: Arc<Site>,
+    peer: IpAddr,
+    request: Request<B>,
+) -> Result<Response<EdgeBody>, Infallible>
 where
     B: Body<Data = Bytes>,
 {
-    let answered = AssertUnwindSafe(route(&site, request)).catch_unwind().await;
+    let answered = AssertUnwindSafe(route(&site, peer, request)).catch_unwind().await;
     Ok(answered.unwrap_or_else(|_| {
         tracing::error!("answering a request panicked");
         reply::refuse(&Refusal::Internal, None)
     }))
 }
 
-async fn route<B: Body<Data = Bytes>>(site: &Site, request: Request<B>) -> Response<EdgeBody> {
+async fn route<B: Body<Data = Bytes>>(site: &Site, peer: IpAddr, request: Request<B>) -> Response<EdgeBody> {
     let (parts, body) = request.into_parts();
     if let Err(refusal) = site.edge.guard.check(&parts) {
         tracing::debug!(%refusal, "a request was turned away");
@@ -49,7 +54,7 @@ async fn route<B: Body<Data = Bytes>>(site: &Site, request: Request<B>) -> Respo
     if parts.uri.path() != site.edge.policy.path {
         return beside(site, &parts);
     }
-    let head = match site.edge.enter(parts).await {
+    let head = match site.edge.enter(parts, peer).await {
         Ok(head) => head,
         Err(response) => return response,
     };

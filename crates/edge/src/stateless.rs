@@ -17,6 +17,7 @@ use crate::edge::Edge;
 use crate::entrance::Head;
 use crate::guard::Accepts;
 use crate::listen;
+use crate::named;
 use crate::port::{Logs, Outlet, Port, Way};
 use crate::reply::{self, Answer};
 use crate::rounds;
@@ -43,7 +44,7 @@ pub(crate) async fn serve(
         }
     };
     if let ClientRequest::Listen(filter) = request {
-        return listen::open(edge, accepts, &id, (filter, head), (&entrant, &parts)).await;
+        return Box::pin(listen::open(edge, accepts, &id, (filter, head), &entrant)).await;
     }
     let permit = match edge.admit() {
         Ok(permit) => permit,
@@ -82,10 +83,10 @@ fn read(
     name: &str,
     params: Option<&Json>,
 ) -> Result<(ClientRequest, RequestHead), Fault> {
-    let said = single(headers, header::PROTOCOL_VERSION).map_err(Fault::Header)?;
+    let said = named::PROTOCOL_VERSION.single(headers).map_err(Fault::Header)?;
     let missing = Fault::Header(HeaderFault::Missing(header::PROTOCOL_VERSION));
     let said = said.ok_or(missing)?;
-    check(headers, header::METHOD, name).map_err(Fault::Header)?;
+    named::METHOD.check(headers, name).map_err(Fault::Header)?;
     // The method went with the handshake, and its absence is part of what the revision promises.
     if name == method::PING {
         return Err(Fault::Request(RequestFault::UnknownMethod(name.to_owned())));
@@ -100,23 +101,7 @@ fn read(
         RequestFault::UnknownMethod(_) | RequestFault::InvalidParams(_) => Fault::Request(fault),
     })?;
     if let Some(expected) = name_header(&request) {
-        check(headers, header::NAME, expected).map_err(Fault::Header)?;
+        named::NAME.check(headers, expected).map_err(Fault::Header)?;
     }
     Ok((request, head))
-}
-
-fn check(headers: &HeaderMap, name: &'static str, expected: &str) -> Result<(), HeaderFault> {
-    header::check(name, single(headers, name)?, expected)
-}
-
-/// The one value of a header. Two could be read differently by two parties, so they count as malformed.
-pub(crate) fn single<'a>(
-    headers: &'a HeaderMap,
-    name: &'static str,
-) -> Result<Option<&'a [u8]>, HeaderFault> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (Some(_), Some(_)) => Err(HeaderFault::Malformed(name)),
-        (first, _) => Ok(first.map(http::HeaderValue::as_bytes)),
-    }
 }

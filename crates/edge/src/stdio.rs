@@ -280,7 +280,7 @@ impl Desk {
         let (out, stopping, id) = (self.out.clone(), self.edge.stopping.clone(), id.clone());
         let (edge, entrant) = (Arc::clone(&self.edge), Entrant::unasked(self.caller.clone()));
         self.fly(registration, landing, async move {
-            let listening = match Listening::begin(&edge, (&entrant, None), &id, filter).await {
+            let listening = match Listening::begin(&edge, &entrant, &id, filter).await {
                 Ok(listening) => listening,
                 Err(error) => return Some(listen::refused(&edge, &id, &error).message.into_bytes()),
             };

@@ -187,7 +187,7 @@ pub(crate) fn answer_question(
 
 /// Answers GET: the stream on which the gateway speaks unasked.
 pub(crate) fn listen(edge: &Arc<Edge>, head: &Head) -> Response<EdgeBody> {
-    let room = || edge.admit_stream(&head.entrant.caller, Some(&head.parts));
+    let room = || edge.admit_stream(&head.entrant.caller, head.entrant.address);
     let admitted = visit(edge, head).and_then(|visit| Ok((visit, room()?)));
     let (visit, permit) = match admitted {
         Ok(admitted) => admitted,
