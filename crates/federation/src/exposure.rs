@@ -32,10 +32,18 @@ impl Exposed {
         Arc::new(Self { inner, policy, views: PerList::default() })
     }
 
-    async fn view(&self, ctx: &CallContext) -> Result<(Arc<ToolList>, Arc<View>), Error> {
+    /// Looks at what is visible of the list.
+    async fn view<T>(
+        &self,
+        ctx: &CallContext,
+        look: impl FnOnce(&Arc<ToolList>, &View) -> T,
+    ) -> Result<T, Error> {
         let whole = self.inner.list_tools(ctx).await?;
-        let view = self.views.get(&whole, || self.look(&whole));
-        Ok((whole, view))
+        Ok(self.views.with(&whole, || self.look(&whole), |view| look(&whole, view)))
+    }
+
+    async fn shows(&self, ctx: &CallContext, name: &ToolName) -> Result<bool, Error> {
+        self.view(ctx, |_, view| view.names.contains(name)).await
     }
 
     fn look(&self, whole: &ToolList) -> View {
@@ -58,15 +66,12 @@ impl Exposed {
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for Exposed {
     fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
-        Box::pin(async move {
-            let (whole, view) = self.view(ctx).await?;
-            Ok(view.shown.clone().unwrap_or(whole))
-        })
+        Box::pin(self.view(ctx, |whole, view| Arc::clone(view.shown.as_ref().unwrap_or(whole))))
     }
 
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
         Box::pin(async move {
-            if !self.view(ctx).await?.1.names.contains(&request.name) {
+            if !self.shows(ctx, &request.name).await? {
                 return Err(Error::UnknownTool(request.name));
             }
             self.inner.call_tool(ctx, request).await
@@ -75,7 +80,7 @@ impl Gateway for Exposed {
 
     fn task<'a>(&'a self, ctx: &'a CallContext, request: TaskRequest) -> Answer<'a, Reply> {
         Box::pin(async move {
-            if !self.view(ctx).await?.1.names.contains(&request.handle.tool) {
+            if !self.shows(ctx, &request.handle.tool).await? {
                 return Err(Error::UnknownTask);
             }
             self.inner.task(ctx, request).await

@@ -1,6 +1,7 @@
 //! The innermost part of the stack: resolves names and hands requests to the backend that really serves them.
 //! Keeping the catalogue fresh is `refresh`'s.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -79,6 +80,7 @@ impl Federation {
             personal: Personal::new(personal),
             follows: Follows::default(),
             unsettled: watch::Sender::new(unsettled),
+            settled: AtomicBool::new(false),
             discoveries: Semaphore::new(refresh::DISCOVERY_COUNT_MAX),
         });
         let listener: Arc<dyn BackendListener> = shared.clone();
@@ -136,7 +138,25 @@ impl Federation {
     }
 
     async fn catalogue(&self, ctx: &CallContext) -> Arc<Catalogue> {
-        if *self.shared.unsettled.borrow() > 0 {
+        if self.is_ready() { self.shared.catalogue() } else { Box::pin(self.awaited_catalogue(ctx)).await }
+    }
+
+    /// Looks at a caller's catalogue.
+    async fn look<T>(&self, ctx: &CallContext, look: impl FnOnce(&Catalogue) -> T) -> T {
+        if self.is_ready() {
+            // Without counting who looks: many do at once.
+            return look(&self.shared.catalogue.load());
+        }
+        look(&*Box::pin(self.awaited_catalogue(ctx)).await)
+    }
+
+    /// True when the catalogue that everyone sees is everybody's whole one, and need not be waited for.
+    fn is_ready(&self) -> bool {
+        self.shared.is_settled() && self.shared.personal.is_empty()
+    }
+
+    async fn awaited_catalogue(&self, ctx: &CallContext) -> Arc<Catalogue> {
+        if !self.shared.is_settled() {
             self.settled().await;
         }
         if self.shared.personal.is_empty() {
@@ -209,16 +229,17 @@ impl Directory for Federation {
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for Federation {
     fn list_tools<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<ToolList>> {
+        // Asked several times for each call.
+        if self.is_ready() {
+            return Box::pin(std::future::ready(Ok(Arc::clone(&self.shared.catalogue.load().tools))));
+        }
         Box::pin(async move { Ok(self.catalogue(ctx).await.tools.clone()) })
     }
 
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
         Box::pin(async move {
-            let catalogue = self.catalogue(ctx).await;
-            let tool =
-                catalogue.tool(&request.name).ok_or_else(|| Error::UnknownTool(request.name.clone()))?;
-            let target = tool.target.clone();
-            drop(catalogue);
+            let target = self.look(ctx, |all| all.tool(&request.name).map(|tool| tool.target.clone())).await;
+            let target = target.ok_or_else(|| Error::UnknownTool(request.name.clone()))?;
             let reply = self.through(&target.backend, |backend| {
                 backend.call_tool(ctx, target.name, request.arguments, request.continuation, request.rest)
             });

@@ -1,6 +1,7 @@
 //! What the seam, the workers and the backends' events share: the parts, the catalogue made of them, and who is told.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) watchers: Mutex<Vec<Weak<dyn ChangeListener>>>,
     /// How many backends have not yet answered or failed for the first time.
     pub(crate) unsettled: watch::Sender<usize>,
+    /// Seen to be none. It never grows again.
+    pub(crate) settled: AtomicBool,
     /// How many backends are asked for their inventory at once.
     pub(crate) discoveries: Semaphore,
 }
@@ -65,6 +68,18 @@ impl Shared {
         for change in &changes {
             self.announce(change, Audience::Everyone);
         }
+    }
+
+    /// True when every backend has answered or failed once.
+    pub(crate) fn is_settled(&self) -> bool {
+        if self.settled.load(Ordering::Acquire) {
+            return true;
+        }
+        let settled = *self.unsettled.borrow() == 0;
+        if settled {
+            self.settled.store(true, Ordering::Release);
+        }
+        settled
     }
 
     /// What everyone sees.

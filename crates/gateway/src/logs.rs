@@ -12,8 +12,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{DefaultFields, Format, Json};
+use tracing_subscriber::fmt::{Formatter, MakeWriter, SubscriberBuilder};
+use tracing_subscriber::layer::Layered;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::cli::LogFormat;
 use crate::config::LogLevel;
@@ -30,14 +33,39 @@ static OUTPUT: OnceLock<Output> = OnceLock::new();
 pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
     let chosen = crate::environment("VMCP_LOG").or_else(|| crate::environment("RUST_LOG"));
     let filter = chosen.and_then(|text| EnvFilter::try_new(text).ok());
-    let filter = filter.unwrap_or_else(|| EnvFilter::new(level.as_str()));
     let human = match format {
         Some(LogFormat::Human) => true,
         Some(LogFormat::Json) => false,
         None => io::stderr().is_terminal(),
     };
     let output = OUTPUT.get_or_init(|| Output::to(io::stderr())).clone();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output);
+    let builder = tracing_subscriber::fmt().with_writer(output);
+    match filter {
+        Some(filter) => write_as(human, builder.with_env_filter(filter)),
+        // A level alone costs less for each span than a filter that could say more.
+        None => write_as(human, builder.with_max_level(max_level(level))),
+    }
+}
+
+fn max_level(level: LogLevel) -> tracing::Level {
+    match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+    }
+}
+
+type Builder<F> = SubscriberBuilder<DefaultFields, Format, F, Output>;
+type Human = Formatter<DefaultFields, Format, Output>;
+type JsonLines = Formatter<fields::JsonText, Format<Json>, Output>;
+
+fn write_as<F>(human: bool, builder: Builder<F>)
+where
+    F: Layer<Human> + Layer<JsonLines> + Send + Sync + 'static,
+    Layered<F, Human>: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    Layered<F, JsonLines>: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
     // A second start (tests) keeps the first.
     let _ = if human {
         builder.with_ansi(io::stderr().is_terminal()).with_target(false).try_init()

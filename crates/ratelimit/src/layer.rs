@@ -92,7 +92,7 @@ impl Gateway for RateLimited {
             if let Some(reserved) = ctx.reservation.as_ref().and_then(Reservation::held::<Reserved>)
                 && let Some(prepaid) = reserved.take(&bound, ctx)
             {
-                return self.call_prepaid(&bound, prepaid, ctx, request).await;
+                return Box::pin(self.call_prepaid(&bound, prepaid, ctx, request)).await;
             }
             let permit = self.limiter.admit(&bound, ctx).await?;
             let arguments = settled_by(&bound, &request);
@@ -105,10 +105,10 @@ impl Gateway for RateLimited {
                         scarce.tell(&bound.plan, &mut reply.members);
                     }
                     if let Some(owed) = owed {
-                        permit.settle(owed).await;
+                        Box::pin(permit.settle(owed)).await;
                     }
                 }
-                Err(error) if never_happened(error) => permit.refund().await,
+                Err(error) if never_happened(error) => Box::pin(permit.refund()).await,
                 Err(_) => {}
             }
             outcome

@@ -165,7 +165,7 @@ impl Limiter {
             }
             Binding { plans }
         };
-        self.bindings.get(tools, bind).plans.get(name).cloned()
+        self.bindings.with(tools, bind, |binding| binding.plans.get(name).cloned())
     }
 
     /// Says that callers see different tools, so that a rule which fits nothing on one list may fit on another.

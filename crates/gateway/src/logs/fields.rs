@@ -9,13 +9,17 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, FormattedFields};
 
+/// Room for the fields that most spans have.
+const FIELDS_BYTES: usize = 96;
+
 /// Writes fields as the members of one JSON object.
 #[derive(Debug)]
 pub(super) struct JsonText;
 
 impl<'writer> FormatFields<'writer> for JsonText {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut out = String::from("{");
+        let mut out = String::with_capacity(FIELDS_BYTES);
+        out.push('{');
         write_members(&mut out, |visitor| fields.record(visitor))?;
         out.push('}');
         writer.write_str(&out)
@@ -59,16 +63,26 @@ impl Members<'_> {
 
 fn write_string(out: &mut String, text: &str) -> fmt::Result {
     out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            c if c < ' ' => write!(out, "\\u{:04x}", u32::from(c))?,
-            c => out.push(c),
-        }
-    }
+    Escaped(out).write_str(text)?;
     out.push('"');
     Ok(())
+}
+
+/// The inside of a string.
+struct Escaped<'a>(&'a mut String);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            match c {
+                '"' => self.0.push_str("\\\""),
+                '\\' => self.0.push_str("\\\\"),
+                c if c < ' ' => write!(self.0, "\\u{:04x}", u32::from(c))?,
+                c => self.0.push(c),
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Visit for Members<'_> {
@@ -96,7 +110,12 @@ impl Visit for Members<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.member(field, |out| write_string(out, &format!("{value:?}")));
+        self.member(field, |out| {
+            out.push('"');
+            write!(Escaped(out), "{value:?}")?;
+            out.push('"');
+            Ok(())
+        });
     }
 }
 

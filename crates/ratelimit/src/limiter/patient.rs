@@ -171,7 +171,8 @@ impl Limiter {
         let begun = Instant::now();
         let outcome = match &self.sharing {
             None => self.admit_here((bound, &bound.plan), user.local, now),
-            Some(sharing) => self.admit_shared(sharing, bound, user, now, event).await,
+            // On its own memory, so that calls that need no store carry none of it.
+            Some(sharing) => Box::pin(self.admit_shared(sharing, bound, user, now, event)).await,
         };
         event.took += begun.elapsed();
         outcome
