@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, ensure};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::wait;
 
@@ -96,6 +96,13 @@ impl Process {
     /// The process as the standard library sees it, for its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
+    }
+
+    /// Asks the process to end, and waits until it has.
+    pub fn end(&mut self) -> anyhow::Result<ExitStatus> {
+        let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process")?;
+        kill_process(process, Signal::TERM)?;
+        self.wait()
     }
 
     /// Kills the process and everything it has started.

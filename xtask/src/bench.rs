@@ -7,7 +7,7 @@ pub(crate) mod exchange;
 pub(crate) mod ground;
 mod growth;
 pub(crate) mod lists;
-mod load;
+pub(crate) mod load;
 mod nginx;
 mod page;
 mod replay;
@@ -156,7 +156,8 @@ impl Drop for Server {
     }
 }
 
-fn target() -> anyhow::Result<PathBuf> {
+/// Cargo's own folder.
+pub(crate) fn target() -> anyhow::Result<PathBuf> {
     let output = Command::new("cargo").args(["metadata", "--format-version", "1", "--no-deps"]).output()?;
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
     Ok(metadata["target_directory"].as_str().context("cargo names no target directory")?.into())

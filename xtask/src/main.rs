@@ -6,6 +6,7 @@ mod conformance;
 mod crowd;
 mod matrix;
 mod model;
+mod release;
 mod soak;
 mod tidy;
 
@@ -39,7 +40,13 @@ enum Chore {
         /// Of the calls, writes docs/benchmarks.md and its charts.
         #[arg(long)]
         write: bool,
+        /// Of the calls, also by the binary that `cargo xtask release` has built.
+        #[arg(long)]
+        released: bool,
     },
+    /// Builds the gateway with a profile of itself at work: what is to be given to others. Needs nginx, Redis and
+    /// llvm-profdata, and a quarter of an hour.
+    Release,
     /// Calls a tool of `vmcp-fixture fast` as fast as answers come, at an address that serves already: for profilers.
     Load {
         /// Host and port.
@@ -92,7 +99,11 @@ fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Ci => ci::run(),
         Chore::Tidy => tidy::run(),
-        Chore::Bench { bench, quick, write } => bench::run(bench, bench::Manner { quick, write }),
+        Chore::Bench { bench, quick, write, released } => {
+            bench::run(bench, bench::Manner { quick, write, released })
+        }
+        Chore::Release if cfg!(debug_assertions) => bench::released(&["release"]),
+        Chore::Release => release::run(),
         Chore::Load { address, tool, connections, seconds } => {
             bench::load(&address, &tool, connections, seconds)
         }

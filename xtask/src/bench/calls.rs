@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 
 use super::chart::{self, Group, Panel};
-use super::ground::{BARE, DIRECT, Ground, LIMITED, NGINX};
+use super::ground::{BARE, DIRECT, Ground, LIMITED, NGINX, RELEASED};
 use super::load::{Sample, fire};
 use super::rounds::{Rounds, Series, interleave};
 use super::shot::Era;
@@ -131,36 +131,34 @@ fn latency(cell: &Cell, name: &str) -> String {
 
 /// What the targets are held against, in one sentence each.
 pub(crate) fn verdicts(cells: &[Cell]) -> String {
+    verdicts_on(cells, LIMITED, "") + &verdicts_on(cells, RELEASED, ", as released")
+}
+
+fn verdicts_on(cells: &[Cell], road: &str, what: &str) -> String {
     let mut text = String::new();
     let cell = |tool: &str, connections| {
         cells.iter().find(|cell| cell.tool == tool && cell.connections == connections)
     };
+    let mut verdict = |tool: &str, connections: &str, (bound, ratio): (&str, f64)| {
+        let _ = writeln!(text, "| {}, {connections}{what} | {bound} | {ratio:.2} |", title(tool));
+    };
     for tool in ["json_200", "json_10k"] {
         if let Some(cell) = cell(tool, 64)
-            && let (Some(own), Some(nginx)) = (cell.of(LIMITED), cell.of(NGINX))
+            && let (Some(own), Some(nginx)) = (cell.of(road), cell.of(NGINX))
         {
-            let ratio = own.ratio(nginx, rate);
-            let _ =
-                writeln!(text, "| {}, 64 connections, calls to nginx's | ≥ 0.70 | {ratio:.2} |", title(tool));
+            verdict(tool, "64 connections, calls to nginx's", ("≥ 0.70", own.ratio(nginx, rate)));
         }
     }
     if let Some(cell) = cell("json_200", 1)
-        && let (Some(own), Some(nginx), Some(direct)) = (cell.of(LIMITED), cell.of(NGINX), cell.of(DIRECT))
+        && let (Some(own), Some(nginx), Some(direct)) = (cell.of(road), cell.of(NGINX), cell.of(DIRECT))
     {
         let added = |series: &Series| series.middle(micros) - direct.middle(micros);
-        let ratio = added(own) / added(nginx);
-        let _ = writeln!(
-            text,
-            "| {}, 1 connection, added median to nginx's | ≤ 2.00 | {ratio:.2} |",
-            title("json_200")
-        );
+        verdict("json_200", "1 connection, added median to nginx's", ("≤ 2.00", added(own) / added(nginx)));
     }
     if let Some(cell) = cell("json_1m", 8)
-        && let (Some(own), Some(nginx)) = (cell.of(LIMITED), cell.of(NGINX))
+        && let (Some(own), Some(nginx)) = (cell.of(road), cell.of(NGINX))
     {
-        let ratio = 1.0 / own.ratio(nginx, rate);
-        let _ =
-            writeln!(text, "| {}, 8 connections, time to nginx's | ≤ 1.30 | {ratio:.2} |", title("json_1m"));
+        verdict("json_1m", "8 connections, time to nginx's", ("≤ 1.30", 1.0 / own.ratio(nginx, rate)));
     }
     text
 }

@@ -18,6 +18,8 @@ use super::{cargo, target};
 pub(crate) struct Programs {
     pub(crate) vmcp: PathBuf,
     pub(crate) fixture: PathBuf,
+    /// Another gateway, to be measured beside.
+    pub(crate) released: Option<PathBuf>,
 }
 
 /// This very program among them, so that all of it is compiled with one set of features and nothing twice.
@@ -30,7 +32,7 @@ impl Programs {
         cargo(&BUILD)?;
         let folder = target()?.join("release");
         let vmcp = std::env::var_os("VMCP_BIN").map_or_else(|| folder.join("vmcp"), PathBuf::from);
-        Ok(Self { vmcp, fixture: folder.join("vmcp-fixture") })
+        Ok(Self { vmcp, fixture: folder.join("vmcp-fixture"), released: None })
     }
 
     /// A gateway with this config.
@@ -75,7 +77,7 @@ pub(crate) struct Road {
     pub(crate) target: Target,
     /// The tool is reached through `call_tool`.
     searched: bool,
-    _gateway: Option<Gateway>,
+    gateway: Option<Gateway>,
 }
 
 impl Road {
@@ -83,6 +85,11 @@ impl Road {
     pub(crate) fn call(&self, tool: &str, length_min: usize) -> Shot {
         let call = if self.searched { Shot::call_through } else { Shot::call };
         call(tool, "gateway", length_min)
+    }
+
+    /// Ends the gateway of the road in good order, if it has one.
+    pub(crate) fn end(self) -> anyhow::Result<()> {
+        self.gateway.map_or(Ok(()), |mut gateway| gateway.process.end().map(drop))
     }
 }
 
@@ -103,6 +110,9 @@ pub(crate) const NGINX: &str = "nginx";
 pub(crate) const BARE: &str = "vmcp";
 /// The gateway as most will run it.
 pub(crate) const LIMITED: &str = "vmcp, four limits in memory";
+
+/// The same gateway, as `cargo xtask release` builds it.
+pub(crate) const RELEASED: &str = "vmcp as released, four limits in memory";
 
 /// What the tokens of the bench are meant for.
 const RESOURCE: &str = "http://127.0.0.1:4483/mcp";
@@ -154,7 +164,13 @@ impl Ground {
             let mut road = Road::straight(name, &host(&gateway.url)?);
             road.target.token = shows.then(|| token.clone());
             road.searched = name == SEARCHED;
-            road._gateway = Some(gateway);
+            road.gateway = Some(gateway);
+            roads.push(road);
+        }
+        if let Some(released) = &programs.released {
+            let gateway = Gateway::start_binary(released, &local(&four))?;
+            let mut road = Road::straight(RELEASED, &host(&gateway.url)?);
+            road.gateway = Some(gateway);
             roads.push(road);
         }
         Ok(Self { roads, _backend: backend, _nginx: nginx, _redis: redis, _provider: provider })
@@ -167,7 +183,7 @@ const SEARCHED: &str = "vmcp, by `call_tool`";
 impl Road {
     fn straight(name: &'static str, address: &str) -> Self {
         let target = Target::new(address, Era::Stateless);
-        Self { name, target, searched: false, _gateway: None }
+        Self { name, target, searched: false, gateway: None }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use vmcp_e2e::process;
 
 use super::calls::{self, Plan};
@@ -17,12 +18,14 @@ pub(crate) struct Manner {
     pub(crate) quick: bool,
     /// Writes the page and its charts.
     pub(crate) write: bool,
+    /// Also measures the binary of `cargo xtask release`.
+    pub(crate) released: bool,
 }
 
 impl Manner {
     /// The same as words of the command line.
     pub(crate) fn words(self, chore: &'static str) -> Vec<&'static str> {
-        let flags = [("--quick", self.quick), ("--write", self.write)];
+        let flags = [("--quick", self.quick), ("--write", self.write), ("--released", self.released)];
         let flags = flags.into_iter().filter_map(|(word, stands)| stands.then_some(word));
         [chore].into_iter().chain(flags).collect()
     }
@@ -31,7 +34,12 @@ impl Manner {
 /// Measures everything and prints it.
 pub(crate) fn run(manner: Manner) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let programs = Programs::build()?;
+    let mut programs = Programs::build()?;
+    if manner.released {
+        let place = crate::release::place()?;
+        ensure!(place.exists(), "{} is not there: cargo xtask release builds it", place.display());
+        programs.released = Some(place);
+    }
     let folder = tempfile::tempdir()?;
     let plan = plan(manner.quick);
     let ground = Ground::start(&programs, folder.path())?;

@@ -1,0 +1,99 @@
+//! `cargo xtask release`: the gateway compiled with a profile of itself at work (profile-guided optimisation): first a
+//! binary that counts, then calls by every road of the bench, then the binary that is laid out by what was counted.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use vmcp_e2e::process;
+
+use crate::bench::ground::{DIRECT, Ground, NGINX, Programs, Road};
+use crate::bench::load::fire;
+use crate::bench::shot::{Era, Shot, Target};
+use crate::bench::target;
+
+/// What is called while counting, and the least its answers have: small answers more than large ones.
+const WORK: [(&str, usize); 4] =
+    [("json_200", 120), ("sse_200", 120), ("json_10k", 10_000), ("sse_10k", 10_000)];
+/// With so many connections.
+const CONNECTIONS: [usize; 2] = [1, 64];
+/// For so long each.
+const LASTING: Duration = Duration::from_millis(700);
+
+/// Where the binary is put, below cargo's own folder.
+pub(crate) fn place() -> anyhow::Result<PathBuf> {
+    Ok(target()?.join("released/vmcp"))
+}
+
+/// Builds it.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let merger = merger()?;
+    let mut programs = Programs::build()?;
+    let folder = tempfile::tempdir()?;
+    let counted = folder.path().join("counted");
+    programs.vmcp = build(&format!("-Cprofile-generate={}", counted.display()))?;
+    work(&programs, folder.path())?;
+    let merged = folder.path().join("merged.profdata");
+    process::run(Command::new(&merger).arg("merge").arg("-o").arg(&merged).arg(&counted))?;
+    let built = build(&format!("-Cprofile-use={}", merged.display()))?;
+    let place = place()?;
+    std::fs::create_dir_all(place.parent().context("a folder")?)?;
+    std::fs::copy(built, &place)?;
+    println!("{} after {:.0} s", place.display(), begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Builds the gateway with one more flag of the compiler. With `--target`, so that programs that run while compiling,
+/// and macros, are left as they are.
+fn build(flag: &str) -> anyhow::Result<PathBuf> {
+    let host = host()?;
+    let folder = target()?.join("guided");
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["build", "--quiet", "--release", "-p", "vmcp-gateway", "--target", &host, "--target-dir"]);
+    let built = command.arg(&folder).env("RUSTFLAGS", flag).status()?;
+    ensure!(built.success(), "cargo build with {flag} failed");
+    Ok(folder.join(host).join("release/vmcp"))
+}
+
+/// Calls by every road but the two that lead past the gateway, and ends the gateways in good order: what they have
+/// counted is written when they end.
+fn work(programs: &Programs, folder: &Path) -> anyhow::Result<()> {
+    let ground = Ground::start(programs, folder)?;
+    let roads = || ground.roads.iter().filter(|road| ![DIRECT, NGINX].contains(&road.name));
+    for road in roads() {
+        for (tool, length_min) in WORK {
+            for connections in CONNECTIONS {
+                fire(&road.target, &[road.call(tool, length_min)], connections, LASTING)?;
+            }
+        }
+        if road.target.token.is_none() {
+            let session = Target { era: Era::Session, ..road.target.clone() };
+            fire(&session, &[road.call("json_200", 120)], 8, LASTING)?;
+        }
+        fire(&road.target, &[Shot::list(None)], 8, LASTING)?;
+    }
+    ground.roads.into_iter().try_for_each(Road::end)
+}
+
+fn host() -> anyhow::Result<String> {
+    let said = process::run(Command::new("rustc").arg("-vV"))?;
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc names no host")?.to_owned())
+}
+
+/// The program that merges counts: of the toolchain's own tools, else one that is installed. One that is older than the
+/// compiler does as long as it knows the form of the counts.
+fn merger() -> anyhow::Result<PathBuf> {
+    let root = process::run(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let own = Path::new(root.trim()).join("lib/rustlib").join(host()?).join("bin/llvm-profdata");
+    let installed = (14..=40).rev().map(|version| PathBuf::from(format!("llvm-profdata-{version}")));
+    let candidates = [own, "llvm-profdata".into()].into_iter().chain(installed);
+    let works = |program: &PathBuf| {
+        Command::new(program).arg("--help").output().is_ok_and(|output| output.status.success())
+    };
+    candidates.into_iter().find(works).context(
+        "llvm-profdata is needed: `rustup component add llvm-tools`, or on Debian the package llvm-19",
+    )
+}
