@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use vmcp_e2e::process;
 
 use crate::bench::ground::{DIRECT, Ground, NGINX, Programs, Road};
@@ -18,6 +18,9 @@ const WORK: [(&str, usize); 4] =
     [("json_200", 120), ("sse_200", 120), ("json_10k", 10_000), ("sse_10k", 10_000)];
 /// With so many connections.
 const CONNECTIONS: [usize; 2] = [1, 64];
+/// What to say when the counts cannot be merged.
+const NEEDED: &str =
+    "llvm-profdata is needed: `rustup component add llvm-tools`, or on Debian the package llvm-19";
 /// For so long each.
 const LASTING: Duration = Duration::from_millis(700);
 
@@ -29,14 +32,14 @@ pub(crate) fn place() -> anyhow::Result<PathBuf> {
 /// Builds it.
 pub(crate) fn run() -> anyhow::Result<()> {
     let begun = Instant::now();
-    let merger = merger()?;
+    ensure!(!mergers()?.is_empty(), "{NEEDED}");
     let mut programs = Programs::build()?;
     let folder = tempfile::tempdir()?;
     let counted = folder.path().join("counted");
     programs.vmcp = build(&format!("-Cprofile-generate={}", counted.display()))?;
     work(&programs, folder.path())?;
     let merged = folder.path().join("merged.profdata");
-    process::run(Command::new(&merger).arg("merge").arg("-o").arg(&merged).arg(&counted))?;
+    merge(&counted, &merged)?;
     let built = build(&format!("-Cprofile-use={}", merged.display()))?;
     let place = place()?;
     std::fs::create_dir_all(place.parent().context("a folder")?)?;
@@ -83,17 +86,26 @@ fn host() -> anyhow::Result<String> {
     Ok(host.context("rustc names no host")?.to_owned())
 }
 
-/// The program that merges counts: of the toolchain's own tools, else one that is installed. One that is older than the
-/// compiler does as long as it knows the form of the counts.
-fn merger() -> anyhow::Result<PathBuf> {
+/// Merges the counts. Only some versions of the program for it know the form that this compiler writes, so each that is
+/// there is tried: the toolchain's own, then those installed, the newest first.
+fn merge(counted: &Path, merged: &Path) -> anyhow::Result<()> {
+    let mut failures = String::new();
+    for program in mergers()? {
+        match process::run(Command::new(&program).arg("merge").arg("-o").arg(merged).arg(counted)) {
+            Ok(_) => return Ok(()),
+            Err(error) => failures += &format!("\n{error}"),
+        }
+    }
+    bail!("{NEEDED}{failures}")
+}
+
+fn mergers() -> anyhow::Result<Vec<PathBuf>> {
     let root = process::run(Command::new("rustc").args(["--print", "sysroot"]))?;
     let own = Path::new(root.trim()).join("lib/rustlib").join(host()?).join("bin/llvm-profdata");
     let installed = (14..=40).rev().map(|version| PathBuf::from(format!("llvm-profdata-{version}")));
-    let candidates = [own, "llvm-profdata".into()].into_iter().chain(installed);
+    let candidates = std::iter::once(own).chain(installed).chain([PathBuf::from("llvm-profdata")]);
     let works = |program: &PathBuf| {
         Command::new(program).arg("--help").output().is_ok_and(|output| output.status.success())
     };
-    candidates.into_iter().find(works).context(
-        "llvm-profdata is needed: `rustup component add llvm-tools`, or on Debian the package llvm-19",
-    )
+    Ok(candidates.filter(works).collect())
 }

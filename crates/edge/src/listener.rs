@@ -182,6 +182,7 @@ impl Server {
                 service_fn(move |request: Request<Incoming>| site::serve(Arc::clone(&site), peer, request));
             let connection = watcher.watch(http.serve_connection(stream, service).into_owned());
             tokio::select! {
+                biased;
                 served = connection => if let Err(error) = served {
                     tracing::debug!(%error, "a connection ended early");
                 },

@@ -93,12 +93,12 @@ pub(crate) struct Permit<'a> {
     limiter: &'a Limiter,
     local: Option<Receipt<'a>>,
     leased: Option<Paid<'a>>,
-    shared: SmallVec<[(Ask, RemoteVerdict); 2]>,
+    shared: Vec<(Ask, RemoteVerdict)>,
     /// What the shared store says that the buckets hold after the call, in the order of the plan.
     known: Option<SmallVec<[i64; 4]>>,
     slot: Option<Slot>,
     /// What was admitted out of this replica's share, since the store did not answer.
-    fallen: Option<Fallen>,
+    fallen: Option<Box<Fallen>>,
     /// Rings when the rest of the permit is gone: fields are dropped in their order.
     bell: Bell<'a>,
 }
@@ -224,7 +224,7 @@ impl Limiter {
                 limiter: self,
                 local: Some(receipt),
                 leased: None,
-                shared: SmallVec::new(),
+                shared: Vec::new(),
                 known: None,
                 fallen: None,
                 slot: None,

@@ -63,7 +63,7 @@ impl Limiter {
                 if failed.is_none() {
                     self.observer.store_failed(failure);
                 }
-                permit.fallen = self.without_store(sharing, bound, user, event)?;
+                permit.fallen = self.without_store(sharing, bound, user, event)?.map(Box::new);
                 Ok(permit)
             }
         }
@@ -118,7 +118,7 @@ impl Limiter {
         Cut { user: user.shared.as_deref(), split, without_leased: without_leased && self.leases.is_some() }
     }
 
-    async fn take_back(&self, sharing: &Sharing, paid: SmallVec<[(Ask, RemoteVerdict); 2]>) {
+    async fn take_back(&self, sharing: &Sharing, paid: Vec<(Ask, RemoteVerdict)>) {
         for (ask, verdict) in &paid {
             self.give_back(sharing, ask, &verdict.pays).await;
         }

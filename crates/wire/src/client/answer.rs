@@ -104,10 +104,15 @@ pub fn read_reply(version: ProtocolVersion, result: &Json) -> Result<Reply, Answ
     if version.has_sessions() {
         return Ok(Reply { members, failed, stage: Stage::Complete, fresh_for: None });
     }
-    let stage = match members.take("resultType").and_then(|json| json.to_text()).as_deref() {
-        None | Some("complete") => Stage::Complete,
-        Some("input_required") => Stage::InputRequired,
-        Some(other) => Stage::Extension(other.to_owned()),
+    let result_type = members.take("resultType");
+    let stage = match result_type.as_ref().map(Json::as_str) {
+        // As nearly everybody spells it.
+        None | Some("\"complete\"") => Stage::Complete,
+        Some(_) => match result_type.and_then(|json| json.to_text()).as_deref() {
+            None | Some("complete") => Stage::Complete,
+            Some("input_required") => Stage::InputRequired,
+            Some(other) => Stage::Extension(other.to_owned()),
+        },
     };
     // A task's own `ttlMs` is how long it is kept, and no caching hint.
     if matches!(stage, Stage::Extension(_)) || members.get("taskId").is_some() {

@@ -11,6 +11,7 @@ use crate::meta;
 pub struct Dialect {
     /// The revision.
     pub version: ProtocolVersion,
+    date: Json,
     info: Json,
 }
 
@@ -31,14 +32,15 @@ impl Dialect {
     /// The dialect of `version`, introducing the gateway by name and program version.
     #[must_use]
     pub fn new(version: ProtocolVersion, name: &str, program_version: &str) -> Self {
-        Self { version, info: meta::implementation(name, program_version) }
+        let date = Json::string(version.as_str());
+        Self { version, date, info: meta::implementation(name, program_version) }
     }
 
     /// The parameters of `initialize`; `capabilities` is what the gateway can relay to clients.
     #[must_use]
     pub fn initialize(&self, capabilities: &Members) -> Json {
         let mut params = Members::new();
-        params.set("protocolVersion", Json::string(self.version.as_str()));
+        params.set("protocolVersion", self.date.clone());
         params.set("capabilities", capabilities.to_json());
         params.set("clientInfo", self.info.clone());
         params.to_json()
@@ -197,7 +199,7 @@ impl Dialect {
         if self.version.has_sessions() {
             meta::strip_reserved(&mut meta);
         } else {
-            meta.set(meta::PROTOCOL_VERSION, Json::string(self.version.as_str()));
+            meta.set(meta::PROTOCOL_VERSION, self.date.clone());
             meta.set(meta::CLIENT_INFO, self.info.clone());
             meta.set(meta::CLIENT_CAPABILITIES, hop.capabilities.to_json());
             if let Some(level) = hop.log_level {

@@ -67,17 +67,21 @@ pub enum ResultKind {
 /// From this size on a value of a reply is sent as it came, and not copied into the message.
 pub const LARGE_BYTES: usize = 32 << 10;
 
+/// The type of a result that is the last word.
+const COMPLETE: &str = "complete";
+
 /// The gateway's own name and version, ready to be written.
 #[derive(Clone, Debug)]
 pub struct Face {
     info: Json,
+    complete: Json,
 }
 
 impl Face {
     /// A face with this name and version.
     #[must_use]
     pub fn new(name: &str, version: &str) -> Self {
-        Self { info: meta::implementation(name, version) }
+        Self { info: meta::implementation(name, version), complete: Json::string(COMPLETE) }
     }
 
     /// Appends the result object of a reply. A value of [`LARGE_BYTES`] or more is left out, so that it can be sent as it
@@ -94,7 +98,7 @@ impl Face {
         }
         let mut members = reply.members;
         let stage = match &reply.stage {
-            Stage::Complete => "complete",
+            Stage::Complete => COMPLETE,
             Stage::InputRequired => "input_required",
             Stage::Extension(name) => name,
         };
@@ -119,7 +123,7 @@ impl Face {
             members.set("nextCursor", Json::string(next));
         }
         if !version.has_sessions() {
-            members.set("resultType", Json::string("complete"));
+            members.set("resultType", self.complete.clone());
             put_cache_hints(&mut members, Duration::ZERO);
             self.sign(&mut members);
         }
@@ -145,7 +149,7 @@ impl Face {
         if version.has_sessions() {
             out.extend_from_slice(b"{}");
         } else {
-            self.finish(out, "complete", Members::new());
+            self.finish(out, COMPLETE, Members::new());
         }
     }
 
@@ -173,7 +177,7 @@ impl Face {
             members.set("instructions", Json::string(instructions));
         }
         put_cache_hints(&mut members, Duration::ZERO);
-        self.finish(out, "complete", members);
+        self.finish(out, COMPLETE, members);
     }
 
     /// Appends the result that ends a `subscriptions/listen` stream in good order.
@@ -181,7 +185,7 @@ impl Face {
         let mut members = Members::new();
         let hop = [(meta::SUBSCRIPTION_ID.to_owned(), subscription.clone())].into_iter().collect::<Members>();
         meta::put(&mut members, &hop);
-        self.finish(out, "complete", members);
+        self.finish(out, COMPLETE, members);
     }
 
     fn finish(&self, out: &mut Vec<u8>, result_type: &str, mut members: Members) {
@@ -193,7 +197,9 @@ impl Face {
 
     fn seal(&self, result_type: &str, members: &mut Members) {
         self.sign(members);
-        members.set("resultType", Json::string(result_type));
+        let result_type =
+            if result_type == COMPLETE { self.complete.clone() } else { Json::string(result_type) };
+        members.set("resultType", result_type);
     }
 
     /// Puts `serverInfo` into `_meta`, beside what travels there.
