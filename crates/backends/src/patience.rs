@@ -44,18 +44,34 @@ impl Patience {
     /// Waits until there is no more time.
     pub(crate) async fn spent(&self) {
         loop {
+            // Pauses only put the end off, so nobody has to tell of one before the end as it is now.
+            let due = self.clock.lock().due;
+            sleep_until(earlier(due, self.hard)).await;
             let changed = self.changed.notified();
-            let due = {
-                let clock = self.clock.lock();
-                if clock.asking > 0 { None } else { Some(clock.due) }
-            };
-            match earlier(due, self.hard) {
-                None => changed.await,
-                Some(due) => tokio::select! {
-                    () = sleep_until(due) => return,
-                    () = changed => {}
+            match self.look(Instant::now()) {
+                State::Spent => return,
+                State::Runs => {}
+                State::Stands => match self.hard {
+                    None => changed.await,
+                    Some(hard) => tokio::select! {
+                        () = sleep_until(hard) => return,
+                        () = changed => {}
+                    },
                 },
             }
+        }
+    }
+
+    fn look(&self, now: Instant) -> State {
+        let clock = self.clock.lock();
+        if self.hard.is_some_and(|hard| hard <= now) {
+            State::Spent
+        } else if clock.asking > 0 {
+            State::Stands
+        } else if clock.due <= now {
+            State::Spent
+        } else {
+            State::Runs
         }
     }
 
@@ -71,11 +87,16 @@ impl Patience {
     }
 }
 
-fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
-    }
+/// What the clock shows at a moment.
+enum State {
+    Runs,
+    /// The client is being asked.
+    Stands,
+    Spent,
+}
+
+fn earlier(one: Instant, other: Option<Instant>) -> Instant {
+    other.map_or(one, |other| one.min(other))
 }
 
 /// While it lives the clock stands still.

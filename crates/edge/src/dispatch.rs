@@ -5,7 +5,6 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use tokio::sync::OwnedSemaphorePermit;
 use vmcp_domain::{
     BoxFuture, CallContext, CallTool, Error, Origin, Prompt, ProtocolVersion, Reply, Resource,
     ResourceTemplate, Tool,
@@ -20,6 +19,7 @@ use vmcp_wire::server::{
 use crate::edge::Edge;
 use crate::pages::Form;
 use crate::reply::{Answer, Message};
+use crate::room::RequestPlace;
 use crate::session::Session;
 use crate::tasks;
 
@@ -34,7 +34,7 @@ pub(crate) struct Task {
     /// Headers that may repeat arguments (2026-07-28 over HTTP).
     pub(crate) params: Option<http::HeaderMap>,
     /// Room among the requests in work, held until it is done.
-    pub(crate) room: OwnedSemaphorePermit,
+    pub(crate) room: RequestPlace,
 }
 
 /// What came of a request for which the stack was asked, before it is written for whoever asked last.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::request::Parts;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{
@@ -23,7 +22,7 @@ use crate::pages::Pages;
 use crate::params::ParamRules;
 use crate::parking::Parking;
 use crate::policy::EdgePolicy;
-use crate::room::{StreamPlace, StreamRoom};
+use crate::room::{RequestPlace, RequestRoom, StreamPlace, StreamRoom};
 use crate::session::SessionTable;
 use crate::tasks::Tasks;
 
@@ -41,7 +40,7 @@ pub(crate) struct Edge {
     pub(crate) parking: Parking,
     pub(crate) tasks: Tasks,
     pub(crate) changes: Arc<Changes>,
-    requests: Arc<Semaphore>,
+    requests: Arc<RequestRoom>,
     streams: Arc<StreamRoom>,
     no_headers: Arc<[(String, String)]>,
     /// Shutdown has begun: streams without an end of their own end.
@@ -72,7 +71,7 @@ impl Edge {
             parking: Parking::new(),
             tasks: Tasks::new(),
             changes,
-            requests: Arc::new(Semaphore::new(bound(limits.request_count_max))),
+            requests: RequestRoom::new(limits.request_count_max.max(1)),
             streams: Arc::default(),
             no_headers: Arc::from([]),
             stopping: CancellationToken::new(),
@@ -85,8 +84,8 @@ impl Edge {
     }
 
     /// Room for one more request, to be held while it is worked on.
-    pub(crate) fn admit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.requests).try_acquire_owned().map_err(|_| Refusal::Overloaded)
+    pub(crate) fn admit(&self) -> Result<RequestPlace, Refusal> {
+        self.requests.admit()
     }
 
     /// Room for one more stream of changes, to be held while it is open.
@@ -140,8 +139,4 @@ fn traced(mut travelling: Members, headers: Option<&HeaderMap>) -> Members {
         trace::from_headers(&mut travelling, |name| headers.get(name)?.to_str().ok());
     }
     travelling
-}
-
-fn bound(count: usize) -> usize {
-    count.clamp(1, Semaphore::MAX_PERMITS)
 }

@@ -1,8 +1,10 @@
 //! Room for streams of changes: bounded over all clients, and for each caller, so that nobody can take the room of
-//! everybody else. Callers without a name are told apart by the address they come from.
+//! everybody else. Callers without a name are told apart by the address they come from. And room for requests in work,
+//! bounded over all clients.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vmcp_domain::Caller;
@@ -12,6 +14,31 @@ use vmcp_wire::server::Refusal;
 pub(crate) const STREAM_COUNT_MAX: usize = 10_000;
 /// How many of them one caller may hold.
 pub(crate) const STREAMS_PER_CALLER_MAX: usize = 1_000;
+
+/// Room for requests in work. Nobody waits for it, so it is but a number.
+#[derive(Debug)]
+pub(crate) struct RequestRoom(AtomicUsize);
+
+/// One request's room, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct RequestPlace(Arc<RequestRoom>);
+
+impl RequestRoom {
+    pub(crate) fn new(count: usize) -> Arc<Self> {
+        Arc::new(Self(AtomicUsize::new(count)))
+    }
+
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<RequestPlace, Refusal> {
+        let taken = self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |left| left.checked_sub(1));
+        taken.map(|_| RequestPlace(Arc::clone(self))).map_err(|_| Refusal::Overloaded)
+    }
+}
+
+impl Drop for RequestPlace {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
 
 /// Who holds a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

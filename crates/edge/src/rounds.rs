@@ -15,7 +15,7 @@ use crate::reply::Answer;
 /// Works on a request to the end of one round. `dialogue` is that of the request's own port.
 pub(crate) async fn answer(task: Task, dialogue: Arc<Dialogue>) -> Answer {
     let Some(request) = task.request.in_rounds() else {
-        return dispatch::answer(task).await;
+        return Box::pin(dispatch::answer(task)).await;
     };
     let claim = match request.continuation.request_state.as_deref() {
         None => Claim::Foreign,
@@ -24,7 +24,7 @@ pub(crate) async fn answer(task: Task, dialogue: Arc<Dialogue>) -> Answer {
     match claim {
         Claim::Foreign => begin(task, dialogue).await,
         Claim::Refused(why) => refuse(&task, why.to_owned()),
-        Claim::Call(parked) => go_on(&task, &dialogue, parked).await,
+        Claim::Call(parked) => Box::pin(go_on(&task, &dialogue, parked)).await,
     }
 }
 
@@ -44,7 +44,7 @@ async fn begin(task: Task, dialogue: Arc<Dialogue>) -> Answer {
         biased;
         said = &mut work => said,
         () = dialogue.asked() => match park(&edge, work, &dialogue, ticket()) {
-            Ok(parked) => return round(&edge, &parked).await.written(&edge, &id, protocol),
+            Ok(parked) => return Box::pin(round(&edge, &parked)).await.written(&edge, &id, protocol),
             // Nobody can be asked, so the backend is told so, and the call goes on.
             Err(work) => {
                 tracing::warn!("too many calls wait for their clients; a question is refused");

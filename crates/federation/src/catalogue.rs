@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use ahash::AHashMap;
 use vmcp_domain::{
     BackendId, Change, Inventory, OfferedTool, Overview, Prompt, PromptList, PromptName, Resource,
     ResourceList, ResourceTemplate, ResourceUri, Target, TemplateList, Tool, ToolHints, ToolList, ToolName,
@@ -37,9 +38,9 @@ pub(crate) struct Catalogue {
     pub prompts: Arc<PromptList>,
     pub overview: Overview,
     pub findings: Vec<Finding>,
-    tool_places: HashMap<ToolName, usize>,
-    resource_places: HashMap<ResourceUri, usize>,
-    prompt_places: HashMap<PromptName, usize>,
+    tool_places: AHashMap<ToolName, usize>,
+    resource_places: AHashMap<ResourceUri, usize>,
+    prompt_places: AHashMap<PromptName, usize>,
     matchers: Vec<Matcher>,
     resource_backends: Vec<BackendId>,
 }
@@ -198,7 +199,7 @@ impl EqualLists {
     }
 }
 
-fn places<T, K: Eq + std::hash::Hash>(items: &[T], key: impl Fn(&T) -> K) -> HashMap<K, usize> {
+fn places<T, K: Eq + std::hash::Hash>(items: &[T], key: impl Fn(&T) -> K) -> AHashMap<K, usize> {
     items.iter().enumerate().map(|(place, item)| (key(item), place)).collect()
 }
 

@@ -1,9 +1,9 @@
 //! What clients may see of the tools: hides and refuses what the operator did not advertise.
 //! Below this layer hidden tools exist, so that an operator's own workflows can use them; above it they do not.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
+use ahash::AHashSet;
 use vmcp_domain::{
     Answer, CallContext, CallTool, Error, Gateway, PerList, Reply, SharedGateway, TaskRequest, ToolList,
     ToolName, forward,
@@ -22,7 +22,7 @@ pub struct Exposed {
 struct View {
     /// `None` when that is the whole.
     shown: Option<Arc<ToolList>>,
-    names: HashSet<ToolName>,
+    names: AHashSet<ToolName>,
 }
 
 impl Exposed {
