@@ -4,6 +4,7 @@
 
 mod keys;
 mod parts;
+mod valid;
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -35,6 +36,13 @@ impl Json {
         let text = text.into();
         let raw: &RawValue = serde_json::from_str(&text)?;
         Ok(Self(text.slice_ref(raw.get())))
+    }
+
+    /// Takes `text` over if it is one JSON value nested no deeper than `depth_max` (surrounding white space is dropped).
+    /// Faster than [`Json::parse`], which can say what is wrong.
+    #[must_use]
+    pub fn check(text: &ByteString, depth_max: usize) -> Option<Self> {
+        valid::is_json(text, depth_max).then(|| Self(text.slice_ref(text.trim_ascii())))
     }
 
     /// Takes over a raw value that serde has already validated, sharing the bytes of `parent`.
@@ -153,6 +161,14 @@ impl Json {
         Ok(Members(members))
     }
 
+    /// Shows the name of each member, as the literal that it is, and its value to `each`, in order. False when the value is
+    /// not an object.
+    pub fn visit_members<'a>(&'a self, mut each: impl FnMut(&'a str, Part<'a>)) -> bool {
+        let text = |place| self.0.get(place).unwrap_or_default();
+        let each = |key, value| each(text(key), Part { whole: &self.0, text: text(value) });
+        parts::members(&self.0, each).is_some()
+    }
+
     /// The elements of the array, values untouched.
     ///
     /// # Errors
@@ -179,6 +195,34 @@ impl Json {
     pub fn to_text(&self) -> Option<String> {
         let inside = self.0.strip_prefix('"')?.strip_suffix('"')?;
         if inside.contains('\\') { self.decode::<String>().ok() } else { Some(inside.to_owned()) }
+    }
+}
+
+/// A value inside of another.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    whole: &'a ByteString,
+    text: &'a str,
+}
+
+impl<'a> Part<'a> {
+    /// Its text.
+    #[must_use]
+    pub fn as_str(self) -> &'a str {
+        self.text
+    }
+
+    /// The inside of a string that has no escapes, sharing the bytes of the whole; `None` for anything else.
+    #[must_use]
+    pub fn plain_text(self) -> Option<ByteString> {
+        let inside = self.text.strip_prefix('"')?.strip_suffix('"')?;
+        (!inside.contains('\\')).then(|| self.whole.slice_ref(inside))
+    }
+
+    /// The value, sharing the bytes of the whole.
+    #[must_use]
+    pub fn to_json(self) -> Json {
+        Json(self.whole.slice_ref(self.text))
     }
 }
 

@@ -44,7 +44,7 @@ pub use item::{
     HintOverride, Prompt, PromptList, Resource, ResourceList, ResourceTemplate, Target, TemplateList, Tool,
     ToolHints, ToolList, ToolOverride,
 };
-pub use json::{Json, JsonError, Members};
+pub use json::{Json, JsonError, Members, Part};
 pub use message::{
     CallTool, Complete, CompletionSubject, Continuation, GetPrompt, ReadResource, Reply, Stage, TASK_RESULT,
     TaskHandle, TaskRequest, TaskVerb,

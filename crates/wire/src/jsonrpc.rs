@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytestring::ByteString;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use vmcp_domain::{Json, Members};
+use vmcp_domain::{Json, Members, Part};
 
 /// The deepest nesting of arrays and objects taken from a peer.
 pub const DEPTH_MAX: usize = 128;
@@ -154,6 +154,50 @@ struct ErrorObject {
 /// # Errors
 /// When the text is not one JSON-RPC 2.0 message; see [`ParseFault`].
 pub fn parse(text: &ByteString) -> Result<Message, ParseFault> {
+    // The usual forms are read in two passes at the speed of memory; anything else by a parser that can say what is wrong.
+    match usual(text) {
+        Some(message) => Ok(message),
+        None => parse_any(text),
+    }
+}
+
+/// A request, a notification or a result whose envelope has nothing unusual.
+fn usual(text: &ByteString) -> Option<Message> {
+    let json = Json::check(text, DEPTH_MAX)?;
+    let (mut version, mut id, mut method, mut params, mut result) = (None, None, None, None, None);
+    let mut plain = true;
+    let object = json.visit_members(|name, value| {
+        let slot = match name {
+            "\"jsonrpc\"" => &mut version,
+            "\"id\"" => &mut id,
+            "\"method\"" => &mut method,
+            "\"params\"" => &mut params,
+            "\"result\"" => &mut result,
+            _ => {
+                // An escape may spell one of these names in another way.
+                plain &= name != "\"error\"" && !name.contains('\\');
+                return;
+            }
+        };
+        plain &= slot.replace(value).is_none();
+    });
+    if !(object && plain && version?.as_str() == "\"2.0\"") {
+        return None;
+    }
+    let id = match id {
+        None => None,
+        Some(id) => Some(Id::from_json(id.to_json())?),
+    };
+    let params = params.map(Part::to_json);
+    match (method, result, id) {
+        (Some(method), _, Some(id)) => Some(Message::Request { id, method: method.plain_text()?, params }),
+        (Some(method), _, None) => Some(Message::Notification { method: method.plain_text()?, params }),
+        (None, Some(result), id) => Some(Message::Response { id, outcome: Ok(result.to_json()) }),
+        (None, None, _) => None,
+    }
+}
+
+fn parse_any(text: &ByteString) -> Result<Message, ParseFault> {
     if !depth_within(text.as_bytes(), DEPTH_MAX) {
         return Err(ParseFault::TooDeep);
     }

@@ -95,3 +95,41 @@ fn writes_what_it_reads() {
         r#"{"jsonrpc":"2.0","method":"n"}"#
     );
 }
+
+#[test]
+fn the_usual_forms_are_read_as_by_the_parser_for_all() {
+    let texts = [
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#,
+        r#" {"method":"a/b","params":{"x":[1,"]"]},"id":"q","jsonrpc":"2.0","extra":{"id":2}} "#,
+        r#"{"jsonrpc":"2.0","method":"n","params":null}"#,
+        r#"{"jsonrpc":"2.0","method":"n","params":[1]}"#,
+        r#"{"jsonrpc":"2.0","id":3,"result":{"a":"\u00e9"}}"#,
+        r#"{"jsonrpc":"2.0","result":null}"#,
+        r#"{"jsonrpc":"2.0","id":null,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":{},"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":4,"method":"m","result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":4,"method":null,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":4,"result":{},"error":{"code":1}}"#,
+        r#"{"jsonrpc":"2.0","id":4,"error":{"code":1,"message":"m","data":[1]}}"#,
+        r#"{"jsonrpc":"2.0","id":4}"#,
+        r#"{"jsonrpc":"2.0","id":true,"method":"m"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"m"}"#,
+        r#"{"jsonrpc":"2.0","i\u0064":1,"method":"m"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"\u006d"}"#,
+        r#"{"jsonrpc":"2.\u0030","id":1,"method":"m"}"#,
+        r#"{"jsonrpc":"1.0","id":1,"method":"m"}"#,
+        r#"{"jsonrpc":2.0,"id":1,"method":"m"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":5}"#,
+        r#"{"id":1,"method":"m"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m"} {}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":01}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":"	"}}"#,
+        r#"[{"jsonrpc":"2.0","id":1,"method":"m"}]"#,
+        "\"2.0\"",
+        "",
+    ];
+    for text in texts.map(ByteString::from) {
+        assert_eq!(format!("{:?}", parse(&text)), format!("{:?}", parse_any(&text)), "{text}");
+    }
+    assert!(usual(&texts[0].into()).is_some() && usual(&texts[4].into()).is_some());
+}
