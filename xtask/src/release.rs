@@ -18,11 +18,11 @@ const WORK: [(&str, usize); 4] =
     [("json_200", 120), ("sse_200", 120), ("json_10k", 10_000), ("sse_10k", 10_000)];
 /// With so many connections.
 const CONNECTIONS: [usize; 2] = [1, 64];
+/// For so long each.
+const LASTING: Duration = Duration::from_millis(700);
 /// What to say when the counts cannot be merged.
 const NEEDED: &str =
     "llvm-profdata is needed: `rustup component add llvm-tools`, or on Debian the package llvm-19";
-/// For so long each.
-const LASTING: Duration = Duration::from_millis(700);
 
 /// Where the binary is put, below cargo's own folder.
 pub(crate) fn place() -> anyhow::Result<PathBuf> {

@@ -83,7 +83,7 @@ impl Duplex {
     }
 
     /// Sends a notification.
-    pub(crate) async fn notify(&self, name: &str) -> Result<(), Failure> {
+    pub(crate) async fn notify(&self, name: &'static str) -> Result<(), Failure> {
         let message = jsonrpc::notification(name, &Members::new());
         self.outbox.send(Outgoing::plain(message)).await
     }

@@ -100,7 +100,7 @@ impl Streamable {
     }
 
     /// Sends a notification.
-    pub(crate) async fn notify(&self, name: &str) -> Result<StatusCode, Failure> {
+    pub(crate) async fn notify(&self, name: &'static str) -> Result<StatusCode, Failure> {
         self.endpoint.post_aside(jsonrpc::notification(name, &Members::new())).await
     }
 

@@ -233,7 +233,7 @@ impl Gateway for Federation {
         if self.is_ready() {
             return Box::pin(std::future::ready(Ok(Arc::clone(&self.shared.catalogue.load().tools))));
         }
-        Box::pin(async move { Ok(self.catalogue(ctx).await.tools.clone()) })
+        Box::pin(async move { Ok(self.look(ctx, |all| Arc::clone(&all.tools)).await) })
     }
 
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {

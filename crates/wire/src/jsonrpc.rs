@@ -284,9 +284,9 @@ fn after_string(text: &[u8], mut place: usize) -> usize {
     text.len()
 }
 
-/// A request as bytes. `method` is one of the protocol's, which need no escapes.
+/// A request as bytes. `method` is one of the protocol's, which need no escapes; a peer's cannot be one.
 #[must_use]
-pub fn request(id: &Id, method: &str, params: &Json) -> Vec<u8> {
+pub fn request(id: &Id, method: &'static str, params: &Json) -> Vec<u8> {
     const FRAME: &str = r#"{"jsonrpc":"2.0","id":,"method":"","params":}"#;
     // As long as it gets: nothing has to be moved, nor counted, when it is shared.
     let texts = id.0.as_str().len() + method.len() + params.as_str().len();
@@ -299,7 +299,7 @@ pub fn request(id: &Id, method: &str, params: &Json) -> Vec<u8> {
 
 /// A notification as bytes.
 #[must_use]
-pub fn notification(method: &str, params: &Members) -> Vec<u8> {
+pub fn notification(method: &'static str, params: &Members) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\"");
     if params.is_empty() {
@@ -312,7 +312,7 @@ pub fn notification(method: &str, params: &Members) -> Vec<u8> {
     out
 }
 
-fn write_method(out: &mut Vec<u8>, method: &str, params: &Json) {
+fn write_method(out: &mut Vec<u8>, method: &'static str, params: &Json) {
     out.extend_from_slice(b",\"method\":\"");
     out.extend_from_slice(method.as_bytes());
     out.extend_from_slice(b"\",\"params\":");

@@ -45,24 +45,21 @@ impl Reader<'_> {
         loop {
             // A value begins here.
             match self.peek()? {
-                b'{' => {
+                first @ (b'{' | b'[') => {
+                    if open.len() >= depth_max {
+                        return None;
+                    }
+                    let (kind, last) = if first == b'{' { (Open::Object, b'}') } else { (Open::Array, b']') };
                     self.place += 1;
                     self.space();
-                    if self.peek()? != b'}' {
-                        enter(&mut open, Open::Object, depth_max)?;
-                        self.key()?;
+                    if self.peek()? != last {
+                        open.push(kind);
+                        if kind == Open::Object {
+                            self.key()?;
+                        }
                         continue;
                     }
-                    (open.len() < depth_max).then(|| self.place += 1)?;
-                }
-                b'[' => {
                     self.place += 1;
-                    self.space();
-                    if self.peek()? != b']' {
-                        enter(&mut open, Open::Array, depth_max)?;
-                        continue;
-                    }
-                    (open.len() < depth_max).then(|| self.place += 1)?;
                 }
                 b'"' => self.string()?,
                 b't' => self.word(b"true")?,
@@ -169,10 +166,6 @@ impl Reader<'_> {
         let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
         (count > 0).then(|| self.place += count)
     }
-}
-
-fn enter(open: &mut Vec<Open>, kind: Open, depth_max: usize) -> Option<()> {
-    (open.len() < depth_max).then(|| open.push(kind))
 }
 
 /// True when one of the bytes is a control character, which stands in no string. Looks at many at a time.
