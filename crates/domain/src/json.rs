@@ -2,7 +2,6 @@
 //! without ever becoming a tree. Key order, number spellings and unknown members survive.
 //! What the members of an MCP message mean is left to `vmcp-wire`.
 
-mod keys;
 mod parts;
 mod valid;
 
@@ -80,14 +79,6 @@ impl Json {
         Self(ByteString::from(literal))
     }
 
-    /// The literal of a member's name.
-    fn key(name: &str) -> Self {
-        match keys::literal(name) {
-            Some(literal) => Self(ByteString::from_static(literal)),
-            None => Self::string(name),
-        }
-    }
-
     /// The JSON number of `value`.
     #[must_use]
     pub fn integer(value: i64) -> Self {
@@ -143,16 +134,12 @@ impl Json {
     /// When the value is not an object.
     pub fn members(&self) -> Result<Members, JsonError> {
         let slice = |place: Range<usize>| Self(self.0.slice_ref(self.0.get(place).unwrap_or_default()));
-        let name = |place: Range<usize>| match self.0.get(place.clone()).and_then(keys::known) {
-            Some(literal) => Self(ByteString::from_static(literal)),
-            None => slice(place),
-        };
         let mut members = Vec::new();
         let each = |key, value| {
             if members.capacity() == 0 {
                 members.reserve(USUAL_COUNT);
             }
-            members.push((name(key), slice(value)));
+            members.push((slice(key), slice(value)));
         };
         let Some(()) = parts::members(&self.0, each) else {
             let error = serde::de::Error::custom("not an object");
@@ -274,7 +261,7 @@ impl Members {
     /// Puts `value` under `name`, in the place of the first member so called, else at the end.
     pub fn set(&mut self, name: &str, value: Json) {
         let Some(place) = self.0.iter().position(|(key, _)| key_is(key, name)) else {
-            self.0.push((Json::key(name), value));
+            self.0.push((Json::string(name), value));
             return;
         };
         let mut index = 0;
@@ -369,7 +356,7 @@ impl Members {
 
 impl FromIterator<(String, Json)> for Members {
     fn from_iter<I: IntoIterator<Item = (String, Json)>>(pairs: I) -> Self {
-        Self(pairs.into_iter().map(|(key, value)| (Json::key(&key), value)).collect())
+        Self(pairs.into_iter().map(|(key, value)| (Json::string(&key), value)).collect())
     }
 }
 
