@@ -13,6 +13,7 @@ mod edge;
 mod entrance;
 mod flight;
 mod guard;
+mod head_timer;
 mod listen;
 mod listener;
 mod named;

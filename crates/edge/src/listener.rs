@@ -15,12 +15,13 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use vmcp_domain::{Directory, SharedGateway};
 
 use crate::admin::AdminPages;
 use crate::edge::Edge;
+use crate::head_timer::HeadTimer;
 use crate::patience::Patience;
 use crate::policy::EdgePolicy;
 use crate::room::STREAM_COUNT_MAX;
@@ -97,10 +98,10 @@ impl HttpEdge {
         let edge = Arc::clone(&site.edge);
         let limits = edge.policy.limits;
         let count = limits.request_count_max.saturating_add(STREAM_COUNT_MAX + SPARE_CONNECTIONS);
-        let server = Server {
-            http: Arc::new(http(&edge.policy)),
+        let mut server = Server {
+            http: http(&edge.policy),
             graceful: GracefulShutdown::new(),
-            connections: TaskTracker::new(),
+            connections: JoinSet::new(),
             room: Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))),
             threads: Threads::start(threads)?,
             site,
@@ -115,10 +116,10 @@ impl HttpEdge {
         edge.sessions.give_up_questions();
         edge.parking.give_up_questions();
         edge.calls.close();
-        server.connections.close();
+        let Server { graceful, mut connections, threads: _threads, .. } = server;
         let finished = async {
-            server.graceful.shutdown().await;
-            server.connections.wait().await;
+            graceful.shutdown().await;
+            while connections.join_next().await.is_some() {}
             edge.calls.wait().await;
         };
         if tokio::time::timeout(limits.shutdown_grace, finished).await.is_err() {
@@ -126,7 +127,7 @@ impl HttpEdge {
         }
         edge.kill.cancel();
         edge.sessions.clear();
-        server.connections.wait().await;
+        connections.shutdown().await;
         edge.calls.wait().await;
         Ok(())
     }
@@ -134,19 +135,29 @@ impl HttpEdge {
 
 struct Server {
     site: Arc<Site>,
-    http: Arc<auto::Builder<TokioExecutor>>,
+    http: auto::Builder<TokioExecutor>,
     graceful: GracefulShutdown,
-    connections: TaskTracker,
+    /// Ended from outside: a connection that asked at every turn whether it may go on would share what it asks with all.
+    connections: JoinSet<()>,
     room: Arc<Semaphore>,
     threads: Threads,
 }
 
 impl Server {
     /// Accepts connections for ever. A full house accepts no more until somebody leaves.
-    async fn accept(&self, listener: &TcpListener) {
-        while let Ok(room) = Arc::clone(&self.room).acquire_owned().await {
-            match listener.accept().await {
-                Ok((stream, peer)) => self.connect(stream, peer.ip().to_canonical(), room),
+    async fn accept(&mut self, listener: &TcpListener) {
+        let all_room = Arc::clone(&self.room);
+        let accept = async || {
+            let room = Arc::clone(&all_room).acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((listener.accept().await?, room))
+        };
+        loop {
+            let accepted = tokio::select! {
+                accepted = accept() => accepted,
+                Some(_ended) = self.connections.join_next() => continue,
+            };
+            match accepted {
+                Ok(((stream, peer), room)) => self.connect(stream, peer.ip().to_canonical(), room),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -155,14 +166,14 @@ impl Server {
         }
     }
 
-    fn connect(&self, stream: TcpStream, peer: IpAddr, room: OwnedSemaphorePermit) {
+    fn connect(&mut self, stream: TcpStream, peer: IpAddr, room: OwnedSemaphorePermit) {
         // Without this an event waits for the client to acknowledge the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
         let timeout = self.site.edge.policy.limits.head_timeout;
-        let (site, http) = (Arc::clone(&self.site), Arc::clone(&self.http));
-        let kill = site.edge.kill.clone();
+        let (site, mut http) = (Arc::clone(&self.site), self.http.clone());
+        http.http1().timer(HeadTimer::default());
         let watcher = self.graceful.watcher();
         let place = self.threads.place();
         let handle = place.as_ref().map_or_else(Handle::current, |(handle, _)| handle.clone());
@@ -181,12 +192,8 @@ impl Server {
             let service =
                 service_fn(move |request: Request<Incoming>| site::serve(Arc::clone(&site), peer, request));
             let connection = watcher.watch(http.serve_connection(stream, service).into_owned());
-            tokio::select! {
-                biased;
-                served = connection => if let Err(error) = served {
-                    tracing::debug!(%error, "a connection ended early");
-                },
-                () = kill.cancelled() => {}
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
             }
             drop(room);
         };
@@ -203,7 +210,6 @@ fn http(policy: &EdgePolicy) -> auto::Builder<TokioExecutor> {
     let limits = &policy.limits;
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
-        .timer(TokioTimer::new())
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(limits.head_bytes_max.max(HEAD_BYTES_MIN));
     http.http2()
