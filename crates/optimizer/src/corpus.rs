@@ -107,6 +107,8 @@ struct State {
     snapshot: Arc<Snapshot>,
     /// The most recently used last.
     sights: Vec<(Weak<ToolList>, Arc<Sight>)>,
+    /// What is being made known for lists of which nothing is remembered yet: the next snapshot must not be without it.
+    awaited: Vec<(Weak<ToolList>, Weak<[Content]>)>,
     /// The tools of everybody, where the gateway gave them.
     whole: Arc<[Content]>,
 }
@@ -116,7 +118,12 @@ impl Corpus {
     pub(crate) fn new() -> Arc<Self> {
         let nothing = Arc::new(Snapshot::nothing());
         Arc::new(Self {
-            state: Mutex::new(State { snapshot: nothing.clone(), sights: Vec::new(), whole: Arc::from([]) }),
+            state: Mutex::new(State {
+                snapshot: nothing.clone(),
+                sights: Vec::new(),
+                awaited: Vec::new(),
+                whole: Arc::from([]),
+            }),
             building: tokio::sync::Mutex::new(()),
             changed: watch::Sender::new(nothing),
             hashers: (RandomState::new(), RandomState::new()),
@@ -203,13 +210,19 @@ impl Corpus {
         sight
     }
 
-    /// Builds a snapshot that has all of `list`. With `patience` the answer may come before it is done.
+    /// Builds a snapshot that has all of `list`, as every later one has as long as `contents` are held. With `patience` the
+    /// answer may come before it is done.
     async fn know(
         self: &Arc<Self>,
         list: Arc<ToolList>,
         contents: Arc<[Content]>,
         patience: Option<Duration>,
     ) -> Result<(), Error> {
+        {
+            let mut state = self.state.lock();
+            state.awaited.retain(|(list, contents)| list.strong_count() > 0 && contents.strong_count() > 0);
+            state.awaited.push((Arc::downgrade(&list), Arc::downgrade(&contents)));
+        }
         let corpus = self.clone();
         let building = tokio::spawn(async move {
             // Whoever comes meanwhile waits here, and then mostly finds that nothing is left to do.
@@ -230,8 +243,10 @@ impl Corpus {
     fn build(&self, list: &ToolList, contents: &[Content]) {
         let (earlier, mut wanted) = {
             let state = self.state.lock();
+            let awaited = state.awaited.iter().filter(|(list, _)| list.strong_count() > 0);
+            let awaited: Vec<_> = awaited.filter_map(|(_, contents)| contents.upgrade()).collect();
             let live = state.sights.iter().rev().filter(|(list, _)| list.strong_count() > 0);
-            let lists = live.map(|(_, sight)| &sight.reading.contents);
+            let lists = awaited.iter().chain(live.map(|(_, sight)| &sight.reading.contents));
             let mut wanted: Vec<Content> = contents.to_vec();
             wanted.extend(state.whole.iter());
             for one in lists {

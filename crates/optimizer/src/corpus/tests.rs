@@ -84,3 +84,16 @@ async fn a_list_with_one_tool_twice_is_no_harm() {
     let twice = list(&["read_file", "read_file"]);
     assert_eq!(found(&corpus.view(&twice).await.unwrap(), "file"), ["read_file"]);
 }
+
+#[tokio::test]
+async fn what_another_makes_known_meanwhile_takes_nothing_away() {
+    let corpus = Corpus::new();
+    let (ours, theirs) = (list(&["read_file"]), list(&["send_mail"]));
+    let reading = corpus.read(&ours).await.unwrap();
+    corpus.know(ours.clone(), reading.contents.clone(), None).await.unwrap();
+    // Before ours is remembered, the next snapshot is built for theirs.
+    let theirs = corpus.view(&theirs).await.unwrap();
+    let sight = corpus.remember(&ours, reading);
+    assert_eq!(found(&View { list: ours, sight }, "file"), ["read_file"]);
+    assert_eq!(found(&theirs, "mail"), ["send_mail"]);
+}
