@@ -8,10 +8,12 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, Response, StatusCode, Uri};
 use http_body_util::Full;
+use hyper::rt::Executor;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::TokioTimer;
+use tokio::runtime::Handle;
 use vmcp_credentials::Applied;
 
 use crate::arriving::Arriving;
@@ -21,6 +23,20 @@ use crate::plain::PlainClient;
 use crate::policy::{HttpPolicy, Secret};
 use crate::redirect::{self, REDIRECTS_MAX};
 use crate::tls;
+
+/// Connections that many threads share are kept where the client was made, in place of where somebody first needed them:
+/// a thread that computes for one call would hold up everybody's.
+#[derive(Clone, Debug)]
+struct Here(Handle);
+
+impl<F> Executor<F> for Here
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, work: F) {
+        self.0.spawn(work);
+    }
+}
 
 /// The most idle connections kept to one backend.
 const IDLE_MAX: usize = 256;
@@ -121,7 +137,7 @@ impl HttpClient {
             .wrap_connector(tcp.clone());
         let idle_wait = if secure { IDLE_WAIT_TLS } else { IDLE_WAIT_PLAIN };
         let plain = PlainClient::new(&policy.url, &tcp, idle_wait);
-        let client = Client::builder(TokioExecutor::new())
+        let client = Client::builder(Here(Handle::current()))
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(idle_wait)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 use vmcp_domain::{CallContext, CallerScope, Scope};
 
@@ -28,6 +29,8 @@ pub(crate) struct Lines {
     main: Arc<Shared>,
     credentials: Credentials,
     table: Guarded<HashMap<CallerScope, Line>>,
+    /// Where lines live: who asks for one may be on a thread that ends before its session is ended.
+    runtime: Handle,
 }
 
 struct Line {
@@ -74,7 +77,12 @@ impl Drop for Lease {
 impl Lines {
     /// The lines of the backend whose own line is `main`. Idle ones are ended by a task that ends with it.
     pub(crate) fn start(main: &Arc<Shared>, credentials: Credentials) -> Arc<Self> {
-        let lines = Arc::new(Self { main: Arc::clone(main), credentials, table: Guarded::default() });
+        let lines = Arc::new(Self {
+            main: Arc::clone(main),
+            credentials,
+            table: Guarded::default(),
+            runtime: Handle::current(),
+        });
         let (sweeping, stop) = (Arc::downgrade(&lines), main.stop.clone());
         main.tasks.spawn(async move {
             loop {
@@ -126,7 +134,7 @@ impl Lines {
             line.shared.stop.cancel();
         }
         let shared = self.main.personal(scope, Bearing::of(self.credentials.clone(), holder));
-        self.main.tasks.spawn(supervisor::run(Arc::clone(&shared)));
+        self.main.tasks.spawn_on(supervisor::run(Arc::clone(&shared)), &self.runtime);
         let mut line = Line { shared, users: Arc::default(), used: Instant::now() };
         let lease = line.lease();
         table.insert(scope, line);

@@ -10,7 +10,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use http::uri::{Authority, Scheme};
 use http::{Response, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -18,7 +18,8 @@ use tokio::io::Interest;
 use tower_service::Service;
 
 pub(crate) use self::body::PlainBody;
-use self::pool::{Connection, Pool};
+use self::head::ResponseHead;
+use self::pool::{Connection, Heard, Pool};
 use crate::arriving::Arriving;
 use crate::failure::{Class, Failure, chain};
 use crate::http::Outbound;
@@ -39,7 +40,7 @@ enum Sent {
     /// All of it.
     Whole,
     /// The answer began to come before all of it was taken.
-    Partly,
+    Answered(ResponseHead, Bytes),
 }
 
 impl PlainClient {
@@ -63,63 +64,91 @@ impl PlainClient {
         if joined {
             first.extend_from_slice(&outbound.body);
         }
-        let parts = [&first[..], if joined { &[] } else { &outbound.body[..] }];
+        let request = Whole { first: &first, rest: if joined { &Bytes::new() } else { &outbound.body } };
         while let Some(mut connection) = self.pool.take() {
-            match put(&mut connection, parts).await {
+            match put(&mut connection, request).await {
                 Ok(sent) => return self.read(connection, sent).await,
                 Err(Unsent::Nothing(_)) => {}
-                Err(Unsent::Partly(error)) => return Err(broken(&error)),
+                Err(Unsent::Partly(failure)) => return Err(failure),
             }
         }
         let mut connector = self.connector.clone();
         let connected = connector.call(outbound.uri.clone()).await;
         let stream = connected.map_err(|error| Failure::not_sent(Class::Connect, chain(&error)))?;
         let mut connection = Connection::new(stream.into_inner());
-        match put(&mut connection, parts).await {
+        match put(&mut connection, request).await {
             Ok(sent) => self.read(connection, sent).await,
-            Err(Unsent::Nothing(error) | Unsent::Partly(error)) => Err(broken(&error)),
+            Err(Unsent::Nothing(failure) | Unsent::Partly(failure)) => Err(failure),
         }
     }
 
     async fn read(&self, mut connection: Connection, sent: Sent) -> Result<Response<Arriving>, Failure> {
-        loop {
-            match head::read(&mut connection.input).map_err(|fault| Failure::broken(Class::Exited, fault))? {
-                Some(head) => {
-                    // A request that was not taken whole would stand before the next one.
-                    let keeps = head.keeps && matches!(sent, Sent::Whole);
-                    let body = PlainBody::new(connection, head.length, keeps.then(|| Arc::clone(&self.pool)));
-                    return Ok(head.response.map(|()| Arriving::Plain(body)));
+        let (head, unsent) = match sent {
+            Sent::Answered(head, unsent) => (head, unsent),
+            Sent::Whole => loop {
+                if let Some(head) = taken(&mut connection)? {
+                    break (head, Bytes::new());
                 }
-                None => {
-                    let read = connection.read().await.map_err(|error| broken(&error))?;
-                    if read == 0 {
-                        let text = "connection closed before the answer was complete";
-                        return Err(Failure::broken(Class::Exited, text));
-                    }
+                let read = connection.read().await.map_err(|error| broken(&error))?;
+                if read == 0 {
+                    return Err(hung_up());
                 }
-            }
-        }
+            },
+        };
+        // Who refuses a request need not take the rest of it (RFC 9112 section 9.5); who takes it up waits for that.
+        let goes_on = unsent.is_empty() || head.response.status().is_success();
+        let unsent = if goes_on { unsent } else { Bytes::new() };
+        let pool = (head.keeps && goes_on).then(|| Arc::clone(&self.pool));
+        let body = PlainBody::new(connection, head.length, unsent, pool);
+        Ok(head.response.map(|()| Arriving::Plain(body)))
     }
+}
+
+/// The head of the answer, if all of it is there.
+fn taken(connection: &mut Connection) -> Result<Option<ResponseHead>, Failure> {
+    head::read(&mut connection.input).map_err(|fault| Failure::broken(Class::Exited, fault))
+}
+
+fn hung_up() -> Failure {
+    Failure::broken(Class::Exited, "connection closed before the answer was complete")
 }
 
 fn broken(error: &io::Error) -> Failure {
     Failure::broken(Class::Exited, chain(error))
 }
 
+/// A request as it is sent: its head with a short body, and a long body.
+#[derive(Clone, Copy)]
+struct Whole<'a> {
+    first: &'a [u8],
+    rest: &'a Bytes,
+}
+
+impl Whole<'_> {
+    /// The last so many bytes of it.
+    fn last(self, left: usize) -> Bytes {
+        match left.checked_sub(self.rest.len()) {
+            None | Some(0) => self.rest.slice(self.rest.len() - left..),
+            Some(of_first) => [&self.first[self.first.len() - of_first..], self.rest].concat().into(),
+        }
+    }
+}
+
 /// How a request failed to be sent.
 enum Unsent {
     /// Not a byte of it was taken.
-    Nothing(io::Error),
+    Nothing(Failure),
     /// Some of it was.
-    Partly(io::Error),
+    Partly(Failure),
 }
 
-/// Writes a request. Meanwhile the answer may begin: a server that refuses a long body need not read it.
-async fn put(connection: &mut Connection, [first, rest]: [&[u8]; 2]) -> Result<Sent, Unsent> {
-    let mut parts = first.chain(rest);
+/// Writes a request. Meanwhile the answer may begin: a server that refuses a long body need not read it. One that only says
+/// that it is still there (1xx) waits for the rest.
+async fn put(connection: &mut Connection, request: Whole<'_>) -> Result<Sent, Unsent> {
+    let mut parts = request.first.chain(&request.rest[..]);
     let total = parts.remaining();
-    let unsent = |left: usize, error| {
-        if left == total { Unsent::Nothing(error) } else { Unsent::Partly(error) }
+    let unsent = |left: usize, failure| {
+        if left == total { Unsent::Nothing(failure) } else { Unsent::Partly(failure) }
     };
     while parts.has_remaining() {
         let mut slices = [io::IoSlice::new(&[]); 2];
@@ -128,20 +157,37 @@ async fn put(connection: &mut Connection, [first, rest]: [&[u8]; 2]) -> Result<S
             1 => connection.stream.try_write(&slices[0]),
             count => connection.stream.try_write_vectored(slices.get(..count).unwrap_or_default()),
         };
+        let left = parts.remaining();
         match written {
-            Ok(0) => return Err(unsent(parts.remaining(), io::ErrorKind::WriteZero.into())),
+            Ok(0) => return Err(unsent(left, broken(&io::ErrorKind::WriteZero.into()))),
             Ok(written) => parts.advance(written),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let ready = connection.stream.ready(Interest::READABLE | Interest::WRITABLE).await;
-                let ready = ready.map_err(|error| unsent(parts.remaining(), error))?;
-                if ready.is_readable() && connection.has_begun() {
-                    if parts.remaining() == total {
-                        return Err(Unsent::Nothing(io::ErrorKind::ConnectionAborted.into()));
+                let ready = ready.map_err(|error| unsent(left, broken(&error)))?;
+                let heard = if ready.is_readable() { connection.hear() } else { Heard::Nothing };
+                if heard != Heard::Nothing && left == total {
+                    return Err(Unsent::Nothing(hung_up()));
+                }
+                match heard {
+                    Heard::Nothing => {}
+                    Heard::Something => {
+                        if let Some(head) = taken(connection).map_err(Unsent::Partly)? {
+                            return Ok(Sent::Answered(head, request.last(left)));
+                        }
                     }
-                    return Ok(Sent::Partly);
+                    Heard::End => return Err(Unsent::Partly(hung_up())),
                 }
             }
-            Err(error) => return Err(unsent(parts.remaining(), error)),
+            Err(error) => {
+                // Why nothing more is taken may have been said before.
+                if left < total
+                    && connection.hear() == Heard::Something
+                    && let Ok(Some(head)) = taken(connection)
+                {
+                    return Ok(Sent::Answered(head, request.last(left)));
+                }
+                return Err(unsent(left, broken(&error)));
+            }
         }
     }
     Ok(Sent::Whole)

@@ -35,7 +35,7 @@ use crate::refusal;
 
 const METHOD: HeaderName = HeaderName::from_static(header::METHOD);
 const NAME: HeaderName = HeaderName::from_static(header::NAME);
-/// The most messages on their way that nobody waits for (cancellations, ends of streams).
+/// The most messages on their way that nobody waits for (cancellations), and the most ends of streams.
 const ASIDES_MAX: usize = 256;
 /// How long the end of a stream is waited for after its answer, so that its connection can serve again.
 const DRAIN_WAIT: Duration = Duration::from_secs(1);
@@ -80,7 +80,8 @@ impl Streamable {
             asides: Asides {
                 tasks: base.tasks.clone(),
                 runtime: Handle::current(),
-                permits: Arc::new(Semaphore::new(ASIDES_MAX)),
+                messages: Arc::new(Semaphore::new(ASIDES_MAX)),
+                drains: Arc::new(Semaphore::new(ASIDES_MAX)),
             },
         }
     }
@@ -174,10 +175,11 @@ impl Streamable {
         if self.doubted.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (endpoint, life, doubted) =
-            (Arc::clone(&self.endpoint), Arc::clone(&self.life), Arc::clone(&self.doubted));
+        let doubt = Doubt(Arc::clone(&self.doubted));
+        let (endpoint, life) = (Arc::clone(&self.endpoint), Arc::clone(&self.life));
         let (flights, in_session) = (Arc::clone(&self.flights), self.in_session());
         self.asides.spawn(async move {
+            let _doubt = doubt;
             if let Ok(ticket) = flights.enter(Purpose::Upkeep) {
                 let ping = jsonrpc::request(&Id::number(ticket.id()), method::PING, &Json::empty_object());
                 // Any answer is a sign of life, a refusal too: 2026-07-28 has no ping.
@@ -187,7 +189,6 @@ impl Streamable {
                     Ok(_) | Err(_) => {}
                 }
             }
-            doubted.store(false, Ordering::Relaxed);
         });
     }
 
@@ -281,6 +282,15 @@ impl Streamable {
     }
 }
 
+/// A doubt that is being looked into; the next may arise when this is dropped, whether or not anybody looked.
+struct Doubt(Arc<AtomicBool>);
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// True when a response answers request `id`. A server that could not read the identifier sends none with its error.
 fn answers(found: Option<&Id>, id: u64, is_error: bool) -> bool {
     match found {
@@ -307,7 +317,8 @@ struct Asked {
 struct Asides {
     tasks: TaskTracker,
     runtime: Handle,
-    permits: Arc<Semaphore>,
+    messages: Arc<Semaphore>,
+    drains: Arc<Semaphore>,
 }
 
 impl Asides {
@@ -320,18 +331,22 @@ impl Asides {
         });
     }
 
-    /// Reads the end of a stream, so that its connection is not closed with it.
+    /// Reads the end of a stream, so that its connection is not closed with it. That is the present thread's, as the
+    /// connection is.
     fn drain(&self, mut rest: Arriving) {
         if rest.is_end_stream() || matches!(rest.frame().now_or_never(), Some(None | Some(Err(_)))) {
             return;
         }
-        self.spawn(async move {
-            let _ = timeout(DRAIN_WAIT, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
-        });
+        if let Ok(permit) = Arc::clone(&self.drains).try_acquire_owned() {
+            self.tasks.spawn(async move {
+                let _permit = permit;
+                let _ = timeout(DRAIN_WAIT, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
+            });
+        }
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+        if let Ok(permit) = Arc::clone(&self.messages).try_acquire_owned() {
             let work = async move {
                 let _permit = permit;
                 work.await;

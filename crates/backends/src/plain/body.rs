@@ -26,6 +26,8 @@ pub(crate) struct PlainBody {
     /// `None` once it is over.
     connection: Option<Connection>,
     next: Next,
+    /// What is left of the request: a server may begin to answer before it has taken all of it.
+    unsent: Bytes,
     /// Where the connection goes afterwards, if it is good for another request.
     pool: Option<Arc<Pool>>,
 }
@@ -42,7 +44,12 @@ enum Next {
 }
 
 impl PlainBody {
-    pub(super) fn new(connection: Connection, length: Length, pool: Option<Arc<Pool>>) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        length: Length,
+        unsent: Bytes,
+        pool: Option<Arc<Pool>>,
+    ) -> Self {
         let next = match length {
             Length::Known { left, at_once } => {
                 Next::Known { left, at_once: at_once && left <= AT_ONCE_BYTES_MAX }
@@ -50,7 +57,7 @@ impl PlainBody {
             Length::Chunks => Next::ChunkSize,
             Length::Open => Next::Open,
         };
-        let mut body = Self { connection: Some(connection), next, pool };
+        let mut body = Self { connection: Some(connection), next, unsent, pool };
         if matches!(next, Next::Known { left: 0, .. }) {
             body.end();
         }
@@ -79,6 +86,7 @@ impl PlainBody {
             let Some(connection) = &mut self.connection else {
                 return Poll::Ready(None);
             };
+            send_on(connection, &mut self.unsent, cx);
             let step = step(self.next, connection);
             match step {
                 Ok(Step::Piece(piece, next)) => {
@@ -117,12 +125,25 @@ impl PlainBody {
         }
     }
 
-    /// Gives the connection back, unless more came than the answer has.
+    /// Gives the connection back, unless more came than the answer has, or not all of the request was taken: that would
+    /// stand before the next one.
     fn end(&mut self) {
         if let (Some(connection), Some(pool)) = (self.connection.take(), self.pool.take())
             && connection.input.is_empty()
+            && self.unsent.is_empty()
         {
             pool.put(connection);
+        }
+    }
+}
+
+/// Sends what can be sent of the rest of the request. A server that takes no more of it may answer all the same.
+fn send_on(connection: &Connection, unsent: &mut Bytes, cx: &mut Context<'_>) {
+    while !unsent.is_empty() && connection.stream.poll_write_ready(cx).is_ready() {
+        match connection.stream.try_write(unsent) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(written) if written > 0 => unsent.advance(written),
+            Ok(_) | Err(_) => return,
         }
     }
 }

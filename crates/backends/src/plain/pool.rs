@@ -28,11 +28,29 @@ pub(super) struct Connection {
     /// How much the next read may bring, after what the ones before have brought.
     room: usize,
     idle_since: Instant,
+    /// The thread whose runtime hears what happens on it, by its number.
+    owner: usize,
+}
+
+/// What the other side has said without being waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Nothing,
+    Something,
+    /// It has hung up, or the connection is broken.
+    End,
 }
 
 impl Connection {
+    /// A connection that was made on this thread.
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, input: BytesMut::new(), room: READ_BYTES_MIN, idle_since: Instant::now() }
+        Self {
+            stream,
+            input: BytesMut::new(),
+            room: READ_BYTES_MIN,
+            idle_since: Instant::now(),
+            owner: number(),
+        }
     }
 
     /// Reads something; 0 is the end.
@@ -48,10 +66,14 @@ impl Connection {
         Ok(read)
     }
 
-    /// True when the other side says something, or has hung up, without being asked.
-    pub(super) fn has_begun(&mut self) -> bool {
+    /// Reads what is there already.
+    pub(super) fn hear(&mut self) -> Heard {
         self.input.reserve(READ_BYTES_MIN);
-        !matches!(self.stream.try_read_buf(&mut self.input), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        match self.stream.try_read_buf(&mut self.input) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Heard::Nothing,
+            Ok(0) | Err(_) => Heard::End,
+            Ok(_) => Heard::Something,
+        }
     }
 }
 
@@ -72,22 +94,24 @@ struct Idle {
 }
 
 impl Idle {
-    /// Those of the present thread.
-    fn own(&mut self) -> Option<&mut Vec<Connection>> {
-        let own = NUMBER.try_with(|number| *number).ok()?;
-        if self.connections.len() <= own {
-            self.connections.resize_with(own + 1, Vec::new);
+    /// Those of one thread.
+    fn of(&mut self, owner: usize) -> Option<&mut Vec<Connection>> {
+        if self.connections.len() <= owner {
+            self.connections.resize_with(owner + 1, Vec::new);
         }
-        self.connections.get_mut(own)
+        self.connections.get_mut(owner)
     }
 }
 
-thread_local! {
-    /// The number of this thread among those that have asked for it.
-    static NUMBER: usize = {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    };
+/// The number of this thread among those that have asked for it.
+fn number() -> usize {
+    thread_local! {
+        static NUMBER: usize = {
+            static NEXT: AtomicUsize = AtomicUsize::new(0);
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        };
+    }
+    NUMBER.with(|number| *number)
 }
 
 impl Pool {
@@ -98,18 +122,18 @@ impl Pool {
     /// A connection that is open, as far as anybody can tell.
     pub(super) fn take(&self) -> Option<Connection> {
         loop {
-            let mut connection = self.idle.lock().own()?.pop()?;
-            if connection.idle_since.elapsed() < self.idle_wait && !connection.has_begun() {
+            let mut connection = self.idle.lock().of(number())?.pop()?;
+            if connection.idle_since.elapsed() < self.idle_wait && connection.hear() == Heard::Nothing {
                 return Some(connection);
             }
         }
     }
 
-    /// Keeps a connection on which nothing is under way.
+    /// Keeps a connection on which nothing is under way, for the thread that made it.
     pub(super) fn put(&self, mut connection: Connection) {
         connection.idle_since = Instant::now();
         let mut idle = self.idle.lock();
-        let Some(own) = idle.own().filter(|own| own.len() < IDLE_MAX) else { return };
+        let Some(own) = idle.of(connection.owner).filter(|own| own.len() < IDLE_MAX) else { return };
         own.push(connection);
         if !idle.swept {
             idle.swept = true;

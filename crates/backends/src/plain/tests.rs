@@ -57,16 +57,14 @@ async fn take(stream: &mut TcpStream) -> bool {
     true
 }
 
+fn outbound(uri: &Uri) -> Outbound {
+    let (uri, fixed) = (uri.clone(), Arc::default());
+    Outbound { method: Method::POST, uri, fixed, headers: HeaderMap::new(), body: "body".into() }
+}
+
 impl Server {
     async fn ask(&self) -> Result<(StatusCode, String), Failure> {
-        let outbound = Outbound {
-            method: Method::POST,
-            uri: self.uri.clone(),
-            fixed: Arc::default(),
-            headers: HeaderMap::new(),
-            body: "body".into(),
-        };
-        let response = self.client.send(&outbound).await?;
+        let response = self.client.send(&outbound(&self.uri)).await?;
         let status = response.status();
         let body = response.into_body().collect().await;
         let body = body.map_err(|error| Failure::broken(Class::Exited, error))?;
@@ -136,21 +134,99 @@ async fn idle_connections_are_closed_in_time() {
     assert_eq!(server.connections.await.unwrap(), 2);
 }
 
-#[tokio::test]
-async fn a_server_need_not_read_what_it_refuses() {
+/// Sends a long body to a server that says `early` after the first bytes, then does as `go_on` says.
+async fn long<F>(
+    early: &'static [u8],
+    go_on: impl FnOnce(TcpStream) -> F + Send + 'static,
+) -> Result<(StatusCode, String), Failure>
+where
+    F: Future<Output = ()> + Send,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri: Uri = format!("http://{}/mcp", listener.local_addr().unwrap()).parse().unwrap();
     let client = PlainClient::new(&uri, &HttpConnector::new(), IDLE).unwrap();
     let serving = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.read_exact(&mut [0; 100]).await.unwrap();
-        stream.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-        stream
+        stream.write_all(early).await.unwrap();
+        go_on(stream).await;
     });
-    let body = vec![b'x'; 32 << 20].into();
+    let mut body = vec![b'x'; LONG];
+    body.push(b'z');
+    let body = body.into();
     let outbound =
         Outbound { method: Method::POST, uri, fixed: Arc::default(), headers: HeaderMap::new(), body };
-    let response = client.send(&outbound).await.unwrap();
-    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
-    drop(serving.await.unwrap());
+    let answer = async {
+        let response = client.send(&outbound).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|error| Failure::broken(Class::Exited, error))?;
+        Ok((status, String::from_utf8(body.to_bytes().to_vec()).unwrap()))
+    };
+    let answer =
+        tokio::time::timeout(Duration::from_secs(20), answer).await.expect("nobody waits for nobody");
+    serving.await.unwrap();
+    answer
+}
+
+const LONG: usize = 32 << 20;
+
+/// Reads the rest of a long request.
+async fn read_all(stream: &mut TcpStream) {
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = stream.read(&mut buffer).await.unwrap();
+        assert!(read > 0, "the rest comes");
+        if buffer[read - 1] == b'z' {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_need_not_read_what_it_refuses() {
+    let refusal = b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n";
+    let (status, _) = long(refusal, async |_| {}).await.unwrap();
+    assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn a_server_may_say_that_it_is_there_before_it_has_everything() {
+    for early in [
+        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 2",
+    ] {
+        let rest = if early.ends_with('2') { &GOOD[10..] } else { GOOD };
+        let answer = long(early.as_bytes(), async move |mut stream| {
+            read_all(&mut stream).await;
+            stream.write_all(rest).await.unwrap();
+        });
+        assert_eq!(answer.await.unwrap(), (StatusCode::OK, "hi".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_server_may_answer_while_it_still_reads() {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let answer = long(head, async |mut stream| {
+        read_all(&mut stream).await;
+        stream.write_all(b"2\r\nhi\r\n0\r\n\r\n").await.unwrap();
+    });
+    assert_eq!(answer.await.unwrap(), (StatusCode::OK, "hi".to_owned()));
+}
+
+#[tokio::test]
+async fn a_connection_goes_back_to_the_thread_that_made_it() {
+    let server = serve(vec![vec![CHUNKS, GOOD]]).await;
+    let outbound = outbound(&server.uri);
+    let response = server.client.send(&outbound).await.unwrap();
+    // Somebody else reads the end.
+    let reading = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(response.into_body().collect()).map(|body| body.to_bytes())
+    };
+    let body = tokio::task::spawn_blocking(reading).await.unwrap().unwrap();
+    assert_eq!(body, "one two three");
+    assert_eq!(server.ask().await.unwrap().1, "hi");
+    assert_eq!(server.connections.await.unwrap(), 1);
 }

@@ -131,6 +131,26 @@ async fn each_caller_has_a_session_and_a_token_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_session_outlives_the_thread_that_first_asked_for_it() {
+    let (issuer, server) = (issuer().await, careful(|_| false).await);
+    let rig = Arc::new(Rig::start(exchanging(&server, &issuer.url())));
+    let ann = caller("ann", "ann");
+    // As a thread of the edge does, which ends before the backends are told to.
+    let first = {
+        let (rig, ann) = (Arc::clone(&rig), ann.clone());
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(rig.call(&ann, "echo", "{}")).map(drop)
+        })
+    };
+    tokio::task::spawn_blocking(|| first.join().unwrap()).await.unwrap().unwrap();
+    rig.call(&ann, "echo", "{}").await.unwrap();
+    assert_eq!(server.with_method("initialize").iter().filter(|hit| !bearer(hit).is_empty()).count(), 1);
+    rig.stop().await;
+    server.until(|hit| hit.verb == http::Method::DELETE).await;
+}
+
+#[tokio::test]
 async fn a_newer_token_of_the_same_caller_goes_on_in_the_same_session() {
     let (issuer, server) = (issuer().await, careful(|_| false).await);
     let rig = Rig::start(exchanging(&server, &issuer.url()));
