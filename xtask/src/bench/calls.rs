@@ -46,9 +46,10 @@ pub(crate) fn measure(ground: &Ground, plan: &Plan) -> anyhow::Result<Vec<Cell>>
     let mut cells = Vec::new();
     for (tool, length_min) in plan.tools {
         for connections in plan.connections {
-            let series = interleave(&names, plan.rounds, |place| {
+            let rounds = plan.rounds.with(*connections);
+            let series = interleave(&names, rounds, |place| {
                 let road = ground.roads.get(place).context("a road")?;
-                fire(&road.target, &[road.call(tool, *length_min)], *connections, plan.rounds.lasting)
+                fire(&road.target, &[road.call(tool, *length_min)], *connections, rounds.lasting)
             })?;
             let cell = Cell { tool, connections: *connections, series };
             eprintln!("{}", progress(&cell));

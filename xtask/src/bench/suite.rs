@@ -96,13 +96,16 @@ fn head(rounds: &Rounds) -> anyhow::Result<String> {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let rustc = process::run(std::process::Command::new("rustc").arg("--version"))?;
     let rustc = rustc.split_whitespace().nth(1).unwrap_or_default().to_owned();
+    let alone = rounds.with(1);
     Ok(format!(
-        "{cores} cores ({model}), Linux {}, Rust {rustc}, nginx {}, Redis {}. {} rounds of {} ms for each figure, in turns; figures \
-         are medians, ± is half the distance between the extremes, ratios are medians of those within a round.",
+        "{cores} cores ({model}), Linux {}, Rust {rustc}, nginx {}, Redis {}. {} rounds of {} ms for each figure, at 1 connection \
+         {} of {} ms, in turns; figures are medians, ± is half the distance between the extremes, ratios are medians of those within a round.",
         kernel.trim(),
         nginx::version()?,
         nginx::version_of("redis-server")?,
         rounds.count,
-        rounds.lasting.as_millis()
+        rounds.lasting.as_millis(),
+        alone.count,
+        alone.lasting.as_millis()
     ))
 }
