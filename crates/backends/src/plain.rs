@@ -109,6 +109,16 @@ fn taken(connection: &mut Connection) -> Result<Option<ResponseHead>, Failure> {
     head::read(&mut connection.input).map_err(|fault| Failure::broken(Class::Exited, fault))
 }
 
+/// The head of an answer that came before the connection broke.
+async fn last_words(connection: &mut Connection) -> Option<ResponseHead> {
+    loop {
+        match taken(connection) {
+            Ok(None) if connection.read().await.is_ok_and(|read| read > 0) => {}
+            head => return head.ok().flatten(),
+        }
+    }
+}
+
 fn hung_up() -> Failure {
     Failure::broken(Class::Exited, "connection closed before the answer was complete")
 }
@@ -181,8 +191,7 @@ async fn put(connection: &mut Connection, request: Whole<'_>) -> Result<Sent, Un
             Err(error) => {
                 // Why nothing more is taken may have been said before.
                 if left < total
-                    && connection.hear() == Heard::Something
-                    && let Ok(Some(head)) = taken(connection)
+                    && let Some(head) = last_words(connection).await
                 {
                     return Ok(Sent::Answered(head, request.last(left)));
                 }
