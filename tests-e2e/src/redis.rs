@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
+use vmcp_testkit::skip::missing_program;
 
 use crate::process::Process;
 use crate::wait;
@@ -21,6 +22,18 @@ impl Redis {
         let folder = tempfile::tempdir()?;
         let process = run(&folder)?;
         Ok(Self { process, folder })
+    }
+
+    /// Starts a server for a test; `None` if Redis is not installed, which is reported as a skipped test.
+    ///
+    /// # Errors
+    /// If it is installed and does not start.
+    pub fn for_test() -> anyhow::Result<Option<Self>> {
+        if Command::new("redis-server").arg("--version").stdout(Stdio::null()).status().is_err() {
+            missing_program("redis-server", "run ./test, or install the package redis-server");
+            return Ok(None);
+        }
+        Self::start().map(Some)
     }
 
     /// Its address, as a configuration names it.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 #[test]
+#[ignore = "slow: ./test --group fleets"]
 fn nobody_in_a_crowd_hears_what_is_somebody_elses() -> anyhow::Result<()> {
     let figures = vmcp_e2e::crowd::run(Duration::from_secs(15))?;
     println!("{figures}");

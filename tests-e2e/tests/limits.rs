@@ -109,7 +109,7 @@ fn refusal(message: &Value) -> Option<(i64, String, u64)> {
 
 #[test]
 fn every_road_spends_from_one_bucket_and_is_refused_alike() -> anyhow::Result<()> {
-    let redis = Redis::start()?;
+    let Some(redis) = Redis::for_test()? else { return Ok(()) };
     // As many tokens as there are roads, and none again while the test runs.
     let text = configured(&limits(10, "10000h", &redis, OPTIMIZER))?;
     let folder = tempfile::tempdir()?;
@@ -166,7 +166,7 @@ fn contend(gateways: &[Gateway], stop: Instant) -> anyhow::Result<usize> {
 
 #[test]
 fn a_fleet_admits_exactly_the_allowance() -> anyhow::Result<()> {
-    let redis = Redis::start()?;
+    let Some(redis) = Redis::for_test()? else { return Ok(()) };
     let text = configured(&limits(100, "5s", &redis, ""))?;
     let gateways = (0..3).map(|_| Gateway::start(&text)).collect::<anyhow::Result<Vec<_>>>()?;
     let begun = Instant::now();
@@ -181,8 +181,9 @@ fn a_fleet_admits_exactly_the_allowance() -> anyhow::Result<()> {
 }
 
 #[test]
+#[ignore = "slow: ./test --group fleets"]
 fn leases_admit_no_more_than_the_limit_over_the_whole_run_and_are_explained() -> anyhow::Result<()> {
-    let redis = Redis::start()?;
+    let Some(redis) = Redis::for_test()? else { return Ok(()) };
     // As slow as a leased bucket can be, so that three gateways in debug code are faster than the limit.
     let more = "  consistency: split\n  lease: {duration: 200ms}\n";
     let text = configured(&limits(100, "1s", &redis, more))?;
@@ -224,7 +225,7 @@ fn round(clients: &mut [HttpClient]) -> anyhow::Result<(usize, Duration, Vec<Val
 #[test]
 fn each_policy_holds_while_redis_is_away_and_ends_by_itself() -> anyhow::Result<()> {
     for (policy, expected) in [("local", 10), ("allow", 30), ("deny", 0)] {
-        let mut redis = Redis::start()?;
+        let Some(mut redis) = Redis::for_test()? else { return Ok(()) };
         let more = format!("  onStoreFailure: {policy}\n");
         let text = configured(&limits(10, "10000h", &redis, &more).replace("\"}", "\", replicas: 2}"))?;
         let gateways = (0..2).map(|_| Gateway::start(&text)).collect::<anyhow::Result<Vec<_>>>()?;

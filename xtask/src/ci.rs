@@ -1,51 +1,117 @@
-//! `cargo xtask ci`: every step a change must pass, each timed. The first failure ends the run,
-//! except that the table of times is printed either way.
+//! `cargo xtask ci`, which `./test` calls: the usual tests, the slow groups, or both. Each step is timed. The first
+//! failure ends the run. The table of times and the list of skipped tests are printed either way.
+
+mod groups;
+mod skipped;
 
 use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use vmcp_e2e::process;
+use vmcp_e2e::{cache, process};
 
-use crate::{conformance, matrix, root, tidy};
+use crate::{conformance, root, tidy};
 
-type Step = (&'static str, fn() -> anyhow::Result<()>);
+pub(crate) use groups::Group;
+use skipped::Skipped;
 
-/// Cheap steps first, so that a slip is told early. The binaries are built before the tests that
-/// start them, so that no test waits for a compiler.
-const STEPS: [Step; 8] = [
-    ("format", || cargo(&["fmt", "--all", "--", "--check"], &[])),
-    ("tidy", tidy::run),
-    ("clippy", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])),
-    ("build", || cargo(&process::BUILD, &[])),
-    ("test", || cargo(&["test", "--workspace", "--no-fail-fast"], &[])),
-    ("doc", || cargo(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])),
-    ("conformance", || conformance::run(true)),
-    ("matrix", || matrix::run(true)),
+/// Which tests are run.
+pub(crate) enum Selection {
+    /// The usual tests.
+    Usual,
+    /// The usual tests and one slow group, which the hash of the checked-out commit chooses.
+    Commit,
+    /// One slow group.
+    Group(Group),
+    /// The usual tests and every slow group.
+    All,
+}
+
+/// A step by its name. What it starts gets the environment of the run.
+type Step = (&'static str, fn(&Environment) -> anyhow::Result<()>);
+
+/// What every command of a run is started with.
+struct Environment {
+    skipped: Skipped,
+}
+
+/// Cheap steps come first, so that a simple mistake is reported early. The binaries are built before the tests that
+/// start them, so that no test waits for the compiler.
+const USUAL: [Step; 8] = [
+    ("format", |run| run.cargo(&["fmt", "--all", "--", "--check"])),
+    ("tidy", |_| tidy::run()),
+    ("deny", |run| run.deny()),
+    ("clippy", |run| run.cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+    ("build", |run| run.cargo(&process::BUILD)),
+    ("test", |run| run.cargo(&["test", "--workspace", "--no-fail-fast"])),
+    ("doc", |run| run.doc()),
+    ("conformance", |_| conformance::run(true)),
 ];
 
-pub(crate) fn run() -> anyhow::Result<()> {
+pub(crate) fn run(selection: &Selection) -> anyhow::Result<()> {
+    let usual = USUAL.to_vec();
+    let of = |group: &Group| groups::steps(*group).to_vec();
+    let build = ("build", USUAL[4].1);
+    let steps = match selection {
+        Selection::Usual => usual,
+        Selection::Commit => {
+            let group = groups::of_commit(&head()?)?;
+            println!("This commit's slow group: {}", group.name());
+            [usual, of(&group)].concat()
+        }
+        Selection::Group(group) => [vec![build], of(group)].concat(),
+        Selection::All => [usual, Group::ALL.iter().flat_map(of).collect()].concat(),
+    };
+    let environment = Environment { skipped: Skipped::collect()? };
     let mut times = String::new();
     let mut failed = None;
-    for (name, step) in STEPS {
+    for (name, step) in steps {
         println!("\n=== {name}");
         let start = Instant::now();
-        let done = step();
+        let done = step(&environment);
         let verdict = if done.is_ok() { "ok" } else { "FAILED" };
-        times.push_str(&format!("{name:<12} {:>7.1} s  {verdict}\n", start.elapsed().as_secs_f64()));
+        times.push_str(&format!("{name:<16} {:>7.1} s  {verdict}\n", start.elapsed().as_secs_f64()));
         if let Err(error) = done {
             failed = Some(error.context(format!("ci failed at: {name}")));
             break;
         }
     }
-    println!("\n{times}");
+    println!("\n{times}\n{}", environment.skipped.report()?);
     failed.map_or(Ok(()), Err)
 }
 
-fn cargo(words: &[&str], env: &[(&str, &str)]) -> anyhow::Result<()> {
-    let mut command = Command::new("cargo");
-    command.args(words).envs(env.iter().copied()).current_dir(root());
-    let status = command.status().context("cargo does not start")?;
-    ensure!(status.success(), "`cargo {}` failed; what is wrong stands above", words.join(" "));
-    Ok(())
+/// The hash of the checked-out commit.
+fn head() -> anyhow::Result<String> {
+    let mut git = Command::new("git");
+    git.args(["rev-parse", "HEAD"]).current_dir(root());
+    process::run(&mut git).context("the slow group is chosen by the commit, so this must be a git checkout")
+}
+
+impl Environment {
+    fn cargo(&self, words: &[&str]) -> anyhow::Result<()> {
+        self.cargo_with(words, &[])
+    }
+
+    fn cargo_with(&self, words: &[&str], variables: &[(&str, &str)]) -> anyhow::Result<()> {
+        let mut command = Command::new("cargo");
+        command.args(words).envs(variables.iter().copied()).current_dir(root());
+        self.skipped.tell(&mut command);
+        let status = command.status().context("cargo does not start")?;
+        ensure!(status.success(), "`cargo {}` failed; the reason is printed above", words.join(" "));
+        Ok(())
+    }
+
+    /// Licences, duplicate and banned crates, and sources, by the rules of `deny.toml`.
+    fn deny(&self) -> anyhow::Result<()> {
+        let program = cache::installed("cargo", "deny")?.join("bin/cargo-deny");
+        let mut command = Command::new(program);
+        command.args(["--workspace", "check", "licenses", "bans", "sources"]).current_dir(root());
+        let status = command.status().context("cargo-deny does not start; run ./test --install")?;
+        ensure!(status.success(), "cargo-deny found what deny.toml does not allow; see above");
+        Ok(())
+    }
+
+    fn doc(&self) -> anyhow::Result<()> {
+        self.cargo_with(&["doc", "--workspace", "--no-deps"], &[("RUSTDOCFLAGS", "-D warnings")])
+    }
 }

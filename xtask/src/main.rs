@@ -6,6 +6,7 @@ mod conformance;
 mod crowd;
 mod matrix;
 mod model;
+mod packages;
 mod release;
 mod soak;
 mod tidy;
@@ -25,8 +26,18 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Everything that must pass: format, clippy, tidy, tests, docs, conformance.
-    Ci,
+    /// What must pass: format, tidy, licences, clippy, tests, docs, conformance. `./test` installs what this needs.
+    Ci {
+        /// Also every slow group.
+        #[arg(long, conflicts_with_all = ["commit", "group"])]
+        all: bool,
+        /// Also the slow group that the hash of the checked-out commit chooses.
+        #[arg(long, conflicts_with = "group")]
+        commit: bool,
+        /// One slow group alone.
+        #[arg(long, value_enum)]
+        group: Option<ci::Group>,
+    },
     /// The rules of ARCHITECTURE.md that a program can check.
     Tidy,
     /// Measures, against a yardstick in the same run.
@@ -97,7 +108,12 @@ enum Chore {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
-        Chore::Ci => ci::run(),
+        Chore::Ci { all, commit, group } => ci::run(&match group {
+            Some(group) => ci::Selection::Group(group),
+            None if all => ci::Selection::All,
+            None if commit => ci::Selection::Commit,
+            None => ci::Selection::Usual,
+        }),
         Chore::Tidy => tidy::run(),
         Chore::Bench { bench, quick, write, released } => {
             bench::run(bench, bench::Manner { quick, write, released })

@@ -7,6 +7,7 @@
 pub mod conformance;
 mod fake_backend;
 mod fake_gateway;
+pub mod skip;
 
 pub use fake_backend::FakeBackend;
 pub use fake_gateway::{FakeGateway, context, tool};

@@ -7,7 +7,7 @@ use redis::aio::MultiplexedConnection;
 use vmcp_ratelimit::{RemoteSlots, RemoteStore as _, SlotReport, SlotStore as _};
 use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
 
-use crate::server::{admit, ask, available, eventually, fixed, free_ports, redis_program, tokens};
+use crate::server::{Kind, admit, ask, available, eventually, fixed, free_ports, is_installed, tokens};
 use crate::slots::{bound, entry};
 
 struct Node {
@@ -26,7 +26,7 @@ impl Node {
     fn start(dir: &std::path::Path, ports: (u16, u16)) -> Self {
         let folder = dir.join(ports.0.to_string());
         std::fs::create_dir(&folder).unwrap();
-        let child = Command::new(redis_program("redis-server"))
+        let child = Command::new("redis-server")
             .args(["--port", &ports.0.to_string(), "--cluster-port", &ports.1.to_string()])
             .args(["--bind", "127.0.0.1", "--cluster-enabled", "yes", "--cluster-node-timeout", "1500"])
             .args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"])
@@ -58,7 +58,7 @@ async fn start(dir: &std::path::Path) -> Vec<Node> {
     for node in &nodes {
         eventually("a node answers", async || node.ask(&["PING"]).await.is_some()).await;
     }
-    let mut create = Command::new(redis_program("redis-cli"));
+    let mut create = Command::new("redis-cli");
     create.args(["--cluster", "create"]).args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)));
     create.args(["--cluster-replicas", "1", "--cluster-yes"]).stdout(Stdio::piped());
     let created = tokio::task::spawn_blocking(move || create.output()).await.unwrap().unwrap();
@@ -129,6 +129,9 @@ async fn slots_have_homes(store: &RedisStore) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_decides_in_one_slot_and_survives_a_failover() {
+    if !is_installed(Kind::Redis) {
+        return;
+    }
     let dir = tempfile::Builder::new().prefix("vmcp-cluster-").tempdir().unwrap();
     let mut nodes = start(dir.path()).await;
     let urls = nodes.iter().map(|node| ServerUrl::parse(&node.url()).unwrap()).collect();

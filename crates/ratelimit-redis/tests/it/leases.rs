@@ -27,7 +27,7 @@ const LEASE: Duration = Duration::from_millis(200);
 /// What a bucket of `TOKENS` a second earns in a lease.
 const EXCESS: u64 = 400;
 
-crate::on_both!(
+crate::on_both!(slow:
     hoarding_stays_within_the_bound,
     held_back_no_window_exceeds_the_limit,
     a_restarted_server_gives_one_burst_more_and_no_other,

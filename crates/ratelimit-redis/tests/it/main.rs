@@ -24,21 +24,30 @@ mod slots;
 mod tls;
 mod together;
 
-/// Runs each test on a Redis and on a Valkey.
+/// Makes a test of each function, on a Redis and on a Valkey. With `slow`, only `./test --group fleets` runs them.
 macro_rules! on_both {
-    ($($name:ident),+ $(,)?) => {
+    (slow: $($name:ident),+ $(,)?) => {
+        crate::on_both!(@each [ #[ignore = "slow: ./test --group fleets"] ] $($name)+);
+    };
+    (@each $slow:tt $($name:ident)+) => {
         mod on_redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(crate::server::Kind::Redis).await;
-            })+
+            $(crate::on_both!(@test $slow $name Redis);)+
         }
         mod on_valkey {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(crate::server::Kind::Valkey).await;
-            })+
+            $(crate::on_both!(@test $slow $name Valkey);)+
         }
+    };
+    (@test [ $($slow:tt)* ] $name:ident $kind:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $($slow)*
+        async fn $name() {
+            if crate::server::is_installed(crate::server::Kind::$kind) {
+                super::$name(crate::server::Kind::$kind).await;
+            }
+        }
+    };
+    ($($name:ident),+ $(,)?) => {
+        crate::on_both!(@each [] $($name)+);
     };
 }
 pub(crate) use on_both;

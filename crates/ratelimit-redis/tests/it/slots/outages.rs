@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use super::fleet::{COUNT_MAX, Event, Fleet, LEASE, in_flight, machine_now, most};
 use crate::server::{Kind, Server};
 
-crate::on_both!(
+crate::on_both!(slow:
     a_replica_that_stood_still_admits_nobody_on_top,
     a_server_that_forgot_everything_is_told_first,
     a_server_that_hangs_lets_nobody_in,

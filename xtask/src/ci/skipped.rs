@@ -1,0 +1,33 @@
+//! Which tests of a run were skipped. Test programs append to a file that the environment names, because the test
+//! harness hides what a passing test prints (`vmcp_testkit::skip`).
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use anyhow::Context as _;
+use tempfile::NamedTempFile;
+
+/// The file that collects them.
+pub(super) struct Skipped(NamedTempFile);
+
+impl Skipped {
+    pub(super) fn collect() -> anyhow::Result<Self> {
+        Ok(Self(NamedTempFile::new().context("no temporary file for the list of skipped tests")?))
+    }
+
+    /// Makes what `command` starts report here.
+    pub(super) fn tell(&self, command: &mut Command) {
+        command.env("VMCP_TEST_SKIPPED", self.0.path());
+    }
+
+    /// The list as text, each line once.
+    pub(super) fn report(&self) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(self.0.path())?;
+        let lines: BTreeSet<&str> = text.lines().collect();
+        if lines.is_empty() {
+            return Ok("No test was skipped.\n".to_owned());
+        }
+        let lines: Vec<String> = lines.iter().map(|line| format!("  {line}\n")).collect();
+        Ok(format!("Skipped:\n{}", lines.concat()))
+    }
+}

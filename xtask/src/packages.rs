@@ -1,0 +1,32 @@
+//! The slow group `packages`: what a user gets who takes the crates from a registry or installs the binary from the
+//! tree.
+
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use vmcp_e2e::process;
+
+use crate::root;
+
+/// Packages every crate that is published and compiles it from its package alone.
+pub(crate) fn dry_run() -> anyhow::Result<()> {
+    let mut cargo = Command::new("cargo");
+    // The tree of a person who tests is seldom clean. CI runs on a fresh clone.
+    cargo.args(["publish", "--workspace", "--dry-run", "--allow-dirty", "--locked"]).current_dir(root());
+    let status = cargo.status().context("cargo does not start")?;
+    ensure!(status.success(), "a crate cannot be published; the reason is printed above");
+    Ok(())
+}
+
+/// Installs the binary into a folder of its own, as the README says, and runs its demo.
+pub(crate) fn install() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut cargo = Command::new("cargo");
+    cargo.args(["install", "--locked", "--path", "crates/gateway", "--root"]).arg(folder.path());
+    let status = cargo.current_dir(root()).status().context("cargo does not start")?;
+    ensure!(status.success(), "`cargo install --path crates/gateway` failed; the reason is printed above");
+    let said =
+        process::run(Command::new(folder.path().join("bin/vmcp")).args(["demo", "--once", "--port", "0"]))?;
+    ensure!(said.contains("tools"), "the demo of the installed binary said:\n{said}");
+    Ok(())
+}
