@@ -9,6 +9,7 @@ mod model;
 mod packages;
 mod release;
 mod soak;
+mod spec;
 mod tidy;
 
 use std::path::PathBuf;
@@ -84,6 +85,11 @@ enum Chore {
         #[arg(long, default_value_t = 10)]
         minutes: u64,
     },
+    /// Copies the specification's JSON Schemas into the tree, without annotations.
+    Spec {
+        /// The folder with one folder per revision.
+        from: PathBuf,
+    },
     /// Derives the models inside the binary anew from the original weights. Needs Debian 12, Python and some minutes.
     Model,
     /// Runs the official conformance suite through the gateway and writes docs/conformance.md.
@@ -125,6 +131,7 @@ fn main() -> ExitCode {
         }
         Chore::Crowd { minutes } => crowd::run(minutes),
         Chore::Soak { minutes } => soak::run(minutes),
+        Chore::Spec { from } => spec::run(&from),
         Chore::Model => model::run(),
         Chore::Conformance { check } => conformance::run(check),
         Chore::Matrix { check } => matrix::run(check),

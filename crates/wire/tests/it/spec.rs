@@ -1,28 +1,28 @@
-//! The specification's JSON Schemas, which stand beside the project.
+//! The specification's JSON Schemas, and messages that satisfy them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jsonschema::Validator;
 use serde_json::Value;
 
-/// Where the schemas stand.
-pub(crate) fn folder() -> PathBuf {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/spec");
-    assert!(path.is_dir(), "the specification's schemas belong beside the project, in shared/spec");
-    path
+/// The revision whose messages are read.
+const NEW: &str = "2026-07-28";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/spec")
 }
 
 /// Validates against one definition of a revision's schema.
 fn validator(revision: &str, definition: &str) -> Validator {
     let text = std::fs::read_to_string(folder().join(revision).join("schema.json")).unwrap();
     let mut schema: Value = serde_json::from_str(&text).unwrap();
-    let definitions = if schema.get("$defs").is_some() { "$defs" } else { "definitions" };
-    assert!(schema[definitions].get(definition).is_some(), "{revision} has no {definition}");
-    schema["$ref"] = format!("#/{definitions}/{definition}").into();
+    assert!(schema["$defs"].get(definition).is_some(), "{revision} has no {definition}");
+    schema["$ref"] = format!("#/$defs/{definition}").into();
     jsonschema::validator_for(&schema).unwrap()
 }
 
-/// Holds what `write` writes against one definition.
+/// Validates what `write` writes against one definition.
 pub(crate) fn check(revision: &str, definition: &str, write: impl FnOnce(&mut Vec<u8>)) {
     let mut out = Vec::new();
     write(&mut out);
@@ -32,4 +32,44 @@ pub(crate) fn check(revision: &str, definition: &str, write: impl FnOnce(&mut Ve
         .map(|error| format!("{}: {error}", error.instance_path()))
         .collect();
     assert!(errors.is_empty(), "{definition} of {revision}: {value:#}\n{errors:#?}");
+}
+
+/// A message of 2026-07-28 to read.
+pub(crate) struct Example {
+    /// What a failing test names.
+    pub(crate) origin: String,
+    pub(crate) text: String,
+}
+
+/// Our own messages of a definition, and the specification's examples of it where these are at hand. All of them
+/// satisfy the schema.
+pub(crate) fn examples(definition: &str) -> Vec<Example> {
+    let own = std::fs::read_to_string(folder().join(NEW).join("messages.json")).unwrap();
+    let mut own: BTreeMap<String, Vec<Value>> = serde_json::from_str(&own).unwrap();
+    let own = own.remove(definition).unwrap_or_else(|| panic!("messages.json has no {definition}"));
+    let own = own
+        .into_iter()
+        .map(|value| Example { origin: format!("{definition} in messages.json"), text: value.to_string() });
+    let examples: Vec<Example> = own.chain(published(definition)).collect();
+    for Example { text, .. } in &examples {
+        check(NEW, definition, |out| out.extend(text.as_bytes()));
+    }
+    examples
+}
+
+/// The specification's own examples, which are not part of the tree.
+fn published(definition: &str) -> Vec<Example> {
+    let folder =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/spec").join(NEW).join("examples");
+    if !folder.is_dir() {
+        vmcp_testkit::skip::missing_data("the folder of the specification's examples, ../shared/spec,");
+        return Vec::new();
+    }
+    let files = std::fs::read_dir(folder.join(definition)).unwrap();
+    files
+        .map(|file| {
+            let path = file.unwrap().path();
+            Example { text: std::fs::read_to_string(&path).unwrap(), origin: path.display().to_string() }
+        })
+        .collect()
 }
