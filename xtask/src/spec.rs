@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::root;
 
@@ -46,20 +46,17 @@ fn strip(schema: &mut Value) {
         Value::Object(members) => {
             members.retain(|keyword, _| !ANNOTATIONS.contains(&keyword.as_str()));
             for (keyword, value) in members.iter_mut() {
-                match value {
-                    Value::Object(named) if MAPS.contains(&keyword.as_str()) => strip_each(named),
-                    _ if DATA.contains(&keyword.as_str()) => {}
-                    _ => strip(value),
+                let is = |keywords: &[&str]| keywords.contains(&keyword.as_str());
+                if let Some(named) = value.as_object_mut().filter(|_| is(&MAPS)) {
+                    named.values_mut().for_each(strip);
+                } else if !is(&DATA) {
+                    strip(value);
                 }
             }
         }
         Value::Array(schemas) => schemas.iter_mut().for_each(strip),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
-}
-
-fn strip_each(named: &mut Map<String, Value>) {
-    named.values_mut().for_each(strip);
 }
 
 #[cfg(test)]

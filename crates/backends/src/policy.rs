@@ -1,5 +1,5 @@
 //! The validated settings of one backend: how it is reached, and the bounds of every exchange with it.
-//! Built by `vmcp-gateway` from the config file.
+//! Built by `vmcp` from the config file.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -4,7 +4,7 @@
 //! signature made with keys of an AWS role. The caller's own token is an input of exchanges and never an output.
 //! Exchanged credentials are kept in memory, shared between backends that ask for the same, and fetched once however
 //! many requests wait for them. Connections, and what to do after a 401, are `vmcp-backends`'; reading keys and the
-//! environment is `vmcp-gateway`'s.
+//! environment is `vmcp`'s.
 
 mod aws;
 mod bearer;

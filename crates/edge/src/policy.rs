@@ -1,4 +1,4 @@
-//! The validated settings of the client edge. Built by `vmcp-gateway` from the command line and the config file.
+//! The validated settings of the client edge. Built by `vmcp` from the command line and the config file.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! The validated settings of one embedding service. Impossible values cannot be built.
 //!
-//! Built by `vmcp-gateway` from the config file; the API key's variable is read there.
+//! Built by `vmcp` from the config file; the API key's variable is read there.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,5 +1,5 @@
 //! The validated settings of federation: how clashing names are resolved, which tools are shown, and how
-//! they are renamed. Built by `vmcp-gateway` from the config file.
+//! they are renamed. Built by `vmcp` from the config file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

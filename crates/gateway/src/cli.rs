@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::Overrides;
+use vmcp::config::Overrides;
 
 /// One MCP endpoint in front of many MCP servers.
 #[derive(Debug, Parser)]
@@ -292,5 +292,5 @@ fn session_ttl(text: &str) -> Result<Duration, String> {
     if text == "0" {
         return Ok(Duration::ZERO);
     }
-    crate::config::parse_duration(text).map_err(|error| error.to_string())
+    vmcp::config::parse_duration(text).map_err(|error| error.to_string())
 }

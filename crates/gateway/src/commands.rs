@@ -9,9 +9,10 @@ pub(crate) mod serve;
 pub(crate) mod tools;
 pub(crate) mod validate;
 
-use crate::assembly::Assembly;
 use crate::cli::Source;
-use crate::config::{LogLevel, Overrides, Report, Settings, load_file, load_mcp_json};
+use vmcp::RunningGateway;
+use vmcp::config::{LogLevel, Overrides, Report, Settings, load_file, load_mcp_json};
+use vmcp::process::{environment, user};
 
 /// What a source alone sets over the file.
 pub(crate) fn overrides(source: &Source) -> Overrides {
@@ -22,8 +23,8 @@ pub(crate) fn overrides(source: &Source) -> Overrides {
 pub(crate) fn load(source: &Source, mut overrides: Overrides) -> anyhow::Result<Settings> {
     overrides.user = Some(user());
     let (path, loaded) = match (&source.config, &source.mcp_json) {
-        (Some(path), _) => (path, load_file(path, &crate::environment, &overrides)),
-        (None, Some(path)) => (path, load_mcp_json(path, &crate::environment, &overrides)),
+        (Some(path), _) => (path, load_file(path, &environment, &overrides)),
+        (None, Some(path)) => (path, load_mcp_json(path, &environment, &overrides)),
         (None, None) => anyhow::bail!("name a configuration with --config FILE or --mcp-json FILE"),
     };
     let settings = loaded?;
@@ -34,22 +35,15 @@ pub(crate) fn load(source: &Source, mut overrides: Overrides) -> anyhow::Result<
     Ok(settings)
 }
 
-/// The operating-system user who runs the gateway; services are often started without the usual variables.
-fn user() -> String {
-    crate::environment("USER")
-        .or_else(|| crate::environment("LOGNAME"))
-        .unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()))
-}
-
 /// The log level of a command whose output is its answer: only trouble, unless asked for more.
 pub(crate) fn quiet(settings: &Settings, source: &Source) -> LogLevel {
     if source.debug { settings.log_level } else { LogLevel::Error }
 }
 
 /// Says on standard error which backends are missing and what is odd about the rest.
-pub(crate) fn report_absent(assembly: &Assembly) -> bool {
+pub(crate) fn report_absent(gateway: &RunningGateway) -> bool {
     let mut missing = false;
-    for report in assembly.federation.reports().iter().filter(|report| !report.listed) {
+    for report in gateway.federation.reports().iter().filter(|report| !report.listed) {
         missing = true;
         let class = report.status.last_error.unwrap_or("no answer");
         eprintln!(
@@ -57,7 +51,7 @@ pub(crate) fn report_absent(assembly: &Assembly) -> bool {
             report.id, report.status.transport
         );
     }
-    for finding in assembly.federation.findings() {
+    for finding in gateway.federation.findings() {
         eprintln!("vmcp: {finding}");
     }
     missing

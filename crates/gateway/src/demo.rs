@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio_util::sync::CancellationToken;
 use vmcp_backends::policy::{BackendPolicy, HttpPolicy, StdioPolicy, Timeouts, Transport};
 use vmcp_edge::HttpEdge;
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
@@ -21,10 +20,10 @@ use vmcp_ratelimit::policy::{
 };
 use vmcp_ratelimit::{OnStoreFailure, Pattern, Rate};
 
-use crate::assembly::Assembly;
 use crate::cli::Listen;
 use crate::commands::serve::on_signal;
-use crate::config::{LimitSettings, LogLevel, Settings};
+use vmcp::config::{LimitSettings, LogLevel, Settings};
+use vmcp::{Additions, CancellationToken, Listener, RunningGateway};
 
 /// The port the demo listens on when nothing else is said and it is free.
 const PORT: u16 = 4483;
@@ -34,12 +33,12 @@ pub(crate) async fn run(listen: Listen, once: bool) -> anyhow::Result<ExitCode> 
     let shutdown = on_signal()?;
     let glossary = serve_glossary(shutdown.clone()).await?;
     let settings = settings(&listen, &glossary)?;
-    let assembly = Assembly::start(settings).await;
-    let edge = bind(&assembly, listen.port.is_none()).await?;
-    let endpoint = format!("http://{}/mcp", edge.local_addr());
-    let serving = tokio::spawn(edge.serve(shutdown.clone()));
+    let gateway = RunningGateway::start(settings, Additions::default()).await;
+    let listener = bind(&gateway, listen.port.is_none())?;
+    let endpoint = listener.endpoint();
+    let serving = tokio::spawn(listener.serve(shutdown.clone()));
     let mut out = std::io::stdout();
-    tour::run(&mut out, &endpoint, &assembly).await?;
+    tour::run(&mut out, &endpoint, &gateway).await?;
     if once {
         shutdown.cancel();
     } else {
@@ -47,7 +46,7 @@ pub(crate) async fn run(listen: Listen, once: bool) -> anyhow::Result<ExitCode> 
         out.flush()?;
     }
     serving.await??;
-    assembly.stop().await;
+    gateway.stop().await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -81,24 +80,15 @@ async fn serve_glossary(shutdown: CancellationToken) -> anyhow::Result<String> {
 }
 
 /// Binds the gateway's own endpoint; a taken default port is no reason to fail.
-async fn bind(assembly: &Assembly, may_move: bool) -> anyhow::Result<HttpEdge> {
-    let mut policy = assembly.edge.clone();
-    loop {
-        let edge = HttpEdge::bind(
-            policy.clone(),
-            assembly.gateway.clone(),
-            assembly.directory(),
-            Some(assembly.pages()),
-        );
-        match edge {
-            Err(error)
-                if may_move && policy.listen.port() != 0 && error.kind() == std::io::ErrorKind::AddrInUse =>
-            {
-                policy.listen.set_port(0);
-            }
-            outcome => return outcome.with_context(|| format!("cannot listen on {}", policy.listen)),
+fn bind(gateway: &RunningGateway, may_move: bool) -> anyhow::Result<Listener> {
+    let wanted = gateway.edge.listen;
+    let bound = match gateway.bind() {
+        Err(error) if may_move && wanted.port() != 0 && error.kind() == std::io::ErrorKind::AddrInUse => {
+            gateway.bind_to((wanted.ip(), 0).into())
         }
-    }
+        outcome => outcome,
+    };
+    bound.with_context(|| format!("cannot listen on {wanted}"))
 }
 
 fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
@@ -139,6 +129,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         limits: Some(limits()?),
         loops: None,
         audit: None,
+        namespace: "local".to_owned(),
         log_level: LogLevel::Warn,
         warnings: Vec::new(),
     })

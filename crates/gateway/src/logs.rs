@@ -19,7 +19,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::cli::LogFormat;
-use crate::config::LogLevel;
+use vmcp::config::LogLevel;
+use vmcp::process::environment;
 
 /// How many lines wait to be written.
 const LINES_MAX: usize = 4096;
@@ -31,7 +32,7 @@ static OUTPUT: OnceLock<Output> = OnceLock::new();
 
 /// Starts logging. `VMCP_LOG` (or `RUST_LOG`) takes the place of `level` when set.
 pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
-    let chosen = crate::environment("VMCP_LOG").or_else(|| crate::environment("RUST_LOG"));
+    let chosen = environment("VMCP_LOG").or_else(|| environment("RUST_LOG"));
     let filter = chosen.and_then(|text| EnvFilter::try_new(text).ok());
     let human = match format {
         Some(LogFormat::Human) => true,

@@ -1,25 +1,15 @@
-//! The binary `vmcp`: reads the command line and the environment, and hands on to the command.
-//! Nothing else in the program reads the environment.
+//! The binary `vmcp`: reads the command line and runs the command.
 
-mod assembly;
-mod audit;
 mod cli;
 mod commands;
-mod config;
 mod demo;
-mod door;
 mod logs;
-mod metrics;
-mod observe;
-mod outlook;
-mod search;
-mod stack;
-mod status;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use vmcp::config::{LogLevel, Overrides, Report};
 
 use crate::cli::{AuthCommand, AuthzCommand, Cli, Command};
 
@@ -40,7 +30,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("vmcp: {error:#}");
-            let config = error.downcast_ref::<config::Report>().is_some();
+            let config = error.downcast_ref::<Report>().is_some();
             ExitCode::from(if config { EXIT_CONFIG } else { EXIT_RUN })
         }
     }
@@ -64,7 +54,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Validate { source } => commands::validate::run(&source),
         Command::Config { command } => commands::validate::config(&command),
         Command::Serve { source, listen, enable_audit } => {
-            let overrides = config::Overrides { enable_audit, ..listen.overrides(Some(&source)) };
+            let overrides = Overrides { enable_audit, ..listen.overrides(Some(&source)) };
             let settings = commands::load(&source, overrides)?;
             logs::start(settings.log_level, format);
             on_runtime(commands::serve::http(settings))
@@ -96,15 +86,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             on_runtime(commands::auth::explain(settings, asked))
         }
         Command::Limits { command } => {
-            logs::start(config::LogLevel::Error, format);
+            logs::start(LogLevel::Error, format);
             on_runtime(commands::limits::run(command))
         }
         Command::Demo { listen, once } => {
-            logs::start(config::LogLevel::Warn, format);
+            logs::start(LogLevel::Warn, format);
             on_runtime(demo::run(listen, once))
         }
         Command::DemoServer { name, http } => {
-            logs::start(config::LogLevel::Warn, format);
+            logs::start(LogLevel::Warn, format);
             match http {
                 None => on_runtime(demo::serve_stdio(name)),
                 Some(port) => on_runtime(demo::serve_http(name, port)),
@@ -119,22 +109,4 @@ fn on_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::R
     // A blocked read of standard input must not keep the process from ending.
     runtime.shutdown_background();
     outcome
-}
-
-/// The one place that reads the time of day: tokens and keys say in it when they end, and signatures when they were
-/// made.
-fn wall_time() -> std::time::SystemTime {
-    #[allow(clippy::disallowed_methods, reason = "this is the one place")]
-    std::time::SystemTime::now()
-}
-
-/// The same in seconds since 1970.
-fn unix_s() -> u64 {
-    wall_time().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// The one place that reads the environment.
-fn environment(name: &str) -> Option<String> {
-    #[allow(clippy::disallowed_methods, reason = "this is the one place")]
-    std::env::var(name).ok()
 }

@@ -1,5 +1,5 @@
 //! The validated settings of the shared store: where it is, who we are to it, under which keys, and how long a
-//! decision may take. Built by `vmcp-gateway` from the config file; files and variables are read there.
+//! decision may take. Built by `vmcp` from the config file; files and variables are read there.
 
 use std::fmt;
 use std::time::Duration;

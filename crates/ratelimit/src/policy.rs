@@ -1,4 +1,4 @@
-//! The validated settings of the limiter. Built by `vmcp-gateway` from the config file; what can be built here can be
+//! The validated settings of the limiter. Built by `vmcp` from the config file; what can be built here can be
 //! enforced exactly.
 
 mod rules;

@@ -39,7 +39,7 @@ fn allowed(from: &str) -> Allowed {
         "vmcp-optimizer" => Allowed::These(&["vmcp-domain", "vmcp-wire"]),
         "vmcp-embedding" | "vmcp-embedding-service" => Allowed::These(&["vmcp-domain", "vmcp-optimizer"]),
         "vmcp-search-bench" => Allowed::These(&["vmcp-domain", "vmcp-optimizer", "vmcp-embedding"]),
-        "vmcp-gateway" | "vmcp-operator" => Allowed::Product,
+        "vmcp" | "vmcp-gateway" | "vmcp-operator" => Allowed::Product,
         // It reports skipped tests.
         "vmcp-e2e" => Allowed::These(&["vmcp-testkit"]),
         "xtask" => Allowed::These(&["vmcp-e2e"]),
@@ -91,7 +91,7 @@ pub(super) fn forbidden(from: &str, to: &str) -> Option<String> {
              the domain holds only words and the seam"
         ));
     }
-    let ours = to.starts_with("vmcp-") || TOOLS.contains(&to);
+    let ours = to == "vmcp" || to.starts_with("vmcp-") || TOOLS.contains(&to);
     let fine = match allowed(from) {
         Allowed::These(names) => names.contains(&to),
         Allowed::Product => !TOOLS.contains(&to),

@@ -9,9 +9,9 @@ use vmcp_authz::Ask;
 use vmcp_domain::{CallContext, Caller, Identity, Json, Members, Origin};
 use vmcp_optimizer::VIRTUAL_NAMES;
 
-use crate::assembly::Assembly;
 use crate::cli::{Action, ExplainArgs};
-use crate::config::Settings;
+use vmcp::config::Settings;
+use vmcp::{Additions, RunningGateway};
 
 /// Makes a key and prints it with its hash. The key is shown this once and kept nowhere.
 pub(crate) fn new_key(name: &str) -> anyhow::Result<ExitCode> {
@@ -41,11 +41,11 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
         Action::CallTool => {
             // Policies may look at annotations, which only the backend knows. Limits are of no interest here.
             settings.limits = None;
-            let assembly = Assembly::start(settings.without_vectors()).await;
+            let gateway = RunningGateway::start(settings.without_vectors(), Additions::default()).await;
             let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
-            let tools = assembly.exposed.list_tools(&ctx).await?;
+            let tools = gateway.exposed.list_tools(&ctx).await?;
             let hints = tools.iter().find(|tool| tool.name.as_str() == name).map(|tool| tool.hints.clone());
-            assembly.stop().await;
+            gateway.stop().await;
             if VIRTUAL_NAMES.contains(&&*name) {
                 eprintln!(
                     "vmcp: `{name}` is offered outside the policies: everybody may use it, and what it finds and calls is asked about"

@@ -7,8 +7,8 @@ use vmcp_domain::{CallContext, CallTool, Continuation, Error, Json, Members, Ori
 
 use vmcp_optimizer::FIND_TOOL;
 
-use crate::assembly::Assembly;
-use crate::config::Settings;
+use vmcp::RunningGateway;
+use vmcp::config::Settings;
 
 /// Connects, calls, prints the result and ends; fails when the tool does.
 pub(crate) async fn run(
@@ -23,8 +23,8 @@ pub(crate) async fn run(
     let settings = if tool == FIND_TOOL { settings } else { settings.without_vectors() };
     // Standard output is for the answer; a file gets the record of this call like any other.
     let output = super::serve::audit_output(&settings, false)?;
-    let assembly = Assembly::start_audited(settings, output).await;
-    let ctx = CallContext::bare(assembly.operator(), Origin::Operator);
+    let gateway = super::serve::start_audited(settings, output).await;
+    let ctx = CallContext::bare(gateway.operator(), Origin::Operator);
     let request = CallTool {
         name: tool.into(),
         arguments: Some(arguments),
@@ -32,12 +32,12 @@ pub(crate) async fn run(
         rest: Members::new(),
     };
     let name = request.name.clone();
-    let outcome = assembly.gateway.call_tool(&ctx, request).await;
+    let outcome = gateway.gateway.call_tool(&ctx, request).await;
     let hint = match &outcome {
-        Err(Error::UnknownTool(_)) => nearest(&assembly, &ctx, name.as_str()).await,
+        Err(Error::UnknownTool(_)) => nearest(&gateway, &ctx, name.as_str()).await,
         _ => None,
     };
-    assembly.stop().await;
+    gateway.stop().await;
     match outcome {
         Ok(reply) => {
             let text = if as_json {
@@ -58,8 +58,8 @@ pub(crate) async fn run(
     }
 }
 
-async fn nearest(assembly: &Assembly, ctx: &CallContext, name: &str) -> Option<String> {
-    let tools = assembly.offer.list_tools(ctx).await.ok()?;
+async fn nearest(gateway: &RunningGateway, ctx: &CallContext, name: &str) -> Option<String> {
+    let tools = gateway.offer.list_tools(ctx).await.ok()?;
     let near = tools.iter().max_by(|a, b| {
         let score = |tool: &vmcp_domain::Tool| strsim::jaro_winkler(name, tool.name.as_str());
         score(a).total_cmp(&score(b))

@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use vmcp_domain::{CallContext, Origin, Prospect};
 use vmcp_optimizer::{Finding, Findings};
 
-use crate::assembly::Assembly;
-use crate::config::{Settings, default_optimizer};
+use vmcp::config::{Settings, default_optimizer};
+use vmcp::process::environment;
+use vmcp::{Additions, RunningGateway};
 
 /// How long the command waits for the vectors of every tool.
 const VECTORS_PATIENCE: Duration = Duration::from_secs(300);
@@ -19,11 +20,11 @@ const VECTORS_PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) async fn run(mut settings: Settings, query: &str, as_json: bool) -> anyhow::Result<ExitCode> {
     // Without the section the search is the one that an empty section asks for.
     let optimizer = settings.optimizer.take();
-    settings.optimizer = Some(optimizer.unwrap_or_else(|| default_optimizer(&crate::environment)));
-    let assembly = Assembly::start(settings).await;
-    let ctx = CallContext::bare(assembly.operator(), Origin::Operator);
-    let tools = assembly.offer.list_tools(&ctx).await?;
-    let Some(optimizer) = assembly.optimizer.clone() else { anyhow::bail!("nothing searches") };
+    settings.optimizer = Some(optimizer.unwrap_or_else(|| default_optimizer(&environment)));
+    let gateway = RunningGateway::start(settings, Additions::default()).await;
+    let ctx = CallContext::bare(gateway.operator(), Origin::Operator);
+    let tools = gateway.offer.list_tools(&ctx).await?;
+    let Some(optimizer) = gateway.optimizer.clone() else { anyhow::bail!("nothing searches") };
     optimizer.prepare(tools.clone()).await;
     if tokio::time::timeout(VECTORS_PATIENCE, optimizer.settled()).await.is_err() {
         eprintln!("vmcp: the vectors of some tools are not there yet; these are found by words alone");
@@ -33,12 +34,12 @@ pub(crate) async fn run(mut settings: Settings, query: &str, as_json: bool) -> a
     std::io::stdout().write_all(out.as_bytes())?;
     if found.tools.is_empty() {
         eprintln!("vmcp: none of {} tools fits", tools.len());
-        if tools.is_empty() && !assembly.exposed.list_tools(&ctx).await?.is_empty() {
+        if tools.is_empty() && !gateway.exposed.list_tools(&ctx).await?.is_empty() {
             eprintln!("vmcp: the policies let the operator, who presents no credential here, see no tool");
         }
     }
-    let _missing = super::report_absent(&assembly);
-    assembly.stop().await;
+    let _missing = super::report_absent(&gateway);
+    gateway.stop().await;
     Ok(if found.tools.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::config::{Report, starter, starter_from};
+use vmcp::config::{Report, starter, starter_from};
 
 /// Writes the starter, or what an `mcpServers` file becomes, to `output` or to standard output.
 pub(crate) fn run(from: Option<&Path>, output: Option<&Path>) -> anyhow::Result<ExitCode> {

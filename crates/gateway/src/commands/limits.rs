@@ -18,9 +18,9 @@ use vmcp_domain::{CallContext, Caller, Error, Gateway, Identity, Json, Members, 
 use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{BucketView, Limiter, Rules, SlotsView};
 
-use crate::assembly::Assembly;
 use crate::cli::{LimitsCommand, Source};
-use crate::status::bucket;
+use vmcp::bucket;
+use vmcp::{Additions, RunningGateway};
 
 /// How long a bucket may take to be seen over the network.
 const STORE_WAIT: Duration = Duration::from_secs(3);
@@ -48,16 +48,19 @@ pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
 }
 
 /// Connects to the backends and returns the tools with the limiter.
-async fn open(source: &Source, shared: bool) -> anyhow::Result<(Assembly, Arc<Limiter>, Arc<ToolList>)> {
-    let (assembly, limiter, tools, _) = open_with_lease(source, shared).await?;
-    Ok((assembly, limiter, tools))
+async fn open(
+    source: &Source,
+    shared: bool,
+) -> anyhow::Result<(RunningGateway, Arc<Limiter>, Arc<ToolList>)> {
+    let (gateway, limiter, tools, _) = open_with_lease(source, shared).await?;
+    Ok((gateway, limiter, tools))
 }
 
 /// The same, with how long slots are held in a shared store, if the limits are kept in one.
 async fn open_with_lease(
     source: &Source,
     shared: bool,
-) -> anyhow::Result<(Assembly, Arc<Limiter>, Arc<ToolList>, Option<Duration>)> {
+) -> anyhow::Result<(RunningGateway, Arc<Limiter>, Arc<ToolList>, Option<Duration>)> {
     let mut settings = super::load(source, super::overrides(source))?;
     let Some(limits) = settings.limits.as_mut() else {
         anyhow::bail!("nothing is limited: the configuration has no `rateLimiting`");
@@ -66,15 +69,15 @@ async fn open_with_lease(
     if !shared {
         limits.redis = None;
     }
-    let assembly = Assembly::start(settings.without_vectors()).await;
+    let gateway = RunningGateway::start(settings.without_vectors(), Additions::default()).await;
     let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
-    let tools = assembly.federation.list_tools(&ctx).await?;
-    let limiter = assembly.limiter.clone().context("the limiter was not built")?;
-    Ok((assembly, limiter, tools, lease))
+    let tools = gateway.federation.list_tools(&ctx).await?;
+    let limiter = gateway.limiter.clone().context("the limiter was not built")?;
+    Ok((gateway, limiter, tools, lease))
 }
 
 async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode> {
-    let (assembly, limiter, tools, lease) = open_with_lease(source, false).await?;
+    let (gateway, limiter, tools, lease) = open_with_lease(source, false).await?;
     let mut out = String::new();
     let mut known = false;
     for one in tools.iter().filter(|one| tool.is_none_or(|name| one.name.as_str() == name)) {
@@ -90,7 +93,7 @@ async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode
     for rule in limiter.prepare(&tools) {
         out += &format!("no tool fits the rule `{rule}`\n");
     }
-    assembly.stop().await;
+    gateway.stop().await;
     std::io::stdout().write_all(out.as_bytes())?;
     match tool {
         Some(name) if !known => {
@@ -178,9 +181,9 @@ fn whom(scope: &Value) -> &'static str {
 }
 
 async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::Result<ExitCode> {
-    let (assembly, limiter, tools) = open(source, true).await?;
+    let (gateway, limiter, tools) = open(source, true).await?;
     if limiter.store_available().is_none() {
-        assembly.stop().await;
+        gateway.stop().await;
         anyhow::bail!("these limits are kept in the memory of the gateway that runs; name it with --url");
     }
     let name = tool.into();
@@ -198,7 +201,7 @@ async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::R
         }
     };
     let views = tokio::time::timeout(STORE_WAIT, views).await;
-    assembly.stop().await;
+    gateway.stop().await;
     let (buckets, slots) = views.context("the store does not answer")??;
     print(&buckets.iter().map(bucket).collect::<Vec<_>>(), &slots)
 }

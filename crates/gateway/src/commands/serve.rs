@@ -4,36 +4,30 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use vmcp_edge::HttpEdge;
-
-use crate::assembly::Assembly;
-use crate::audit::{self, Output};
-use crate::config::Settings;
+use vmcp::CancellationToken;
+use vmcp::audit::{self, Output};
+use vmcp::config::Settings;
+use vmcp::{Additions, RunningGateway};
 
 /// Serves over HTTP.
 pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
     let shutdown = on_signal()?;
     let output = audit_output(&settings, true)?;
-    let assembly = Assembly::start_audited(settings, output).await;
-    let listen = assembly.edge.listen;
-    let path = assembly.edge.path.clone();
-    let edge = HttpEdge::bind(
-        assembly.edge.clone(),
-        assembly.gateway.clone(),
-        assembly.directory(),
-        Some(assembly.pages()),
-    )
-    .with_context(|| format!("cannot listen on {listen}; choose another address with --host and --port"))?;
+    let gateway = start_audited(settings, output).await;
+    let listen = gateway.edge.listen;
+    let listener = gateway.bind().with_context(|| {
+        format!("cannot listen on {listen}; choose another address with --host and --port")
+    })?;
     // One for each core: a call that stays on its thread wakes no other.
-    let edge = edge.on_threads(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
-    let endpoint = format!("http://{}{path}", edge.local_addr());
+    let listener =
+        listener.on_threads(std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let endpoint = listener.endpoint();
     tracing::info!(%endpoint, "serving");
     // For people and scripts that wait for the endpoint, whatever the log level.
     eprintln!("vmcp: serving {endpoint}");
-    edge.serve(shutdown).await?;
+    listener.serve(shutdown).await?;
     tracing::info!("stopping backends");
-    assembly.stop().await;
+    gateway.stop().await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -46,23 +40,20 @@ pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
             "audit records cannot go to standard output, where the client reads; set `audit.logFile`"
         );
     }
-    let assembly = Assembly::start_audited(settings, output).await;
-    vmcp_edge::serve_stdio(
-        assembly.edge.clone(),
-        assembly.gateway.clone(),
-        assembly.directory(),
-        tokio::io::stdin(),
-        tokio::io::stdout(),
-        shutdown,
-    )
-    .await?;
-    assembly.stop().await;
+    let gateway = start_audited(settings, output).await;
+    gateway.serve_stdio(tokio::io::stdin(), tokio::io::stdout(), shutdown).await?;
+    gateway.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a gateway whose requests are recorded, if the settings ask for records and there is somewhere to write them.
+pub(crate) async fn start_audited(settings: Settings, audit: Option<Output>) -> RunningGateway {
+    RunningGateway::start(settings, Additions { audit, ..Additions::default() }).await
 }
 
 /// Where audit records go, if there are to be any.
 pub(crate) fn audit_output(settings: &Settings, stdout_is_free: bool) -> anyhow::Result<Option<Output>> {
-    settings.audit.as_ref().map_or(Ok(None), |audit| audit::open(audit, stdout_is_free))
+    Ok(settings.audit.as_ref().map_or(Ok(None), |audit| audit::open(audit, stdout_is_free))?)
 }
 
 /// A token that is cancelled by the first SIGINT or SIGTERM; a second one ends the process at once.

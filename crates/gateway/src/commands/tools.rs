@@ -7,15 +7,15 @@ use std::process::ExitCode;
 use serde_json::json;
 use vmcp_domain::{CallContext, Caller, Gateway, Origin, Tool};
 
-use crate::assembly::Assembly;
-use crate::config::Settings;
+use vmcp::config::Settings;
+use vmcp::{Additions, RunningGateway};
 
 /// Connects, lists, prints and ends. Backends that cannot be reached are named on standard error.
 pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow::Result<ExitCode> {
-    let assembly = Assembly::start(settings.without_vectors()).await;
+    let gateway = RunningGateway::start(settings.without_vectors(), Additions::default()).await;
     let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
-    let whole = assembly.federation.list_tools(&ctx).await?;
-    let shown = assembly.exposed.list_tools(&ctx).await?;
+    let whole = gateway.federation.list_tools(&ctx).await?;
+    let shown = gateway.exposed.list_tools(&ctx).await?;
     let visible: HashSet<&str> = shown.iter().map(|tool| tool.name.as_str()).collect();
     let mut out = String::new();
     let listed: Vec<&Tool> =
@@ -40,7 +40,7 @@ pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow:
         }
     }
     std::io::stdout().write_all(out.as_bytes())?;
-    let missing = super::report_absent(&assembly);
-    assembly.stop().await;
+    let missing = super::report_absent(&gateway);
+    gateway.stop().await;
     Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::cli::{ConfigCommand, Source};
-use crate::config::{effective_json, effective_yaml, schema_text};
+use vmcp::config::{effective_json, effective_yaml, schema_text};
 
 /// Loads the configuration as `serve` would and says that it could be served.
 pub(crate) fn run(source: &Source) -> anyhow::Result<ExitCode> {

@@ -10,14 +10,18 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 
-use crate::assembly::Assembly;
+use vmcp::RunningGateway;
 
 /// Walks through the merged list, the resolved conflict and a call through each backend.
-pub(crate) async fn run(out: &mut impl Write, endpoint: &str, assembly: &Assembly) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    out: &mut impl Write,
+    endpoint: &str,
+    gateway: &RunningGateway,
+) -> anyhow::Result<()> {
     writeln!(out, "vmcp {} demo: two MCP servers behind one endpoint\n", env!("CARGO_PKG_VERSION"))?;
-    assembly.federation.settled().await;
+    gateway.federation.settled().await;
     writeln!(out, "1. The servers (GET /status shows this at any time)")?;
-    for report in assembly.federation.reports() {
+    for report in gateway.federation.reports() {
         let protocol = report.status.protocol.map_or("unknown", vmcp_domain::ProtocolVersion::as_str);
         writeln!(
             out,

@@ -1,0 +1,73 @@
+//! A program of one's own around vmcp: a change freeze. While the file `frozen` exists, only tools that say of
+//! themselves that they are read-only may be called, whatever path a call takes.
+//!
+//! `cargo run --example embed -- vmcp.yaml`, then `touch frozen`.
+
+use std::error::Error as StdError;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use vmcp::domain::{Answer, CallContext, CallTool, Error, Gateway, Reply, SharedGateway, forward};
+use vmcp::{Builder, CancellationToken, Position};
+
+/// The layer. It holds `inner` and nothing else that leads to a tool.
+struct Freeze {
+    inner: SharedGateway,
+    /// Calls are frozen while this file exists.
+    flag: PathBuf,
+}
+
+impl Freeze {
+    async fn permits(&self, ctx: &CallContext, request: &CallTool) -> Result<bool, Error> {
+        if !self.flag.exists() {
+            return Ok(true);
+        }
+        let tools = self.inner.list_tools(ctx).await?;
+        let tool = tools.iter().find(|tool| tool.name == request.name);
+        // A tool that says nothing about itself may change something.
+        Ok(tool.is_some_and(|tool| tool.hints.read_only == Some(true)))
+    }
+}
+
+impl Gateway for Freeze {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+        Box::pin(async move {
+            if self.permits(ctx, &request).await? {
+                return self.inner.call_tool(ctx, request).await;
+            }
+            Err(Error::Denied)
+        })
+    }
+
+    // Everything else passes through untouched, each method by name.
+    forward!(
+        list_tools,
+        list_resources,
+        list_resource_templates,
+        read_resource,
+        list_prompts,
+        get_prompt,
+        complete,
+        task,
+    );
+}
+
+/// A gateway with the layer around every real call.
+pub fn with_freeze(builder: Builder, flag: PathBuf) -> Builder {
+    builder.layer(Position::Call, "freeze", |inner| Arc::new(Freeze { inner, flag }))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn StdError>> {
+    let file = std::env::args_os().nth(1).ok_or("name a configuration file")?;
+    let gateway = with_freeze(Builder::from_file(file), PathBuf::from("frozen")).start().await?;
+    let listener = gateway.bind()?;
+    println!("serving {}", listener.endpoint());
+    let shutdown = CancellationToken::new();
+    let serving = tokio::spawn(listener.serve(shutdown.clone()));
+    tokio::signal::ctrl_c().await?;
+    shutdown.cancel();
+    serving.await??;
+    gateway.stop().await;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Audit records: one JSON line for each request, in the shape that users of ToolHive know. What really reached the
+//! limiter is recorded right there, as the call it is (`calls`); everything else as its client asked for it
+//! (`requests`). A thread of its own writes (`log`), so that no request waits for a disk.
+
+mod calls;
+mod log;
+mod overheard;
+mod pending;
+mod record;
+pub mod replay;
+mod requests;
+mod subject;
+#[cfg(test)]
+pub(crate) mod tests;
+mod time;
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use vmcp_domain::{CallContext, Origin};
+use vmcp_ratelimit::Clock;
+
+use crate::config::AuditSettings;
+use crate::metrics::AuditCounters;
+
+pub(crate) use calls::AuditedCalls;
+pub(crate) use overheard::Overheard;
+pub(crate) use requests::AuditedRequests;
+pub(crate) use time::{format as format_time, parse as parse_time};
+
+use log::Log;
+use time::Timepiece;
+
+/// A call of a tool.
+pub(crate) const TOOL_CALL: &str = "mcp_tool_call";
+/// A note that records are missing here, with their count.
+pub(crate) const LOST: &str = "vmcp_audit_lost";
+/// Every kind of record there is.
+pub(crate) const KINDS: [&str; 9] = [
+    TOOL_CALL,
+    "mcp_tools_list",
+    "mcp_resources_list",
+    "mcp_resource_templates_list",
+    "mcp_resource_read",
+    "mcp_prompts_list",
+    "mcp_prompt_get",
+    "mcp_completion",
+    "mcp_task",
+];
+
+/// Where records go.
+pub type Output = Box<dyn Write + Send>;
+
+/// Opens what these settings name. `None` without a file, unless standard output is free.
+///
+/// # Errors
+/// When the file cannot be opened; the text names the key and the file.
+pub fn open(settings: &AuditSettings, stdout_is_free: bool) -> io::Result<Option<Output>> {
+    let Some(path) = &settings.file else {
+        return Ok(stdout_is_free.then(|| Box::new(io::stdout()) as Output));
+    };
+    // Who called what is nobody else's business on this machine.
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|error| {
+        let path = path.display();
+        let text = format!(
+            "audit.logFile: {path} cannot be written; create its folder, or name another file: {error}"
+        );
+        io::Error::new(error.kind(), text)
+    })?;
+    Ok(Some(Box::new(file)))
+}
+
+/// Makes records and hands them to the writer.
+pub(crate) struct Audit {
+    settings: AuditSettings,
+    log: Log,
+    time: Timepiece,
+    endpoint: String,
+}
+
+impl Audit {
+    /// Starts the writer. The clock must be the limiter's, so that a record says when the limiter decided.
+    pub(crate) fn start(
+        settings: AuditSettings,
+        output: Output,
+        clock: Arc<dyn Clock>,
+        counters: AuditCounters,
+        endpoint: String,
+    ) -> Arc<Self> {
+        let time = Timepiece::start(clock);
+        let log = Log::start(output, counters, settings.component.clone());
+        Arc::new(Self { settings, log, time, endpoint })
+    }
+
+    /// Waits for the last records to be written, but not for ever.
+    pub(crate) fn finish(&self, wait: Duration) {
+        if !self.log.finish(wait) {
+            tracing::warn!("the last audit records could not be written in time");
+        }
+    }
+
+    /// Whether such requests are recorded. What the gateway asks for its own upkeep is nobody's request.
+    fn wants(&self, kind: &str, ctx: &CallContext) -> bool {
+        let named = |names: &[String]| names.iter().any(|name| name == kind);
+        let AuditSettings { event_types, excluded_event_types, .. } = &self.settings;
+        ctx.origin != Origin::Gateway
+            && (event_types.is_empty() || named(event_types))
+            && !named(excluded_event_types)
+    }
+}

@@ -1,0 +1,244 @@
+//! The writer: a bounded queue in front of a file or standard output. A record that does not fit is counted, and a line
+//! among the others says how many are missing.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{LOST, Output, time};
+use crate::metrics::AuditCounters;
+
+/// How many records wait to be written.
+const LINES_MAX: usize = 8192;
+/// How many bytes they may have together.
+const BYTES_MAX: usize = 64 << 20;
+/// How much is written at once.
+const BATCH: usize = 256 << 10;
+/// How often the log complains.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(10);
+
+enum Entry {
+    Line(Vec<u8>),
+    /// Everything before has been written.
+    Mark(SyncSender<()>),
+}
+
+/// The queue.
+pub(super) struct Log {
+    queue: SyncSender<Entry>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    waiting_bytes: AtomicUsize,
+    /// Records that are missing and of which no line tells yet.
+    untold: AtomicU64,
+    counters: AuditCounters,
+}
+
+impl Shared {
+    fn lose(&self, count: u64) {
+        self.untold.fetch_add(count, Ordering::Relaxed);
+        self.counters.lost.inc_by(count);
+    }
+}
+
+impl Log {
+    /// Starts the thread that writes. It ends when the queue is dropped.
+    pub(super) fn start(output: Output, counters: AuditCounters, component: String) -> Self {
+        let (queue, entries) = sync_channel(LINES_MAX);
+        let shared = Arc::new(Shared { waiting_bytes: 0.into(), untold: 0.into(), counters });
+        let writer =
+            Writer { output, shared: shared.clone(), component, torn: false, complained: None, missing: 0 };
+        std::thread::spawn(move || writer.run(&entries));
+        Self { queue, shared }
+    }
+
+    /// Takes one line, with its line break. Never blocks.
+    pub(super) fn line(&self, line: Vec<u8>) {
+        let size = line.len();
+        let waiting = self.shared.waiting_bytes.fetch_add(size, Ordering::Relaxed);
+        if waiting + size > BYTES_MAX || self.queue.try_send(Entry::Line(line)).is_err() {
+            self.shared.waiting_bytes.fetch_sub(size, Ordering::Relaxed);
+            self.shared.lose(1);
+        }
+    }
+
+    /// Waits until what was taken is written; false when that takes too long.
+    pub(super) fn finish(&self, wait: Duration) -> bool {
+        let (mark, reached) = sync_channel(1);
+        let deadline = Instant::now() + wait;
+        let mut entry = Entry::Mark(mark);
+        // There is no waiting for room with a deadline; the queue moves in steps of a batch.
+        while let Err(back) = self.queue.try_send(entry) {
+            entry = match back {
+                std::sync::mpsc::TrySendError::Full(entry) if Instant::now() < deadline => entry,
+                std::sync::mpsc::TrySendError::Full(_) | std::sync::mpsc::TrySendError::Disconnected(_) => {
+                    return false;
+                }
+            };
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        reached.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok()
+    }
+}
+
+struct Writer {
+    output: Output,
+    shared: Arc<Shared>,
+    component: String,
+    /// The last write broke off, perhaps within a line.
+    torn: bool,
+    complained: Option<Instant>,
+    /// Records that are missing since the last complaint.
+    missing: u64,
+}
+
+impl Writer {
+    fn run(mut self, entries: &Receiver<Entry>) {
+        let mut batch = Vec::new();
+        while let Ok(first) = entries.recv() {
+            let (mut next, mut count, mut marks) = (Some(first), 0, Vec::new());
+            while let Some(entry) = next {
+                match entry {
+                    Entry::Line(line) => {
+                        batch.extend_from_slice(&line);
+                        self.shared.waiting_bytes.fetch_sub(line.len(), Ordering::Relaxed);
+                        count += 1;
+                    }
+                    Entry::Mark(mark) => marks.push(mark),
+                }
+                next = if batch.len() < BATCH { entries.try_recv().ok() } else { None };
+            }
+            self.write(&mut batch, count);
+            for mark in marks {
+                let _ = mark.try_send(());
+            }
+        }
+    }
+
+    fn write(&mut self, batch: &mut Vec<u8>, count: u64) {
+        let missing = self.shared.untold.swap(0, Ordering::Relaxed);
+        if missing > 0 {
+            self.tell(batch, missing);
+        }
+        let written = self.put(batch);
+        batch.clear();
+        if let Err(error) = &written {
+            self.torn = true;
+            // What was told of others is lost too, so it is told again.
+            self.shared.untold.fetch_add(missing, Ordering::Relaxed);
+            self.shared.lose(count);
+            if self.may_complain() {
+                tracing::warn!(%error, "audit records cannot be written");
+            }
+        } else {
+            self.torn = false;
+            self.shared.counters.written.inc_by(count);
+            self.missing += missing;
+            if self.missing > 0 && self.may_complain() {
+                tracing::warn!(count = self.missing, "audit records were lost");
+                self.missing = 0;
+            }
+        }
+    }
+
+    fn put(&mut self, batch: &[u8]) -> std::io::Result<()> {
+        if self.torn {
+            self.output.write_all(b"\n")?;
+        }
+        self.output.write_all(batch)?;
+        self.output.flush()
+    }
+
+    fn tell(&self, batch: &mut Vec<u8>, missing: u64) {
+        let now = crate::process::wall_time().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let note = json!({
+            "type": LOST,
+            "logged_at": time::format(u64::try_from(now.as_micros()).unwrap_or(0)),
+            "outcome": "error",
+            "component": self.component,
+            "metadata": {"extra": {"count": missing}},
+        });
+        batch.extend_from_slice(note.to_string().as_bytes());
+        batch.push(b'\n');
+    }
+
+    fn may_complain(&mut self) -> bool {
+        let may = self.complained.is_none_or(|last| last.elapsed() >= COMPLAINT_EVERY);
+        if may {
+            self.complained = Some(Instant::now());
+        }
+        may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    /// Writes when it is told to, and fails when it is told so.
+    struct Slow(Receiver<bool>, Sender<String>, Sender<()>);
+
+    impl Write for Slow {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            let _ = self.2.send(());
+            if !self.0.recv().unwrap_or(true) {
+                return Err(std::io::Error::other("full"));
+            }
+            let _ = self.1.send(String::from_utf8_lossy(text).into_owned());
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_queue_holds_nobody_up_and_says_what_is_missing() {
+        let ((go, gone), (told, written), (enter, entered)) = (channel(), channel(), channel());
+        let counters = AuditCounters::default();
+        let log = Log::start(Box::new(Slow(gone, told, enter)), counters.clone(), "c".to_owned());
+        log.line(b"{}\n".to_vec());
+        // From here on nothing leaves the queue.
+        entered.recv_timeout(Duration::from_secs(60)).unwrap();
+        for _ in 1..3 * LINES_MAX {
+            log.line(b"{}\n".to_vec());
+        }
+        let lost = counters.lost.get();
+        assert!(lost >= LINES_MAX as u64, "{lost}");
+        assert!(!log.finish(Duration::from_millis(10)), "nothing is written yet");
+        drop(go);
+        assert!(log.finish(Duration::from_secs(60)));
+        let text: String = written.try_iter().collect();
+        assert!(text.contains(r#""type":"vmcp_audit_lost""#), "{text}");
+        assert_eq!(text.lines().filter(|line| *line == "{}").count() as u64, counters.written.get());
+        assert_eq!(counters.written.get() + lost, 3 * LINES_MAX as u64);
+    }
+
+    #[test]
+    fn a_write_that_fails_is_told_of_later() {
+        let ((go, gone), (told, written), (enter, entered)) = (channel(), channel(), channel());
+        drop(entered);
+        let counters = AuditCounters::default();
+        let log = Log::start(Box::new(Slow(gone, told, enter)), counters.clone(), "c".to_owned());
+        log.line(b"first\n".to_vec());
+        go.send(false).unwrap();
+        // What is written after that passes, also the note about the loss if it comes before the next line.
+        drop(go);
+        assert!(log.finish(Duration::from_secs(60)));
+        log.line(b"second\n".to_vec());
+        assert!(log.finish(Duration::from_secs(60)));
+        let text: String = written.try_iter().collect();
+        assert!(text.starts_with('\n') && text.lines().any(|line| line == "second"), "{text}");
+        assert!(text.contains(r#""count":1"#), "{text}");
+        assert_eq!((counters.written.get(), counters.lost.get()), (1, 1));
+    }
+}

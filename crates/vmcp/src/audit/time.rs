@@ -1,0 +1,81 @@
+//! Time in records: microseconds since 1970, and the same as text (RFC 3339, UTC).
+
+use std::num::NonZeroU8;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::iso8601::{Config, EncodedConfig, TimePrecision};
+use time::format_description::well_known::{Iso8601, Rfc3339};
+use vmcp_ratelimit::{Clock, Micros};
+
+/// The limiter's clock, with the time of day at which it began. It never steps, so the time between two records of a
+/// process is the time that the limiter saw between two calls.
+pub(super) struct Timepiece {
+    clock: Arc<dyn Clock>,
+    zero: u64,
+}
+
+impl Timepiece {
+    /// Reads the time of day once.
+    pub(super) fn start(clock: Arc<dyn Clock>) -> Self {
+        let wall = crate::process::wall_time().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
+        let zero = wall.saturating_sub(clock.now().0);
+        Self { clock, zero }
+    }
+
+    /// Now, by the limiter's clock.
+    pub(super) fn now(&self) -> Micros {
+        self.clock.now()
+    }
+
+    /// A moment of that clock in microseconds since 1970.
+    pub(super) fn unix_us(&self, moment: Micros) -> u64 {
+        self.zero.saturating_add(moment.0)
+    }
+}
+
+/// Six digits of a second, so that texts in the order of time are in the order of letters.
+const FORM: EncodedConfig =
+    Config::DEFAULT.set_time_precision(TimePrecision::Second { decimal_digits: NonZeroU8::new(6) }).encode();
+
+/// A moment as text. Years above 9999 have none.
+pub(crate) fn format(unix_us: u64) -> String {
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_us) * 1000);
+    moment.ok().and_then(|moment| moment.format(&Iso8601::<FORM>).ok()).unwrap_or_default()
+}
+
+/// The moment that a text says; `None` when it says none after 1970.
+pub(crate) fn parse(text: &str) -> Option<u64> {
+    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(moment.unix_timestamp_nanos() / 1000).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{format, parse};
+
+    #[test]
+    fn moments_come_back_from_their_text() {
+        assert_eq!(format(0), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(format(951_827_696_123_456), "2000-02-29T12:34:56.123456Z");
+        let mut moment = 1;
+        while moment < 200 * 365 * 86_400 * 1_000_000 {
+            assert_eq!(parse(&format(moment)), Some(moment));
+            moment = moment * 3 / 2 + 86_399_000_001;
+        }
+    }
+
+    #[test]
+    fn other_spellings_are_read_and_nonsense_is_not() {
+        let moment = Some(951_827_696_120_000);
+        assert_eq!(parse("2000-02-29T13:34:56.12+01:00"), moment);
+        assert_eq!(parse("2000-02-29T12:34:56.120000999Z"), moment);
+        assert_eq!(parse("2000-02-29 12:34:56Z"), Some(951_827_696_000_000));
+        for text in ["", "2000", "1969-12-31T23:59:59Z", "2000-13-01T00:00:00Z", "2000-02-29T12:34:56", "äöü"]
+        {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! From a configuration to a running gateway: what a program that embeds vmcp begins with.
+
+use std::io;
+use std::path::PathBuf;
+
+use vmcp_domain::SharedGateway;
+
+use crate::audit::{self, Output};
+use crate::config::{self, Overrides, Report, Settings};
+use crate::process;
+use crate::running::{Additions, RunningGateway};
+use crate::stack::{AddedLayer, Position};
+
+/// Collects what a gateway is made of.
+///
+/// The configuration is the one that `vmcp serve` reads. References to variables (`${NAME}`) are resolved from the
+/// environment of the process, unless [`environment`](Self::environment) names another source.
+#[must_use = "nothing runs before `start`"]
+pub struct Builder {
+    source: Source,
+    environment: Box<Lookup>,
+    overrides: Overrides,
+    additions: Additions,
+}
+
+type Lookup = dyn Fn(&str) -> Option<String> + Send;
+
+enum Source {
+    File(PathBuf),
+    Yaml(String),
+}
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is refused. The report names every problem with its line.
+    #[error("{0}")]
+    Config(#[from] Report),
+    /// The configuration asks for audit records, and there is nowhere to write them: it names no file, and the program
+    /// has given no output.
+    #[error("`audit` names no `logFile`; name one, or give the builder an output with `audit_output`")]
+    NoAuditOutput,
+    /// The file for audit records cannot be opened.
+    #[error("{0}")]
+    AuditFile(#[from] io::Error),
+}
+
+impl Builder {
+    /// Takes the configuration from a YAML file.
+    pub fn from_file(path: impl Into<PathBuf>) -> Self {
+        Self::from(Source::File(path.into()))
+    }
+
+    /// Takes the text of a YAML configuration.
+    pub fn from_yaml(text: impl Into<String>) -> Self {
+        Self::from(Source::Yaml(text.into()))
+    }
+
+    fn from(source: Source) -> Self {
+        let overrides = Overrides { user: Some(process::user()), ..Overrides::default() };
+        Self {
+            source,
+            environment: Box::new(process::environment),
+            overrides,
+            additions: Additions::default(),
+        }
+    }
+
+    /// Looks variables up with `lookup`, not in the environment of the process.
+    pub fn environment(mut self, lookup: impl Fn(&str) -> Option<String> + Send + 'static) -> Self {
+        self.environment = Box::new(lookup);
+        self
+    }
+
+    /// Listens on this port, whatever the configuration says. 0 takes a free one.
+    pub fn port(mut self, port: u16) -> Self {
+        self.overrides.port = Some(port);
+        self
+    }
+
+    /// Adds a layer. `wrap` gets the part of the stack inside it and returns the layer around that part; `name` is
+    /// shown in `/status`. Layers at one position are wrapped in the order in which they are added.
+    ///
+    /// A layer narrows or refuses. It must not call anything but `inner`, and it implements every method of
+    /// [`Gateway`](vmcp_domain::Gateway); [`forward!`](vmcp_domain::forward) writes those that it passes through.
+    pub fn layer(
+        mut self,
+        position: Position,
+        name: &'static str,
+        wrap: impl FnOnce(SharedGateway) -> SharedGateway + Send + 'static,
+    ) -> Self {
+        self.additions.layers.push(AddedLayer { position, name, wrap: Box::new(wrap) });
+        self
+    }
+
+    /// Writes audit records to `output` if the configuration asks for records and names no file.
+    pub fn audit_output(mut self, output: Output) -> Self {
+        self.additions.audit = Some(output);
+        self
+    }
+
+    /// Reads the configuration without starting anything.
+    ///
+    /// # Errors
+    /// Every problem of the configuration at once, with lines.
+    pub fn settings(&self) -> Result<Settings, Report> {
+        match &self.source {
+            Source::File(path) => config::load_file(path, &*self.environment, &self.overrides),
+            Source::Yaml(text) => {
+                config::load_text(text, "configuration", &*self.environment, &self.overrides)
+            }
+        }
+    }
+
+    /// Reads the configuration, starts connecting to every backend, and builds the stack. Warnings about the
+    /// configuration are logged. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// If the configuration is refused, or audit records cannot be written. A backend that cannot be reached is no
+    /// error: its tools appear when it is there.
+    pub async fn start(self) -> Result<RunningGateway, StartError> {
+        let settings = self.settings()?;
+        for warning in &settings.warnings {
+            tracing::warn!(%warning, "the configuration has a part without effect");
+        }
+        let mut additions = self.additions;
+        if let Some(asked) = &settings.audit {
+            additions.audit = match audit::open(asked, false)? {
+                Some(file) => Some(file),
+                None => Some(additions.audit.ok_or(StartError::NoAuditOutput)?),
+            };
+        }
+        Ok(RunningGateway::start(settings, additions).await)
+    }
+}

@@ -1,0 +1,229 @@
+//! From the file to the settings: everything that types cannot say is checked here, and all that is wrong is
+//! found in one go. Structs of the file are taken apart completely, so that no key can be forgotten.
+
+mod aggregation;
+mod audit;
+mod backend;
+mod edge;
+mod health;
+mod incoming;
+mod limits;
+mod loops;
+mod optimizer;
+mod outgoing;
+mod unbuilt;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::expand::Env;
+use super::file::{
+    File, GoDuration, IncomingKind, LogLevel as FileLogLevel, Operational, SessionStorage, StorageProvider,
+};
+use super::report::{Problem, join};
+use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
+
+pub(super) use unbuilt::UNBUILT;
+
+/// What the conversion found, and what it may look at.
+pub(super) struct Findings<'a> {
+    /// Why the config is refused.
+    pub(super) problems: Vec<Problem>,
+    /// What has no effect.
+    pub(super) warnings: Vec<Problem>,
+    /// Looks a variable up, for keys that name one.
+    pub(super) env: Env<'a>,
+    /// The file means backends that are not in it, so nothing can be said about their names.
+    discovers: bool,
+}
+
+impl<'a> Findings<'a> {
+    /// Nothing found yet.
+    pub(super) fn new(env: Env<'a>) -> Self {
+        Self { problems: Vec::new(), warnings: Vec::new(), env, discovers: false }
+    }
+
+    fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) -> &mut Problem {
+        self.add(Problem::new(path, message))
+    }
+
+    fn add(&mut self, problem: Problem) -> &mut Problem {
+        self.problems.push(problem);
+        let last = self.problems.len() - 1;
+        &mut self.problems[last]
+    }
+
+    fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.warnings.push(Problem::new(path, message));
+    }
+
+    /// A duration that must be longer than nothing.
+    fn positive(&mut self, path: &str, duration: GoDuration) -> Option<Duration> {
+        if duration.0.is_zero() {
+            self.problem(path, "must be greater than zero").hint =
+                Some("leave the key out for the default".to_owned());
+            return None;
+        }
+        Some(duration.0)
+    }
+
+    /// A name that must be that of a backend. Backends without a name are reported elsewhere, and then
+    /// nothing can be said about names that are missing.
+    fn backend(&mut self, path: &str, name: &str, known: &[String]) -> bool {
+        if known.iter().any(|known| known == name) {
+            return true;
+        }
+        if !self.discovers && !known.iter().any(String::is_empty) {
+            let problem = Problem::new(path, format!("no backend is called `{name}`"));
+            self.add(problem.nearest(name, known.iter().map(String::as_str)));
+        }
+        false
+    }
+}
+
+/// Makes the settings of a file; `None` when there are problems.
+pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings<'_>) -> Option<Settings> {
+    unbuilt::refuse(&file, findings);
+    let File {
+        name,
+        group_ref,
+        listen,
+        backends,
+        incoming_auth,
+        outgoing_auth,
+        aggregation,
+        composite_tools: _,
+        composite_tool_refs: _,
+        operational,
+        metadata,
+        telemetry: _,
+        audit,
+        optimizer,
+        code_mode: _,
+        session_storage,
+        rate_limiting,
+        loop_breaker,
+        passthrough_headers,
+    } = file;
+    let storage = session_storage.as_ref().map(|storage| (storage, rate_limiting.is_some()));
+    check_whole(&name, &metadata, storage, findings);
+    if backends.is_empty() {
+        no_backends(group_ref.as_deref(), findings);
+    }
+    let Operational { log_level, timeouts, failure_handling } = operational.unwrap_or_default();
+    let health = health::convert(failure_handling.unwrap_or_default(), findings);
+    let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
+    let calls = backend::CallTimes::convert(timeouts.unwrap_or_default(), &names, findings);
+    let has_tokens = incoming_auth.as_ref().is_some_and(|auth| auth.kind == IncomingKind::Oidc);
+    let mut outgoing =
+        outgoing::Outgoing::convert(outgoing_auth.unwrap_or_default(), &names, has_tokens, findings);
+    let backends = backend::convert(backends, &calls, &mut outgoing, findings);
+    outgoing.finish(findings);
+    let aggregation = aggregation::convert(aggregation.unwrap_or_default(), &names, findings);
+    let authz = incoming::authz(incoming_auth.as_ref(), &name, optimizer.is_some(), findings);
+    let (listen, passthrough) = (listen.unwrap_or_default(), passthrough_headers);
+    let parts = edge::Parts { name: name.clone(), listen, incoming: incoming_auth, passthrough };
+    let edge = edge::convert(parts, overrides, findings);
+    let incoming = edge.as_ref().map(|edge| &edge.incoming);
+    let limits =
+        rate_limiting.map(|file| limits::convert(file, &name, session_storage.as_ref(), incoming, findings));
+    let loops = loop_breaker.map(|file| loops::convert(file, findings));
+    let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
+    let audit = audit::convert(audit, overrides.enable_audit, findings);
+    let (aggregation, mut edge) = (aggregation?, edge?);
+    let (limits, answer) = limits.unzip();
+    edge.limit_answer = answer.unwrap_or(edge.limit_answer);
+    findings.problems.is_empty().then(|| Settings {
+        name,
+        group: group_ref,
+        aggregation,
+        backends,
+        edge,
+        health,
+        authz,
+        limits,
+        loops,
+        optimizer,
+        audit,
+        namespace: namespace(findings),
+        log_level: convert_log_level(log_level, overrides),
+        warnings: Vec::new(),
+    })
+}
+
+/// The Kubernetes namespace that the reference's operator sets, part of metrics and of keys in a shared store.
+fn namespace(findings: &Findings<'_>) -> String {
+    (findings.env)("VMCP_NAMESPACE").unwrap_or_else(|| "local".to_owned())
+}
+
+/// What an empty section `optimizer` asks for.
+pub fn default_optimizer(env: Env<'_>) -> OptimizerSettings {
+    optimizer::convert(super::file::Optimizer::default(), &mut Findings::new(env))
+}
+
+/// What concerns the file as a whole.
+fn check_whole(
+    name: &str,
+    metadata: &BTreeMap<String, String>,
+    storage: Option<(&SessionStorage, bool)>,
+    findings: &mut Findings<'_>,
+) {
+    if name.trim().is_empty() {
+        findings.problem("name", "must not be empty");
+    }
+    if !metadata.is_empty() {
+        findings.warn("metadata", "has no effect");
+    }
+    if let Some((storage, limited)) = storage {
+        storage_warnings(storage.clone(), limited, findings);
+    }
+}
+
+fn no_backends(group: Option<&str>, findings: &mut Findings<'_>) {
+    match group {
+        Some(group) => {
+            findings.discovers = true;
+            findings
+                .problem(
+                    "groupRef",
+                    format!(
+                        "finding the servers of the ToolHive group `{group}` is not possible in this build"
+                    ),
+                )
+                .hint = Some("list the servers under `backends`".to_owned());
+        }
+        None => findings.warn("backends", "there are none, so clients will see no tools"),
+    }
+}
+
+fn storage_warnings(storage: SessionStorage, limited: bool, findings: &mut Findings<'_>) {
+    let SessionStorage { provider, address, db, key_prefix } = storage;
+    // Sessions in Redis are refused as a whole by the table of unbuilt features.
+    if provider == StorageProvider::Redis {
+        if limited {
+            let text = "serves the limits only: sessions are kept in this process, so clients of the session era need an affinity to one replica";
+            findings.warn("sessionStorage.provider", text);
+        }
+        if key_prefix.is_some() {
+            findings.warn("sessionStorage.keyPrefix", "has no effect on limits");
+        }
+        return;
+    }
+    for (key, set) in
+        [("address", address.is_some()), ("db", db.is_some()), ("keyPrefix", key_prefix.is_some())]
+    {
+        if set {
+            findings.warn(join("sessionStorage", key), "has no effect with `provider: memory`");
+        }
+    }
+}
+
+fn convert_log_level(level: Option<FileLogLevel>, overrides: &Overrides) -> LogLevel {
+    match level {
+        _ if overrides.debug => LogLevel::Debug,
+        Some(FileLogLevel::Error) => LogLevel::Error,
+        Some(FileLogLevel::Warn) => LogLevel::Warn,
+        Some(FileLogLevel::Info) | None => LogLevel::Info,
+        Some(FileLogLevel::Debug) => LogLevel::Debug,
+    }
+}

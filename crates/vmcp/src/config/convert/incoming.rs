@@ -1,0 +1,277 @@
+//! `incomingAuth`: how callers are recognised, and the policies that say what they may do.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use vmcp_authz::{AuthzPolicy, PolicySource};
+use vmcp_domain::{Identity, Json, Members};
+use vmcp_edge::policy::IncomingAuth as Incoming;
+use vmcp_identity::policy::{Flaw, OidcPolicy, OidcSettings, Secret};
+use vmcp_identity::{BearerAuthenticator, SetupError, SystemClock};
+use vmcp_optimizer::VIRTUAL_NAMES;
+
+use super::Findings;
+use crate::config::file::{ApiKey, Authz, AuthzKind, IncomingAuth, IncomingKind, Oidc};
+use crate::config::report::{Problem, join};
+use crate::config::settings::Overrides;
+
+const PATH: &str = "incomingAuth";
+/// The variable that holds the client secret where none is named, the reference's.
+const SECRET_VARIABLE: &str = "TOOLHIVE_OIDC_CLIENT_SECRET";
+
+/// Where the gateway listens, as far as it matters here.
+pub(super) struct Listens<'a> {
+    /// Only this machine can reach it.
+    pub(super) loopback: bool,
+    /// The key that says so.
+    pub(super) path: &'a str,
+}
+
+impl<'a> Listens<'a> {
+    /// On this address; one that is wrong is reported elsewhere.
+    pub(super) fn on(address: Option<IpAddr>, path: &'a str) -> Self {
+        Self { loopback: address.is_none_or(|address| address.is_loopback()), path }
+    }
+}
+
+/// How callers are recognised; `None` when there is no way.
+pub(super) fn convert(
+    file: Option<&IncomingAuth>,
+    name: &str,
+    listens: &Listens<'_>,
+    overrides: &Overrides,
+    findings: &mut Findings<'_>,
+) -> Option<Incoming> {
+    let Some(auth) = file else {
+        if !listens.loopback {
+            let message = "listening beyond this machine needs `incomingAuth`";
+            let hint = "write `incomingAuth: {type: anonymous}` if anybody may call";
+            findings.add(Problem::new(listens.path, message).hint(hint));
+            return None;
+        }
+        return Some(Incoming::Anonymous);
+    };
+    let IncomingAuth { kind, oidc, api_keys, authz: _ } = auth;
+    if oidc.is_some() && *kind != IncomingKind::Oidc {
+        findings.warn("incomingAuth.oidc", "has no effect without `type: oidc`");
+    }
+    match kind {
+        IncomingKind::Anonymous | IncomingKind::Local => {
+            if !api_keys.is_empty() {
+                let message = "cannot be asked for where nobody presents one";
+                findings.problem("incomingAuth.apiKeys", message).hint =
+                    Some("use `type: apiKey`, or `type: oidc`".to_owned());
+            }
+            if *kind == IncomingKind::Anonymous {
+                Some(Incoming::Anonymous)
+            } else {
+                local(listens, overrides, findings)
+            }
+        }
+        IncomingKind::ApiKey => bearer(name, None, api_keys, findings),
+        IncomingKind::Oidc => {
+            let Some(oidc) = oidc else {
+                findings.problem("incomingAuth.oidc", "is missing").hint =
+                    Some("name the issuer and the audience".to_owned());
+                return None;
+            };
+            let policy = issuer(oidc.clone(), findings)?;
+            bearer(name, Some(policy), api_keys, findings)
+        }
+    }
+}
+
+fn local(listens: &Listens<'_>, overrides: &Overrides, findings: &mut Findings<'_>) -> Option<Incoming> {
+    let Some(user) = &overrides.user else {
+        findings.problem("incomingAuth.type", "the name of the user who runs the gateway is not known");
+        return None;
+    };
+    if !listens.loopback {
+        let message = format!("whoever reaches the port is taken for the user `{user}`");
+        findings.warn("incomingAuth.type", message);
+    }
+    Some(Incoming::Local(Arc::new(Identity {
+        issuer: "local".to_owned(),
+        subject: user.clone(),
+        claims: Members::new(),
+    })))
+}
+
+fn issuer(file: Oidc, findings: &mut Findings<'_>) -> Option<OidcPolicy> {
+    let Oidc {
+        issuer,
+        audience,
+        client_id,
+        client_secret_env,
+        resource,
+        jwks_url,
+        introspection_url,
+        scopes,
+        protected_resource_allow_private_ip,
+        jwks_allow_private_ip,
+        insecure_allow_http,
+        ca_bundle_path,
+        algorithms,
+        leeway,
+    } = file;
+    let client_secret = match client_secret_env {
+        None => (findings.env)(SECRET_VARIABLE).filter(|secret| !secret.is_empty()),
+        Some(variable) => {
+            let secret = (findings.env)(&variable).filter(|secret| !secret.is_empty());
+            if secret.is_none() {
+                findings.problem(
+                    "incomingAuth.oidc.clientSecretEnv",
+                    format!("the variable `{variable}` is not set"),
+                );
+            }
+            secret
+        }
+    };
+    if ca_bundle_path.as_ref().is_some_and(|path| !Path::new(path).is_absolute()) {
+        findings.problem("incomingAuth.oidc.caBundlePath", "must be an absolute path");
+    }
+    let defaults = OidcSettings::new(issuer, audience);
+    let settings = OidcSettings {
+        jwks_url,
+        introspection_url,
+        // A secret that was meant for nobody is not one that misses its user.
+        client_secret: client_secret.filter(|_| client_id.is_some()).map(Secret::new),
+        client_id,
+        required_scopes: scopes,
+        algorithms,
+        leeway: leeway.map_or(defaults.leeway, |leeway| leeway.0),
+        allow_private_addresses: [protected_resource_allow_private_ip, jwks_allow_private_ip]
+            .contains(&Some(true)),
+        allow_http: insecure_allow_http == Some(true),
+        ca_bundle: ca_bundle_path.map(PathBuf::from),
+        resource,
+        ..defaults
+    };
+    match OidcPolicy::new(settings) {
+        Ok(policy) => Some(policy),
+        Err(flaws) => {
+            for flaw in flaws {
+                findings.problem(key_of(&flaw), flaw.message);
+            }
+            None
+        }
+    }
+}
+
+/// The key of the file that a setting of the crate comes from.
+fn key_of(flaw: &Flaw) -> String {
+    let key = match flaw.setting {
+        "audiences" => "audience",
+        "jwks_url" => "jwksUrl",
+        "introspection_url" => "introspectionUrl",
+        "client_id" => "clientId",
+        "required_scopes" => "scopes",
+        "ca_bundle" => "caBundlePath",
+        same => same,
+    };
+    format!("{PATH}.oidc.{key}")
+}
+
+fn bearer(
+    name: &str,
+    policy: Option<OidcPolicy>,
+    keys: &[ApiKey],
+    findings: &mut Findings<'_>,
+) -> Option<Incoming> {
+    let keys: Vec<vmcp_identity::ApiKey> = keys.iter().map(api_key).collect();
+    match BearerAuthenticator::new(name, policy, keys, Arc::new(SystemClock::new(crate::process::unix_s))) {
+        Ok(authenticator) => Some(Incoming::Bearer(Arc::new(authenticator))),
+        Err(error) => {
+            let (key, text) = match error {
+                SetupError::Nobody => ("apiKeys", "there are none, so that nobody could call".to_owned()),
+                SetupError::ApiKeys(flaws) => {
+                    for flaw in flaws {
+                        findings.problem(join(PATH, "apiKeys"), flaw.message);
+                    }
+                    return None;
+                }
+                SetupError::CaBundle(text) => ("oidc.caBundlePath", format!("cannot be used: {text}")),
+                SetupError::Tls(text) => ("oidc", format!("there is no TLS: {text}")),
+            };
+            findings.problem(join(PATH, key), text);
+            None
+        }
+    }
+}
+
+fn api_key(file: &ApiKey) -> vmcp_identity::ApiKey {
+    let ApiKey { name, hash, scopes, claims, expires } = file;
+    let claims = Json::encode(claims).ok().and_then(|json| json.members().ok());
+    vmcp_identity::ApiKey {
+        name: name.clone(),
+        hash: hash.clone(),
+        scopes: scopes.clone(),
+        claims: claims.unwrap_or_default(),
+        expires_unix_s: *expires,
+    }
+}
+
+/// The policies; `None` without any. Virtual tools are offered outside them.
+pub(super) fn authz(
+    file: Option<&IncomingAuth>,
+    name: &str,
+    has_virtual: bool,
+    findings: &mut Findings<'_>,
+) -> Option<Arc<AuthzPolicy>> {
+    let Authz {
+        kind,
+        policies,
+        entities_json,
+        primary_upstream_provider,
+        group_claim_name,
+        role_claim_name,
+        group_entity_type,
+    } = file?.authz.as_ref()?;
+    let path = |key: &str| format!("{PATH}.authz.{key}");
+    if *kind == AuthzKind::None {
+        if !policies.is_empty() {
+            findings.problem(path("policies"), "would not be asked with `type: none`").hint =
+                Some("use `type: cedar`, or leave the policies out".to_owned());
+        }
+        return None;
+    }
+    if primary_upstream_provider.is_some() {
+        let message = "names a provider of an embedded authorization server, which this build does not have";
+        findings.problem(path("primaryUpstreamProvider"), message).hint = Some("leave it out".to_owned());
+    }
+    let source = PolicySource {
+        policies: policies.clone(),
+        entities_json: entities_json.clone().unwrap_or_default(),
+        server_name: name.to_owned(),
+        group_claim_name: group_claim_name.clone(),
+        role_claim_name: role_claim_name.clone(),
+        group_entity_type: group_entity_type.clone(),
+        unasked_tools: if has_virtual { VIRTUAL_NAMES.map(str::to_owned).to_vec() } else { Vec::new() },
+    };
+    let told = |problem: &vmcp_authz::AuthzProblem| {
+        let (place, rest) = problem.place.split_once(' ').unwrap_or((&problem.place, ""));
+        let key = match place.split_once('[') {
+            Some(("entities", number)) => format!("entitiesJson[{number}"),
+            Some(_) | None if place == "entities" => "entitiesJson".to_owned(),
+            Some(_) | None => place.to_owned(),
+        };
+        let text =
+            if rest.is_empty() { problem.message.clone() } else { format!("{rest}: {}", problem.message) };
+        let found = Problem::new(path(&key), text);
+        match &problem.hint {
+            Some(hint) => found.hint(hint),
+            None => found,
+        }
+    };
+    match AuthzPolicy::build(&source) {
+        Ok(policy) => {
+            findings.warnings.extend(policy.warnings().iter().map(told));
+            Some(Arc::new(policy))
+        }
+        Err(problems) => {
+            findings.problems.extend(problems.iter().map(told));
+            None
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `rateLimiting.redis`: where limits are kept that replicas share.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use vmcp_backends::policy::Secret;
+use vmcp_ratelimit::DECISION_DEADLINE;
+use vmcp_ratelimit_redis::{Password, RedisPolicy, ServerUrl, Target, Tls};
+
+use super::PATH;
+use crate::config::convert::{Findings, namespace};
+use crate::config::file::{LimitRedis, SessionStorage, StorageProvider};
+use crate::config::settings::{RedisSettings, RedisTarget};
+
+/// The variable the reference takes the password from.
+const PASSWORD_ENV: &str = "THV_SESSION_REDIS_PASSWORD";
+/// The reference's key prefix.
+const KEY_PREFIX: &str = "thv:rl:";
+
+/// Makes the store's settings.
+pub(super) fn shared_store(
+    file: LimitRedis,
+    session: Option<&SessionStorage>,
+    server: &str,
+    findings: &mut Findings<'_>,
+) -> RedisSettings {
+    let before = findings.problems.len();
+    let path = format!("{PATH}.redis");
+    let LimitRedis {
+        url,
+        cluster,
+        sentinels,
+        master,
+        username,
+        password_env,
+        password_file,
+        ca_bundle_path,
+        key_prefix,
+        deadline,
+        replicas,
+    } = file;
+    let session = session.filter(|session| session.provider == StorageProvider::Redis);
+    let (address, db) =
+        (session.and_then(|session| session.address.clone()), session.and_then(|session| session.db));
+    let target = match (url, cluster.is_empty(), sentinels.is_empty(), address) {
+        (Some(url), true, true, _) => RedisTarget::Single { url },
+        (None, false, true, _) => RedisTarget::Cluster { urls: cluster },
+        (None, true, false, _) => {
+            if master.is_none() {
+                findings.problem(format!("{path}.master"), "is required with `sentinels`");
+            }
+            RedisTarget::Sentinel { urls: sentinels, master: master.unwrap_or_default() }
+        }
+        (None, true, true, Some(address)) => {
+            RedisTarget::Single { url: format!("redis://{address}/{}", db.unwrap_or(0)) }
+        }
+        (None, true, true, None) => {
+            findings.problem(&path, "there is no Redis to keep the limits in").hint = Some(
+                "write `rateLimiting.redis.url` or `sessionStorage.address`, or use `store: memory`"
+                    .to_owned(),
+            );
+            RedisTarget::Single { url: String::new() }
+        }
+        _ => {
+            findings.problem(&path, "needs exactly one of `url`, `cluster` and `sentinels`");
+            RedisTarget::Single { url: String::new() }
+        }
+    };
+    if replicas == Some(0) {
+        findings.problem(format!("{path}.replicas"), "must be at least 1");
+    }
+    let mut settings = RedisSettings {
+        target,
+        username,
+        password: password(password_env, password_file, findings),
+        ca_bundle: ca_bundle_path.map(PathBuf::from),
+        key_prefix: key_prefix.unwrap_or_else(|| KEY_PREFIX.to_owned()),
+        namespace: namespace(findings),
+        deadline: deadline
+            .and_then(|deadline| findings.positive(&format!("{path}.deadline"), deadline))
+            .unwrap_or(DECISION_DEADLINE)
+            .max(Duration::from_millis(1)),
+        replica_count: replicas,
+        slot_lease: vmcp_ratelimit::SLOT_LEASE,
+        policy: None,
+    };
+    if findings.problems.len() == before {
+        match redis_policy(&settings, server) {
+            Ok(policy) => settings.policy = Some(policy),
+            Err(text) => {
+                findings.problem(&path, text);
+            }
+        }
+    }
+    settings
+}
+
+/// The store's own policy: what it refuses is refused before anything is started.
+fn redis_policy(settings: &RedisSettings, server: &str) -> Result<RedisPolicy, String> {
+    let text = |error: vmcp_ratelimit_redis::PolicyError| error.to_string();
+    let parse = |urls: &[String]| urls.iter().map(|url| ServerUrl::parse(url)).collect::<Result<Vec<_>, _>>();
+    let target = match &settings.target {
+        RedisTarget::Single { url } => Target::Single { url: ServerUrl::parse(url).map_err(text)? },
+        RedisTarget::Cluster { urls } => Target::Cluster { urls: parse(urls).map_err(text)? },
+        RedisTarget::Sentinel { urls, master } => {
+            Target::Sentinel { urls: parse(urls).map_err(text)?, master: master.clone() }
+        }
+    };
+    let password = settings.password.as_ref().map(|password| Password::new(password.expose().to_owned()));
+    // The reference's namespace and name, so that every replica of one server comes to the same keys.
+    let mut policy = RedisPolicy::new(target, &settings.namespace, server)
+        .and_then(|policy| policy.with_key_prefix(&settings.key_prefix))
+        .and_then(|policy| policy.with_deadline(settings.deadline))
+        .map_err(text)?
+        .with_credentials(settings.username.clone(), password);
+    if let Some(path) = &settings.ca_bundle {
+        let bundle =
+            std::fs::read(path).map_err(|error| format!("`caBundlePath` cannot be read: {error}"))?;
+        policy = Tls::new(Some(&bundle), None).and_then(|tls| policy.with_tls(tls)).map_err(text)?;
+    }
+    Ok(policy)
+}
+
+fn password(env: Option<String>, file: Option<String>, findings: &mut Findings<'_>) -> Option<Secret> {
+    let path = format!("{PATH}.redis");
+    match (env, file) {
+        (Some(_), Some(_)) => {
+            findings.problem(format!("{path}.passwordFile"), "cannot be used together with `passwordEnv`");
+            None
+        }
+        (Some(name), None) => {
+            let value = (findings.env)(&name);
+            if value.is_none() {
+                findings.problem(format!("{path}.passwordEnv"), format!("the variable `{name}` is not set"));
+            }
+            value.map(Secret::new)
+        }
+        (None, Some(file)) => match std::fs::read_to_string(&file) {
+            Ok(text) => Some(Secret::new(text.trim_end_matches(['\r', '\n']))),
+            Err(error) => {
+                findings.problem(format!("{path}.passwordFile"), format!("cannot be read: {error}"));
+                None
+            }
+        },
+        (None, None) => (findings.env)(PASSWORD_ENV).map(Secret::new),
+    }
+}

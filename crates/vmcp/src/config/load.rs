@@ -1,0 +1,116 @@
+//! Loading a YAML config: text, tree, references to the environment, shape, meaning. Each step reports what
+//! it finds and hands on what is left, so that one run shows everything.
+
+use std::collections::BTreeMap;
+use std::fs::File as Input;
+use std::io::Read;
+use std::path::Path;
+
+use super::check::{self, Checked};
+use super::convert::{self, Findings};
+use super::expand::{self, Env};
+use super::file::File;
+use super::report::{Problem, Report, follows};
+use super::schema::schema;
+use super::settings::{Overrides, Settings};
+use super::tree::{self, FILE_BYTES_MAX, Kind};
+
+/// Loads the YAML config at `path`.
+///
+/// # Errors
+/// Everything that is wrong with it, and what has no effect.
+pub fn load_file(path: &Path, env: Env<'_>, overrides: &Overrides) -> Result<Settings, Report> {
+    let file = path.display().to_string();
+    match read(path) {
+        Ok(text) => load_text(&text, &file, env, overrides),
+        Err(problem) => Err(Report { file, problems: vec![problem], warnings: Vec::new() }),
+    }
+}
+
+/// Reads a file of bounded size.
+pub(super) fn read(path: &Path) -> Result<String, Problem> {
+    let unreadable = |error: std::io::Error| Problem::new("", format!("cannot be read: {error}"));
+    let mut bytes = Vec::new();
+    // One byte more than allowed shows that there are too many.
+    let bound = FILE_BYTES_MAX as u64 + 1;
+    Input::open(path).and_then(|input| input.take(bound).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(Problem::new("", format!("is larger than {FILE_BYTES_MAX} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|_| Problem::new("", "is not UTF-8 text"))
+}
+
+/// Loads the text of a YAML config; `file` stands before every message.
+pub fn load_text(text: &str, file: &str, env: Env<'_>, overrides: &Overrides) -> Result<Settings, Report> {
+    let mut report = Report { file: file.to_owned(), ..Report::default() };
+    let mut root = match tree::parse(text) {
+        Ok(root) => root,
+        Err(problem) => {
+            report.problems.push(problem);
+            return Err(report);
+        }
+    };
+    if !matches!(root.kind, Kind::Map(_)) {
+        let message = if matches!(root.kind, Kind::Null) {
+            "the file is empty"
+        } else {
+            "the file must be a map, with keys such as `name` and `backends`"
+        };
+        report.problems.push(Problem::new("", message));
+        return Err(report);
+    }
+    expand::tree(&mut root, "", env, &mut report.problems);
+    let Checked { value, problems, lines, meant } = check::check(&root, schema());
+    report.problems.extend(problems);
+    let settings = match serde_json::from_value::<File>(value) {
+        Ok(file) => {
+            let mut findings = Findings::new(env);
+            let settings = convert::convert(file, overrides, &mut findings);
+            add_findings(&mut report, findings, &lines, &meant);
+            settings
+        }
+        // The check leaves only what fits the types, so this tells of a gap in the check.
+        Err(error) => {
+            report.problems.push(Problem::new("", error.to_string()));
+            None
+        }
+    };
+    match settings {
+        Some(mut settings) if report.problems.is_empty() => {
+            settings.warnings = report.warnings;
+            Ok(settings)
+        }
+        _ => Err(report),
+    }
+}
+
+/// Adds what the conversion found, with lines, but without what only follows from a wrong shape.
+fn add_findings(
+    report: &mut Report,
+    findings: Findings<'_>,
+    lines: &BTreeMap<String, u64>,
+    meant: &[String],
+) {
+    let shape: Vec<String> = report.problems.iter().map(|problem| problem.path.clone()).collect();
+    let follows = |problem: &Problem| meant.contains(&problem.path) || follows(&problem.path, &shape);
+    let locate = |problem: Problem| Problem {
+        line: problem.line.or_else(|| line_of(&problem.path, lines)),
+        ..problem
+    };
+    let Findings { problems, warnings, .. } = findings;
+    report.problems.extend(problems.into_iter().filter(|problem| !follows(problem)).map(locate));
+    report.warnings.extend(warnings.into_iter().filter(|warning| !follows(warning)).map(locate));
+    report.problems.sort_by_key(|problem| problem.line.unwrap_or_default());
+    report.warnings.sort_by_key(|warning| warning.line.unwrap_or_default());
+}
+
+/// The line of the key, or of the nearest key around it.
+fn line_of(path: &str, lines: &BTreeMap<String, u64>) -> Option<u64> {
+    let mut path = path;
+    loop {
+        if let Some(line) = lines.get(path) {
+            return Some(*line);
+        }
+        path = &path[..path.rfind(['.', '['])?];
+    }
+}

@@ -1,0 +1,277 @@
+//! The `mcpServers` JSON of desktop clients (and `servers`, as VS Code calls it): the same servers, from the
+//! file people have already. Keys that clients add for themselves are told about, not refused.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::convert::{self, Findings};
+use super::expand::{self, Env};
+use super::file::{Backend, BackendTransport, File};
+use super::load::read;
+use super::report::{Problem, Report, follows, item, join, nearest};
+use super::settings::{Overrides, Settings};
+
+/// Loads the `mcpServers` JSON at `path`. Only clashing names get a prefix.
+///
+/// # Errors
+/// Everything that is wrong with it, and what has no effect.
+pub fn load_mcp_json(path: &Path, env: Env<'_>, overrides: &Overrides) -> Result<Settings, Report> {
+    let file = path.display().to_string();
+    match read(path) {
+        Ok(text) => load_text(&text, &file, env, overrides),
+        Err(problem) => Err(Report { file, problems: vec![problem], warnings: Vec::new() }),
+    }
+}
+
+/// Loads the text of such a file; `file` stands before every message.
+pub(super) fn load_text(
+    text: &str,
+    file: &str,
+    env: Env<'_>,
+    overrides: &Overrides,
+) -> Result<Settings, Report> {
+    let Servers { backends, paths, mut problems, mut warnings } = parse(text, Some(env));
+    let report = |problems, warnings| Report { file: file.to_owned(), problems, warnings };
+    if paths.is_empty() && !problems.is_empty() {
+        return Err(report(problems, warnings));
+    }
+    let mut findings = Findings::new(env);
+    let config = File { name: "vmcp".to_owned(), backends, ..File::default() };
+    let settings = convert::convert(config, overrides, &mut findings);
+    let rename = |problem: Problem| Problem { path: server_path(&problem.path, &paths), ..problem };
+    let wrong: Vec<String> = problems.iter().map(|problem| problem.path.clone()).collect();
+    let more = findings.problems.into_iter().map(rename);
+    problems.extend(more.filter(|problem| !follows(&problem.path, &wrong)));
+    warnings.extend(findings.warnings.into_iter().map(rename));
+    match settings {
+        Some(mut settings) if problems.is_empty() => {
+            settings.warnings = warnings;
+            Ok(settings)
+        }
+        _ => Err(report(problems, warnings)),
+    }
+}
+
+/// `backends[1].url` as `mcpServers.github.url`.
+fn server_path(path: &str, paths: &[String]) -> String {
+    let named = path.strip_prefix("backends[").and_then(|rest| {
+        let (index, rest) = rest.split_once(']')?;
+        let server = paths.get(index.parse::<usize>().ok()?)?;
+        Some(format!("{server}{rest}"))
+    });
+    named.unwrap_or_else(|| path.to_owned())
+}
+
+/// The servers of a file, as backends.
+#[derive(Default)]
+pub(super) struct Servers {
+    /// One for each server that is not disabled.
+    pub(super) backends: Vec<Backend>,
+    /// Where each of them stands.
+    paths: Vec<String>,
+    /// Why the file is refused.
+    pub(super) problems: Vec<Problem>,
+    /// What has no effect.
+    pub(super) warnings: Vec<Problem>,
+}
+
+/// Reads the servers; references stay as they are when there is no environment to look them up in.
+pub(super) fn parse(text: &str, env: Option<Env<'_>>) -> Servers {
+    let mut out = Servers::default();
+    let root: Value = match serde_json::from_str(&without_comments(text)) {
+        Ok(root) => root,
+        Err(error) => {
+            let line = u64::try_from(error.line()).ok().filter(|line| *line > 0);
+            let message = error.to_string();
+            let message = message.split(" at line ").next().unwrap_or(&message);
+            out.problems.push(Problem {
+                line,
+                ..Problem::new("", format!("not valid JSON at column {}: {message}", error.column()))
+            });
+            return out;
+        }
+    };
+    let found = ["mcpServers", "servers"].into_iter().find_map(|key| Some((key, root.get(key)?)));
+    let Some((key, Value::Object(servers))) = found else {
+        let mut problem = Problem::new("", "has no map `mcpServers` (or `servers`)");
+        let keys = root.as_object().into_iter().flat_map(Map::keys).map(String::as_str);
+        if let Some(near) = keys.into_iter().find(|key| nearest(key, ["mcpServers"]).is_some()) {
+            problem = problem.hint(format!("`{near}` should be `mcpServers`"));
+        }
+        out.problems.push(problem);
+        return out;
+    };
+    for (name, server) in servers {
+        let mut reader = Reader { path: join(key, name), env, out: &mut out };
+        if let Some(backend) = reader.server(name, server) {
+            let path = reader.path;
+            out.backends.push(backend);
+            out.paths.push(path);
+        }
+    }
+    out
+}
+
+struct Reader<'a, 'e> {
+    path: String,
+    env: Option<Env<'e>>,
+    out: &'a mut Servers,
+}
+
+impl Reader<'_, '_> {
+    fn server(&mut self, name: &str, server: &Value) -> Option<Backend> {
+        let Value::Object(entries) = server else {
+            self.problem("", "must be a map");
+            return None;
+        };
+        if entries.get("disabled") == Some(&Value::Bool(true)) {
+            self.out.warnings.push(Problem::new(&self.path, "is disabled and left out"));
+            return None;
+        }
+        let mut backend = Backend { name: name.to_owned(), ..Backend::default() };
+        for (key, value) in entries {
+            match key.as_str() {
+                "command" => backend.command = self.text(key, value),
+                "args" => backend.args = self.list(key, value),
+                "env" => backend.env = self.map(key, value),
+                "cwd" => backend.cwd = self.text(key, value),
+                "url" => backend.url = self.text(key, value),
+                "headers" => backend.headers = self.map(key, value),
+                "type" | "transport" => backend.transport = self.transport(key, value),
+                "disabled" => {}
+                _ => {
+                    let path = join(&self.path, key);
+                    let warning = Problem::new(path, "is not known here and has no effect");
+                    let known = ["command", "args", "env", "cwd", "url", "headers", "type", "disabled"];
+                    self.out.warnings.push(warning.nearest(key, known));
+                }
+            }
+        }
+        Some(backend)
+    }
+
+    fn problem(&mut self, key: &str, message: &str) {
+        let path = if key.is_empty() { self.path.clone() } else { format!("{}.{key}", self.path) };
+        self.out.problems.push(Problem::new(path, message));
+    }
+
+    fn transport(&mut self, key: &str, value: &Value) -> Option<BackendTransport> {
+        match value.as_str() {
+            Some("stdio") => Some(BackendTransport::Stdio),
+            Some("sse") => Some(BackendTransport::Sse),
+            Some("http" | "streamable-http" | "streamableHttp" | "streamable_http") => {
+                Some(BackendTransport::StreamableHttp)
+            }
+            _ => {
+                self.problem(key, "must be one of `stdio`, `http`, `streamable-http`, `sse`");
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, key: &str, value: &Value) -> Option<String> {
+        let text = match value {
+            Value::String(text) => text.clone(),
+            Value::Number(_) | Value::Bool(_) => value.to_string(),
+            Value::Null => return None,
+            Value::Array(_) | Value::Object(_) => {
+                self.problem(key, "must be a text");
+                return None;
+            }
+        };
+        let Some(env) = self.env else { return Some(text) };
+        match expand::expand(&text, env) {
+            Ok((text, _)) => Some(text),
+            Err(error) => {
+                let problem = error.problem(&format!("{}.{key}", self.path));
+                self.out.problems.push(problem);
+                Some(text)
+            }
+        }
+    }
+
+    fn list(&mut self, key: &str, value: &Value) -> Vec<String> {
+        let Value::Array(values) = value else {
+            self.problem(key, "must be a list");
+            return Vec::new();
+        };
+        let texts = values.iter().enumerate();
+        texts.filter_map(|(index, value)| self.text(&item(key, index), value)).collect()
+    }
+
+    fn map<M: FromIterator<(String, String)>>(&mut self, key: &str, value: &Value) -> M {
+        let Value::Object(entries) = value else {
+            self.problem(key, "must be a map");
+            return M::from_iter([]);
+        };
+        let texts = entries.iter();
+        texts.filter_map(|(name, value)| Some((name.clone(), self.text(&join(key, name), value)?))).collect()
+    }
+}
+
+/// The text with comments and final commas blanked out, as VS Code allows them; places stay the same.
+fn without_comments(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    let (mut at, mut comma) = (0, None);
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let end = match rest {
+            [b'"', ..] => {
+                comma = None;
+                at + string_len(rest)
+            }
+            [b'/', b'/', ..] => blank(&mut bytes, at, |rest| rest.iter().position(|b| *b == b'\n')),
+            [b'/', b'*', ..] => blank(&mut bytes, at, |rest| {
+                rest.windows(2).skip(2).position(|two| two == b"*/").map(|end| end + 4)
+            }),
+            [b']' | b'}', ..] => {
+                if let Some(comma) = comma.take() {
+                    bytes[comma] = b' ';
+                }
+                at + 1
+            }
+            [b',', ..] => {
+                comma = Some(at);
+                at + 1
+            }
+            [first, ..] => {
+                if !first.is_ascii_whitespace() {
+                    comma = None;
+                }
+                at + 1
+            }
+            [] => at + 1,
+        };
+        at = end;
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+}
+
+/// The length of the string literal that `bytes` begins with.
+fn string_len(bytes: &[u8]) -> usize {
+    let mut at = 1;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            b'"' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// Overwrites what stands from `at` up to where `len` says, except line breaks.
+fn blank(bytes: &mut [u8], at: usize, len: impl Fn(&[u8]) -> Option<usize>) -> usize {
+    let rest = &mut bytes[at..];
+    let len = len(rest).unwrap_or(rest.len());
+    for byte in &mut rest[..len] {
+        if *byte != b'\n' {
+            *byte = b' ';
+        }
+    }
+    at + len
+}
+
+#[cfg(test)]
+mod tests;

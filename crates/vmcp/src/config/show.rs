@@ -1,0 +1,309 @@
+//! `vmcp config show`: what the settings come to, with secrets left out. Written from [`Settings`], not from
+//! the file, so that defaults and flags show too.
+
+mod audit;
+mod limits;
+mod optimizer;
+
+use std::time::Duration;
+
+use http::Uri;
+use serde_json::{Map, Value, json};
+use vmcp_backends::policy::{BackendPolicy, HttpPolicy, Secret, StdioPolicy, Transport};
+use vmcp_domain::{Challenge, ToolOverride};
+use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
+use vmcp_federation::policy::{
+    AggregationPolicy, BreakerPolicy, ConflictPolicy, HealthPolicy, ToolPolicy, Visibility,
+};
+
+use super::convert::UNBUILT;
+use super::duration::format;
+use super::settings::Settings;
+
+/// What stands in place of a secret.
+const REDACTED: &str = "[redacted]";
+
+/// The effective settings as YAML.
+///
+/// # Errors
+/// When a text cannot be written as YAML.
+pub fn effective_yaml(settings: &Settings) -> Result<String, serde_saphyr::SerializeError> {
+    to_yaml(&effective(settings))
+}
+
+/// `value` as YAML with a final line break.
+pub(super) fn to_yaml(value: &Value) -> Result<String, serde_saphyr::SerializeError> {
+    let mut yaml = serde_saphyr::to_string(value)?;
+    if !yaml.ends_with('\n') {
+        yaml.push('\n');
+    }
+    Ok(yaml)
+}
+
+/// The effective settings as JSON.
+pub fn effective_json(settings: &Settings) -> String {
+    format!("{:#}\n", effective(settings))
+}
+
+fn effective(settings: &Settings) -> Value {
+    let Settings {
+        name,
+        group,
+        aggregation,
+        backends,
+        edge,
+        health,
+        authz,
+        limits: quotas,
+        loops,
+        optimizer,
+        audit,
+        // Taken from the environment, so it is no setting of the file.
+        namespace: _,
+        log_level,
+        warnings: _,
+    } = settings;
+    let off = UNBUILT.iter().map(|row| (row.path.to_owned(), Value::from("not in this build")));
+    json!({
+        "name": name,
+        "groupRef": group,
+        "listen": listen(edge),
+        "incomingAuth": incoming(&edge.incoming),
+        "authz": authz.as_ref().map(|policy| json!({"policies": policy.policy_count()})),
+        "passthroughHeaders": edge.passthrough_headers,
+        "limits": bounds(edge),
+        "rateLimiting": limits::show(quotas.as_ref(), edge),
+        "loopBreaker": loops.as_ref().map(|policy| json!({
+            "repeats": policy.repeats,
+            "within": format(policy.within),
+            "tools": policy.tools.iter().map(|pattern| Value::from(pattern.as_str())).collect::<Value>(),
+        })),
+        "optimizer": optimizer::show(optimizer.as_ref()),
+        "audit": audit::show(audit.as_ref()),
+        "backends": backends.iter().map(backend).collect::<Value>(),
+        "aggregation": aggregate(aggregation),
+        "health": watch(health),
+        "logLevel": log_level.as_str(),
+        "features": off.collect::<Map<_, _>>(),
+    })
+}
+
+fn listen(edge: &EdgePolicy) -> Value {
+    json!({
+        "host": edge.listen.ip().to_string(),
+        "port": edge.listen.port(),
+        "path": edge.path,
+        "allowedOrigins": edge.allowed_origins,
+        "allowedHosts": edge.allowed_hosts,
+        "trustedProxies": edge.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+fn incoming(auth: &IncomingAuth) -> Value {
+    match auth {
+        IncomingAuth::Anonymous => json!({"type": "anonymous"}),
+        IncomingAuth::Local(identity) => json!({"type": "local", "user": identity.subject}),
+        IncomingAuth::Bearer(authenticator) => {
+            let Challenge { realm, scopes, resource } = authenticator.challenge();
+            json!({
+                "type": "bearer",
+                "realm": realm,
+                "scopes": scopes,
+                "resource": resource.as_ref().map(|resource| &resource.resource),
+            })
+        }
+    }
+}
+
+fn bounds(edge: &EdgePolicy) -> Value {
+    let limits = &edge.limits;
+    json!({
+        "bodyBytesMax": limits.body_bytes_max,
+        "headBytesMax": limits.head_bytes_max,
+        "headTimeout": format(limits.head_timeout),
+        "bodyTimeout": format(limits.body_timeout),
+        "pageItemsMax": limits.page_items_max,
+        "sessionCountMax": limits.session_count_max,
+        "sessionIdleMax": format(limits.session_idle_max),
+        "requestCountMax": limits.request_count_max,
+        "keepAlive": format(limits.keep_alive),
+        "shutdownGrace": format(limits.shutdown_grace),
+    })
+}
+
+fn backend(backend: &BackendPolicy) -> Value {
+    let BackendPolicy { id, transport, timeouts, headers, credentials } = backend;
+    let mut out = Map::new();
+    out.insert("name".to_owned(), id.as_str().into());
+    out.insert("transport".to_owned(), transport.as_str().into());
+    match transport {
+        Transport::Stdio(stdio) => show_stdio(stdio, &mut out),
+        Transport::StreamableHttp(http) | Transport::Sse(http) => show_http(http, headers, &mut out),
+    }
+    if let Some(credentials) = credentials {
+        out.insert("outgoingAuth".to_owned(), format!("{credentials:?}").into());
+    }
+    out.insert("connectTimeout".to_owned(), format(timeouts.connect).into());
+    out.insert("timeout".to_owned(), format(timeouts.call).into());
+    Value::Object(out)
+}
+
+fn show_stdio(stdio: &StdioPolicy, out: &mut Map<String, Value>) {
+    let StdioPolicy { command, args, env, cwd } = stdio;
+    let env = env.keys().map(|name| (name.as_str(), ())).collect::<Vec<_>>();
+    out.insert("command".to_owned(), command.as_str().into());
+    out.insert("args".to_owned(), redact_args(args));
+    out.insert("env".to_owned(), redact(env));
+    if let Some(cwd) = cwd {
+        out.insert("cwd".to_owned(), cwd.to_string_lossy().into());
+    }
+}
+
+fn show_http(http: &HttpPolicy, headers: &[(String, Secret)], out: &mut Map<String, Value>) {
+    let HttpPolicy { url, ca_bundle } = http;
+    out.insert("url".to_owned(), redact_url(url).into());
+    if let Some(file) = ca_bundle {
+        out.insert("caBundlePath".to_owned(), file.to_string_lossy().into());
+    }
+    out.insert("headers".to_owned(), redact(headers.iter().map(|(name, _)| (name.as_str(), ()))));
+}
+
+fn redact<'a>(names: impl IntoIterator<Item = (&'a str, ())>) -> Value {
+    let redacted = names.into_iter().map(|(name, ())| (name.to_owned(), REDACTED.into()));
+    Value::Object(redacted.collect())
+}
+
+/// Arguments with the values of flags such as `--api-key` left out.
+fn redact_args(args: &[String]) -> Value {
+    let mut secret_follows = false;
+    let shown = args.iter().map(|arg| {
+        let hidden = std::mem::take(&mut secret_follows) && !arg.starts_with("--");
+        match arg.split_once('=') {
+            _ if hidden => REDACTED.to_owned(),
+            Some((flag, value)) if flag.starts_with('-') => match names_secret(flag) {
+                true => format!("{flag}={REDACTED}"),
+                false => format!("{flag}={}", redact_text(value)),
+            },
+            None if arg.starts_with('-') && names_secret(arg) => {
+                secret_follows = true;
+                arg.clone()
+            }
+            _ => redact_text(arg),
+        }
+    });
+    shown.collect()
+}
+
+fn names_secret(flag: &str) -> bool {
+    let flag = flag.to_ascii_lowercase();
+    let words = ["token", "secret", "password", "passwd", "key", "credential", "auth", "header"];
+    words.iter().any(|word| flag.contains(word))
+}
+
+/// An argument that is a URL may carry a secret; one with a long run of letters and digits may be one.
+fn redact_text(arg: &str) -> String {
+    match arg.parse::<Uri>() {
+        Ok(url) if url.scheme().is_some() => redact_url(&url),
+        _ if looks_secret(arg) => REDACTED.to_owned(),
+        _ => arg.to_owned(),
+    }
+}
+
+/// How long a run of letters and digits may be before it is taken for a secret.
+const PLAIN_RUN_MAX: usize = 19;
+
+/// Whether some part of the text could be a key: too long, and too mixed, for a word. Rather too often than too
+/// seldom: what is hidden here is still in the file.
+fn looks_secret(text: &str) -> bool {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_+.=".contains(c)).any(|run| {
+        run.len() > PLAIN_RUN_MAX
+            && run.contains(|c: char| c.is_ascii_digit())
+            && run.contains(|c: char| c.is_ascii_alphabetic())
+    })
+}
+
+/// A URL without what stands before its host and after its path, and without parts of its path that look like
+/// keys, as hosted servers have them.
+fn redact_url(url: &Uri) -> String {
+    let scheme = url.scheme_str().unwrap_or_default();
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    let (before, host) = match authority.rsplit_once('@') {
+        Some((_, host)) => (format!("{REDACTED}@"), host),
+        None => (String::new(), authority),
+    };
+    let after = if url.query().is_some() { format!("?{REDACTED}") } else { String::new() };
+    let segments = url.path().split('/').map(|part| if looks_secret(part) { REDACTED } else { part });
+    let path = segments.collect::<Vec<_>>().join("/");
+    format!("{scheme}://{before}{host}{path}{after}")
+}
+
+fn aggregate(policy: &AggregationPolicy) -> Value {
+    let AggregationPolicy { conflicts, default_visibility, exclude_all_tools, backends } = policy;
+    let (strategy, format, order) = match conflicts {
+        ConflictPolicy::Prefix { format } => ("prefix", Some(format), None),
+        ConflictPolicy::Priority { order, format } => ("priority", Some(format), Some(order)),
+        ConflictPolicy::Manual => ("manual", None, None),
+        ConflictPolicy::Auto { format } => ("auto", Some(format), None),
+    };
+    let mut details = Map::new();
+    if let Some(format) = format {
+        details.insert("prefixFormat".to_owned(), format.to_string().into());
+    }
+    if let Some(order) = order {
+        details.insert("priorityOrder".to_owned(), order.iter().map(|id| id.as_str()).collect());
+    }
+    json!({
+        "conflictResolution": strategy,
+        "conflictResolutionConfig": details,
+        "defaultToolVisibility": match default_visibility {
+            Visibility::Show => "allow",
+            Visibility::Hide => "deny",
+        },
+        "excludeAllTools": exclude_all_tools,
+        "tools": backends.iter().map(|(id, policy)| tools(id.as_str(), policy)).collect::<Value>(),
+    })
+}
+
+fn tools(backend: &str, policy: &ToolPolicy) -> Value {
+    let ToolPolicy { exclude_all, filter, renames, overrides } = policy;
+    let mut changes: Map<String, Value> = Map::new();
+    for (tool, name) in renames {
+        changes.insert(tool.as_str().to_owned(), json!({"name": name.as_str()}));
+    }
+    for (tool, change) in overrides {
+        let entry = changes.entry(tool.as_str()).or_insert_with(|| json!({}));
+        let ToolOverride { description, annotations } = change;
+        if let Some(description) = description {
+            entry["description"] = description.as_str().into();
+        }
+        if let Some(hints) = annotations {
+            entry["annotations"] = json!({
+                "title": hints.title,
+                "readOnlyHint": hints.read_only,
+                "destructiveHint": hints.destructive,
+                "idempotentHint": hints.idempotent,
+                "openWorldHint": hints.open_world,
+            });
+        }
+    }
+    json!({
+        "workload": backend,
+        "excludeAll": exclude_all,
+        "filter": filter.as_ref().map(|names| names.iter().map(|name| name.as_str()).collect::<Value>()),
+        "overrides": changes,
+    })
+}
+
+fn watch(health: &HealthPolicy) -> Value {
+    let HealthPolicy { interval, timeout, unhealthy_threshold, breaker } = *health;
+    let duration = |duration: Duration| Value::from(format(duration));
+    json!({
+        "interval": duration(interval),
+        "timeout": duration(timeout),
+        "unhealthyThreshold": unhealthy_threshold,
+        "circuitBreaker": breaker.map_or_else(|| "off".into(), |breaker| {
+            let BreakerPolicy { failure_threshold, timeout } = breaker;
+            json!({"failureThreshold": failure_threshold, "timeout": duration(timeout)})
+        }),
+    })
+}

@@ -1,0 +1,129 @@
+//! The text of `vmcp init`: a commented config to begin with, empty or with the servers of an existing
+//! `mcpServers` file. What is written here loads as it is.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::file::Backend;
+use super::load::read;
+use super::mcp_json::{Servers, parse};
+use super::report::{Problem, Report};
+use super::show::to_yaml;
+
+const HEAD: &str = "\
+# vmcp: one endpoint in front of many MCP servers.
+# Check this file with `vmcp validate --config FILE`, see what it comes to with `vmcp config show --config FILE`.
+# ${NAME} in a text is replaced by the environment variable NAME; $${ stands for ${ itself.
+
+# The name clients see.
+name: my-vmcp
+
+# Where clients connect: http://127.0.0.1:4483/mcp
+# listen:
+#   host: 127.0.0.1
+#   port: 4483
+#   path: /mcp
+
+# Who callers are. Left out or anonymous: anybody who reaches the port.
+incomingAuth:
+  type: anonymous
+
+# How clashing names are resolved: auto (only clashing names get a prefix), prefix (all do),
+# priority (the backend listed first keeps the name), manual (overrides must resolve every clash).
+aggregation:
+  conflictResolution: auto
+  # tools:
+  #   - workload: github
+  #     filter: [create_issue, list_issues]
+  #     overrides:
+  #       create_issue:
+  #         description: Opens an issue. Search for an existing one first.
+
+# How long calls may take, and how backends are watched.
+# operational:
+#   timeouts:
+#     default: 30s
+#   failureHandling:
+#     healthCheckInterval: 30s
+#     unhealthyThreshold: 3
+";
+
+const EXAMPLES: &str = "
+# The MCP servers behind this one. Write entries like these in place of the brackets.
+backends: []
+  # A program spoken to over its standard streams:
+  # - name: files
+  #   command: npx
+  #   args: [-y, \"@modelcontextprotocol/server-filesystem\", /tmp]
+  #   env:
+  #     TOKEN: ${FILES_TOKEN}
+  # A server reached over HTTP (transport: streamable-http or sse):
+  # - name: github
+  #   url: https://api.githubcopilot.com/mcp/
+  #   transport: streamable-http
+  #   headers:
+  #     Authorization: Bearer ${GITHUB_TOKEN}
+  #   timeout: 1m0s
+";
+
+/// A commented config without servers.
+pub fn starter() -> String {
+    format!("{HEAD}{EXAMPLES}")
+}
+
+/// A commented config with the servers of the `mcpServers` file at `path`, and what could not be carried over.
+///
+/// # Errors
+/// When the file cannot be read or its servers are not written as they should be.
+pub fn starter_from(path: &Path) -> Result<(String, Vec<Problem>), Report> {
+    let file = path.display().to_string();
+    let refused = |problems, warnings| Report { file: file.clone(), problems, warnings };
+    let text = read(path).map_err(|problem| refused(vec![problem], Vec::new()))?;
+    let (config, Servers { problems, warnings, .. }) = from_text(&text, &file);
+    match config {
+        Some(config) => Ok((config, warnings)),
+        None => Err(refused(problems, warnings)),
+    }
+}
+
+/// The config with the servers of an `mcpServers` text, unless there are problems.
+pub(super) fn from_text(text: &str, file: &str) -> (Option<String>, Servers) {
+    let mut servers = parse(text, None);
+    if !servers.problems.is_empty() {
+        return (None, servers);
+    }
+    let backends: Vec<Value> = servers.backends.iter().filter_map(as_value).collect();
+    let mut root = Map::new();
+    root.insert("backends".to_owned(), Value::Array(backends));
+    let yaml = match to_yaml(&Value::Object(root)) {
+        Ok(yaml) => yaml,
+        Err(error) => {
+            servers.problems.push(Problem::new("", format!("cannot be written as YAML: {error}")));
+            return (None, servers);
+        }
+    };
+    let mut comment = String::from("\n# The MCP servers behind this one, carried over");
+    if !file.is_empty() && !file.contains(['\n', '\r']) {
+        comment.push_str(" from ");
+        comment.push_str(file);
+    }
+    comment.push_str(
+        ".\n# Values are copied as they stood. Put secrets into the environment and write ${NAME} in their place.\n",
+    );
+    (Some(format!("{HEAD}{comment}{yaml}")), servers)
+}
+
+/// The backend as it is written in the file, without keys that say nothing.
+fn as_value(backend: &Backend) -> Option<Value> {
+    let Ok(Value::Object(entries)) = serde_json::to_value(backend) else {
+        return None;
+    };
+    let says_something = |value: &Value| match value {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(entries) => !entries.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    };
+    Some(Value::Object(entries.into_iter().filter(|(_, value)| says_something(value)).collect()))
+}

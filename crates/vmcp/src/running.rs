@@ -1,0 +1,380 @@
+//! Builds the running gateway from its settings: backends, federation, the stack, the pages. Settings are taken apart
+//! here and nowhere else.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use vmcp_authz::{Ask, AuthzPolicy};
+use vmcp_backends::{Backends, GatewayIdentity};
+use vmcp_domain::{
+    Answer, Backend, CallContext, Caller, ChangeListener, Directory, Following, Gateway, Origin, Overview,
+    ResourceUri, SharedGateway,
+};
+use vmcp_edge::HttpEdge;
+use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
+use vmcp_federation::Federation;
+use vmcp_optimizer::Optimizer;
+use vmcp_ratelimit::policy::Method;
+use vmcp_ratelimit::{Clock, Limiter, Observer, Planner, Sharing, SystemClock};
+use vmcp_ratelimit_redis::RedisStore;
+
+use crate::audit::{Audit, Output, Overheard};
+use crate::auth_metrics::Counted;
+use crate::config::{LimitSettings, Settings};
+use crate::metrics::Metrics;
+use crate::outlook::Outlook;
+use crate::search::{self, Indexing};
+use crate::stack::{self, AddedLayer, Stack};
+use crate::status::{Sources, StatusPages};
+
+/// How long backends get to end by themselves.
+const BACKEND_GRACE: Duration = Duration::from_secs(5);
+
+/// How long the start waits for the shared store of limits; it goes on without it then.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the end waits for audit records to be written.
+const AUDIT_GRACE: Duration = Duration::from_secs(2);
+/// How long the end waits for debts to be written back.
+const STORE_GRACE: Duration = Duration::from_secs(1);
+
+/// What a program adds to a configuration.
+#[derive(Default)]
+pub struct Additions {
+    /// Where audit records go. Without it none are written, whatever the settings say.
+    pub audit: Option<Output>,
+    /// Layers of its own.
+    pub layers: Vec<AddedLayer>,
+}
+
+/// A gateway that is connected to its backends. It can be called in process through [`gateway`](Self::gateway), and
+/// served with [`bind`](Self::bind) or [`serve_stdio`](Self::serve_stdio).
+///
+/// End it with [`stop`](Self::stop): dropping it leaves what is owed to a shared store of limits unwritten.
+pub struct RunningGateway {
+    /// The whole stack: what a client is served with.
+    pub gateway: SharedGateway,
+    /// The part of the stack that shows which tools are advertised, before any policy.
+    pub exposed: SharedGateway,
+    /// The part of the stack that shows what each caller may use, before the search replaces the list.
+    pub offer: SharedGateway,
+    /// The innermost part: reports about backends, and the whole catalogue.
+    pub federation: Federation,
+    /// Counts calls; `None` if nothing is limited.
+    pub limiter: Option<Arc<Limiter>>,
+    /// Searches tools; `None` if clients get the whole list.
+    pub optimizer: Option<Arc<Optimizer>>,
+    authz: Option<Arc<AuthzPolicy>>,
+    audit: Option<Arc<Audit>>,
+    layers: Vec<&'static str>,
+    metrics: Arc<Metrics>,
+    /// The settings of the client edge.
+    pub edge: EdgePolicy,
+    name: String,
+    group: Option<String>,
+    backends: Backends,
+    /// Keeps the search index up to date as long as it lives.
+    _indexing: Option<Arc<Indexing>>,
+}
+
+impl RunningGateway {
+    /// Starts connecting to every backend and builds the stack over them.
+    pub async fn start(settings: Settings, additions: Additions) -> Self {
+        let Additions { audit: output, layers: added } = additions;
+        let Settings {
+            name,
+            group,
+            aggregation,
+            backends,
+            mut edge,
+            health,
+            authz,
+            limits,
+            loops,
+            optimizer,
+            audit,
+            namespace,
+            log_level: _,
+            warnings: _,
+        } = settings;
+        let backends = Backends::start(backends, &identity(&edge));
+        let members: Vec<Arc<dyn Backend>> = backends.all().cloned().collect();
+        let federation = Federation::start(aggregation.clone(), health, members);
+        let metrics = Metrics::new(&namespace, &name);
+        if let IncomingAuth::Bearer(authenticator) = &mut edge.incoming {
+            *authenticator = Counted::wrap(authenticator.clone(), metrics.clone());
+        }
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let audit = audit.zip(output).map(|(settings, output)| {
+            Audit::start(settings, output, clock.clone(), metrics.audit(), edge.path.clone())
+        });
+        let observer = observer(&metrics, audit.as_ref().map(|_| &clock));
+        let limiter = match limits {
+            Some(limits) => Some(limiter(limits, clock, observer, &federation).await),
+            None => None,
+        };
+        let outlook = Outlook::new(federation.clone(), limiter.clone());
+        let optimizer = optimizer.map(|settings| search::start(settings, outlook, metrics.clone()));
+        let parts = stack::Parts {
+            policy: aggregation,
+            authz: authz.clone(),
+            limiter: limiter.clone(),
+            loops,
+            optimizer: optimizer.clone(),
+            audit: audit.clone(),
+            metrics: metrics.clone(),
+            added,
+        };
+        let Stack { gateway, exposed, offer, layers } = stack::build(federation.clone(), parts);
+        // Not before the stack is complete: it tells the limiter which tools are virtual, and rules for these fit nothing else.
+        if let Some(limiter) = limiter.clone() {
+            tokio::spawn(prepare(federation.clone(), limiter));
+        }
+        let indexing =
+            optimizer.clone().map(|optimizer| Indexing::start(optimizer, &federation, exposed.clone()));
+        Self {
+            gateway,
+            exposed,
+            offer,
+            federation,
+            limiter,
+            optimizer,
+            authz,
+            audit,
+            layers,
+            metrics,
+            edge,
+            name,
+            group,
+            backends,
+            _indexing: indexing,
+        }
+    }
+
+    /// The names of the layers from inside to outside, as `/status` shows them.
+    #[must_use]
+    pub fn layers(&self) -> &[&'static str] {
+        &self.layers
+    }
+
+    /// The caller that requests of the operator, such as those of the command line, are made for.
+    #[must_use]
+    pub fn operator(&self) -> Caller {
+        match &self.edge.incoming {
+            IncomingAuth::Anonymous => Caller::Anonymous,
+            IncomingAuth::Local(identity) => Caller::Known(identity.clone()),
+            // The command line presents no credential, so policies and limits see an anonymous caller.
+            IncomingAuth::Bearer(_) => Caller::Anonymous,
+        }
+    }
+
+    /// Opens the HTTP listener that the configuration names. Requests are answered once
+    /// [`Listener::serve`] runs.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub fn bind(&self) -> io::Result<Listener> {
+        self.bind_to(self.edge.listen)
+    }
+
+    /// The same at another address.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub fn bind_to(&self, address: SocketAddr) -> io::Result<Listener> {
+        let policy = EdgePolicy { listen: address, ..self.edge.clone() };
+        let path = policy.path.clone();
+        let edge = HttpEdge::bind(policy, self.gateway.clone(), self.directory(), Some(self.pages()))?;
+        Ok(Listener { edge, path })
+    }
+
+    /// Serves one client on a pair of streams, as a program that a client starts does on standard input and output.
+    /// Ends with the input or when `shutdown` is cancelled.
+    ///
+    /// # Errors
+    /// If a stream fails.
+    pub async fn serve_stdio(
+        &self,
+        input: impl AsyncRead + Send + Unpin + 'static,
+        output: impl AsyncWrite + Send + Unpin + 'static,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let gateway = self.gateway.clone();
+        vmcp_edge::serve_stdio(self.edge.clone(), gateway, self.directory(), input, output, shutdown).await
+    }
+
+    /// What the edges need to introduce the gateway.
+    fn directory(&self) -> Arc<dyn Directory> {
+        Arc::new(Introduction {
+            federation: self.federation.clone(),
+            authz: self.authz.clone(),
+            limiter: self.limiter.clone(),
+        })
+    }
+
+    /// The pages for operators.
+    fn pages(&self) -> Arc<StatusPages> {
+        StatusPages::new(Sources {
+            name: self.name.clone(),
+            group: self.group.clone(),
+            federation: self.federation.clone(),
+            limiter: self.limiter.clone(),
+            optimizer: self.optimizer.clone(),
+            layers: self.layers.clone(),
+            metrics: self.metrics.clone(),
+            local: self.edge.listen.ip().is_loopback(),
+        })
+    }
+
+    /// Ends every backend's connection and process, once what is owed to the shared store and the audit records have been
+    /// written.
+    pub async fn stop(self) {
+        if let Some(limiter) = &self.limiter {
+            limiter.release(STORE_GRACE).await;
+            if !limiter.settled(STORE_GRACE).await {
+                tracing::warn!(
+                    "the shared store has not heard of all calls that were admitted without it or have ended"
+                );
+            }
+        }
+        self.backends.shutdown(BACKEND_GRACE).await;
+        if let Some(audit) = self.audit {
+            // Off the runtime's threads: it waits for a disk.
+            let _ = tokio::task::spawn_blocking(move || audit.finish(AUDIT_GRACE)).await;
+        }
+    }
+}
+
+/// An HTTP listener that is bound.
+pub struct Listener {
+    edge: HttpEdge,
+    path: String,
+}
+
+impl Listener {
+    /// The address it is bound to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.edge.local_addr()
+    }
+
+    /// The URL of the MCP endpoint.
+    #[must_use]
+    pub fn endpoint(&self) -> String {
+        format!("http://{}{}", self.local_addr(), self.path)
+    }
+
+    /// Serves each connection on one of `threads` threads, each with a runtime of its own, and not on the runtime that
+    /// calls [`serve`](Self::serve). One for each core is fastest.
+    #[must_use]
+    pub fn on_threads(self, threads: usize) -> Self {
+        Self { edge: self.edge.on_threads(threads), ..self }
+    }
+
+    /// Answers requests until `shutdown` is cancelled, and then until calls under way have ended, for at most the grace
+    /// period.
+    ///
+    /// # Errors
+    /// If the listener fails.
+    pub async fn serve(self, shutdown: CancellationToken) -> io::Result<()> {
+        self.edge.serve(shutdown).await
+    }
+}
+
+/// What the edges are told of the whole: the federation's offer, within what the policies let a caller know.
+struct Introduction {
+    federation: Federation,
+    authz: Option<Arc<AuthzPolicy>>,
+    limiter: Option<Arc<Limiter>>,
+}
+
+impl Introduction {
+    /// These requests pass no layer, so they meet their limits here.
+    fn within_limits<'a, T: Send + 'a>(
+        &'a self,
+        method: Method,
+        ctx: &'a CallContext,
+        answer: Answer<'a, T>,
+    ) -> Answer<'a, T> {
+        match &self.limiter {
+            Some(limiter) => Box::pin(limiter.charged(method, ctx, answer)),
+            None => answer,
+        }
+    }
+}
+
+impl Directory for Introduction {
+    fn overview(&self) -> Overview {
+        self.federation.overview()
+    }
+
+    fn watch(&self, listener: Weak<dyn ChangeListener>) {
+        self.federation.watch(listener);
+    }
+
+    fn may_listen<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, ()> {
+        self.within_limits(Method::Listen, ctx, self.federation.may_listen(ctx))
+    }
+
+    fn follow<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
+        self.within_limits(Method::Subscribe, ctx, self.federation.follow(ctx, uri))
+    }
+
+    fn may_watch(&self, caller: &Caller, uri: &ResourceUri) -> bool {
+        let ask = Ask::ReadResource { uri: uri.as_str() };
+        self.authz.as_ref().is_none_or(|policy| policy.decide(caller, &ask).allowed)
+    }
+}
+
+/// What backends are told about the gateway.
+fn identity(edge: &EdgePolicy) -> GatewayIdentity {
+    GatewayIdentity { name: edge.server.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
+/// What hears the limiter's decisions: metrics, and the audit records where there are any.
+fn observer(metrics: &Arc<Metrics>, audited: Option<&Arc<dyn Clock>>) -> Arc<dyn Observer> {
+    match audited {
+        Some(clock) => Overheard::wrap(metrics.clone(), clock.clone()),
+        None => metrics.clone(),
+    }
+}
+
+/// Binds the limits to the tools as soon as these are known, which also warns of rules that fit none.
+async fn prepare(federation: Federation, limiter: Arc<Limiter>) {
+    let ctx = CallContext::bare(Caller::Anonymous, Origin::Gateway);
+    if let Ok(tools) = federation.list_tools(&ctx).await {
+        let _ = limiter.prepare(&tools);
+    }
+}
+
+/// The limiter of these settings, once it can decide. Backends are connecting meanwhile; no call is decided before this,
+/// on any path.
+async fn limiter(
+    settings: LimitSettings,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn Observer>,
+    federation: &Federation,
+) -> Arc<Limiter> {
+    let LimitSettings { policy, redis, on_failure } = settings;
+    let planner = Arc::new(Planner::new(policy));
+    let sharing = redis.and_then(|redis| {
+        let (replica_count, slot_lease) = (redis.replica_count, redis.slot_lease);
+        redis.policy.map(|policy| Sharing {
+            store: Arc::new(RedisStore::start(policy)),
+            on_failure,
+            replica_count,
+            slot_lease,
+        })
+    });
+    let limiter = Limiter::new(planner, clock, sharing, observer);
+    if federation.tells_callers_apart() {
+        limiter.expect_lists_to_differ();
+    }
+    if !limiter.connected(STORE_PATIENCE).await {
+        tracing::warn!("the shared store does not answer; its failure policy applies until it does");
+    }
+    limiter
+}

@@ -1,0 +1,59 @@
+use crate::{Additions, Position, RunningGateway};
+
+/// Every part of the configuration that makes a layer.
+const EVERYTHING: &str = r#"
+name: whole
+backends:
+  - {name: none, url: "http://127.0.0.1:1/mcp"}
+incomingAuth:
+  type: local
+  authz: {type: cedar, policies: ["permit(principal, action, resource);"]}
+optimizer: {}
+loopBreaker: {}
+audit: {enabled: true}
+rateLimiting:
+  perUser: {maxTokens: 1, refillPeriod: 1m}
+  methods: {tools/list: {perUser: {maxTokens: 1, refillPeriod: 1m}}}
+  hints: {resource: true}
+"#;
+
+fn added(position: Position, name: &'static str) -> super::AddedLayer {
+    super::AddedLayer { position, name, wrap: Box::new(|inner| inner) }
+}
+
+/// The order is a decision: whoever changes it changes this test with a reason.
+#[tokio::test]
+async fn the_order_is_pinned() {
+    let overrides = crate::config::Overrides { user: Some("ann".to_owned()), ..Default::default() };
+    let settings = crate::config::load_text(EVERYTHING, "test", &|_| None, &overrides).unwrap();
+    let layers = vec![
+        added(Position::Request, "requests-1"),
+        added(Position::Call, "calls-1"),
+        added(Position::Request, "requests-2"),
+        added(Position::Call, "calls-2"),
+    ];
+    let additions = Additions { audit: Some(Box::new(std::io::sink())), layers };
+    let gateway = RunningGateway::start(settings, additions).await;
+    assert_eq!(
+        gateway.layers(),
+        [
+            "federation",
+            "ratelimit",
+            "audit-calls",
+            "loopbreaker",
+            "calls-1",
+            "calls-2",
+            "exposure",
+            "authz",
+            "limits-resource",
+            "optimizer",
+            "ratelimit-virtual",
+            "ratelimit-methods",
+            "requests-1",
+            "requests-2",
+            "audit",
+            "observe",
+        ]
+    );
+    gateway.stop().await;
+}

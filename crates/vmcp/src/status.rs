@@ -1,0 +1,229 @@
+//! The pages for operators: `/health` (the process lives), `/readyz` (every backend has answered or failed once) and
+//! `/status` (how each backend is doing). They name no URL, no command and no error text.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use vmcp_domain::{BackendState, CallContext, Caller, Identity, Json, Members, Origin};
+use vmcp_edge::{AdminPages, Page};
+use vmcp_federation::{BackendReport, Federation};
+use vmcp_optimizer::{Optimizer, OptimizerStatus};
+use vmcp_ratelimit::lease::LeaseCounts;
+use vmcp_ratelimit::policy::Mode;
+use vmcp_ratelimit::{BucketView, Limiter, Wait};
+
+use crate::metrics::Metrics;
+
+/// Serves the pages.
+pub(crate) struct StatusPages {
+    sources: Sources,
+    ready: Arc<AtomicBool>,
+}
+
+/// What the pages tell about.
+pub(crate) struct Sources {
+    /// The gateway's name.
+    pub(crate) name: String,
+    /// The group its backends belong to.
+    pub(crate) group: Option<String>,
+    /// The backends and what they offer.
+    pub(crate) federation: Federation,
+    /// What counts calls.
+    pub(crate) limiter: Option<Arc<Limiter>>,
+    /// What searches.
+    pub(crate) optimizer: Option<Arc<Optimizer>>,
+    /// The layers of the stack.
+    pub(crate) layers: Vec<&'static str>,
+    /// The counters.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Only this machine can reach the pages.
+    pub(crate) local: bool,
+}
+
+impl StatusPages {
+    /// Pages over a federation. Readiness is watched from now on.
+    pub(crate) fn new(sources: Sources) -> Arc<Self> {
+        let ready = Arc::new(AtomicBool::new(false));
+        let (settled, flag) = (sources.federation.clone(), ready.clone());
+        tokio::spawn(async move {
+            settled.settled().await;
+            flag.store(true, Ordering::Release);
+        });
+        Arc::new(Self { sources, ready })
+    }
+
+    /// Who has called limited tools most. Served to this machine only, since it names users.
+    fn top(&self) -> Option<Page> {
+        let limiter = self.sources.limiter.as_ref().filter(|_| self.sources.local)?;
+        let callers = limiter.top_callers();
+        let rows = callers.iter().map(|caller| {
+            json!({
+                "issuer": caller.identity.issuer,
+                "user": caller.identity.subject,
+                "asked": caller.asked,
+                "error": caller.error,
+                "refused": caller.refused,
+            })
+        });
+        Some(page(200, &json!({"topCallers": rows.collect::<Vec<_>>()})))
+    }
+
+    /// What a tool's buckets hold for one caller: `/limits/TOOL`, or `/limits/TOOL/ISSUER/USER`, followed by `/CLAIM/VALUE`
+    /// for each claim, percent-encoded.
+    /// Served to this machine only, since it tells of single users.
+    fn limits(&self, rest: &str) -> Option<Page> {
+        let limiter = self.sources.limiter.as_ref().filter(|_| self.sources.local)?;
+        let mut parts = rest.split('/').map(decode);
+        let tool = parts.next()??;
+        let caller = match (parts.next(), parts.next()) {
+            (None, _) => Caller::Anonymous,
+            (Some(issuer), Some(subject)) => Caller::Known(Arc::new(Identity {
+                issuer: issuer?,
+                subject: subject?,
+                claims: claims(parts)?,
+            })),
+            (Some(_), None) => return None,
+        };
+        Some(match limiter.peek_here(&tool.as_str().into(), &CallContext::bare(caller, Origin::Operator)) {
+            Some(views) => {
+                page(200, &json!({"tool": tool, "buckets": views.iter().map(bucket).collect::<Vec<_>>()}))
+            }
+            None => page(404, &json!({"error": "no such tool, or its limits are not kept in this process"})),
+        })
+    }
+
+    fn status(&self) -> Value {
+        let Sources { name, group, federation, limiter, optimizer, layers, metrics: _, local } =
+            &self.sources;
+        let reports = federation.reports();
+        let healthy = reports.iter().all(|report| report.status.state == BackendState::Ready);
+        let findings = federation.findings();
+        // They name tools, which policies may hide from whoever asks from elsewhere.
+        let told: Vec<String> =
+            if *local { findings.iter().map(ToString::to_string).collect() } else { Vec::new() };
+        json!({
+            "name": name,
+            "group_ref": group,
+            "version": env!("CARGO_PKG_VERSION"),
+            "ready": self.ready.load(Ordering::Acquire),
+            "healthy": healthy,
+            "layers": layers,
+            "backends": reports.iter().map(backend).collect::<Vec<_>>(),
+            "findings": told,
+            "finding_count": findings.len(),
+            "limits": limiter.as_ref().map(|limiter| json!({
+                "store": if limiter.store_available().is_some() { "redis" } else { "memory" },
+                "store_available": limiter.store_available(),
+                "users": limiter.user_count(),
+                "waiting": limiter.waiting_count(),
+                // Of bounds on calls in flight that count for all replicas.
+                "slots_held": limiter.slots_held(),
+                "leases": limiter.leased().map(|LeaseCounts { questions, taken, spent, held }| json!({
+                    "questions": questions, "taken": taken, "spent": spent, "held": held
+                })),
+            })),
+            "optimizer": optimizer.as_ref().map(|optimizer| {
+                let OptimizerStatus { tool_count, vector_count, model, bytes } = optimizer.status();
+                json!({"tools": tool_count, "vectors": vector_count, "model": model, "bytes": bytes})
+            }),
+        })
+    }
+}
+
+/// Names and values in turns.
+fn claims(mut parts: impl Iterator<Item = Option<String>>) -> Option<Members> {
+    let mut claims = Members::new();
+    while let Some(name) = parts.next() {
+        claims.set(&name?, Json::string(&parts.next()??));
+    }
+    Some(claims)
+}
+
+/// One bucket, as `vmcp limits check` reads it back.
+pub fn bucket(view: &BucketView) -> Value {
+    let BucketView { rule, scope, allowance, capacity, level, cost, wait, mode, percent, wait_max, leased } =
+        view;
+    json!({
+        "rule": rule,
+        "scope": scope.as_str(),
+        "tokens": allowance.0,
+        "periodMs": u64::try_from(allowance.1.as_millis()).unwrap_or(u64::MAX),
+        "capacity": capacity,
+        "level": level,
+        "cost": cost,
+        "waitMs": match wait {
+            Wait::None => Some(0),
+            Wait::Micros(micros) => Some(micros.div_ceil(1000)),
+            Wait::UntilReleased | Wait::Never => None,
+        },
+        "mode": match mode {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
+        },
+        "enforcePercent": percent,
+        "leasedExcess": leased,
+        "maxWaitMs": u64::try_from(wait_max.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+/// One percent-decoded part of a path.
+fn decode(part: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(part.len());
+    let mut bytes = part.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let (high, low) =
+                (char::from(bytes.next()?).to_digit(16)?, char::from(bytes.next()?).to_digit(16)?);
+            out.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+fn backend(report: &BackendReport) -> Value {
+    let status = &report.status;
+    json!({
+        "name": report.id.as_str(),
+        "health": match status.state {
+            BackendState::Ready => "healthy",
+            BackendState::Connecting => "unknown",
+            BackendState::Unavailable | BackendState::Stopped => "unhealthy",
+        },
+        "state": status.state.as_str(),
+        "transport": status.transport,
+        "mcp_revision": status.protocol.map(vmcp_domain::ProtocolVersion::as_str),
+        "listed": report.listed,
+        "tools": report.tool_count,
+        "resources": report.resource_count,
+        "prompts": report.prompt_count,
+        "callers": report.caller_count,
+        "last_error": status.last_error,
+        "reconnects": status.reconnect_count,
+    })
+}
+
+fn page(status: u16, body: &Value) -> Page {
+    Page { status, content_type: "application/json", body: Bytes::from(body.to_string()) }
+}
+
+impl AdminPages for StatusPages {
+    fn page(&self, path: &str) -> Option<Page> {
+        match path {
+            "/health" | "/ping" => Some(page(200, &json!({"status": "ok"}))),
+            "/readyz" if self.ready.load(Ordering::Acquire) => Some(page(200, &json!({"status": "ready"}))),
+            "/readyz" => Some(page(503, &json!({"status": "not_ready", "reason": "backends_pending"}))),
+            "/status" => Some(page(200, &self.status())),
+            "/metrics" => Some(Page {
+                status: 200,
+                content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                body: Bytes::from(self.sources.metrics.page()),
+            }),
+            "/limits" => self.top(),
+            _ => path.strip_prefix("/limits/").and_then(|rest| self.limits(rest)),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The example's layer, in process and over HTTP, on every path to a tool.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+use vmcp::domain::{
+    CallContext, CallTool, Caller, Continuation, Error, Identity, Json, Members, Origin, Reply,
+};
+use vmcp::{Builder, CancellationToken, RunningGateway, StartError};
+use vmcp_e2e::gateway::{Backend, Names, config};
+use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::process::binary;
+
+/// Two calls of the tool that changes something, for ever.
+const LIMIT: &str =
+    "rateLimiting:\n  tools: [{name: add_note, shared: {maxTokens: 2, refillPeriod: 10000h}}]\n";
+
+/// One of the binary's own small servers, with a tool that changes something and one that does not.
+fn configured(more: &str) -> String {
+    let mut notes = Command::new(binary("vmcp").unwrap());
+    notes.args(["demo-server", "notes"]);
+    config(Names::AsTheyAre, &[Backend::stdio("notes", &notes)], &format!("{LIMIT}{more}"))
+}
+
+fn ctx() -> CallContext {
+    let identity = Identity { issuer: "test".into(), subject: "ann".into(), claims: Members::new() };
+    CallContext::bare(Caller::Known(identity.into()), Origin::Client)
+}
+
+async fn call(gateway: &RunningGateway, tool: &str, arguments: Value) -> Result<Reply, Error> {
+    let request = CallTool {
+        name: tool.into(),
+        arguments: Some(Json::encode(&arguments).unwrap()),
+        continuation: Continuation::default(),
+        rest: Members::new(),
+    };
+    gateway.gateway.call_tool(&ctx(), request).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layer_of_ones_own_stands_in_process_and_costs_nothing_where_it_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    let flag = folder.path().join("frozen");
+    let builder = Builder::from_yaml(configured(""));
+    let gateway = crate::example::with_freeze(builder, flag.clone()).start().await.unwrap();
+    assert!(gateway.layers().windows(2).any(|pair| pair == ["freeze", "exposure"]), "{:?}", gateway.layers());
+
+    std::fs::write(&flag, "").unwrap();
+    for _ in 0..5 {
+        let refused = call(&gateway, "add_note", json!({"text": "no"})).await;
+        assert!(matches!(refused, Err(Error::Denied)), "{refused:?}");
+    }
+    assert!(!call(&gateway, "search", json!({"query": "no"})).await.unwrap().failed);
+    std::fs::remove_file(&flag).unwrap();
+    // The refused calls have spent nothing of the two that the limit allows.
+    for _ in 0..2 {
+        assert!(!call(&gateway, "add_note", json!({"text": "yes"})).await.unwrap().failed);
+    }
+    let limited = call(&gateway, "add_note", json!({"text": "yes"})).await;
+    assert!(matches!(limited, Err(Error::RateLimited(_))), "{limited:?}");
+    gateway.stop().await;
+}
+
+/// What a client is told: true when the call was made and did not fail.
+fn made(url: &str, era: Era, tool: &str, arguments: &Value) -> bool {
+    let mut client = HttpClient::open(url, era).unwrap();
+    let answer = client.ask("tools/call", json!({"name": tool, "arguments": arguments})).unwrap();
+    let answer: Value = serde_json::from_str(&answer.text).unwrap();
+    answer.get("error").is_none() && answer["result"]["isError"] != true
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_served_layer_sees_the_tool_that_really_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let flag = folder.path().join("frozen");
+    let builder = Builder::from_yaml(configured("optimizer: {}\n")).port(0);
+    let gateway = crate::example::with_freeze(builder, flag.clone()).start().await.unwrap();
+    let listener = gateway.bind().unwrap();
+    let url = listener.endpoint();
+    let shutdown = CancellationToken::new();
+    let serving = tokio::spawn(listener.serve(shutdown.clone()));
+
+    let add = json!({"tool_name": "add_note", "parameters": {"text": "x"}});
+    let search = json!({"tool_name": "search", "parameters": {"query": "x"}});
+    let outcomes = tokio::task::spawn_blocking(move || {
+        std::fs::write(&flag, "").unwrap();
+        let frozen =
+            Era::ALL.map(|era| (made(&url, era, "call_tool", &add), made(&url, era, "call_tool", &search)));
+        std::fs::remove_file(&flag).unwrap();
+        let thawed = Era::ALL.map(|era| made(&url, era, "call_tool", &add));
+        (frozen, thawed)
+    });
+    let (frozen, thawed) = outcomes.await.unwrap();
+    assert_eq!(frozen, [(false, true); 2]);
+    assert_eq!(thawed, [true; 2]);
+    shutdown.cancel();
+    serving.await.unwrap().unwrap();
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_refused_starts_nothing_and_says_where() {
+    let refused = Builder::from_yaml("name: x\nbackends: []\nrateLimitin: {}\n").start().await;
+    let Err(StartError::Config(report)) = refused else { panic!("it started") };
+    assert_eq!(report.problems[0].line, Some(3));
+    assert!(report.to_string().contains("rateLimiting"), "{report}");
+    let unset = Builder::from_yaml("name: ${NAME}\nbackends: []\n").environment(|_| None).settings();
+    assert!(unset.unwrap_err().to_string().contains("NAME"));
+    let named = Builder::from_yaml("name: ${NAME}\nbackends: []\n").environment(|_| Some("n".to_owned()));
+    assert_eq!(named.settings().unwrap().name, "n");
+    let audited = Builder::from_yaml("name: x\nbackends: []\naudit: {enabled: true}\n").start().await;
+    assert!(matches!(audited, Err(StartError::NoAuditOutput)));
+}
