@@ -3,10 +3,11 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::Ordering::Relaxed;
 
 use cedar_policy::{Authorizer, Context, Entities, Entity, EntityUid, Request, RestrictedExpression};
 use serde_json::Value;
-use vmcp_domain::Json;
+use vmcp_domain::{Json, fold};
 
 use crate::asker::{Asker, Facts};
 use crate::index::{Leaf, Number};
@@ -36,11 +37,26 @@ pub struct Failure {
 }
 
 impl Decision {
+    /// True when a policy forbids, or something could not be evaluated; false where only no policy permits.
+    #[must_use]
+    pub fn forbids(&self) -> bool {
+        !self.allowed && (!self.policies.is_empty() || !self.failures.is_empty())
+    }
+
+    /// What holds of a thing that has two names: a failure or a policy that forbids counts, else one that permits.
+    fn together(self, other: Self) -> Self {
+        if self.forbids() || (self.allowed && !other.forbids()) { self } else { other }
+    }
+
     pub(crate) fn failed(message: impl ToString) -> Self {
         let failure = Failure { policy: None, message: message.to_string() };
         Self { failures: vec![failure], ..Self::default() }
     }
 }
+
+/// Why a caller is denied whose groups are unknown.
+pub(crate) const GROUPS_UNKNOWN: &str =
+    "a policy forbids this to a group, and the caller's groups cannot be read from its token";
 
 /// The item that is asked for.
 struct Item {
@@ -64,13 +80,33 @@ impl AuthzPolicy {
         self.index.leaves(ask.verb(), (&item.uid, &item.above), caller).any(|leaf| leaf.hints)
     }
 
-    /// Whether the caller may do what it asks for. Pure: the same question has the same answer.
+    /// Whether the caller may do what it asks for. Pure: the same question has the same answer. An address is to be asked
+    /// about in its normal form; policies may name it in any spelling.
     #[must_use]
     pub fn decide_for(&self, asker: &Asker, ask: &Ask<'_>) -> Decision {
+        let decision = self.decide_as_named(asker, ask);
+        let Ask::ReadResource { uri } = ask else { return decision };
+        self.aliases.of(uri).iter().fold(decision, |decision, uri| {
+            decision.together(self.decide_as_named(asker, &Ask::ReadResource { uri }))
+        })
+    }
+
+    fn decide_as_named(&self, asker: &Asker, ask: &Ask<'_>) -> Decision {
         let facts = match asker.facts() {
             Ok(facts) => facts,
             Err(unknown) => return Decision::failed(unknown),
         };
+        let decision = self.decide_by(facts, ask);
+        match asker.suspected().filter(|_| decision.allowed) {
+            Some(suspected) if self.decide_by(suspected, ask).forbids() => {
+                self.groups_unknown.fetch_add(1, Relaxed);
+                Decision::failed(GROUPS_UNKNOWN)
+            }
+            Some(_) | None => decision,
+        }
+    }
+
+    fn decide_by(&self, facts: &Facts, ask: &Ask<'_>) -> Decision {
         let item = self.item(ask);
         let caller = (&facts.uid, &*facts.above);
         let leaves: Vec<&Leaf> = self.index.leaves(ask.verb(), (&item.uid, &item.above), caller).collect();
@@ -205,15 +241,21 @@ impl AuthzPolicy {
     }
 
     /// Arguments under their attribute names: scalars as values, anything else by its presence. Only those that some
-    /// policy reads. One that is given twice, or cannot be read, might mean something else to the backend than to
-    /// the policy, so it is an error.
+    /// policy reads. One that is given twice, in another letter case, or cannot be read, might mean something else to
+    /// the backend than to the policy, so it is an error.
     fn arguments(&self, arguments: &Json) -> Result<BTreeMap<String, RestrictedExpression>, String> {
         let members = arguments.members().map_err(|_| "the arguments are no object".to_owned())?;
         let mut found: BTreeMap<String, &Json> = BTreeMap::new();
-        for (name, value) in members.iter().filter(|(name, _)| self.names.argument(name)) {
-            if found.insert(name.clone().into_owned(), value).is_some() {
+        let mut folded = HashSet::new();
+        for (name, value) in members.iter() {
+            let is_read = self.names.argument(&name);
+            if !is_read.map_err(|known| format!("argument `{known}` is given in another letter case"))? {
+                continue;
+            }
+            if !folded.insert(fold(&name).into_owned()) {
                 return Err(format!("argument `{name}` is given twice"));
             }
+            found.insert(name.into_owned(), value);
         }
         let (mut read, mut present) = (BTreeMap::new(), Vec::new());
         for (name, value) in found {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::decide::Decision;
+use crate::decide::{Decision, GROUPS_UNKNOWN};
 use crate::policy::AuthzPolicy;
 use crate::words::Ask;
 
@@ -10,16 +10,27 @@ use crate::words::Ask;
 #[derive(Debug)]
 pub(crate) struct Journal {
     failed: Vec<AtomicBool>,
+    groups_unknown: AtomicBool,
 }
 
 impl Journal {
     pub(crate) fn new(policy: &AuthzPolicy) -> Self {
-        Self { failed: policy.records.iter().map(|_| AtomicBool::new(false)).collect() }
+        let failed = policy.records.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { failed, groups_unknown: AtomicBool::new(false) }
     }
 
     /// A policy could not be evaluated: a warning the first time.
     pub(crate) fn failures(&self, policy: &AuthzPolicy, ask: &Ask<'_>, decision: &Decision) {
         for failure in &decision.failures {
+            let first =
+                failure.message == GROUPS_UNKNOWN && !self.groups_unknown.swap(true, Ordering::Relaxed);
+            if first {
+                tracing::warn!(
+                    action = ask.verb().action(),
+                    "the groups of a caller cannot be read from its token, so it is denied what policies forbid to groups; \
+                     let the issuer list groups as texts"
+                );
+            }
             let place =
                 failure.policy.and_then(|number| policy.records.get(number)).map(|record| &*record.place);
             let (action, item) = (ask.verb().action(), ask.name());

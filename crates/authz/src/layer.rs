@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vmcp_domain::{
     Answer, CallContext, CallTool, Complete, CompletionSubject, Error, Gateway, GetPrompt, PromptList,
-    ReadResource, Reply, ResourceList, SharedGateway, TaskRequest, TemplateList, ToolList,
+    ReadResource, Reply, ResourceList, ResourceUri, SharedGateway, TaskRequest, TemplateList, ToolList,
 };
 
 use crate::guard::Guard;
@@ -23,6 +23,22 @@ impl Authorized {
     #[must_use]
     pub fn wrap(inner: SharedGateway, policy: Arc<AuthzPolicy>) -> SharedGateway {
         Arc::new(Self { inner, guard: Guard::new(policy) })
+    }
+}
+
+impl Authorized {
+    /// Refuses an address that the caller may not read, or that nothing the caller sees leads to. What a list names is
+    /// judged by its name; an address that only fits a template, also by what a careless server takes it for.
+    async fn check_address(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<(), Error> {
+        let known = self.guard.recognise(ctx);
+        self.guard.check(&known, &Ask::ReadResource { uri: uri.as_str() })?;
+        if self.list_resources(ctx).await?.iter().any(|resource| resource.uri == *uri) {
+            return Ok(());
+        }
+        if !self.list_resource_templates(ctx).await?.iter().any(|offered| offered.template.matches(uri)) {
+            return Err(Error::Denied);
+        }
+        uri.readings().skip(1).try_for_each(|uri| self.guard.check(&known, &Ask::ReadResource { uri: &uri }))
     }
 }
 
@@ -69,7 +85,7 @@ impl Gateway for Authorized {
 
     fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
         Box::pin(async move {
-            self.guard.check(&self.guard.recognise(ctx), &Ask::ReadResource { uri: request.uri.as_str() })?;
+            self.check_address(ctx, &request.uri).await?;
             alike(self.inner.read_resource(ctx, request).await)
         })
     }

@@ -7,6 +7,7 @@
 
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "tests name the one case they expect"))]
 
+mod aliases;
 mod asker;
 mod callers;
 mod decide;

@@ -44,6 +44,13 @@ pub(crate) fn check(written: &[Written], reads: &[Reads], mut lint: Lint<'_>) {
         if let Some((message, hint)) = resource(&written.policy, &verbs, types, world, lint.server) {
             say((format!("{message}, so the policy {effect} nothing"), hint));
         }
+        if !written.record.permits && names_group(&written.policy, types) {
+            say((
+                "forbids to a group, so a caller whose groups cannot be read from its token is denied too"
+                    .to_owned(),
+                "let the issuer list groups as texts in the token".to_owned(),
+            ));
+        }
         if let Some((message, hint)) = unasked_tool(&written.policy, types, lint.unasked_tools) {
             say((format!("{message}, so the policy {effect} nothing"), hint));
         }
@@ -173,6 +180,10 @@ fn resource(
         ResourceConstraint::Is(name) => is(&name),
         ResourceConstraint::IsIn(name, uid) => is(&name).or_else(|| within(&uid)),
     }
+}
+
+fn names_group(policy: &Policy, types: &Types) -> bool {
+    policy.entity_literals().iter().any(|uid| uid.type_name() == types.group_type())
 }
 
 /// Tools that are offered to everybody, whatever policies say.

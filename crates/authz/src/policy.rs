@@ -2,10 +2,12 @@
 //! that parse but cannot do what was meant are warnings.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cedar_policy::{Authorizer, Entity, EntityUid, RestrictedExpression};
 use vmcp_domain::Caller;
 
+use crate::aliases::Aliases;
 use crate::asker::Asker;
 use crate::decide::Decision;
 use crate::index::Index;
@@ -41,6 +43,7 @@ pub struct AuthzPolicy {
     pub(crate) types: Types,
     pub(crate) world: World,
     pub(crate) names: Names,
+    pub(crate) aliases: Aliases,
     pub(crate) index: Index,
     pub(crate) records: Vec<Record>,
     /// What every item belongs to: the server, and what that is declared to belong to.
@@ -51,6 +54,8 @@ pub struct AuthzPolicy {
     pub(crate) group_claim: Option<String>,
     pub(crate) role_claim: Option<String>,
     pub(crate) authorizer: Authorizer,
+    /// How often something was denied because the caller's groups are unknown.
+    pub(crate) groups_unknown: AtomicU64,
     warnings: Vec<AuthzProblem>,
 }
 
@@ -96,6 +101,9 @@ impl AuthzPolicy {
             .flat_map(|written| written.policy.entity_literals())
             .chain(world.named().cloned())
             .collect();
+        let mut aliases = Aliases::default();
+        written.iter().for_each(|written| aliases.add_texts(&written.tree));
+        world.iter().for_each(|(uid, _)| aliases.add(uid.id().unescaped()));
         let [tool, prompt, resource] = Verb::ALL.map(|verb| action_entity(verb, &types, &world));
         let (Some(tool), Some(prompt), Some(resource)) = (tool, prompt, resource) else {
             return Err(vec![AuthzProblem::new(
@@ -110,9 +118,11 @@ impl AuthzPolicy {
             index: Index::build(&written, &reads, &types, &world, &server),
             records: written.into_iter().map(|written| written.record).collect(),
             names: all.names(),
+            aliases,
             group_claim: group_claim_name.clone().filter(|name| !name.is_empty()),
             role_claim: role_claim_name.clone().filter(|name| !name.is_empty()),
             authorizer: Authorizer::new(),
+            groups_unknown: AtomicU64::new(0),
             actions: [tool, prompt, resource],
             types,
             world,
@@ -126,6 +136,13 @@ impl AuthzPolicy {
     #[must_use]
     pub fn policy_count(&self) -> usize {
         self.records.len()
+    }
+
+    /// How many decisions have denied because a policy forbids something to a group and the caller's groups could not be
+    /// read from its token. Lists count each item that they leave out for this reason.
+    #[must_use]
+    pub fn groups_unknown_count(&self) -> u64 {
+        self.groups_unknown.load(Ordering::Relaxed)
     }
 
     /// Policies and declarations that are in order but cannot do what was meant.

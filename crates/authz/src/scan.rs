@@ -1,9 +1,10 @@
 //! What a policy looks at, found in its syntax tree once, so that a decision gathers only what some policy reads.
 //! Cedar reaches attributes by literal names only, so what no policy names makes no difference.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
+use vmcp_domain::fold;
 
 use crate::words::{ARGUMENT, HINTS, PRESENT};
 
@@ -111,9 +112,14 @@ impl Reads {
             self.accesses.iter().map(|access| access.attribute.clone()).collect();
         let arguments: HashSet<String> =
             attributes.iter().filter_map(|name| name.strip_prefix(ARGUMENT)).map(str::to_owned).collect();
-        let present =
+        let present: HashSet<String> =
             arguments.iter().filter_map(|name| name.strip_suffix(PRESENT)).map(str::to_owned).collect();
-        Names { attributes, arguments, present, all: self.whole_context }
+        let mut folded = HashMap::new();
+        for name in arguments.iter().chain(&present) {
+            let name: &String = name;
+            folded.insert(fold(name).into_owned(), name.clone());
+        }
+        Names { attributes, arguments, present, folded, all: self.whole_context }
     }
 }
 
@@ -123,6 +129,8 @@ pub(crate) struct Names {
     attributes: HashSet<String>,
     arguments: HashSet<String>,
     present: HashSet<String>,
+    /// The arguments that are read, by what a reader that ignores letter case makes of their names.
+    folded: HashMap<String, String>,
     /// Some policy reads the context as a whole.
     all: bool,
 }
@@ -139,7 +147,14 @@ impl Names {
     }
 
     /// Whether anything is made of the argument `name`.
-    pub(crate) fn argument(&self, name: &str) -> bool {
-        self.all || self.arguments.contains(name) || self.present.contains(name)
+    ///
+    /// # Errors
+    /// The argument that is read, where `name` differs from it only in letter case: the backend may take one for the
+    /// other.
+    pub(crate) fn argument(&self, name: &str) -> Result<bool, &str> {
+        if self.all || self.arguments.contains(name) || self.present.contains(name) {
+            return Ok(true);
+        }
+        self.folded.get(&*fold(name)).map_or(Ok(false), |known| Err(known))
     }
 }

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use http::HeaderMap;
 use vmcp_domain::{
-    BackendPromptName, BackendToolName, CallContext, Cause, ClientPort, Continuation, Error, Json, Members,
-    Reply, ResourceUri, Stage, TaskVerb,
+    Ambiguity, BackendPromptName, BackendToolName, BackendUri, CallContext, Cause, ClientPort, Continuation,
+    Error, Json, Members, Reply, Stage, TaskVerb, UriTemplate,
 };
 use vmcp_wire::client::{
     Dialect, Hop, continuation as next_round, read_input_required, read_reply, read_visits, relayable,
@@ -32,10 +31,10 @@ const ROUNDS_MAX: usize = 10;
 #[derive(Clone, Debug)]
 pub(crate) enum Asked {
     Tool(BackendToolName, Option<Json>, Members),
-    Resource(ResourceUri, Members),
+    Resource(BackendUri, Members),
     Prompt(BackendPromptName, Option<Json>, Members),
     PromptArgument(BackendPromptName, Members),
-    TemplateVariable(ResourceUri, Members),
+    TemplateVariable(UriTemplate, Members),
     Task(TaskVerb, String, Members),
 }
 
@@ -208,7 +207,12 @@ impl Call<'_> {
         let _turn =
             if connection.has_session() { connection.link.flights().turn(&*client).await } else { None };
         let purpose = Purpose::Call(Arc::clone(&client));
-        let outcome = connection.exchange(purpose, |id| self.request(connection, continuation, id)).await;
+        let mirrored = self.mirrored(connection).map_err(|fault| {
+            let text = format!("an argument that is repeated as a header: {fault}");
+            Failure::Refused(RpcError::new(code::INVALID_PARAMS, text))
+        })?;
+        let request = |id| self.request(connection, continuation, mirrored, id);
+        let outcome = connection.exchange(purpose, request).await;
         if let Err(Failure::Refused(error)) = &outcome
             && let Some(visits) = read_visits(error)
         {
@@ -227,7 +231,13 @@ impl Call<'_> {
         reply.map_err(|fault| Failure::broken(Class::Protocol, fault))
     }
 
-    fn request(&self, connection: &Connection, continuation: Continuation, id: u64) -> Request {
+    fn request(
+        &self,
+        connection: &Connection,
+        continuation: Continuation,
+        mirrored: Vec<(String, String)>,
+        id: u64,
+    ) -> Request {
         let mut hop = Hop {
             travelling: self.ctx.meta.clone(),
             progress_token: self.client.wants_progress().then_some(id),
@@ -241,7 +251,9 @@ impl Call<'_> {
         for (name, value) in trace::to_headers(&self.ctx.meta) {
             put(&mut headers, name, &value);
         }
-        self.mirror(connection, &mut headers);
+        for (name, value) in mirrored {
+            put(&mut headers, &name, &value);
+        }
         Request {
             method: self.asked.method(),
             name: self.asked.name().map(str::to_owned),
@@ -253,17 +265,23 @@ impl Call<'_> {
         }
     }
 
-    fn mirror(&self, connection: &Connection, headers: &mut HeaderMap) {
+    /// The arguments that the backend wants repeated as headers, by the headers' names.
+    ///
+    /// # Errors
+    /// When an argument is given in two ways, so that header and argument may differ for the backend.
+    fn mirrored(&self, connection: &Connection) -> Result<Vec<(String, String)>, Ambiguity> {
+        let mut headers = Vec::new();
         let Asked::Tool(name, Some(arguments), _) = &self.asked else {
-            return;
+            return Ok(headers);
         };
         if !connection.mirrors_arguments {
-            return;
+            return Ok(headers);
         }
         for mirrored in connection.mirrors().get(name).into_iter().flatten() {
-            if let Some(value) = mirrored.value(arguments) {
-                put(headers, &mirrored.header, &value);
+            if let Some(value) = mirrored.value(arguments)? {
+                headers.push((mirrored.header.clone(), value));
             }
         }
+        Ok(headers)
     }
 }

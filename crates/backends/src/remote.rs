@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use vmcp_domain::{
     Answer, Backend, BackendId, BackendListener, BackendPromptName, BackendState, BackendStatus,
-    BackendToolName, CallContext, Continuation, Error, Inventory, Json, Members, Reply, ResourceUri, Scope,
-    TaskVerb,
+    BackendToolName, BackendUri, CallContext, Continuation, Error, Inventory, Json, Members, Reply, Scope,
+    TaskVerb, UriTemplate,
 };
 use vmcp_wire::method;
 
@@ -70,7 +70,7 @@ impl Remote {
         perform(&line, ctx, asked, continuation).await
     }
 
-    async fn subscription(&self, name: &'static str, line: &Shared, uri: &ResourceUri) -> Result<(), Error> {
+    async fn subscription(&self, name: &'static str, line: &Shared, uri: &BackendUri) -> Result<(), Error> {
         let changed = timeout(self.call_wait(), line.change_subscription(name, uri)).await;
         let changed = changed.map_err(|_| Error::DeadlineExceeded)?;
         changed.map_err(|failure| line.error(failure))
@@ -91,7 +91,7 @@ impl Shared {
     }
 
     /// Adds to what is wanted. False when that would be too much.
-    fn want(&self, uri: &ResourceUri) -> bool {
+    fn want(&self, uri: &BackendUri) -> bool {
         let mut room = true;
         self.wanted.send_if_modified(|wanted| {
             room = wanted.contains(uri) || wanted.len() < SUBSCRIPTIONS_MAX;
@@ -104,13 +104,13 @@ impl Shared {
         room
     }
 
-    fn forgo(&self, uri: &ResourceUri) {
+    fn forgo(&self, uri: &BackendUri) {
         self.wanted.send_if_modified(|wanted| {
             wanted.contains(uri) && Arc::<BTreeSet<_>>::make_mut(wanted).remove(uri)
         });
     }
 
-    async fn change_subscription(&self, name: &'static str, uri: &ResourceUri) -> Result<(), Failure> {
+    async fn change_subscription(&self, name: &'static str, uri: &BackendUri) -> Result<(), Failure> {
         let connection = ready(self).await?;
         if connection.has_session() {
             let request = Request::upkeep(name, connection.dialect.subscription(uri));
@@ -124,7 +124,7 @@ impl Shared {
     async fn await_listening(
         &self,
         connection: &Connection,
-        uri: &ResourceUri,
+        uri: &BackendUri,
         wanted: bool,
     ) -> Result<(), Failure> {
         let mut listening = connection.listening.subscribe();
@@ -209,7 +209,7 @@ impl Backend for Remote {
     fn read_resource<'a>(
         &'a self,
         ctx: &'a CallContext,
-        uri: ResourceUri,
+        uri: BackendUri,
         continuation: Continuation,
         rest: Members,
     ) -> Answer<'a, Reply> {
@@ -242,7 +242,7 @@ impl Backend for Remote {
     fn complete_template<'a>(
         &'a self,
         ctx: &'a CallContext,
-        template: ResourceUri,
+        template: UriTemplate,
         rest: Members,
     ) -> Answer<'a, Reply> {
         let asked = Asked::TemplateVariable(template, rest);
@@ -259,7 +259,7 @@ impl Backend for Remote {
         Box::pin(self.perform(ctx, Asked::Task(verb, id, rest), Continuation::default()))
     }
 
-    fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()> {
+    fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()> {
         Box::pin(async move {
             let line = self.line(ctx)?;
             if !line.want(&uri) {
@@ -273,7 +273,7 @@ impl Backend for Remote {
         })
     }
 
-    fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()> {
+    fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()> {
         Box::pin(async move {
             let line = match &self.lines {
                 None => Lease::of_main(&self.shared),

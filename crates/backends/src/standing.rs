@@ -9,7 +9,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::StatusCode;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use vmcp_domain::{BackendEvent, BoxFuture, ResourceUri};
+use vmcp_domain::{BackendEvent, BackendUri, BoxFuture};
 use vmcp_wire::client::{Offer, read_notice};
 use vmcp_wire::jsonrpc::Message;
 use vmcp_wire::method;
@@ -32,7 +32,7 @@ const STEADY: Duration = Duration::from_secs(10);
 const REOPEN_WAIT: Duration = Duration::from_secs(1);
 
 /// The resources whose changes are wanted.
-pub(crate) type Wanted = Arc<BTreeSet<ResourceUri>>;
+pub(crate) type Wanted = Arc<BTreeSet<BackendUri>>;
 
 /// What `subscriptions/listen` covers.
 #[derive(Clone, Debug)]
@@ -162,7 +162,7 @@ pub(crate) async fn keep_listening(
 
 /// One stream, from its opening to its end. Everything that may have changed while none was open is told to `gap`.
 async fn listen(connection: &Connection, resources: &Wanted, gap: Option<&Ears>) -> Result<(), Failure> {
-    let uris: Vec<ResourceUri> = resources.iter().cloned().collect();
+    let uris: Vec<BackendUri> = resources.iter().cloned().collect();
     let (taken, mut acknowledged) = watch::channel(false);
     let request =
         Request { endless: true, ..Request::upkeep(method::LISTEN, connection.dialect.listen(&uris)) };

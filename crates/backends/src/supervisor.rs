@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use vmcp_domain::{BackendEvent, BackendId, CallerScope, Error, ResourceUri, Scope};
+use vmcp_domain::{BackendEvent, BackendId, BackendUri, CallerScope, Error, Scope};
 use vmcp_wire::method;
 
 use crate::GatewayIdentity;
@@ -306,7 +306,7 @@ async fn end(shared: &Shared, connection: &Connection) {
 
 /// Subscribes again to everything that is wanted, after the session that knew of it has gone.
 async fn renew(connection: Arc<Connection>, wanted: Wanted) {
-    let subscribing = stream::iter(wanted.iter().cloned()).for_each_concurrent(RENEWALS_MAX, |uri: ResourceUri| {
+    let subscribing = stream::iter(wanted.iter().cloned()).for_each_concurrent(RENEWALS_MAX, |uri: BackendUri| {
         let connection = Arc::clone(&connection);
         async move {
             let params = connection.dialect.subscription(&uri);

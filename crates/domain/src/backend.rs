@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::address::UriTemplate;
 use crate::context::CallContext;
 use crate::gateway::Answer;
 use crate::item::ToolHints;
 use crate::json::{Json, Members};
 use crate::message::{Continuation, Reply, TaskVerb};
-use crate::name::{BackendId, BackendPromptName, BackendToolName, ResourceUri};
+use crate::name::{BackendId, BackendPromptName, BackendToolName, BackendUri};
 use crate::scope::Scope;
 use crate::version::ProtocolVersion;
 
@@ -27,8 +28,8 @@ pub struct OfferedTool {
 /// A resource as its backend offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferedResource {
-    /// Its URI.
-    pub uri: ResourceUri,
+    /// Its address, as the backend spells it.
+    pub uri: BackendUri,
     /// The whole definition as sent.
     pub definition: Arc<Members>,
 }
@@ -37,7 +38,7 @@ pub struct OfferedResource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferedTemplate {
     /// Its URI template.
-    pub template: ResourceUri,
+    pub template: UriTemplate,
     /// The whole definition as sent.
     pub definition: Arc<Members>,
 }
@@ -123,7 +124,7 @@ pub enum BackendEvent {
     /// Its list of prompts changed.
     PromptsChanged,
     /// The content of one of its resources changed.
-    ResourceUpdated(ResourceUri),
+    ResourceUpdated(BackendUri),
 }
 
 /// Hears what backends tell unasked. Called on the transport's own task, so it must not block.
@@ -167,7 +168,7 @@ pub trait Backend: Send + Sync {
     fn read_resource<'a>(
         &'a self,
         ctx: &'a CallContext,
-        uri: ResourceUri,
+        uri: BackendUri,
         continuation: Continuation,
         rest: Members,
     ) -> Answer<'a, Reply>;
@@ -191,7 +192,7 @@ pub trait Backend: Send + Sync {
     fn complete_template<'a>(
         &'a self,
         ctx: &'a CallContext,
-        template: ResourceUri,
+        template: UriTemplate,
         rest: Members,
     ) -> Answer<'a, Reply>;
     /// Asks about one of its tasks, answers the task's questions, or lets it go. `rest` are the parameters besides
@@ -204,7 +205,7 @@ pub trait Backend: Send + Sync {
         rest: Members,
     ) -> Answer<'a, Reply>;
     /// Asks to be told when a resource changes. Asking twice is the same as asking once.
-    fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()>;
+    fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()>;
     /// Takes a subscription back.
-    fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()>;
+    fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()>;
 }

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::address::ResourceUri;
 use crate::client_port::Capability;
 use crate::json::Json;
-use crate::name::{BackendId, PromptName, ResourceUri, ToolName};
+use crate::name::{BackendId, PromptName, ToolName};
 
 /// The private side of an error: for the log, never for a client.
 #[derive(Clone, Default)]

@@ -70,7 +70,7 @@ pub enum Change {
     /// The list of prompts.
     Prompts,
     /// The content of one resource.
-    Resource(crate::name::ResourceUri),
+    Resource(crate::address::ResourceUri),
 }
 
 /// Hears of changes. Called from the party that noticed, so it must not block.
@@ -99,12 +99,12 @@ pub type Following = Box<dyn Any + Send + Sync>;
 
 /// What an edge needs to introduce the gateway to a client and to tell it of changes.
 pub trait Directory: Send + Sync {
-    /// What is on offer now.
-    fn overview(&self) -> Overview;
+    /// What is on offer now, as far as a caller may know: a backend of which the caller sees nothing adds nothing.
+    fn overview(&self, caller: &crate::caller::Caller) -> Overview;
     /// Tells `listener` of every change from now on, as long as it is alive.
     fn watch(&self, listener: std::sync::Weak<dyn ChangeListener>);
     /// Whether a caller may be told when a resource changes: whoever may not read it may not.
-    fn may_watch(&self, caller: &crate::caller::Caller, uri: &crate::name::ResourceUri) -> bool;
+    fn may_watch(&self, caller: &crate::caller::Caller, uri: &crate::address::ResourceUri) -> bool;
     /// Asks leave to open a stream of changes (`subscriptions/listen` of 2026-07-28).
     ///
     /// # Errors
@@ -115,7 +115,7 @@ pub trait Directory: Send + Sync {
     ///
     /// # Errors
     /// [`Error::UnknownResource`] when no backend serves it, and whatever the backend answers.
-    fn follow<'a>(&'a self, ctx: &'a CallContext, uri: crate::name::ResourceUri) -> Answer<'a, Following>;
+    fn follow<'a>(&'a self, ctx: &'a CallContext, uri: crate::address::ResourceUri) -> Answer<'a, Following>;
 }
 
 /// Writes the methods of [`Gateway`] that a layer passes through untouched, each named.

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use crate::address::{ResourceUri, UriTemplate};
 use crate::json::Members;
-use crate::name::{BackendId, BackendPromptName, BackendToolName, PromptName, ResourceUri, ToolName};
+use crate::name::{BackendId, BackendPromptName, BackendToolName, PromptName, ToolName};
 
 /// Where something advertised really lives.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +77,7 @@ pub struct Tool {
 /// A resource as clients see it.
 #[derive(Clone, Debug)]
 pub struct Resource {
-    /// Its URI.
+    /// Its address.
     pub uri: ResourceUri,
     /// The backend that offers it.
     pub backend: BackendId,
@@ -88,7 +89,7 @@ pub struct Resource {
 #[derive(Clone, Debug)]
 pub struct ResourceTemplate {
     /// Its URI template (RFC 6570).
-    pub template: ResourceUri,
+    pub template: UriTemplate,
     /// The backend that offers it.
     pub backend: BackendId,
     /// The definition as the backend sent it.

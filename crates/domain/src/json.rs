@@ -2,6 +2,7 @@
 //! without ever becoming a tree. Key order, number spellings and unknown members survive.
 //! What the members of an MCP message mean is left to `vmcp-wire`.
 
+mod fold;
 mod parts;
 mod valid;
 
@@ -13,6 +14,8 @@ use bytestring::ByteString;
 use serde::de::Deserialize;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
+
+pub use fold::{Ambiguity, fold, fold_equal};
 
 /// How many members most objects of messages have at most, a few that are added later included.
 const USUAL_COUNT: usize = 6;

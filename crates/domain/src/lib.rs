@@ -5,6 +5,7 @@
 //! and the [`ClientPort`] that leads back to the client. No I/O, no async runtime, no clock:
 //! how messages look on the wire is `vmcp-wire`'s, how they travel is `vmcp-edge`'s and `vmcp-backends`'.
 
+mod address;
 mod backend;
 mod caller;
 mod client_port;
@@ -23,6 +24,7 @@ mod scope;
 mod secret;
 mod version;
 
+pub use address::{ResourceUri, UriTemplate};
 pub use backend::{
     Backend, BackendEvent, BackendListener, BackendState, BackendStatus, Inventory, OfferedPrompt,
     OfferedResource, OfferedTemplate, OfferedTool,
@@ -44,12 +46,12 @@ pub use item::{
     HintOverride, Prompt, PromptList, Resource, ResourceList, ResourceTemplate, Target, TemplateList, Tool,
     ToolHints, ToolList, ToolOverride,
 };
-pub use json::{Json, JsonError, Members, Part};
+pub use json::{Ambiguity, Json, JsonError, Members, Part, fold, fold_equal};
 pub use message::{
     CallTool, Complete, CompletionSubject, Continuation, GetPrompt, ReadResource, Reply, Stage, TASK_RESULT,
     TaskHandle, TaskRequest, TaskVerb,
 };
-pub use name::{BackendId, BackendPromptName, BackendToolName, PromptName, ResourceUri, ToolName};
+pub use name::{BackendId, BackendPromptName, BackendToolName, BackendUri, PromptName, ToolName};
 pub use per_list::PerList;
 pub use reservation::{Reservation, Reserving};
 pub use scope::{Audience, CallerScope, Scope};

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use crate::address::{ResourceUri, UriTemplate};
 use crate::json::{Json, Members};
-use crate::name::{BackendId, PromptName, ResourceUri, ToolName};
+use crate::name::{BackendId, PromptName, ToolName};
 
 /// What a client adds when it retries a request that needed input (2026-07-28, multi round-trip requests).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +67,7 @@ pub enum CompletionSubject {
     /// An argument of a prompt.
     Prompt(PromptName),
     /// A variable of a resource template, by its URI template.
-    Template(ResourceUri),
+    Template(UriTemplate),
 }
 
 /// `completion/complete`.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, watch};
-use vmcp_domain::{Audience, Caller, Change, ChangeListener, Following, Identity, ResourceUri};
+use vmcp_domain::{Audience, Caller, Change, ChangeListener, Directory, Following, Identity, ResourceUri};
 
 use crate::session::Session;
 
@@ -134,6 +134,7 @@ impl ChangeListener for Changes {
 pub(crate) struct Inbox {
     changes: Arc<Changes>,
     this: Weak<Self>,
+    caller: Caller,
     user: Option<User>,
     uris: Mutex<Uris>,
     news: Notify,
@@ -152,6 +153,7 @@ impl Inbox {
         let inbox = Arc::new_cyclic(|this| Self {
             changes: Arc::clone(changes),
             this: this.clone(),
+            caller: caller.clone(),
             user: caller.identity().map(user),
             uris: Mutex::default(),
             news: Notify::new(),
@@ -234,10 +236,17 @@ impl Inbox {
         self.news.notify_one();
     }
 
-    /// The lists that changed for this user alone, and the resources that changed.
-    fn take(&self) -> (ListCounts, BTreeSet<ResourceUri>) {
+    /// The lists that changed for this user alone, and the resources that changed: in the client's own spelling where it
+    /// watches just these.
+    fn take(&self) -> (ListCounts, Vec<ResourceUri>) {
         let mut uris = self.uris();
-        (std::mem::take(&mut uris.lists), std::mem::take(&mut uris.changed))
+        let changed = std::mem::take(&mut uris.changed);
+        let as_watched = |uri: ResourceUri| match uris.watched.get_key_value(&uri) {
+            Some((watched, _)) => watched.clone(),
+            None => uri,
+        };
+        let changed = changed.into_iter().map(as_watched).collect();
+        (std::mem::take(&mut uris.lists), changed)
     }
 }
 
@@ -267,6 +276,7 @@ enum Told {
 
 /// The changes one stream is to tell of.
 pub(crate) struct Feed {
+    directory: Arc<dyn Directory>,
     lists: watch::Receiver<ListCounts>,
     inbox: Arc<Inbox>,
     told: Told,
@@ -274,17 +284,27 @@ pub(crate) struct Feed {
 
 impl Feed {
     /// The changes from now on that one stream wants.
-    pub(crate) fn of_stream(changes: &Arc<Changes>, inbox: Arc<Inbox>, wanted: Wanted) -> Self {
+    pub(crate) fn of_stream(
+        changes: &Arc<Changes>,
+        directory: &Arc<dyn Directory>,
+        inbox: Arc<Inbox>,
+        wanted: Wanted,
+    ) -> Self {
         let lists = changes.lists.subscribe();
         let told = Told::Stream(*lists.borrow(), wanted);
-        Self { lists, inbox, told }
+        Self { directory: Arc::clone(directory), lists, inbox, told }
     }
 
     /// The changes a session has not been told of.
-    pub(crate) fn of_session(changes: &Arc<Changes>, session: &Arc<Session>) -> Self {
+    pub(crate) fn of_session(
+        changes: &Arc<Changes>,
+        directory: &Arc<dyn Directory>,
+        session: &Arc<Session>,
+    ) -> Self {
         let mut lists = changes.lists.subscribe();
         lists.mark_changed();
-        Self { lists, inbox: session.inbox(changes), told: Told::Session(Arc::clone(session)) }
+        let inbox = session.inbox(changes);
+        Self { directory: Arc::clone(directory), lists, inbox, told: Told::Session(Arc::clone(session)) }
     }
 
     /// What there is to tell now.
@@ -300,7 +320,9 @@ impl Feed {
                 changes.push(change);
             }
         }
-        changes.extend(resources.into_iter().map(Change::Resource));
+        // A client that watches a whole is told of its parts, but only of those that it may read.
+        let readable = |uri: &ResourceUri| self.directory.may_watch(&self.inbox.caller, uri);
+        changes.extend(resources.into_iter().filter(readable).map(Change::Resource));
         changes
     }
 

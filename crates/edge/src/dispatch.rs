@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use vmcp_domain::{
-    BoxFuture, CallContext, CallTool, Error, Origin, Prompt, ProtocolVersion, Reply, Resource,
+    BoxFuture, CallContext, CallTool, Caller, Error, Origin, Prompt, ProtocolVersion, Reply, Resource,
     ResourceTemplate, Tool,
 };
 use vmcp_wire::fault::{self, Body, Verb};
@@ -100,7 +100,7 @@ async fn serve(task: Task) -> Said {
         ClientRequest::ReadResource(read) => return Said::Read(edge.gateway.read_resource(&ctx, read).await),
         ClientRequest::GetPrompt(get) => return Said::Reply(edge.gateway.get_prompt(&ctx, get).await),
         ClientRequest::Ping => answers.empty(),
-        ClientRequest::Discover => answers.discover(),
+        ClientRequest::Discover => answers.discover(&ctx.caller),
         ClientRequest::ListTools(cursor) => {
             let list = edge.gateway.list_tools(&ctx).await;
             answers.page(list, &TOOLS, cursor)
@@ -193,8 +193,8 @@ impl Answers<'_> {
         Answer::result(Message::whole(write_message(self.id, 128, write)))
     }
 
-    fn discover(&self) -> Answer {
-        let overview = self.edge.directory.overview();
+    fn discover(&self, caller: &Caller) -> Answer {
+        let overview = self.edge.directory.overview(caller);
         let write = |out: &mut Vec<u8>| self.edge.face.write_discover(out, &overview);
         Answer::result(Message::whole(write_message(self.id, 1024, write)))
     }

@@ -61,7 +61,7 @@ impl Listening {
             prompts: filter.prompts_list_changed,
         };
         let mut honoured = filter;
-        let uris: BTreeSet<String> = if edge.directory.overview().subscriptions {
+        let uris: BTreeSet<String> = if edge.directory.overview(caller).subscriptions {
             std::mem::take(&mut honoured.resource_subscriptions).into_iter().collect()
         } else {
             BTreeSet::new()
@@ -81,7 +81,7 @@ impl Listening {
             followed.buffered(FOLLOWS_AT_ONCE_MAX).filter_map(std::future::ready).collect().await;
         let farewell = write_message(id, 256, |out| edge.face.write_listen_end(out, id.as_json()));
         Ok(Self {
-            feed: Feed::of_stream(&edge.changes, inbox, wanted),
+            feed: Feed::of_stream(&edge.changes, &edge.directory, inbox, wanted),
             acknowledgment: notice::acknowledged(id, &honoured).into(),
             farewell: farewell.into(),
         })

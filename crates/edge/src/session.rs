@@ -36,7 +36,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Session {
     key: u128,
-    caller: Caller,
+    pub(crate) caller: Caller,
     pub(crate) version: ProtocolVersion,
     pub(crate) capabilities: Arc<ClientCapabilities>,
     /// When the table was made; times are told from there.

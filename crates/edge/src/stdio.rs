@@ -217,9 +217,8 @@ impl Desk {
             Ok(client) => client,
             Err(fault) => return faulty(id, ProtocolVersion::NEWEST_WITH_SESSIONS, &fault),
         };
-        let version = client.version;
         let session = Arc::new(SessionTable::single(client, self.edge.changes.counts()));
-        let feed = Feed::of_session(&self.edge.changes, &session);
+        let feed = Feed::of_session(&self.edge.changes, &self.edge.directory, &session);
         if let Some(before) = self.session.replace(Arc::clone(&session)) {
             before.end();
         }
@@ -230,7 +229,7 @@ impl Desk {
             tell(feed, None, &out, &stopping).await;
             None
         });
-        session::welcome(&self.edge, id, version)
+        session::welcome(&self.edge, id, &session)
     }
 
     fn work(

@@ -37,6 +37,8 @@ pub(crate) struct Used {
     pub(crate) whole: Vec<&'static str>,
     /// Members of variables.
     pub(crate) members: Vec<(&'static str, String)>,
+    /// Every name by which it may reach a member of anything: those after a dot, in brackets and before `in`.
+    pub(crate) names: Vec<String>,
 }
 
 /// Refuses unknown names, and what could take long: depth, loops in loops, loops that build lists, patterns that are
@@ -61,6 +63,7 @@ impl Checker {
         if depth > DEPTH_MAX {
             return Err(format!("is nested deeper than {DEPTH_MAX} levels"));
         }
+        self.used.names.extend(reached(&at.expr));
         let mut deeper = |inner: &IdedExpr| self.look(inner, depth + 1, around);
         match &at.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
@@ -122,6 +125,23 @@ impl Checker {
             return Ok(());
         }
         Err(format!("asks for {name}; there is only {}", self.names.join(", ")))
+    }
+}
+
+/// The name of a member that `x.name`, `x["name"]` or `"name" in x` writes out.
+fn reached(expression: &Expr) -> Option<String> {
+    if let Expr::Select(select) = expression {
+        return Some(select.field.clone());
+    }
+    let Expr::Call(call) = expression else { return None };
+    let name = match call.func_name.as_str() {
+        "_[_]" | "_[?_]" => call.args.last(),
+        "@in" => call.args.first(),
+        _ => None,
+    };
+    match name.map(|name| &name.expr) {
+        Some(Expr::Literal(LiteralValue::String(name))) => Some(name.to_string()),
+        _ => None,
     }
 }
 

@@ -79,6 +79,12 @@ impl Expression {
             || self.used.members.iter().any(|(root, known)| *root == name && known == member)
     }
 
+    /// The names by which the expression may reach members of its variables, at any depth.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.used.names
+    }
+
     /// What the expression comes to over these variables.
     ///
     /// # Errors

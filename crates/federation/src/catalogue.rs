@@ -6,16 +6,14 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 use vmcp_domain::{
-    BackendId, Change, Inventory, OfferedTool, Overview, Prompt, PromptList, PromptName, Resource,
+    BackendId, BackendUri, Change, Inventory, OfferedTool, Prompt, PromptList, PromptName, Resource,
     ResourceList, ResourceTemplate, ResourceUri, Target, TemplateList, Tool, ToolHints, ToolList, ToolName,
-    ToolOverride,
+    ToolOverride, UriTemplate,
 };
 
 use crate::conflict::{Claim, resolve};
 use crate::finding::{Finding, inspect};
-use crate::overview::overview;
 use crate::policy::{AggregationPolicy, ConflictPolicy, PrefixFormat};
-use crate::uri_template::Matcher;
 
 /// One backend's share: what it offered last, and whether it is there to serve it.
 #[derive(Clone, Debug)]
@@ -36,12 +34,12 @@ pub(crate) struct Catalogue {
     pub resources: Arc<ResourceList>,
     pub templates: Arc<TemplateList>,
     pub prompts: Arc<PromptList>,
-    pub overview: Overview,
+    /// The backends that are present, with all that they offer.
+    pub present: Vec<(BackendId, Arc<Inventory>)>,
     pub findings: Vec<Finding>,
     tool_places: AHashMap<ToolName, usize>,
     resource_places: AHashMap<ResourceUri, usize>,
     prompt_places: AHashMap<PromptName, usize>,
-    matchers: Vec<Matcher>,
     resource_backends: Vec<BackendId>,
 }
 
@@ -53,28 +51,7 @@ impl Catalogue {
         let prompts = merge_prompts(policy, parts, &mut findings);
         let present = || parts.iter().filter(|part| part.present);
         let by_name: BTreeMap<&BackendId, &Part> = present().map(|part| (&part.backend, part)).collect();
-        // The reference gives a resource that several backends offer to the first of them by name.
-        let mut owners: HashMap<&ResourceUri, Option<&BackendId>> = HashMap::new();
-        for part in by_name.values() {
-            for offered in &part.inventory.resources {
-                owners.entry(&offered.uri).or_insert(Some(&part.backend));
-            }
-        }
-        let mut resources = Vec::new();
-        for part in present() {
-            for offered in &part.inventory.resources {
-                let owner = owners.entry(&offered.uri).or_default();
-                if *owner == Some(&part.backend) {
-                    resources.push(Resource {
-                        uri: offered.uri.clone(),
-                        backend: part.backend.clone(),
-                        definition: offered.definition.clone(),
-                    });
-                    // A backend that lists it twice has it listed once.
-                    *owner = None;
-                }
-            }
-        }
+        let resources = merge_resources(present(), by_name.values().copied());
         let mut templates: Vec<ResourceTemplate> = Vec::new();
         let mut seen = HashSet::new();
         for part in by_name.values() {
@@ -94,12 +71,11 @@ impl Catalogue {
             tool_places: places(&tools, |tool| tool.name.clone()),
             resource_places: places(&resources, |resource| resource.uri.clone()),
             prompt_places: places(&prompts, |prompt| prompt.name.clone()),
-            matchers: templates.iter().map(|template| Matcher::new(template.template.as_str())).collect(),
             resource_backends: present()
                 .filter(|part| part.inventory.capabilities.get("resources").is_some())
                 .map(|part| part.backend.clone())
                 .collect(),
-            overview: overview(present().map(|part| (&part.backend, &*part.inventory))),
+            present: present().map(|part| (part.backend.clone(), part.inventory.clone())).collect(),
             tools: Arc::new(tools),
             resources: Arc::new(resources),
             templates: Arc::new(templates),
@@ -156,26 +132,43 @@ impl Catalogue {
         self.prompt_places.get(name).and_then(|place| self.prompts.get(*place))
     }
 
-    /// The backend that serves a URI: the one that lists it, else the first whose template fits, else the only one
-    /// that serves resources at all (tools may hand out links to resources that no list names).
+    /// The backend that serves an address: the one that lists it, else the first whose template fits, else the only one
+    /// that serves resources at all (tools may hand out links to resources that no list names). An ambiguous address is
+    /// served only where a list names exactly this spelling.
     pub(crate) fn resource_backend(&self, uri: &ResourceUri) -> Option<&BackendId> {
-        let listed = self.resource_places.get(uri).and_then(|place| self.resources.get(*place));
-        if let Some(resource) = listed {
-            return Some(&resource.backend);
-        }
-        let fits = self.matchers.iter().position(|matcher| matcher.matches(uri.as_str()));
-        if let Some(template) = fits.and_then(|place| self.templates.get(place)) {
-            return Some(&template.backend);
-        }
-        match self.resource_backends.as_slice() {
-            [only] => Some(only),
-            _ => None,
-        }
+        self.serves(uri).map(|(backend, _)| backend)
     }
 
-    /// The backend that offers a template, by the template's own text.
-    pub(crate) fn template_backend(&self, template: &ResourceUri) -> Option<&BackendId> {
-        self.templates.iter().find(|one| one.template == *template).map(|one| &one.backend)
+    /// The same, with the spelling that is sent to the backend: its own of a listed resource, else the normal form.
+    pub(crate) fn serves(&self, uri: &ResourceUri) -> Option<(&BackendId, BackendUri)> {
+        if let Some(resource) = self.listed(uri) {
+            return Some((&resource.backend, resource.uri.given().into()));
+        }
+        if uri.is_ambiguous() {
+            return None;
+        }
+        let fitting = self.templates.iter().find(|one| one.template.matches(uri)).map(|one| &one.backend);
+        let backend = match (fitting, self.resource_backends.as_slice()) {
+            (Some(backend), _) => backend,
+            (None, [only]) => only,
+            (None, _) => return None,
+        };
+        Some((backend, uri.as_str().into()))
+    }
+
+    fn listed(&self, uri: &ResourceUri) -> Option<&Resource> {
+        self.resource_places.get(uri).and_then(|place| self.resources.get(*place))
+    }
+
+    /// The backend that offers a template, by the template's own text. A listed resource may be named too, in its normal
+    /// form only, which is what policies were asked about.
+    pub(crate) fn template_backend(&self, template: &UriTemplate) -> Option<(&BackendId, UriTemplate)> {
+        if let Some(offered) = self.templates.iter().find(|one| one.template == *template) {
+            return Some((&offered.backend, template.clone()));
+        }
+        let uri = ResourceUri::from(template.as_str());
+        let resource = self.listed(&uri).filter(|_| uri.as_str() == template.as_str())?;
+        Some((&resource.backend, resource.uri.given().into()))
     }
 }
 
@@ -213,6 +206,36 @@ fn same_tool(left: &Tool, right: &Tool) -> bool {
         && left.target == right.target
         && left.definition == right.definition
         && left.overrides == right.overrides
+}
+
+/// The resources of parts in their order. The reference gives a resource that several backends offer to the first of them
+/// by name.
+fn merge_resources<'a>(
+    parts: impl Iterator<Item = &'a Part>,
+    by_name: impl Iterator<Item = &'a Part>,
+) -> ResourceList {
+    let mut owners: HashMap<ResourceUri, Option<&BackendId>> = HashMap::new();
+    for part in by_name {
+        for offered in &part.inventory.resources {
+            owners.entry(offered.uri.as_str().into()).or_insert(Some(&part.backend));
+        }
+    }
+    let mut resources = Vec::new();
+    for part in parts {
+        for offered in &part.inventory.resources {
+            let uri = ResourceUri::from(offered.uri.as_str());
+            // A backend that lists it twice has it listed once.
+            if owners.get_mut(&uri).and_then(|owner| owner.take_if(|owner| **owner == part.backend)).is_some()
+            {
+                resources.push(Resource {
+                    uri,
+                    backend: part.backend.clone(),
+                    definition: offered.definition.clone(),
+                });
+            }
+        }
+    }
+    resources
 }
 
 fn merge_tools(policy: &AggregationPolicy, parts: &[Part], findings: &mut Vec<Finding>) -> ToolList {

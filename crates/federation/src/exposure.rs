@@ -46,6 +46,14 @@ impl Exposed {
         self.view(ctx, |_, view| view.names.contains(name)).await
     }
 
+    /// Whether a tool exists that is not shown.
+    async fn hides(&self, ctx: &CallContext, name: &ToolName) -> Result<bool, Error> {
+        let hides = |whole: &Arc<ToolList>, view: &View| {
+            !view.names.contains(name) && view.shown.is_some() && whole.iter().any(|tool| tool.name == *name)
+        };
+        self.view(ctx, hides).await
+    }
+
     fn look(&self, whole: &ToolList) -> View {
         let shows = |backend, tool| self.policy.shows(backend, &self.policy.own_name(backend, tool));
         let hides_any = whole.iter().any(|tool| !shows(&tool.target.backend, &tool.target.name));
@@ -71,7 +79,8 @@ impl Gateway for Exposed {
 
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
         Box::pin(async move {
-            if !self.shows(ctx, &request.name).await? {
+            // What does not exist at all is for the inside to explain: its backend may be away.
+            if self.hides(ctx, &request.name).await? {
                 return Err(Error::UnknownTool(request.name));
             }
             self.inner.call_tool(ctx, request).await

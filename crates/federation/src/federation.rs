@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use vmcp_domain::{
     Answer, Backend, BackendId, BackendListener, BackendState, BackendStatus, CallContext, CallTool, Caller,
     Cause, ChangeListener, Complete, CompletionSubject, Directory, Error, Following, Gateway, GetPrompt,
-    Overview, PromptList, ReadResource, Reply, ResourceList, ResourceUri, TaskHandle, TaskRequest,
+    Inventory, Overview, PromptList, ReadResource, Reply, ResourceList, ResourceUri, TaskHandle, TaskRequest,
     TemplateList, ToolList,
 };
 
@@ -18,6 +18,7 @@ use crate::breaker::Breaker;
 use crate::catalogue::{Catalogue, Part};
 use crate::finding::Finding;
 use crate::follow::Follows;
+use crate::overview::{Permits, overview};
 use crate::personal::Personal;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::refresh;
@@ -127,6 +128,18 @@ impl Federation {
         self.shared.catalogue.load().findings.clone()
     }
 
+    /// What is on offer now of backends that show some item and, where `permits` is given, one that it permits.
+    #[must_use]
+    pub fn overview_of(&self, permits: Option<Permits<'_>>) -> Overview {
+        let mut overview = overview(&self.shared.policy, &self.shared.catalogue.load(), permits);
+        if !self.shared.personal.is_empty() {
+            // What a caller's own backends can do is found out when the caller first asks for something.
+            (overview.completions, overview.logging, overview.subscriptions) = (true, true, true);
+            overview.tasks = true;
+        }
+        overview
+    }
+
     /// Whether calls to a backend can be tried now: it is connected and its breaker is not open.
     #[must_use]
     pub fn reachable(&self, id: &BackendId) -> bool {
@@ -165,6 +178,11 @@ impl Federation {
         self.shared.personal.catalogue(&self.shared, ctx).await
     }
 
+    /// Why something that a caller does not see may exist all the same.
+    fn missing(&self, ctx: &CallContext, offers: impl Fn(&BackendId, &Inventory) -> bool) -> Option<Error> {
+        self.shared.personal.missing(&self.shared, ctx, offers)
+    }
+
     /// True when some backend offers different callers different things, so that no one list is everybody's.
     #[must_use]
     pub fn tells_callers_apart(&self) -> bool {
@@ -191,14 +209,8 @@ impl Federation {
 }
 
 impl Directory for Federation {
-    fn overview(&self) -> Overview {
-        let mut overview = self.shared.catalogue.load().overview.clone();
-        if !self.shared.personal.is_empty() {
-            // What a caller's own backends can do is found out when the caller first asks for something.
-            (overview.completions, overview.logging, overview.subscriptions) = (true, true, true);
-            overview.tasks = true;
-        }
-        overview
+    fn overview(&self, _caller: &Caller) -> Overview {
+        self.overview_of(None)
     }
 
     fn watch(&self, listener: Weak<dyn ChangeListener>) {
@@ -216,12 +228,14 @@ impl Directory for Federation {
     fn follow<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
         Box::pin(async move {
             let catalogue = self.catalogue(ctx).await;
-            let backend = catalogue.resource_backend(&uri).cloned();
+            let served = catalogue.serves(&uri).map(|(backend, spelling)| (backend.clone(), spelling));
             drop(catalogue);
-            let place = backend.and_then(|backend| self.shared.places.get(&backend).copied());
-            let member = place.and_then(|place| Some((place, self.shared.members.get(place)?)));
-            let (place, member) = member.ok_or_else(|| Error::UnknownResource(uri.clone()))?;
-            self.shared.follows.follow(place, &member.backend, ctx, uri).await
+            let member = served.and_then(|(backend, spelling)| {
+                let place = self.shared.places.get(&backend).copied()?;
+                Some((place, self.shared.members.get(place)?, spelling))
+            });
+            let (place, member, spelling) = member.ok_or_else(|| Error::UnknownResource(uri.clone()))?;
+            self.shared.follows.follow(place, &member.backend, ctx, uri, spelling).await
         })
     }
 }
@@ -239,7 +253,15 @@ impl Gateway for Federation {
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
         Box::pin(async move {
             let target = self.look(ctx, |all| all.tool(&request.name).map(|tool| tool.target.clone())).await;
-            let target = target.ok_or_else(|| Error::UnknownTool(request.name.clone()))?;
+            let target = target.ok_or_else(|| {
+                let missing = self.missing(ctx, |backend, offered| {
+                    let mut names =
+                        offered.tools.iter().map(|tool| self.shared.policy.own_name(backend, &tool.name));
+                    // A name that clashes has a prefix.
+                    names.any(|name| request.name.as_str().ends_with(name.as_str()))
+                });
+                missing.unwrap_or_else(|| Error::UnknownTool(request.name.clone()))
+            })?;
             let reply = self.through(&target.backend, |backend| {
                 backend.call_tool(ctx, target.name, request.arguments, request.continuation, request.rest)
             });
@@ -259,11 +281,17 @@ impl Gateway for Federation {
     fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
         Box::pin(async move {
             let catalogue = self.catalogue(ctx).await;
-            let backend = catalogue.resource_backend(&request.uri).cloned();
-            let backend = backend.ok_or_else(|| Error::UnknownResource(request.uri.clone()))?;
+            let served = catalogue.serves(&request.uri).map(|(backend, uri)| (backend.clone(), uri));
             drop(catalogue);
+            let (backend, uri) = served.ok_or_else(|| {
+                let missing = self.missing(ctx, |_, offered| {
+                    offered.resources.iter().any(|one| request.uri == one.uri.as_str().into())
+                        || offered.templates.iter().any(|one| one.template.matches(&request.uri))
+                });
+                missing.unwrap_or_else(|| Error::UnknownResource(request.uri.clone()))
+            })?;
             self.through(&backend, |backend| {
-                backend.read_resource(ctx, request.uri, request.continuation, request.rest)
+                backend.read_resource(ctx, uri, request.continuation, request.rest)
             })
             .await
         })
@@ -276,10 +304,14 @@ impl Gateway for Federation {
     fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
         Box::pin(async move {
             let catalogue = self.catalogue(ctx).await;
-            let prompt =
-                catalogue.prompt(&request.name).ok_or_else(|| Error::UnknownPrompt(request.name.clone()))?;
-            let target = prompt.target.clone();
+            let target = catalogue.prompt(&request.name).map(|prompt| prompt.target.clone());
             drop(catalogue);
+            let target = target.ok_or_else(|| {
+                let missing = self.missing(ctx, |_, offered| {
+                    offered.prompts.iter().any(|one| request.name.as_str().ends_with(one.name.as_str()))
+                });
+                missing.unwrap_or_else(|| Error::UnknownPrompt(request.name.clone()))
+            })?;
             self.through(&target.backend, |backend| {
                 backend.get_prompt(ctx, target.name, request.arguments, request.continuation, request.rest)
             })
@@ -300,10 +332,10 @@ impl Gateway for Federation {
                     .await
                 }
                 CompletionSubject::Template(template) => {
-                    let backend = catalogue
-                        .template_backend(&template)
-                        .or_else(|| catalogue.resource_backend(&template));
-                    let backend = backend.cloned().ok_or_else(|| Error::UnknownResource(template.clone()))?;
+                    let served = catalogue.template_backend(&template);
+                    let served = served.map(|(backend, template)| (backend.clone(), template));
+                    let unknown = || Error::UnknownResource(template.as_str().into());
+                    let (backend, template) = served.ok_or_else(unknown)?;
                     self.through(&backend, |backend| backend.complete_template(ctx, template, request.rest))
                         .await
                 }

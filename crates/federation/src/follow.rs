@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
-use vmcp_domain::{Backend, CallContext, Error, Following, Origin, ResourceUri, Scope};
+use vmcp_domain::{Backend, BackendUri, CallContext, Error, Following, Origin, ResourceUri, Scope};
 
 /// What is followed: at which backend, as whom, and which resource.
 type Key = (usize, Scope, ResourceUri);
@@ -25,6 +25,8 @@ struct Slot {
 struct Follower {
     table: Arc<Mutex<HashMap<Key, Arc<Slot>>>>,
     key: Key,
+    /// What the backend was asked to tell of.
+    spelling: BackendUri,
     slot: Arc<Slot>,
     backend: Arc<dyn Backend>,
     ctx: CallContext,
@@ -42,6 +44,7 @@ impl Follows {
         backend: &Arc<dyn Backend>,
         ctx: &CallContext,
         uri: ResourceUri,
+        spelling: BackendUri,
     ) -> Result<Following, Error> {
         let key = (place, backend.scope(ctx)?, uri);
         let slot = {
@@ -55,10 +58,11 @@ impl Follows {
         let mut own = CallContext::bare(ctx.caller.clone(), Origin::Gateway);
         own.token.clone_from(&ctx.token);
         // From here on dropping it undoes what has been done.
-        let follower = Follower { table: self.0.clone(), key, slot, backend: backend.clone(), ctx: own };
+        let (table, backend) = (self.0.clone(), backend.clone());
+        let follower = Follower { table, key, spelling, slot, backend, ctx: own };
         let mut asked = follower.slot.asked.lock().await;
         if !*asked {
-            backend.subscribe(ctx, follower.key.2.clone()).await?;
+            follower.backend.subscribe(ctx, follower.spelling.clone()).await?;
             *asked = true;
         }
         drop(asked);
@@ -78,7 +82,7 @@ impl Drop for Follower {
             return;
         }
         let (table, key, slot) = (self.table.clone(), self.key.clone(), self.slot.clone());
-        let (backend, ctx) = (self.backend.clone(), self.ctx.clone());
+        let (backend, ctx, spelling) = (self.backend.clone(), self.ctx.clone(), self.spelling.clone());
         let leaving = async move {
             let mut asked = slot.asked.lock().await;
             // Somebody may have come meanwhile.
@@ -86,7 +90,7 @@ impl Drop for Follower {
                 return;
             }
             if std::mem::take(&mut *asked)
-                && let Err(error) = backend.unsubscribe(&ctx, key.2.clone()).await
+                && let Err(error) = backend.unsubscribe(&ctx, spelling).await
             {
                 tracing::debug!(backend = %backend.id(), %error, "a subscription could not be taken back");
             }

@@ -16,8 +16,8 @@ pub mod policy;
 mod refresh;
 mod shared;
 mod task;
-mod uri_template;
 
 pub use exposure::Exposed;
 pub use federation::{BackendReport, Federation};
 pub use finding::Finding;
+pub use overview::{Item, Permits};

@@ -1,15 +1,51 @@
 //! What the whole offers besides its lists: joined instructions and the union of capabilities.
 
-use vmcp_domain::{BackendId, Inventory, Json, Overview, TASKS_EXTENSION};
+use std::collections::HashSet;
+
+use vmcp_domain::{
+    BackendId, Json, Overview, Prompt, Resource, ResourceTemplate, TASKS_EXTENSION, Target, Tool,
+};
+
+use crate::catalogue::Catalogue;
+use crate::policy::AggregationPolicy;
 
 /// The longest joined instructions, in bytes. Instructions are read by models on every session.
 const INSTRUCTIONS_BYTES_MAX: usize = 16 << 10;
 
-/// Joins what backends say of themselves.
-pub(crate) fn overview<'a>(parts: impl Iterator<Item = (&'a BackendId, &'a Inventory)>) -> Overview {
+/// Something on offer, as it is advertised.
+#[derive(Clone, Copy, Debug)]
+pub enum Item<'a> {
+    /// A tool.
+    Tool(&'a Tool),
+    /// A resource.
+    Resource(&'a Resource),
+    /// A resource template.
+    Template(&'a ResourceTemplate),
+    /// A prompt.
+    Prompt(&'a Prompt),
+}
+
+/// Whether a caller may use an item.
+pub type Permits<'a> = &'a dyn Fn(Item<'_>) -> bool;
+
+/// Joins what backends say of themselves. Where `permits` is given, a backend counts only if it permits some item of it;
+/// without, also if it has no items that could be hidden.
+pub(crate) fn overview(
+    policy: &AggregationPolicy,
+    catalogue: &Catalogue,
+    permits: Option<Permits<'_>>,
+) -> Overview {
     let mut overview = Overview::default();
     let mut instructions = String::new();
-    for (backend, inventory) in parts {
+    let seen = seen(policy, catalogue, permits);
+    for (backend, inventory) in &catalogue.present {
+        let is_empty = inventory.tools.is_empty()
+            && inventory.resources.is_empty()
+            && inventory.templates.is_empty()
+            && inventory.prompts.is_empty();
+        if !seen.contains(backend) && !(permits.is_none() && is_empty) {
+            continue;
+        }
         let capabilities = &inventory.capabilities;
         overview.completions |= capabilities.get("completions").is_some();
         overview.logging |= capabilities.get("logging").is_some();
@@ -34,6 +70,29 @@ pub(crate) fn overview<'a>(parts: impl Iterator<Item = (&'a BackendId, &'a Inven
     truncate(&mut instructions);
     overview.instructions = (!instructions.is_empty()).then_some(instructions);
     overview
+}
+
+/// The backends of which some item is shown and permitted. Of a backend that is seen, no further item is asked about.
+fn seen<'c>(
+    policy: &AggregationPolicy,
+    catalogue: &'c Catalogue,
+    permits: Option<Permits<'_>>,
+) -> HashSet<&'c BackendId> {
+    let tools = catalogue.tools.iter().filter(|tool| {
+        let Target { backend, name } = &tool.target;
+        policy.shows(backend, &policy.own_name(backend, name))
+    });
+    let tools = tools.map(|tool| (&tool.target.backend, Item::Tool(tool)));
+    let resources = catalogue.resources.iter().map(|one| (&one.backend, Item::Resource(one)));
+    let templates = catalogue.templates.iter().map(|one| (&one.backend, Item::Template(one)));
+    let prompts = catalogue.prompts.iter().map(|one| (&one.target.backend, Item::Prompt(one)));
+    let mut seen = HashSet::new();
+    for (backend, item) in tools.chain(resources).chain(templates).chain(prompts) {
+        if !seen.contains(backend) && permits.is_none_or(|permits| permits(item)) {
+            seen.insert(backend);
+        }
+    }
+    seen
 }
 
 fn truncate(text: &mut String) {

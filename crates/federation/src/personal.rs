@@ -10,7 +10,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::timeout;
-use vmcp_domain::{BackendEvent, CallContext, Caller, CallerScope, Identity, Inventory, Scope, Secret};
+use vmcp_domain::{
+    BackendEvent, BackendId, CallContext, Caller, CallerScope, Error, Identity, Inventory, ResourceUri,
+    Scope, Secret,
+};
 
 use self::view::View;
 use crate::catalogue::{Catalogue, Part};
@@ -157,6 +160,25 @@ impl Personal {
         view.catalogue(shared).0
     }
 
+    /// Why something that is not in a caller's catalogue may exist all the same: the backend that offers it to others, or
+    /// of which nothing is known yet, could not be asked for this caller. `offers` looks into what a backend has offered.
+    pub(crate) fn missing(
+        &self,
+        shared: &Shared,
+        ctx: &CallContext,
+        offers: impl Fn(&BackendId, &Inventory) -> bool,
+    ) -> Option<Error> {
+        let (view, _) = self.view(shared, ctx)?;
+        let refused = |(index, place): (usize, &usize)| {
+            let error = view.refused(index)?;
+            let backend = shared.members.get(*place)?.backend.id();
+            let builds = locked(&self.builds);
+            let known = builds.inventories.get(place).filter(|known| !known.is_empty());
+            known.is_none_or(|known| known.iter().any(|one| offers(backend, one))).then_some(error)
+        };
+        self.places.iter().enumerate().find_map(refused)
+    }
+
     /// A backend told something on the line of one scope.
     pub(crate) fn heard(&self, shared: &Arc<Shared>, place: usize, scope: CallerScope, event: &BackendEvent) {
         let Some(index) = self.places.iter().position(|one| *one == place) else { return };
@@ -167,7 +189,9 @@ impl Personal {
         };
         for view in views {
             match event {
-                BackendEvent::ResourceUpdated(uri) => view.resource_updated(shared, place, uri),
+                BackendEvent::ResourceUpdated(uri) => {
+                    view.resource_updated(shared, place, &ResourceUri::from(uri.as_str()));
+                }
                 BackendEvent::Connected
                 | BackendEvent::ToolsChanged
                 | BackendEvent::ResourcesChanged

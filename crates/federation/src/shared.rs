@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
 use vmcp_domain::{
-    Audience, Backend, BackendEvent, BackendId, BackendListener, Change, ChangeListener, Scope,
+    Audience, Backend, BackendEvent, BackendId, BackendListener, Change, ChangeListener, ResourceUri, Scope,
 };
 
 use crate::breaker::Breaker;
@@ -145,6 +145,7 @@ impl BackendListener for Shared {
         }
         if let BackendEvent::ResourceUpdated(uri) = event {
             // Only the backend that serves the resource, or a whole that it is a part of, may speak for it.
+            let uri = ResourceUri::from(uri.as_str());
             let serves = self.catalogue.load().resource_backend(&uri) == Some(backend);
             if serves || place.is_some_and(|place| self.follows.cover(place, scope, &uri)) {
                 self.announce(&Change::Resource(uri), Audience::Everyone);

@@ -59,7 +59,7 @@ impl Price {
     pub(crate) fn of(&self, priced: &Priced<'_>) -> Result<u32, PriceError> {
         let mut variables: Vec<(&str, Data)> = Vec::with_capacity(4);
         if self.expression.uses("args") {
-            variables.push(("args", priced.arguments()?));
+            variables.push(("args", priced.arguments(self.expression.names())?));
         }
         if self.expression.uses("tool") {
             variables.push(("tool", describe(priced.tool)));
@@ -108,10 +108,14 @@ pub(crate) struct Priced<'a> {
 }
 
 impl Priced<'_> {
-    /// A call without arguments has an empty object of them.
-    fn arguments(&self) -> Result<Data, PriceError> {
+    /// A call without arguments has an empty object of them. A name that is given twice, or in another letter case than
+    /// `read` has it, might mean something else to the backend than to the price.
+    fn arguments(&self, read: &[String]) -> Result<Data, PriceError> {
         let Some(arguments) = self.arguments else { return Ok(Data::from_iter([])) };
-        data(arguments, "the arguments")
+        let arguments_data = data(arguments, "the arguments")?;
+        let ambiguous = |fault| PriceError(format!("the arguments have no one price: {fault}"));
+        arguments.check_spelling_within(read).map_err(ambiguous)?;
+        Ok(arguments_data)
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, Weak};
 
 use vmcp_domain::{
     Answer, Backend, BackendEvent, BackendId, BackendListener, BackendPromptName, BackendState,
-    BackendStatus, BackendToolName, CallContext, CallerScope, Cause, Continuation, Error, Inventory, Json,
-    Members, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, ProtocolVersion, Reply,
-    ResourceUri, Scope, TaskVerb, ToolHints,
+    BackendStatus, BackendToolName, BackendUri, CallContext, CallerScope, Cause, Continuation, Error,
+    Inventory, Json, Members, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, ProtocolVersion,
+    Reply, Scope, TaskVerb, ToolHints, UriTemplate,
 };
 
 /// Answers every request with a line that names the backend and what was asked.
@@ -239,7 +239,7 @@ impl Backend for FakeBackend {
     fn read_resource<'a>(
         &'a self,
         _ctx: &'a CallContext,
-        uri: ResourceUri,
+        uri: BackendUri,
         _continuation: Continuation,
         _rest: Members,
     ) -> Answer<'a, Reply> {
@@ -269,7 +269,7 @@ impl Backend for FakeBackend {
     fn complete_template<'a>(
         &'a self,
         _ctx: &'a CallContext,
-        template: ResourceUri,
+        template: UriTemplate,
         _rest: Members,
     ) -> Answer<'a, Reply> {
         self.answer(format!("complete template {template}"))
@@ -285,7 +285,7 @@ impl Backend for FakeBackend {
         self.answer(format!("{verb:?} task {id}"))
     }
 
-    fn subscribe<'a>(&'a self, _ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()> {
+    fn subscribe<'a>(&'a self, _ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()> {
         Box::pin(async move {
             self.check()?;
             self.followed.lock().unwrap().push(format!("+{uri}"));
@@ -293,7 +293,7 @@ impl Backend for FakeBackend {
         })
     }
 
-    fn unsubscribe<'a>(&'a self, _ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, ()> {
+    fn unsubscribe<'a>(&'a self, _ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()> {
         Box::pin(async move {
             self.followed.lock().unwrap().push(format!("-{uri}"));
             self.check()

@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 use vmcp_authz::{Ask, AuthzPolicy};
 use vmcp_backends::{Backends, GatewayIdentity};
 use vmcp_domain::{
-    Answer, Backend, CallContext, Caller, ChangeListener, Directory, Following, Gateway, Origin, Overview,
-    ResourceUri, SharedGateway,
+    Answer, Backend, CallContext, Caller, ChangeListener, Directory, Error, Following, Gateway, Origin,
+    Overview, ResourceUri, SharedGateway,
 };
 use vmcp_edge::HttpEdge;
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
-use vmcp_federation::Federation;
+use vmcp_federation::{Federation, Item};
 use vmcp_optimizer::Optimizer;
 use vmcp_ratelimit::policy::Method;
 use vmcp_ratelimit::{Clock, Limiter, Observer, Planner, Sharing, SystemClock};
@@ -210,6 +210,7 @@ impl RunningGateway {
     fn directory(&self) -> Arc<dyn Directory> {
         Arc::new(Introduction {
             federation: self.federation.clone(),
+            offer: self.offer.clone(),
             authz: self.authz.clone(),
             limiter: self.limiter.clone(),
         })
@@ -287,6 +288,8 @@ impl Listener {
 /// What the edges are told of the whole: the federation's offer, within what the policies let a caller know.
 struct Introduction {
     federation: Federation,
+    /// What each caller may use.
+    offer: SharedGateway,
     authz: Option<Arc<AuthzPolicy>>,
     limiter: Option<Arc<Limiter>>,
 }
@@ -306,9 +309,37 @@ impl Introduction {
     }
 }
 
+impl Introduction {
+    /// Whether something that the caller sees leads to an address, as the layer of policies has it for reads.
+    async fn offers(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<bool, Error> {
+        let Some(policy) = &self.authz else { return Ok(true) };
+        if self.offer.list_resources(ctx).await?.iter().any(|resource| resource.uri == *uri) {
+            return Ok(true);
+        }
+        let templates = self.offer.list_resource_templates(ctx).await?;
+        let asker = policy.recognise(&ctx.caller);
+        let allows = |uri: &str| policy.decide_for(&asker, &Ask::ReadResource { uri }).allowed;
+        Ok(templates.iter().any(|offered| offered.template.matches(uri))
+            && uri.readings().all(|uri| allows(&uri)))
+    }
+}
+
 impl Directory for Introduction {
-    fn overview(&self) -> Overview {
-        self.federation.overview()
+    fn overview(&self, caller: &Caller) -> Overview {
+        let Some(policy) = &self.authz else { return self.federation.overview_of(None) };
+        let asker = policy.recognise(caller);
+        let permits = |item: Item<'_>| {
+            let ask = match item {
+                Item::Tool(tool) => {
+                    Ask::CallTool { name: tool.name.as_str(), hints: Some(&tool.hints), arguments: None }
+                }
+                Item::Resource(resource) => Ask::ReadResource { uri: resource.uri.as_str() },
+                Item::Template(offered) => Ask::ReadResource { uri: offered.template.as_str() },
+                Item::Prompt(prompt) => Ask::GetPrompt { name: prompt.name.as_str() },
+            };
+            policy.decide_for(&asker, &ask).allowed
+        };
+        self.federation.overview_of(Some(&permits))
     }
 
     fn watch(&self, listener: Weak<dyn ChangeListener>) {
@@ -320,12 +351,20 @@ impl Directory for Introduction {
     }
 
     fn follow<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
-        self.within_limits(Method::Subscribe, ctx, self.federation.follow(ctx, uri))
+        let following = Box::pin(async move {
+            if !self.offers(ctx, &uri).await? {
+                return Err(Error::UnknownResource(uri));
+            }
+            self.federation.follow(ctx, uri).await
+        });
+        self.within_limits(Method::Subscribe, ctx, following)
     }
 
     fn may_watch(&self, caller: &Caller, uri: &ResourceUri) -> bool {
-        let ask = Ask::ReadResource { uri: uri.as_str() };
-        self.authz.as_ref().is_none_or(|policy| policy.decide(caller, &ask).allowed)
+        let Some(policy) = &self.authz else { return true };
+        let asker = policy.recognise(caller);
+        let decide = |uri: &str| policy.decide_for(&asker, &Ask::ReadResource { uri });
+        decide(uri.as_str()).allowed && !uri.readings().any(|uri| decide(&uri).forbids())
     }
 }
 

@@ -10,6 +10,7 @@ pub mod cursor;
 pub mod fault;
 pub mod header;
 pub mod jsonrpc;
+mod member;
 pub mod meta;
 pub mod method;
 pub mod offer;

@@ -54,13 +54,25 @@ pub struct NotAnObject;
 /// # Errors
 /// When `_meta` is there but not an object; nothing of it is kept.
 pub fn take(members: &mut Members) -> Result<Meta, NotAnObject> {
-    let Some(json) = members.take(META) else {
-        return Ok(Meta::default());
-    };
-    let mut travelling = json.members().map_err(|_| NotAnObject)?;
-    // One pass: a peer may send a million members, and looking for each among the others would take minutes.
-    let hop = travelling.split_off(|key, _| HOP_KEYS.contains(&key));
-    Ok(Meta { hop, travelling })
+    Ok(Meta::split(take_whole(members)?))
+}
+
+/// Takes `_meta` out of parameters or of a result without splitting it. Without `_meta` there are no members.
+///
+/// # Errors
+/// As [`take`].
+pub fn take_whole(members: &mut Members) -> Result<Members, NotAnObject> {
+    members.take(META).map_or_else(|| Ok(Members::new()), |json| json.members().map_err(|_| NotAnObject))
+}
+
+impl Meta {
+    /// Splits the members of a `_meta` object.
+    #[must_use]
+    pub fn split(mut travelling: Members) -> Self {
+        // One pass: a peer may send a million members, and looking for each among the others would take minutes.
+        let hop = travelling.split_off(|key, _| HOP_KEYS.contains(&key));
+        Self { hop, travelling }
+    }
 }
 
 /// Removes the keys that mean nothing to a peer of the session era: everything in the reserved namespace.

@@ -8,6 +8,7 @@ mod refusal;
 mod request;
 mod result;
 mod rounds;
+mod spelling;
 
 pub use era::{Speaks, named_version, speaks};
 pub use heard::{ClientNotice, read_notice};

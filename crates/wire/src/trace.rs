@@ -4,9 +4,13 @@
 use vmcp_domain::{Json, Members};
 
 /// The parent span, without which the other two mean nothing here.
-const PARENT: &str = "traceparent";
-/// The header and `_meta` names that go with it.
-const COMPANIONS: [&str; 2] = ["tracestate", "baggage"];
+pub(crate) const PARENT: &str = "traceparent";
+/// What systems of tracing add to it.
+pub(crate) const STATE: &str = "tracestate";
+/// What applications add to it.
+pub(crate) const BAGGAGE: &str = "baggage";
+/// The header and `_meta` names that go with the parent.
+const COMPANIONS: [&str; 2] = [STATE, BAGGAGE];
 /// The longest value that is carried between `_meta` and a header, in bytes (W3C Baggage, "Limits").
 const VALUE_BYTES_MAX: usize = 8192;
 

@@ -36,6 +36,22 @@ fn numbers_are_decimals_however_they_are_spelled() {
 }
 
 #[test]
+fn an_argument_in_another_letter_case_counts_as_given_twice() {
+    let policy = policy(&[r#"permit(principal, action, resource)
+        unless { context has arg_path && context.arg_path != "/ok" };"#]);
+    let may = |arguments: &str| calls(&policy, &caller("a", "{}"), "x", arguments);
+    assert!(may(r#"{"path":"/ok"}"#) && may("{}") && may(r#"{"other":1,"OTHER":2}"#));
+    for arguments in [
+        r#"{"path":"/ok","Path":"/etc"}"#,
+        r#"{"PATH":"/etc"}"#,
+        r#"{"path":"/ok","p\u0041th":"/etc"}"#,
+        r#"{"path":"/ok","path":"/ok"}"#,
+    ] {
+        assert!(!may(arguments), "{arguments}");
+    }
+}
+
+#[test]
 fn what_is_no_scalar_is_only_present() {
     for complex in ["[1]", "{}", r#"{"deep":{"er":1}}"#, "null"] {
         let arguments = format!(r#"{{"c":{complex}}}"#);

@@ -61,12 +61,52 @@ fn groups_come_from_claims() {
     assert!(!in_group("eng", r#"{"groups":["ops"]}"#, None, None));
     assert!(in_group("eng", r#"{"roles":["eng"]}"#, None, None));
     assert!(in_group("eng", r#"{"cognito:groups":["eng"]}"#, None, None));
-    assert!(!in_group("eng", r#"{"groups":"eng"}"#, None, None), "a text is no list");
-    assert!(in_group("eng", r#"{"groups":"ops","roles":["eng"]}"#, None, None), "and does not count as one");
+    assert!(in_group("eng", r#"{"groups":"eng"}"#, None, None), "a text is one group");
+    assert!(
+        in_group("eng", r#"{"groups":"ops","roles":["eng"]}"#, None, None),
+        "and does not end the search"
+    );
     assert!(!in_group("eng", r#"{"groups":[],"roles":["eng"]}"#, None, None), "an empty list does");
     assert!(!in_group("eng", r#"{"groups":[1],"roles":["eng"]}"#, None, None));
     assert!(in_group("eng", r#"{"groups":null,"roles":["eng"]}"#, None, None));
     assert!(in_group("eng", r#"{"groups":[1,null,"eng",{}]}"#, None, None));
+}
+
+/// What a caller with these claims may do where the group `contractors` may not.
+fn passes_forbid(claims: &str) -> bool {
+    let source = source(&[
+        "permit(principal, action, resource);",
+        r#"forbid(principal in THVGroup::"contractors", action, resource == Tool::"deploy");"#,
+    ]);
+    let policy = build(&source);
+    assert!(policy.warnings().iter().any(|warning| warning.to_string().contains("groups cannot be read")));
+    let allowed = |name| policy.decide(&caller("ann", claims), &tool(name)).allowed;
+    assert!(allowed("look"), "what no policy forbids to a group stays allowed: {claims}");
+    let allowed = allowed("deploy");
+    let unknown = policy.groups_unknown_count() > 0;
+    assert!(!(allowed && unknown), "{claims}");
+    allowed
+}
+
+#[test]
+fn a_forbidden_group_is_not_escaped_by_the_shape_of_its_claim() {
+    for claims in [
+        r#"{"groups":["contractors"]}"#,
+        r#"{"groups":"contractors"}"#,
+        r#"{"groups":[{"name":"contractors"}]}"#,
+        r#"{"groups":{"contractors":true}}"#,
+        r#"{"groups":["staff",7]}"#,
+        r#"{"groups":true}"#,
+        r#"{"_claim_names":{"groups":"src1"},"_claim_sources":{"src1":{"endpoint":"https://x"}}}"#,
+        r#"{"hasgroups":true}"#,
+    ] {
+        assert!(!passes_forbid(claims), "{claims}");
+    }
+    for claims in
+        [r#"{"groups":["staff"]}"#, r#"{"groups":"staff"}"#, "{}", r#"{"groups":null}"#, r#"{"groups":[]}"#]
+    {
+        assert!(passes_forbid(claims), "{claims}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vmcp_authz::Authorized;
+use vmcp_authz::{Ask, Authorized};
 use vmcp_domain::{
     CallContext, CallTool, Caller, Complete, CompletionSubject, Continuation, Error, GetPrompt, Json,
     Members, Origin, ReadResource, SharedGateway, Tool, ToolHints,
@@ -213,4 +213,49 @@ async fn an_item_whose_policies_fail_is_left_out() {
         ],
     );
     assert_eq!(names(&gateway, &context()).await, ["fine"]);
+}
+
+async fn reads(gateway: &SharedGateway, uri: &str) -> bool {
+    let request =
+        ReadResource { uri: uri.into(), continuation: Continuation::default(), rest: Members::new() };
+    gateway.read_resource(&as_caller(caller("ann", "{}")), request).await.is_ok()
+}
+
+/// The fake offers `fake://one` and the template `fake://{x}`.
+#[tokio::test]
+async fn an_address_leads_somewhere_only_by_what_the_caller_sees() {
+    let inner = FakeGateway::new(Vec::new());
+    let open = wrap(&inner, &["permit(principal, action, resource);"]);
+    let listed = open.list_resources(&as_caller(caller("ann", "{}"))).await.unwrap()[0].uri.clone();
+    let template =
+        open.list_resource_templates(&as_caller(caller("ann", "{}"))).await.unwrap()[0].template.clone();
+    assert!(reads(&open, listed.as_str()).await);
+    assert!(!reads(&open, "nowhere://at/all").await, "no list and no template names it");
+    let only_listed = format!(r#"permit(principal, action, resource == Resource::"{}");"#, listed.as_str());
+    let narrow = wrap(&inner, &[&only_listed]);
+    assert!(reads(&narrow, listed.as_str()).await);
+    let hidden = template.as_str().replace(|c| c == '{' || c == '}', "").replace('+', "");
+    assert!(!reads(&narrow, &hidden).await, "the template is not shown to this caller");
+}
+
+#[tokio::test]
+async fn policies_may_spell_an_address_as_they_like() {
+    let spelled = policy(&[
+        "permit(principal, action, resource);",
+        r#"forbid(principal, action, resource == Resource::"HTTPS://Corp.Example:443/x/../hr");"#,
+        r#"forbid(principal, action, resource) when { resource.uri == "note://wiki/caf%C3%A9" };"#,
+    ]);
+    let may = |uri: &str| {
+        let uri = vmcp_domain::ResourceUri::from(uri);
+        spelled.decide(&caller("ann", "{}"), &Ask::ReadResource { uri: uri.as_str() }).allowed
+    };
+    assert!(may("https://corp.example/") && may("note://wiki/tea"));
+    for uri in
+        ["https://corp.example/hr", "https://CORP.example/hr", "note://wiki/café", "note://wiki/caf%c3%a9"]
+    {
+        assert!(!may(uri), "{uri}");
+    }
+    let permits = policy(&[r#"permit(principal, action, resource == Resource::"note://wiki/%73tart");"#]);
+    let ask = Ask::ReadResource { uri: "note://wiki/start" };
+    assert!(permits.decide(&caller("ann", "{}"), &ask).allowed);
 }

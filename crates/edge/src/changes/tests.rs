@@ -1,7 +1,58 @@
+use vmcp_domain::{Answer, CallContext, Error, Overview};
+
 use super::*;
 
 fn following() -> Following {
     Box::new(())
+}
+
+/// What nobody may read has `secret` in its address.
+struct Readable;
+
+impl Directory for Readable {
+    fn overview(&self, _caller: &Caller) -> Overview {
+        Overview::default()
+    }
+
+    fn watch(&self, _listener: Weak<dyn ChangeListener>) {}
+
+    fn may_watch(&self, _caller: &Caller, uri: &ResourceUri) -> bool {
+        !uri.as_str().contains("secret")
+    }
+
+    fn may_listen<'a>(&'a self, _ctx: &'a CallContext) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn follow<'a>(&'a self, _ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
+        Box::pin(std::future::ready(Err(Error::UnknownResource(uri))))
+    }
+}
+
+fn readable() -> Arc<dyn Directory> {
+    Arc::new(Readable)
+}
+
+#[test]
+fn a_part_is_told_in_the_watchers_spelling_and_only_where_it_may_be_read() {
+    let changes = Changes::new();
+    let inbox = Inbox::new(&changes, &Caller::Anonymous);
+    assert!(inbox.watch("FILE:///wiki/x/../pub".into(), following()));
+    let mut feed = Feed::of_stream(&changes, &readable(), inbox, Wanted::ALL);
+    for uri in
+        ["file:///wiki/pub", "file:///wiki/pub/a", "file:///wiki/pub/secret", "file:///wiki/pub/./secret"]
+    {
+        changes.changed(&Change::Resource(uri.into()), Audience::Everyone);
+    }
+    let told: Vec<String> = feed
+        .take()
+        .into_iter()
+        .filter_map(|change| match change {
+            Change::Resource(uri) => Some(uri.given().to_owned()),
+            Change::Tools | Change::Resources | Change::Prompts => None,
+        })
+        .collect();
+    assert_eq!(told, ["FILE:///wiki/x/../pub", "file:///wiki/pub/a"]);
 }
 
 #[test]
@@ -9,7 +60,7 @@ fn a_storm_of_changes_is_told_once() {
     let changes = Changes::new();
     let inbox = Inbox::new(&changes, &Caller::Anonymous);
     assert!(inbox.watch("file:///a".into(), following()) && inbox.watch("file:///a".into(), following()));
-    let mut feed = Feed::of_stream(&changes, inbox, Wanted::ALL);
+    let mut feed = Feed::of_stream(&changes, &readable(), inbox, Wanted::ALL);
     assert_eq!(feed.take(), []);
     for _ in 0..1000 {
         changes.changed(&Change::Tools, Audience::Everyone);
@@ -24,7 +75,7 @@ fn a_storm_of_changes_is_told_once() {
 fn only_what_is_wanted_is_told() {
     let changes = Changes::new();
     let wanted = Wanted { tools: false, ..Wanted::ALL };
-    let mut feed = Feed::of_stream(&changes, Inbox::new(&changes, &Caller::Anonymous), wanted);
+    let mut feed = Feed::of_stream(&changes, &readable(), Inbox::new(&changes, &Caller::Anonymous), wanted);
     changes.changed(&Change::Tools, Audience::Everyone);
     changes.changed(&Change::Prompts, Audience::Everyone);
     assert_eq!(feed.take(), [Change::Prompts]);
@@ -56,7 +107,7 @@ fn what_one_user_sees_is_told_to_that_user_alone() {
     let feed = |issuer: &str| {
         let inbox = Inbox::new(&changes, &Caller::Known(Arc::new(identity(issuer))));
         assert!(inbox.watch("file:///a".into(), following()));
-        Feed::of_stream(&changes, inbox, Wanted { prompts: false, ..Wanted::ALL })
+        Feed::of_stream(&changes, &readable(), inbox, Wanted { prompts: false, ..Wanted::ALL })
     };
     let (mut one, mut other) = (feed("https://one"), feed("https://other"));
     for change in [Change::Tools, Change::Tools, Change::Prompts, Change::Resource("file:///a".into())] {

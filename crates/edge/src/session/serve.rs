@@ -52,8 +52,8 @@ pub(crate) fn introduce(caller: Caller, params: Option<&Json>) -> Result<Client,
 }
 
 /// Writes the answer to `initialize`.
-pub(crate) fn welcome(edge: &Edge, id: &Id, version: ProtocolVersion) -> Answer {
-    let overview = edge.directory.overview();
+pub(crate) fn welcome(edge: &Edge, id: &Id, session: &Session) -> Answer {
+    let (version, overview) = (session.version, edge.directory.overview(&session.caller));
     let write = |out: &mut Vec<u8>| edge.face.write_initialize(out, version, &overview);
     Answer::result(Message::whole(write_message(id, 1024, write)))
 }
@@ -80,7 +80,7 @@ pub(crate) fn open(
         Err(refusal) => return reply::refuse(&refusal, Some(id)),
     };
     tracing::debug!(session = %session.name_for_log(), %version, "a session was opened");
-    let answer = welcome(edge, id, version);
+    let answer = welcome(edge, id, &session);
     let mut response = if accepts.json {
         reply::json(answer)
     } else {
@@ -206,7 +206,7 @@ pub(crate) fn listen(edge: &Arc<Edge>, head: &Head) -> Response<EdgeBody> {
     let mut reader =
         Reader::new(edge, spool, place, Hold::Session(Arc::clone(&session))).holding((permit, visit));
     if standalone {
-        reader = reader.with_feed(Feed::of_session(&edge.changes, &session), None).until(
+        reader = reader.with_feed(Feed::of_session(&edge.changes, &edge.directory, &session), None).until(
             edge.stopping.clone(),
             head.entrant.until,
             None,

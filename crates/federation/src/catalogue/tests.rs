@@ -1,6 +1,7 @@
 use vmcp_domain::{Json, OfferedPrompt};
 
 use super::*;
+use crate::overview::{Item, Permits};
 use crate::policy::ToolPolicy;
 
 fn part(backend: &str, tools: &[&str], prompts: &[&str]) -> Part {
@@ -82,14 +83,36 @@ fn operators_are_told_of_names_that_trouble_clients() {
     assert!(texts.iter().any(|text| text.contains("65 characters")));
 }
 
+fn instructions(policy: &AggregationPolicy, parts: &[Part]) -> String {
+    crate::overview::overview(policy, &Catalogue::build(policy, parts), None).instructions.unwrap()
+}
+
 #[test]
 fn instructions_are_joined_under_the_backends_names_and_bounded() {
     let mut parts = vec![part("a", &[], &[]), part("b", &[], &[])];
     let policy = AggregationPolicy::default();
-    let text = Catalogue::build(&policy, &parts).overview.instructions.unwrap();
+    let text = instructions(&policy, &parts);
     assert_eq!(text, "# a\n\nuse a\n\n# b\n\nuse b");
     let long = Inventory { instructions: Some("é".repeat(20_000)), ..Inventory::default() };
     parts[0].inventory = Arc::new(long);
-    let text = Catalogue::build(&policy, &parts).overview.instructions.unwrap();
+    let text = instructions(&policy, &parts);
     assert!(text.len() < 17_000 && text.ends_with("[instructions cut here]"));
+}
+
+#[test]
+fn a_backend_of_which_a_caller_sees_nothing_says_nothing() {
+    let parts = [part("a", &["t"], &[]), part("b", &["u"], &["p"]), part("c", &[], &[])];
+    let catalogue = Catalogue::build(&AggregationPolicy::default(), &parts);
+    let told = |policy: &AggregationPolicy, permits: Option<Permits<'_>>| {
+        crate::overview::overview(policy, &catalogue, permits).instructions
+    };
+    let open = AggregationPolicy::default();
+    assert_eq!(told(&open, None).as_deref(), Some("# a\n\nuse a\n\n# b\n\nuse b\n\n# c\n\nuse c"));
+    assert_eq!(told(&open, Some(&|_| false)), None);
+    let only_prompts = |item: Item<'_>| matches!(item, Item::Prompt(_));
+    assert_eq!(told(&open, Some(&only_prompts)).as_deref(), Some("# b\n\nuse b"));
+    let hidden = ToolPolicy { exclude_all: true, ..ToolPolicy::default() };
+    let policy =
+        AggregationPolicy { backends: [("a".into(), hidden)].into(), ..AggregationPolicy::default() };
+    assert_eq!(told(&policy, None).as_deref(), Some("# b\n\nuse b\n\n# c\n\nuse c"));
 }

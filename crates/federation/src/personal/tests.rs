@@ -62,10 +62,15 @@ async fn each_caller_sees_what_its_own_credential_shows() {
     assert_eq!(tools(&federation, &eve).await, ["read"], "the backend does not let eve in");
     assert_eq!(tools(&federation, &context()).await, ["read"]);
     assert!(federation.call_tool(&ann, conformance::call("pay")).await.is_ok());
-    for (ctx, name) in [(&bob, "pay"), (&eve, "look"), (&context(), "look")] {
+    for (ctx, name) in [(&bob, "pay"), (&eve, "absent"), (&context(), "look")] {
         let refused = federation.call_tool(ctx, conformance::call(name)).await;
         assert!(matches!(refused, Err(Error::UnknownTool(_))), "{name}");
     }
+    let refused = federation.call_tool(&eve, conformance::call("look")).await;
+    assert!(
+        matches!(refused, Err(Error::Denied)),
+        "a backend that refuses eve offers it to others: {refused:?}"
+    );
     let report = federation.reports().remove(1);
     assert_eq!((report.caller_count, report.listed), (Some(2), true));
 }

@@ -37,6 +37,8 @@ pub(super) struct State {
 pub(super) struct Slot {
     inventory: Option<Arc<Inventory>>,
     pub(super) present: bool,
+    /// Why the last look brought nothing.
+    refused: Option<Error>,
     failures: u32,
     looked: Option<Instant>,
     is_looking: bool,
@@ -153,6 +155,12 @@ impl View {
         }
     }
 
+    /// Why the caller sees nothing of the backend at `index`, if it could not be asked.
+    pub(super) fn refused(&self, index: usize) -> Option<Error> {
+        let state = locked(&self.state);
+        state.slots.get(index).filter(|slot| !slot.present).and_then(|slot| slot.refused.clone())
+    }
+
     /// The catalogue as it is now, and what changed since it was last asked for.
     pub(super) fn catalogue(&self, shared: &Shared) -> (Arc<Catalogue>, Vec<Change>) {
         let base = shared.catalogue();
@@ -201,9 +209,13 @@ impl Slot {
         match inventory {
             Ok(inventory) => {
                 (self.inventory, self.present, self.failures) = (Some(inventory), true, 0);
+                self.refused = None;
             }
             // Whom the backend does not let in any more sees nothing of it from now on.
-            Err(Error::Denied) => (self.present, self.failures) = (false, 0),
+            Err(Error::Denied) => {
+                (self.present, self.failures) = (false, 0);
+                self.refused = Some(Error::Denied);
+            }
             Err(error) => {
                 let cause = error.cause().map_or("", |cause| cause.for_log());
                 tracing::debug!(%backend, error = %error, cause, "backend not listed for a caller");
@@ -211,6 +223,8 @@ impl Slot {
                 if self.failures >= unhealthy_threshold {
                     self.present = false;
                 }
+                let cause = error.cause().cloned().unwrap_or_default();
+                self.refused = Some(Error::BackendUnavailable { backend: backend.clone(), cause });
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use vmcp_authz::Ask;
-use vmcp_domain::{CallContext, Caller, Identity, Json, Members, Origin};
+use vmcp_domain::{CallContext, Caller, Identity, Json, Members, Origin, ResourceUri};
 use vmcp_optimizer::VIRTUAL_NAMES;
 
 use crate::cli::{Action, ExplainArgs};
@@ -61,7 +61,11 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
             )
         }
         Action::GetPrompt => policy.explain(&caller, &Ask::GetPrompt { name: &name }),
-        Action::ReadResource => policy.explain(&caller, &Ask::ReadResource { uri: &name }),
+        // In its normal form, as a client's request is judged.
+        Action::ReadResource => {
+            let uri = ResourceUri::from(name.as_str());
+            policy.explain(&caller, &Ask::ReadResource { uri: uri.as_str() })
+        }
     };
     writeln!(std::io::stdout(), "{explanation}")?;
     Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -128,7 +128,7 @@ fn server(
 }
 
 impl Directory for Server {
-    fn overview(&self) -> Overview {
+    fn overview(&self, _caller: &Caller) -> Overview {
         Overview { instructions: Some(self.instructions.to_owned()), ..Overview::default() }
     }
 
@@ -193,7 +193,7 @@ impl Gateway for Server {
     fn complete<'a>(&'a self, _ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
         ready(Err(match request.subject {
             CompletionSubject::Prompt(name) => Error::UnknownPrompt(name),
-            CompletionSubject::Template(template) => Error::UnknownResource(template),
+            CompletionSubject::Template(template) => Error::UnknownResource(template.as_str().into()),
         }))
     }
 

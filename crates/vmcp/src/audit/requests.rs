@@ -105,7 +105,8 @@ impl Gateway for AuditedRequests {
             kind: "mcp_resource_read",
             method: "resources/read",
             noun: Some("resource"),
-            name: Some(request.uri.to_string()),
+            // The form that was judged and served, not the client's spelling of it.
+            name: Some(request.uri.as_str().to_owned()),
             requested_tool: None,
             arguments: None,
         };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vmcp_domain::{
-    AskError, Json, LogLevel, Members, ProtocolVersion, Question, QuestionKind, Reply, ResourceUri, Stage,
+    AskError, BackendUri, Json, LogLevel, Members, ProtocolVersion, Question, QuestionKind, Reply, Stage,
 };
 
 use crate::code;
@@ -150,7 +150,7 @@ pub enum BackendNotice {
     /// The list of prompts changed.
     PromptsChanged,
     /// The content of a resource changed.
-    ResourceUpdated(ResourceUri),
+    ResourceUpdated(BackendUri),
     /// The backend has taken up `subscriptions/listen`, which we sent under this number (2026-07-28).
     Listening(u64),
     /// The backend has ended `subscriptions/listen`, which we sent under this number (2026-07-28).

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use vmcp_domain::{Json, Members};
+use vmcp_domain::{Ambiguity, Json, Members};
 
-use crate::header;
+use crate::{header, member};
 
 /// One argument that is repeated as a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,19 +132,22 @@ fn is_token(name: &str) -> bool {
 
 impl Mirrored {
     /// The header's value for one call, encoded. `None` when the arguments have no such value, `null` included.
-    #[must_use]
-    pub fn value(&self, arguments: &Json) -> Option<String> {
-        let mut value = arguments.clone();
-        for name in &self.path {
-            value = value.members().ok()?.get(name)?.clone();
-        }
-        let plain = match value.as_str().bytes().next()? {
-            b'"' => value.to_text()?,
-            b't' | b'f' => value.as_str().to_owned(),
-            b'-' | b'0'..=b'9' => integer(value.as_str())?,
-            _ => return None,
-        };
-        Some(header::encode(&plain).into_owned())
+    ///
+    /// # Errors
+    /// When a name on the way to the argument is given twice or in another letter case.
+    pub fn value(&self, arguments: &Json) -> Result<Option<String>, Ambiguity> {
+        let plain = member::at(arguments, &self.path)?.and_then(|value| plain(&value));
+        Ok(plain.map(|plain| header::encode(&plain).into_owned()))
+    }
+}
+
+/// The text of a string, an integer or a boolean.
+fn plain(value: &Json) -> Option<String> {
+    match value.as_str().bytes().next()? {
+        b'"' => value.to_text(),
+        b't' | b'f' => Some(value.as_str().to_owned()),
+        b'-' | b'0'..=b'9' => integer(value.as_str()),
+        _ => None,
     }
 }
 
@@ -180,7 +183,7 @@ mod tests {
             let arguments = Json::parse(arguments.to_owned()).unwrap();
             mirrored
                 .iter()
-                .filter_map(|one| Some(format!("{}={}", one.header, one.value(&arguments)?)))
+                .filter_map(|one| Some(format!("{}={}", one.header, one.value(&arguments).unwrap()?)))
                 .collect::<Vec<_>>()
                 .join("; ")
         };
@@ -190,6 +193,8 @@ mod tests {
         );
         assert_eq!(headers(r#"{"region":null,"in":{"n":null}}"#), "");
         assert_eq!(headers("[]"), "");
+        let odd = Json::parse(r#"{"region":"a","Region":"b"}"#).unwrap();
+        assert!(mirrored.iter().any(|one| one.value(&odd).is_err()));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Requests to backends, parameters assembled for the revision the backend speaks.
 
 use vmcp_domain::{
-    BackendPromptName, BackendToolName, Continuation, Json, LogLevel, Members, ProtocolVersion, ResourceUri,
+    BackendPromptName, BackendToolName, BackendUri, Continuation, Json, LogLevel, Members, ProtocolVersion,
+    UriTemplate,
 };
 
 use crate::meta;
@@ -79,7 +80,7 @@ impl Dialect {
     #[must_use]
     pub fn read_resource(
         &self,
-        uri: &ResourceUri,
+        uri: &BackendUri,
         continuation: Continuation,
         rest: Members,
         hop: &Hop,
@@ -108,7 +109,7 @@ impl Dialect {
 
     /// The parameters of `completion/complete` for a template variable.
     #[must_use]
-    pub fn complete_template(&self, template: &ResourceUri, rest: Members, hop: &Hop) -> Json {
+    pub fn complete_template(&self, template: &UriTemplate, rest: Members, hop: &Hop) -> Json {
         self.complete([("type", "ref/resource"), ("uri", template.as_str())], rest, hop)
     }
 
@@ -120,7 +121,7 @@ impl Dialect {
 
     /// The parameters of `resources/subscribe` and `resources/unsubscribe` (session era).
     #[must_use]
-    pub fn subscription(&self, uri: &ResourceUri) -> Json {
+    pub fn subscription(&self, uri: &BackendUri) -> Json {
         let mut params = Members::new();
         params.set("uri", Json::string(uri.as_str()));
         self.seal(params, &Hop::default())
@@ -128,13 +129,13 @@ impl Dialect {
 
     /// The parameters of `subscriptions/listen` (2026-07-28): every list change, and these resources.
     #[must_use]
-    pub fn listen(&self, resources: &[ResourceUri]) -> Json {
+    pub fn listen(&self, resources: &[BackendUri]) -> Json {
         let mut filter = Members::new();
         for name in ["toolsListChanged", "promptsListChanged", "resourcesListChanged"] {
             filter.set(name, Json::boolean(true));
         }
         if !resources.is_empty() {
-            let uris: Vec<&str> = resources.iter().map(ResourceUri::as_str).collect();
+            let uris: Vec<&str> = resources.iter().map(BackendUri::as_str).collect();
             if let Ok(uris) = Json::encode(&uris) {
                 filter.set("resourceSubscriptions", uris);
             }

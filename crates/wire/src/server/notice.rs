@@ -33,7 +33,8 @@ pub fn change(change: &Change, subscription: Option<&Id>) -> Vec<u8> {
         Change::Resources => method::RESOURCES_CHANGED,
         Change::Prompts => method::PROMPTS_CHANGED,
         Change::Resource(uri) => {
-            params.set("uri", Json::string(uri.as_str()));
+            // As the client or the backend spells it.
+            params.set("uri", Json::string(uri.given()));
             method::RESOURCE_UPDATED
         }
     };

@@ -6,6 +6,7 @@ use vmcp_domain::{Json, Members};
 use crate::code;
 use crate::header;
 use crate::jsonrpc::RpcError;
+use crate::member::at;
 
 const ANNOTATION: &str = "x-mcp-header";
 /// A chain of `properties` longer than this is not followed.
@@ -83,7 +84,11 @@ pub fn check_params<'a>(
             let text = format!("Header mismatch: the {} header {what}", rule.header);
             Err(RpcError::new(code::HEADER_MISMATCH, text))
         };
-        let value = arguments.and_then(|arguments| at(arguments, &rule.path));
+        let value = match arguments.map(|arguments| at(arguments, &rule.path)) {
+            Some(Err(fault)) => return refuse(&format!("has no one argument to match: {fault}")),
+            Some(Ok(value)) => value,
+            None => None,
+        };
         let found = find(&rule.header);
         match (value, found) {
             (None, None) => {}
@@ -97,15 +102,6 @@ pub fn check_params<'a>(
         }
     }
     Ok(())
-}
-
-/// The value at `path`; `null` counts as none, as the specification has it.
-fn at(arguments: &Json, path: &[String]) -> Option<Json> {
-    let mut value = arguments.clone();
-    for step in path {
-        value = value.members().ok()?.get(step)?.clone();
-    }
-    (!value.is_null()).then_some(value)
 }
 
 fn same(value: &Json, found: &str) -> bool {
@@ -150,7 +146,9 @@ mod tests {
 
     #[test]
     fn headers_are_held_against_arguments() {
-        let cases: [Case<'_>; 9] = [
+        let cases: [Case<'_>; 11] = [
+            (r#"{"region":"eu","Region":"us"}"#, &[("mcp-param-region", "eu")], false),
+            (r#"{"Deep":{"flag":true}}"#, &[], false),
             ("{}", &[], true),
             (r#"{"region":null}"#, &[], true),
             (r#"{"region":"eu"}"#, &[("mcp-param-region", "eu")], true),

@@ -8,6 +8,7 @@ use vmcp_domain::{
     ReadResource, ResourceUri, TaskVerb,
 };
 
+use super::spelling;
 use crate::code;
 use crate::jsonrpc::{Id, RpcError};
 use crate::{meta, method};
@@ -154,6 +155,7 @@ pub fn read_request(
         None => Members::new(),
         Some(params) => params.members().map_err(|_| invalid("`params` must be an object"))?,
     };
+    spelling::check("params", &params, spelling::PARAMS)?;
     let head = read_head(&mut params)?;
     if !version.has_sessions() {
         check_head(&head)?;
@@ -192,6 +194,7 @@ fn read_era_request(
     match (name, version.has_sessions()) {
         (method::INITIALIZE, true) => {
             let version = text(&mut params, "protocolVersion")?;
+            spelling::check_member("clientInfo", &params, spelling::CLIENT_INFO)?;
             let capabilities = params.take("capabilities").map(|json| json.members()).transpose();
             let capabilities =
                 capabilities.map_err(|_| invalid("`capabilities` must be an object"))?.unwrap_or_default();
@@ -233,8 +236,11 @@ fn task(verb: TaskVerb, mut params: Members) -> Result<ClientRequest, RequestFau
 }
 
 fn read_head(params: &mut Members) -> Result<RequestHead, RequestFault> {
-    let meta = meta::take(params).map_err(|fault| invalid(fault.to_string()))?;
+    let meta = meta::take_whole(params).map_err(|fault| invalid(fault.to_string()))?;
+    spelling::check(meta::META, &meta, spelling::META)?;
+    let meta = meta::Meta::split(meta);
     let hop = &meta.hop;
+    spelling::check_member(meta::CLIENT_INFO, hop, spelling::CLIENT_INFO)?;
     let capabilities = match hop.get(meta::CLIENT_CAPABILITIES) {
         None => None,
         Some(json) => Some(
@@ -296,6 +302,9 @@ fn read_complete(mut params: Members) -> Result<Complete, RequestFault> {
         name: Option<Cow<'a, str>>,
         #[serde(borrow, default)]
         uri: Option<Cow<'a, str>>,
+    }
+    for (holder, known) in spelling::COMPLETION {
+        spelling::check_member(holder, &params, known)?;
     }
     let json = params.take("ref").ok_or_else(|| invalid("`ref` is required"))?;
     let reference: Reference<'_> = json.decode().map_err(|error| invalid(format!("`ref`: {error}")))?;

@@ -87,7 +87,7 @@ impl ClientRequest {
                 (method::PROMPTS_GET, get.name.as_str(), get.arguments.as_ref(), &get.rest, &get.continuation)
             }
             Self::ReadResource(read) => {
-                (method::RESOURCES_READ, read.uri.as_str(), None, &read.rest, &read.continuation)
+                (method::RESOURCES_READ, read.uri.given(), None, &read.rest, &read.continuation)
             }
             Self::Initialize(_)
             | Self::Ping

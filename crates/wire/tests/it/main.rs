@@ -12,3 +12,4 @@ mod error_table;
 mod schema;
 mod schema_sent;
 mod spec;
+mod spelling;

@@ -272,7 +272,7 @@ impl Gateway for Fake {
 }
 
 impl Directory for Fake {
-    fn overview(&self) -> Overview {
+    fn overview(&self, _caller: &Caller) -> Overview {
         Overview {
             instructions: Some("Be kind.".to_owned()),
             completions: true,

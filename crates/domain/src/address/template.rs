@@ -1,14 +1,23 @@
-//! Does a URI belong to a resource template? Enough of RFC 6570 to route a read: literals must match, a simple
+//! Does an address belong to a resource template? Enough of RFC 6570 to route a read: literals must match, a simple
 //! expression takes text without `/`, the reserved (`+`, `#`) and path (`/`) forms and exploded variables take any
 //! text, and query forms (`?`, `&`) may be absent.
 
-/// The longest URI that is held against templates, in bytes. A client may send megabytes, and there may be thousands
-/// of templates; a longer URI is served where a list names it, or by the only backend that serves resources.
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use super::ResourceUri;
+
+/// The longest address that is compared with templates, in bytes. A client may send megabytes, and there may be thousands
+/// of templates.
 const URI_BYTES_MAX: usize = 16 << 10;
 
-/// A template taken apart for matching.
-#[derive(Clone, Debug)]
-pub(crate) struct Matcher(Vec<Piece>);
+/// A URI template (RFC 6570) as its backend spells it. Clients name it in this spelling only.
+#[derive(Clone)]
+pub struct UriTemplate {
+    text: Arc<str>,
+    pieces: Arc<[Piece]>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
@@ -18,16 +27,22 @@ enum Piece {
     Optional,
 }
 
-impl Matcher {
+impl UriTemplate {
+    /// The template as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// Takes a template apart. A template that is malformed matches itself only.
-    pub(crate) fn new(template: &str) -> Self {
+    fn pieces(template: &str) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut rest = template;
         while let Some(open) = rest.find('{') {
             let (literal, tail) = rest.split_at(open);
             let Some(close) = tail.find('}') else { break };
             if !literal.is_empty() {
-                pieces.push(Piece::Literal(literal.to_owned()));
+                pieces.push(Piece::Literal(spaces_encoded(literal)));
             }
             let expression = tail.get(1..close).unwrap_or_default();
             pieces.push(match expression.chars().next() {
@@ -39,18 +54,23 @@ impl Matcher {
             rest = tail.get(close + 1..).unwrap_or_default();
         }
         if !rest.is_empty() {
-            pieces.push(Piece::Literal(rest.to_owned()));
+            pieces.push(Piece::Literal(spaces_encoded(rest)));
         }
-        Self(pieces)
+        pieces
     }
 
-    /// True when `uri` can have come from the template. Linear in the URI for each piece: no expression is tried
-    /// twice at one place, so a hostile URI cannot make it slow.
-    pub(crate) fn matches(&self, uri: &str) -> bool {
+    /// True when the normal form of `uri` can have come from the template; never for an ambiguous address. Linear in the
+    /// address for each piece: no expression is tried twice at one place, so a hostile address cannot make it slow.
+    #[must_use]
+    pub fn matches(&self, uri: &ResourceUri) -> bool {
+        !uri.is_ambiguous() && self.fits(uri.as_str())
+    }
+
+    fn fits(&self, uri: &str) -> bool {
         let bytes = uri.as_bytes();
         let begins = |literal: &String| uri.starts_with(literal.as_str());
         if bytes.len() > URI_BYTES_MAX
-            || matches!(self.0.first(), Some(Piece::Literal(first)) if !begins(first))
+            || matches!(self.pieces.first(), Some(Piece::Literal(first)) if !begins(first))
         {
             return false;
         }
@@ -59,13 +79,62 @@ impl Matcher {
         if let Some(start) = reached.first_mut() {
             *start = true;
         }
-        for piece in &self.0 {
+        for piece in &*self.pieces {
             reached = piece.advance(bytes, &reached);
             if !reached.contains(&true) {
                 return false;
             }
         }
         reached.last().copied().unwrap_or_default()
+    }
+}
+
+/// Addresses have no blanks in their normal form; templates may be written with some.
+fn spaces_encoded(literal: &str) -> String {
+    literal.replace(' ', "%20")
+}
+
+impl From<&str> for UriTemplate {
+    fn from(text: &str) -> Self {
+        Self { pieces: Self::pieces(text).into(), text: text.into() }
+    }
+}
+
+impl From<String> for UriTemplate {
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl PartialEq for UriTemplate {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for UriTemplate {}
+
+impl std::hash::Hash for UriTemplate {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl Borrow<str> for UriTemplate {
+    fn borrow(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for UriTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for UriTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.text)
     }
 }
 
@@ -98,7 +167,7 @@ impl Piece {
 
 #[cfg(test)]
 mod tests {
-    use super::Matcher;
+    use super::UriTemplate;
 
     #[test]
     fn routes_what_can_have_come_from_the_template() {
@@ -119,7 +188,7 @@ mod tests {
             ("{+a}", &"y".repeat(16 << 10), true),
             ("{+a}", &"y".repeat((16 << 10) + 1), false),
         ] {
-            assert_eq!(Matcher::new(template).matches(uri), expected, "{template} {uri}");
+            assert_eq!(UriTemplate::from(template).fits(uri), expected, "{template} {uri}");
         }
     }
 }

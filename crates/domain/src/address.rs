@@ -1,0 +1,138 @@
+//! Addresses of resources. Policies, visibility, limits, subscriptions and routing decide on one normal form, so that no
+//! other spelling of an address leads past them.
+
+mod normal;
+mod template;
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+pub use template::UriTemplate;
+
+/// The address of a resource.
+///
+/// Two addresses are equal when their normal forms are (WHATWG URL; RFC 3986, section 6.2.2): the scheme and, where the
+/// scheme is one of the web's, the host in lower case, no default port, no dot segments, percent-encoding only where it
+/// is needed. The spelling that was given stays known, to tell it back.
+///
+/// An address that two readers could take for different resources, such as one with control characters, backslashes or
+/// encoded slashes, has no normal form. It is equal to itself only, and [`is_ambiguous`](Self::is_ambiguous).
+#[derive(Clone)]
+pub struct ResourceUri {
+    normal: Arc<str>,
+    given: Arc<str>,
+}
+
+impl ResourceUri {
+    /// The normal form.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.normal
+    }
+
+    /// The spelling that was given.
+    #[must_use]
+    pub fn given(&self) -> &str {
+        &self.given
+    }
+
+    /// Whether the address has no normal form. It then leads to a resource only if a list names exactly this spelling.
+    #[must_use]
+    pub fn is_ambiguous(&self) -> bool {
+        normal::normal_form(&self.normal).is_none()
+    }
+
+    /// The normal form, and what careless readers may take it for: without its fragment, without slashes at its end, and
+    /// with the host in lower case. Whoever may read the address must be permitted to read each.
+    pub fn readings(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        let whole = self.as_str();
+        let bare = whole.split_once('#').map_or(whole, |(bare, _)| bare);
+        let path = normal::path_start(bare);
+        let kept = bare.get(path..).unwrap_or_default().trim_end_matches('/').len().max(1);
+        let file = bare.get(..path + kept).unwrap_or(bare);
+        let lowered = match file.get(..path) {
+            Some(head) if head.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+                Some(format!("{}{}", head.to_ascii_lowercase(), file.get(path..).unwrap_or_default()))
+            }
+            Some(_) | None => None,
+        };
+        let further = [bare, file].into_iter().scan(whole, |last, next| {
+            let differs = next.len() < last.len();
+            *last = next;
+            Some(differs.then_some(Cow::Borrowed(next)))
+        });
+        std::iter::once(Cow::Borrowed(whole)).chain(further.flatten()).chain(lowered.map(Cow::Owned))
+    }
+
+    /// This address and every one it is a part of by its path, the longest first: a server may tell that a part of a
+    /// resource has changed to clients that follow the whole (Resources, "Subscriptions").
+    pub fn with_parents(&self) -> impl Iterator<Item = Self> + '_ {
+        let text = self.as_str();
+        let path = text.find("://").map_or_else(|| text.find(':').map_or(0, |end| end + 1), |end| end + 3);
+        let parents = text.char_indices().rev().filter(move |(place, _)| *place >= path);
+        let parents = parents.filter(|(_, c)| matches!(c, '/' | '?' | '#')).flat_map(move |(place, c)| {
+            let with_slash = (c == '/' && place + 1 < text.len()).then(|| Self::from(&text[..=place]));
+            let without = (place > path).then(|| Self::from(&text[..place]));
+            with_slash.into_iter().chain(without)
+        });
+        std::iter::once(self.clone()).chain(parents)
+    }
+}
+
+impl From<&str> for ResourceUri {
+    fn from(given: &str) -> Self {
+        Self::from(given.to_owned())
+    }
+}
+
+impl From<String> for ResourceUri {
+    fn from(given: String) -> Self {
+        let normal = normal::normal_form(&given).filter(|normal| *normal != given);
+        let given: Arc<str> = given.into();
+        Self { normal: normal.map_or_else(|| given.clone(), Into::into), given }
+    }
+}
+
+impl PartialEq for ResourceUri {
+    fn eq(&self, other: &Self) -> bool {
+        self.normal == other.normal
+    }
+}
+
+impl Eq for ResourceUri {}
+
+impl PartialOrd for ResourceUri {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ResourceUri {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.normal.cmp(&other.normal)
+    }
+}
+
+impl Hash for ResourceUri {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.normal.hash(state);
+    }
+}
+
+impl fmt::Display for ResourceUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.given)
+    }
+}
+
+impl fmt::Debug for ResourceUri {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! Names that a reader which ignores letter case takes for the same. Go's `encoding/json` reads members so, and takes the
+//! last of several; what is judged here by one spelling would run there by another.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use icu_casemap::CaseMapper;
+
+use super::{Json, Members, key_text};
+
+/// Whether two names differ at most in letter case: Unicode simple case folding, by which U+017F is `s` and U+212A is
+/// `k`, and the two dotted and dotless letters that some runtimes take for `i`.
+#[must_use]
+pub fn fold_equal(left: &str, right: &str) -> bool {
+    if left.is_ascii() && right.is_ascii() {
+        return left.eq_ignore_ascii_case(right);
+    }
+    left.chars().map(folded).eq(right.chars().map(folded))
+}
+
+/// The name in the one spelling that all names equal to it under [`fold_equal`] share.
+#[must_use]
+pub fn fold(name: &str) -> Cow<'_, str> {
+    if name.is_ascii() {
+        return match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(name.to_ascii_lowercase()),
+            false => Cow::Borrowed(name),
+        };
+    }
+    Cow::Owned(name.chars().map(folded).collect())
+}
+
+fn folded(c: char) -> char {
+    match c {
+        // Java and .NET compare character by character and come to `i` for both.
+        '\u{130}' | '\u{131}' => 'i',
+        c => CaseMapper::new().simple_fold(c),
+    }
+}
+
+/// A member that two readers may understand differently.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ambiguity {
+    /// A name is given twice.
+    #[error("`{0}` is given twice")]
+    Twice(String),
+    /// A name differs from one that counts only in letter case.
+    #[error("`{given}` differs from `{known}` only in letter case; write `{known}`")]
+    Case {
+        /// The name as it was given.
+        given: String,
+        /// The name that counts.
+        known: String,
+    },
+}
+
+impl Members {
+    /// Refuses members that a reader which ignores letter case, or takes another of several, would understand
+    /// differently: a name of `known` may occur once and in this spelling only. Other names are free.
+    ///
+    /// # Errors
+    /// The first member that breaks this.
+    pub fn check_spelling(&self, known: &[&str]) -> Result<(), Ambiguity> {
+        for (index, (key, _)) in self.0.iter().enumerate() {
+            let name = key_text(key);
+            let Some(one) = known.iter().find(|one| fold_equal(one, &name)) else { continue };
+            if **one != *name {
+                return Err(Ambiguity::Case { given: name.into_owned(), known: (*one).to_owned() });
+            }
+            let earlier = self.0.get(..index).unwrap_or_default();
+            if earlier.iter().any(|(key, _)| key_text(key) == name) {
+                return Err(Ambiguity::Twice(name.into_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Json {
+    /// Refuses a value in which, at any depth, an object has two members that differ at most in letter case, or one that
+    /// differs from a name of `read` only in letter case.
+    ///
+    /// # Errors
+    /// The first such member.
+    pub fn check_spelling_within<N: AsRef<str>>(&self, read: &[N]) -> Result<(), Ambiguity> {
+        if self.is_object() {
+            let members = self.members().unwrap_or_default();
+            let mut seen: HashSet<Cow<'_, str>> = HashSet::with_capacity(members.len());
+            for (key, value) in &members.0 {
+                let name = key_text(key);
+                let differs = |known: &&N| known.as_ref() != name && fold_equal(known.as_ref(), &name);
+                if let Some(known) = read.iter().find(differs) {
+                    let known = known.as_ref().to_owned();
+                    return Err(Ambiguity::Case { given: name.into_owned(), known });
+                }
+                if !seen.insert(Cow::Owned(fold(&name).into_owned())) {
+                    return Err(Ambiguity::Twice(name.into_owned()));
+                }
+                value.check_spelling_within(read)?;
+            }
+        } else if self.as_str().starts_with('[') {
+            for element in self.elements().unwrap_or_default() {
+                element.check_spelling_within(read)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,18 @@
+//! Arguments that are reached by a path of property names.
+
+use vmcp_domain::{Ambiguity, Json};
+
+/// The value at `path`; `null` counts as none, as the specification has it.
+///
+/// # Errors
+/// When a step is given twice or in another letter case, so that the backend may read another value.
+pub(crate) fn at(arguments: &Json, path: &[String]) -> Result<Option<Json>, Ambiguity> {
+    let mut value = arguments.clone();
+    for step in path {
+        let Ok(members) = value.members() else { return Ok(None) };
+        members.check_spelling(&[step])?;
+        let Some(inner) = members.get(step) else { return Ok(None) };
+        value = inner.clone();
+    }
+    Ok((!value.is_null()).then_some(value))
+}
