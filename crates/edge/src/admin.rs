@@ -1,9 +1,17 @@
-//! Pages for operators beside the MCP endpoint: their content is the gateway's, how they are served is here.
+//! Pages for operators: their content is the gateway's, how they are served and to whom is here. The client listener
+//! serves some of them; the admin listener, which is not for clients, serves all.
+
+mod listener;
+
+use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::{Method, Response, StatusCode, header};
+use http::request::Parts;
+use http::{HeaderMap, Method, Response, StatusCode, header};
 
 use crate::body::EdgeBody;
+
+pub use listener::AdminListener;
 
 /// One page, ready to be sent.
 #[derive(Clone, Debug)]
@@ -16,12 +24,50 @@ pub struct Page {
     pub body: Bytes,
 }
 
-/// What stands under the paths beside the MCP endpoint (`/health`, `/readyz`, `/status`, …).
+/// Who asks for a page. Each may see at least what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reader {
+    /// Anyone who reaches the client listener.
+    Anyone,
+    /// A caller with a credential, or a collector of metrics with the scrape key, at the client listener.
+    Credential,
+    /// A process of this machine at the client listener, without a proxy in between.
+    Local,
+    /// Whoever reaches the admin listener.
+    Operator,
+}
+
+/// The pages under the paths beside the MCP endpoint (`/health`, `/readyz`, `/status`, …).
 ///
 /// Asked on the request's own task, so it must not block.
 pub trait AdminPages: Send + Sync {
-    /// The page under `path`, if there is one.
-    fn page(&self, path: &str) -> Option<Page>;
+    /// The page under `path`, if there is one. What `reader` may not see is a page that says so.
+    fn page(&self, path: &str, reader: Reader) -> Option<Page>;
+}
+
+/// Headers by which proxies say that they stand in between.
+const FORWARDED: [&str; 8] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+];
+
+/// True for a request from this machine that no proxy has passed on: the peer is a loopback address, no header speaks of
+/// forwarding, and the host that is asked for is this machine's.
+pub(crate) fn is_direct(parts: &Parts, peer: IpAddr) -> bool {
+    peer.to_canonical().is_loopback() && !is_forwarded(&parts.headers) && crate::guard::names_loopback(parts)
+}
+
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        let name = name.as_str();
+        name.starts_with("x-forwarded-") || FORWARDED.contains(&name)
+    })
 }
 
 /// The response that carries `page`.

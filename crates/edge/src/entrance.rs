@@ -20,6 +20,8 @@ use crate::policy::IncomingAuth;
 
 /// Where the metadata of the protected resource stands (RFC 9728 section 3).
 pub(crate) const METADATA_PATH: &str = "/.well-known/oauth-protected-resource";
+/// The scheme of a bearer credential.
+const BEARER: &[u8] = b"Bearer ";
 /// No credential is thought about for longer.
 const RECOGNISE_MAX: Duration = Duration::from_secs(15);
 /// No stream is planned to be open for longer.
@@ -68,6 +70,26 @@ impl Edge {
         let address = crate::peer::address(socket, &parts.headers, &self.policy.trusted_proxies);
         entrant.address = Some(address);
         Ok(Head { parts, entrant })
+    }
+
+    /// Whether a request for a page shows the scrape key, or a credential of a caller.
+    pub(crate) async fn shows_credential(&self, headers: &HeaderMap) -> bool {
+        let Some(shown) = headers.get(header::AUTHORIZATION) else { return false };
+        let bearer = shown.as_bytes().split_at_checked(BEARER.len());
+        let key = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BEARER)).map(|(_, key)| key);
+        if let (Some(key), Some(expected)) = (key, &self.policy.scrape_key) {
+            // Digests, so that the time of comparing says nothing about the key.
+            let digest = |text: &[u8]| ring::digest::digest(&ring::digest::SHA256, text);
+            if digest(key.trim_ascii()).as_ref() == digest(expected.expose().as_bytes()).as_ref() {
+                return true;
+            }
+        }
+        match &self.policy.incoming {
+            IncomingAuth::Bearer(authenticator) => {
+                Box::pin(recognise(&**authenticator, headers)).await.is_ok()
+            }
+            IncomingAuth::Anonymous | IncomingAuth::Local(_) => false,
+        }
     }
 
     /// Who speaks over the standard streams of this process; `None` when callers have to show a credential, which

@@ -2,7 +2,7 @@
 //! Who the caller is, and what callers may do, is decided elsewhere.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 use vmcp_wire::server::Refusal;
 
 use crate::policy::EdgePolicy;
@@ -25,27 +25,22 @@ impl Guard {
         }
     }
 
-    /// Holds `Host` and `Origin` against what the operator allowed; this is what stops DNS rebinding.
+    /// Compares `Host` and `Origin` with what the operator allowed; this is what stops DNS rebinding.
     pub(crate) fn check(&self, request: &Parts) -> Result<(), Refusal> {
-        if (self.loopback || !self.hosts.is_empty()) && !self.host_fits(request) {
-            return Err(Refusal::Host);
-        }
+        self.check_host(request)?;
         let origins_fit =
             request.headers.get_all(header::ORIGIN).iter().all(|origin| self.origin_fits(origin));
         if origins_fit { Ok(()) } else { Err(Refusal::Origin) }
     }
 
+    /// Compares `Host` alone.
+    pub(crate) fn check_host(&self, request: &Parts) -> Result<(), Refusal> {
+        let is_checked = self.loopback || !self.hosts.is_empty();
+        if is_checked && !self.host_fits(request) { Err(Refusal::Host) } else { Ok(()) }
+    }
+
     fn host_fits(&self, request: &Parts) -> bool {
-        // HTTP/2 puts the host into the request's target.
-        let mut named = request.headers.get_all(header::HOST).iter();
-        let host = match (named.next(), request.uri.authority()) {
-            (Some(host), _) => host.to_str().ok(),
-            (None, authority) => authority.map(http::uri::Authority::as_str),
-        };
-        if named.next().is_some() {
-            return false;
-        }
-        host.is_some_and(|host| {
+        named_host(&request.headers, &request.uri).is_some_and(|host| {
             let name = without_port(host);
             let fits = |allowed: &String| {
                 allowed.eq_ignore_ascii_case(host) || allowed.eq_ignore_ascii_case(name) || allowed == "*"
@@ -65,6 +60,29 @@ impl Guard {
         let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         self.loopback && host.is_some_and(|host| is_loopback(without_port(host)))
     }
+}
+
+/// The one host that a request is for.
+fn named_host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r str> {
+    let mut named = headers.get_all(header::HOST).iter();
+    let host = match (named.next(), uri.authority()) {
+        (Some(host), None) => host.to_str().ok(),
+        // HTTP/2 puts the host into the request's target. Where HTTP/1 has both, the target counts (RFC 9112, section
+        // 3.2.2), and two that differ are a trick.
+        (Some(host), Some(authority)) => host.to_str().ok().filter(|host| *host == authority.as_str()),
+        (None, authority) => authority.map(http::uri::Authority::as_str),
+    };
+    host.filter(|_| named.next().is_none())
+}
+
+/// True when the host that a request is for is this machine's loopback address or `localhost`.
+pub(crate) fn names_loopback(request: &Parts) -> bool {
+    names_loopback_host(&request.headers, &request.uri)
+}
+
+/// The same for a request that is not taken apart.
+pub(crate) fn names_loopback_host(headers: &HeaderMap, uri: &Uri) -> bool {
+    named_host(headers, uri).is_some_and(|host| is_loopback(without_port(host)))
 }
 
 fn without_port(host: &str) -> &str {

@@ -7,6 +7,7 @@
 mod admin;
 mod body;
 mod changes;
+mod cors;
 mod dialogue;
 mod dispatch;
 mod edge;
@@ -38,6 +39,6 @@ mod stream;
 mod tasks;
 mod threads;
 
-pub use self::admin::{AdminPages, Page};
+pub use self::admin::{AdminListener, AdminPages, Page, Reader};
 pub use self::listener::HttpEdge;
 pub use self::stdio::serve_stdio;

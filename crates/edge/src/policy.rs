@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use vmcp_domain::{Authenticator, Identity};
+use vmcp_domain::{Authenticator, Identity, Secret};
 use vmcp_wire::fault::LimitAnswer;
 
 /// Everything the client edge needs to know.
@@ -28,6 +28,8 @@ pub struct EdgePolicy {
     pub passthrough_headers: Vec<String>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The key by which collectors of metrics may read pages of the client listener.
+    pub scrape_key: Option<Secret>,
     /// How a limited call is answered.
     pub limit_answer: LimitAnswer,
     /// The bounds of what a client may take.

@@ -113,3 +113,10 @@ pub(crate) fn status(status: StatusCode) -> Response<EdgeBody> {
     *response.status_mut() = status;
     response
 }
+
+/// A method that the path does not have.
+pub(crate) fn not_allowed(methods: &'static str) -> Response<EdgeBody> {
+    let mut response = refuse(&Refusal::Method, None);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    response
+}

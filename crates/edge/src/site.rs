@@ -8,20 +8,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{Method, Request, Response, header};
 use http_body::Body;
 use vmcp_domain::{Json, ProtocolVersion};
 use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::server::Refusal;
 
-use crate::admin::{self, AdminPages};
+use crate::admin::{self, AdminPages, Reader};
 use crate::body::EdgeBody;
+use crate::cors;
 use crate::edge::Edge;
 use crate::entrance::{self, Head, METADATA_PATH};
 use crate::guard;
 use crate::post;
-use crate::reply;
+use crate::reply::{self, not_allowed};
 use crate::session;
+
+/// The methods of the MCP endpoint.
+const METHODS: &str = "GET, POST, DELETE";
 
 /// Everything that is answered over HTTP.
 pub(crate) struct Site {
@@ -47,13 +51,37 @@ where
 
 async fn route<B: Body<Data = Bytes>>(site: &Site, peer: IpAddr, request: Request<B>) -> Response<EdgeBody> {
     let (parts, body) = request.into_parts();
-    if let Err(refusal) = site.edge.guard.check(&parts) {
+    let guard = &site.edge.guard;
+    if is_metadata(&parts) {
+        return public(site, &parts);
+    }
+    if let Err(refusal) = guard.check(&parts) {
         tracing::debug!(%refusal, "a request was turned away");
         return reply::refuse(&refusal, None);
     }
     if parts.uri.path() != site.edge.policy.path {
-        return beside(site, &parts);
+        return beside(site, &parts, peer).await;
     }
+    let origin = cors::origin(&parts.headers);
+    // A browser asks without a credential whether it may send one.
+    let mut response = if cors::is_preflight(&parts) {
+        cors::preflight(&parts, METHODS, &site.edge.policy.passthrough_headers)
+    } else {
+        endpoint(site, peer, parts, body).await
+    };
+    if let Some(origin) = origin {
+        cors::share(&mut response, origin);
+    }
+    response
+}
+
+/// Answers at the MCP endpoint.
+async fn endpoint<B: Body<Data = Bytes>>(
+    site: &Site,
+    peer: IpAddr,
+    parts: Parts,
+    body: B,
+) -> Response<EdgeBody> {
     let head = match site.edge.enter(parts, peer).await {
         Ok(head) => head,
         Err(response) => return response,
@@ -68,7 +96,7 @@ async fn route<B: Body<Data = Bytes>>(site: &Site, peer: IpAddr, request: Reques
         }
         session::delete(&site.edge, &head)
     } else {
-        not_allowed("GET, POST, DELETE")
+        not_allowed(METHODS)
     }
 }
 
@@ -91,23 +119,44 @@ fn is_stateless(parts: &Parts) -> bool {
     matches!(post::date(&parts.headers), Ok(Some(found)) if found == date)
 }
 
-fn beside(site: &Site, parts: &Parts) -> Response<EdgeBody> {
-    let path = parts.uri.path();
-    let reads = parts.method == Method::GET || parts.method == Method::HEAD;
-    let described = path.strip_prefix(METADATA_PATH);
-    if reads && described.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
-        return entrance::metadata(&site.edge, path, &parts.method);
-    }
-    let page = site.extra.as_ref().and_then(|extra| extra.page(path));
-    match page {
-        None => reply::refuse(&Refusal::Path, None),
-        Some(page) if reads => admin::respond(page, &parts.method),
-        Some(_) => not_allowed("GET, HEAD"),
-    }
+fn is_metadata(parts: &Parts) -> bool {
+    let described = parts.uri.path().strip_prefix(METADATA_PATH);
+    described.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn not_allowed(methods: &'static str) -> Response<EdgeBody> {
-    let mut response = reply::refuse(&Refusal::Method, None);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+/// Answers with the metadata of the protected resource, which clients of every origin have to read before they can
+/// present a credential. The host counts all the same.
+fn public(site: &Site, parts: &Parts) -> Response<EdgeBody> {
+    if let Err(refusal) = site.edge.guard.check_host(parts) {
+        return reply::refuse(&refusal, None);
+    }
+    let mut response = if cors::is_preflight(parts) {
+        cors::preflight(parts, "GET", &[])
+    } else if reads(parts) {
+        entrance::metadata(&site.edge, parts.uri.path(), &parts.method)
+    } else {
+        not_allowed("GET, HEAD")
+    };
+    cors::publish(&mut response);
     response
+}
+
+fn reads(parts: &Parts) -> bool {
+    parts.method == Method::GET || parts.method == Method::HEAD
+}
+
+async fn beside(site: &Site, parts: &Parts, peer: IpAddr) -> Response<EdgeBody> {
+    let Some(pages) = &site.extra else { return reply::refuse(&Refusal::Path, None) };
+    let reader = if admin::is_direct(parts, peer) {
+        Reader::Local
+    } else if site.edge.shows_credential(&parts.headers).await {
+        Reader::Credential
+    } else {
+        Reader::Anyone
+    };
+    match pages.page(parts.uri.path(), reader) {
+        None => reply::refuse(&Refusal::Path, None),
+        Some(page) if reads(parts) => admin::respond(page, &parts.method),
+        Some(_) => not_allowed("GET, HEAD"),
+    }
 }

@@ -43,7 +43,8 @@ pub(crate) fn overview(
             && inventory.resources.is_empty()
             && inventory.templates.is_empty()
             && inventory.prompts.is_empty();
-        if !seen.contains(backend) && !(permits.is_none() && is_empty) {
+        let counts = seen.contains(backend) || (permits.is_none() && is_empty);
+        if !counts {
             continue;
         }
         let capabilities = &inventory.capabilities;

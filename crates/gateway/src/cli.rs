@@ -165,7 +165,7 @@ pub(crate) enum LimitsCommand {
         claims: Vec<String>,
         #[command(flatten)]
         source: Source,
-        /// Ask the gateway that runs here, for limits that are kept in its memory.
+        /// Ask a running gateway at its admin listener, for limits that are kept in its memory.
         #[arg(long, value_name = "URL")]
         url: Option<String>,
     },

@@ -22,7 +22,7 @@ use vmcp_ratelimit::{OnStoreFailure, Pattern, Rate};
 
 use crate::cli::Listen;
 use crate::commands::serve::on_signal;
-use vmcp::config::{LimitSettings, LogLevel, Settings};
+use vmcp::config::{AdminSettings, LimitSettings, LogLevel, Settings};
 use vmcp::{Additions, CancellationToken, Listener, RunningGateway};
 
 /// The port the demo listens on when nothing else is said and it is free.
@@ -123,6 +123,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         aggregation: AggregationPolicy::default(),
         backends: vec![backend("notes", notes), backend("glossary", glossary)],
         edge,
+        admin: AdminSettings { listen: None, metrics_are_open: false },
         health: HealthPolicy::DEFAULT,
         authz: None,
         optimizer: None,
@@ -168,6 +169,7 @@ fn edge_policy(name: &str, listen: std::net::SocketAddr) -> EdgePolicy {
         allowed_hosts: Vec::new(),
         passthrough_headers: Vec::new(),
         trusted_proxies: Vec::new(),
+        scrape_key: None,
         limit_answer: vmcp_wire::fault::LimitAnswer::DEFAULT,
         limits: EdgeLimits::DEFAULT,
     }

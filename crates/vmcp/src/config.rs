@@ -24,8 +24,8 @@ pub use mcp_json::load_mcp_json;
 pub use report::{Problem, Report};
 pub use schema::schema_text;
 pub use settings::{
-    AuditSettings, EmbeddingSource, LimitSettings, LogLevel, OptimizerSettings, Overrides, RedisSettings,
-    RedisTarget, Settings,
+    AdminSettings, AuditSettings, EmbeddingSource, LimitSettings, LogLevel, OptimizerSettings, Overrides,
+    RedisSettings, RedisTarget, Settings,
 };
 pub use show::{effective_json, effective_yaml};
 pub use starter::{starter, starter_from};

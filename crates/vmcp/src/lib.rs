@@ -23,6 +23,7 @@ pub mod audit;
 mod auth_metrics;
 mod builder;
 pub mod config;
+mod directory;
 mod metrics;
 mod observe;
 mod outlook;

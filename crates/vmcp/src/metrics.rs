@@ -45,6 +45,7 @@ pub(crate) struct Metrics {
     waiting: WaitMetrics,
     optimizer: OptimizerMetrics,
     authentications: Family<OutcomeLabels, Counter>,
+    groups_unknown: Counter,
     audit: AuditCounters,
     namespace: String,
     server: String,
@@ -97,6 +98,7 @@ impl Metrics {
             waiting: WaitMetrics::default(),
             optimizer: OptimizerMetrics::default(),
             authentications: Family::default(),
+            groups_unknown: Counter::default(),
             audit: AuditCounters::default(),
             registry: Registry::default(),
             namespace: namespace.to_owned(),
@@ -113,6 +115,11 @@ impl Metrics {
             "toolhive_rate_limit_decisions",
             "Decisions of the rate limiter",
             metrics.decisions.clone(),
+        );
+        registry.register(
+            "vmcp_authz_groups_unknown",
+            "Decisions that denied because the caller's groups could not be read from its token",
+            metrics.groups_unknown.clone(),
         );
         registry.register(
             "vmcp_rate_limit_would_deny",
@@ -177,6 +184,11 @@ impl Metrics {
     }
 
     /// Counts what became of one credential, by a class out of a fixed set.
+    /// Takes over what the policies have counted.
+    pub(crate) fn set_groups_unknown(&self, count: u64) {
+        self.groups_unknown.inner().store(count, std::sync::atomic::Ordering::Relaxed);
+    }
+
     pub(crate) fn authentication(&self, outcome: &'static str) {
         self.authentications.get_or_create(&OutcomeLabels { outcome }).inc();
     }

@@ -3,28 +3,25 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
-use vmcp_authz::{Ask, AuthzPolicy};
+use vmcp_authz::AuthzPolicy;
 use vmcp_backends::{Backends, GatewayIdentity};
-use vmcp_domain::{
-    Answer, Backend, CallContext, Caller, ChangeListener, Directory, Error, Following, Gateway, Origin,
-    Overview, ResourceUri, SharedGateway,
-};
-use vmcp_edge::HttpEdge;
+use vmcp_domain::{Backend, CallContext, Caller, Directory, Gateway, Origin, SharedGateway};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
-use vmcp_federation::{Federation, Item};
+use vmcp_edge::{AdminListener, HttpEdge};
+use vmcp_federation::Federation;
 use vmcp_optimizer::Optimizer;
-use vmcp_ratelimit::policy::Method;
 use vmcp_ratelimit::{Clock, Limiter, Observer, Planner, Sharing, SystemClock};
 use vmcp_ratelimit_redis::RedisStore;
 
 use crate::audit::{Audit, Output, Overheard};
 use crate::auth_metrics::Counted;
-use crate::config::{LimitSettings, Settings};
+use crate::config::{AdminSettings, AuditSettings, LimitSettings, Settings};
+use crate::directory::Served;
 use crate::metrics::Metrics;
 use crate::outlook::Outlook;
 use crate::search::{self, Indexing};
@@ -73,6 +70,8 @@ pub struct RunningGateway {
     metrics: Arc<Metrics>,
     /// The settings of the client edge.
     pub edge: EdgePolicy,
+    /// The settings of the pages for operators.
+    pub admin: AdminSettings,
     name: String,
     group: Option<String>,
     backends: Backends,
@@ -90,6 +89,7 @@ impl RunningGateway {
             aggregation,
             backends,
             mut edge,
+            admin,
             health,
             authz,
             limits,
@@ -108,9 +108,7 @@ impl RunningGateway {
             *authenticator = Counted::wrap(authenticator.clone(), metrics.clone());
         }
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-        let audit = audit.zip(output).map(|(settings, output)| {
-            Audit::start(settings, output, clock.clone(), metrics.audit(), edge.path.clone())
-        });
+        let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));
         let observer = observer(&metrics, audit.as_ref().map(|_| &clock));
         let limiter = match limits {
             Some(limits) => Some(limiter(limits, clock, observer, &federation).await),
@@ -147,6 +145,7 @@ impl RunningGateway {
             layers,
             metrics,
             edge,
+            admin,
             name,
             group,
             backends,
@@ -191,6 +190,14 @@ impl RunningGateway {
         Ok(Listener { edge, path })
     }
 
+    /// Opens the admin listener, unless the configuration switches it off.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub fn bind_admin(&self) -> io::Result<Option<AdminListener>> {
+        self.admin.listen.map(|address| AdminListener::bind(address, self.pages())).transpose()
+    }
+
     /// Serves one client on a pair of streams, as a program that a client starts does on standard input and output.
     /// Ends with the input or when `shutdown` is cancelled.
     ///
@@ -208,7 +215,7 @@ impl RunningGateway {
 
     /// What the edges need to introduce the gateway.
     fn directory(&self) -> Arc<dyn Directory> {
-        Arc::new(Introduction {
+        Arc::new(Served {
             federation: self.federation.clone(),
             offer: self.offer.clone(),
             authz: self.authz.clone(),
@@ -226,7 +233,8 @@ impl RunningGateway {
             optimizer: self.optimizer.clone(),
             layers: self.layers.clone(),
             metrics: self.metrics.clone(),
-            local: self.edge.listen.ip().is_loopback(),
+            authz: self.authz.clone(),
+            metrics_are_open: self.admin.metrics_are_open,
         })
     }
 
@@ -285,92 +293,19 @@ impl Listener {
     }
 }
 
-/// What the edges are told of the whole: the federation's offer, within what the policies let a caller know.
-struct Introduction {
-    federation: Federation,
-    /// What each caller may use.
-    offer: SharedGateway,
-    authz: Option<Arc<AuthzPolicy>>,
-    limiter: Option<Arc<Limiter>>,
-}
-
-impl Introduction {
-    /// These requests pass no layer, so they meet their limits here.
-    fn within_limits<'a, T: Send + 'a>(
-        &'a self,
-        method: Method,
-        ctx: &'a CallContext,
-        answer: Answer<'a, T>,
-    ) -> Answer<'a, T> {
-        match &self.limiter {
-            Some(limiter) => Box::pin(limiter.charged(method, ctx, answer)),
-            None => answer,
-        }
-    }
-}
-
-impl Introduction {
-    /// Whether something that the caller sees leads to an address, as the layer of policies has it for reads.
-    async fn offers(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<bool, Error> {
-        let Some(policy) = &self.authz else { return Ok(true) };
-        if self.offer.list_resources(ctx).await?.iter().any(|resource| resource.uri == *uri) {
-            return Ok(true);
-        }
-        let templates = self.offer.list_resource_templates(ctx).await?;
-        let asker = policy.recognise(&ctx.caller);
-        let allows = |uri: &str| policy.decide_for(&asker, &Ask::ReadResource { uri }).allowed;
-        Ok(templates.iter().any(|offered| offered.template.matches(uri))
-            && uri.readings().all(|uri| allows(&uri)))
-    }
-}
-
-impl Directory for Introduction {
-    fn overview(&self, caller: &Caller) -> Overview {
-        let Some(policy) = &self.authz else { return self.federation.overview_of(None) };
-        let asker = policy.recognise(caller);
-        let permits = |item: Item<'_>| {
-            let ask = match item {
-                Item::Tool(tool) => {
-                    Ask::CallTool { name: tool.name.as_str(), hints: Some(&tool.hints), arguments: None }
-                }
-                Item::Resource(resource) => Ask::ReadResource { uri: resource.uri.as_str() },
-                Item::Template(offered) => Ask::ReadResource { uri: offered.template.as_str() },
-                Item::Prompt(prompt) => Ask::GetPrompt { name: prompt.name.as_str() },
-            };
-            policy.decide_for(&asker, &ask).allowed
-        };
-        self.federation.overview_of(Some(&permits))
-    }
-
-    fn watch(&self, listener: Weak<dyn ChangeListener>) {
-        self.federation.watch(listener);
-    }
-
-    fn may_listen<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, ()> {
-        self.within_limits(Method::Listen, ctx, self.federation.may_listen(ctx))
-    }
-
-    fn follow<'a>(&'a self, ctx: &'a CallContext, uri: ResourceUri) -> Answer<'a, Following> {
-        let following = Box::pin(async move {
-            if !self.offers(ctx, &uri).await? {
-                return Err(Error::UnknownResource(uri));
-            }
-            self.federation.follow(ctx, uri).await
-        });
-        self.within_limits(Method::Subscribe, ctx, following)
-    }
-
-    fn may_watch(&self, caller: &Caller, uri: &ResourceUri) -> bool {
-        let Some(policy) = &self.authz else { return true };
-        let asker = policy.recognise(caller);
-        let decide = |uri: &str| policy.decide_for(&asker, &Ask::ReadResource { uri });
-        decide(uri.as_str()).allowed && !uri.readings().any(|uri| decide(&uri).forbids())
-    }
-}
-
 /// What backends are told about the gateway.
 fn identity(edge: &EdgePolicy) -> GatewayIdentity {
     GatewayIdentity { name: edge.server.name.clone(), version: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
+/// The writer of audit records.
+fn start_audit(
+    (settings, output): (AuditSettings, Output),
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+    edge: &EdgePolicy,
+) -> Arc<Audit> {
+    Audit::start(settings, output, clock.clone(), metrics.audit(), edge.path.clone())
 }
 
 /// What hears the limiter's decisions: metrics, and the audit records where there are any.

@@ -1,13 +1,15 @@
-//! The pages for operators: `/health` (the process lives), `/readyz` (every backend has answered or failed once) and
-//! `/status` (how each backend is doing). They name no URL, no command and no error text.
+//! The pages for operators: `/health` (the process lives), `/readyz` (every backend has answered or failed once), `/status`
+//! (how each backend is doing), `/metrics`, and `/limits` (who calls most, and what is left for whom). They name no URL,
+//! no command and no error text. Who may read which is decided here; who asks is the edge's to find out.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use vmcp_authz::AuthzPolicy;
 use vmcp_domain::{BackendState, CallContext, Caller, Identity, Json, Members, Origin};
-use vmcp_edge::{AdminPages, Page};
+use vmcp_edge::{AdminPages, Page, Reader};
 use vmcp_federation::{BackendReport, Federation};
 use vmcp_optimizer::{Optimizer, OptimizerStatus};
 use vmcp_ratelimit::lease::LeaseCounts;
@@ -38,8 +40,10 @@ pub(crate) struct Sources {
     pub(crate) layers: Vec<&'static str>,
     /// The counters.
     pub(crate) metrics: Arc<Metrics>,
-    /// Only this machine can reach the pages.
-    pub(crate) local: bool,
+    /// What callers may do.
+    pub(crate) authz: Option<Arc<AuthzPolicy>>,
+    /// Anyone may read `/metrics`.
+    pub(crate) metrics_are_open: bool,
 }
 
 impl StatusPages {
@@ -54,9 +58,20 @@ impl StatusPages {
         Arc::new(Self { sources, ready })
     }
 
-    /// Who has called limited tools most. Served to this machine only, since it names users.
+    fn metrics(&self) -> Page {
+        if let Some(policy) = &self.sources.authz {
+            self.sources.metrics.set_groups_unknown(policy.groups_unknown_count());
+        }
+        Page {
+            status: 200,
+            content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            body: Bytes::from(self.sources.metrics.page()),
+        }
+    }
+
+    /// Who has called limited tools most.
     fn top(&self) -> Option<Page> {
-        let limiter = self.sources.limiter.as_ref().filter(|_| self.sources.local)?;
+        let limiter = self.sources.limiter.as_ref()?;
         let callers = limiter.top_callers();
         let rows = callers.iter().map(|caller| {
             json!({
@@ -72,9 +87,8 @@ impl StatusPages {
 
     /// What a tool's buckets hold for one caller: `/limits/TOOL`, or `/limits/TOOL/ISSUER/USER`, followed by `/CLAIM/VALUE`
     /// for each claim, percent-encoded.
-    /// Served to this machine only, since it tells of single users.
     fn limits(&self, rest: &str) -> Option<Page> {
-        let limiter = self.sources.limiter.as_ref().filter(|_| self.sources.local)?;
+        let limiter = self.sources.limiter.as_ref()?;
         let mut parts = rest.split('/').map(decode);
         let tool = parts.next()??;
         let caller = match (parts.next(), parts.next()) {
@@ -94,15 +108,15 @@ impl StatusPages {
         })
     }
 
-    fn status(&self) -> Value {
-        let Sources { name, group, federation, limiter, optimizer, layers, metrics: _, local } =
-            &self.sources;
+    fn status(&self, reader: Reader) -> Value {
+        let Sources { name, group, federation, limiter, optimizer, layers, .. } = &self.sources;
         let reports = federation.reports();
         let healthy = reports.iter().all(|report| report.status.state == BackendState::Ready);
         let findings = federation.findings();
-        // They name tools, which policies may hide from whoever asks from elsewhere.
+        // They name tools, which policies may hide from a caller with a credential.
+        let names_tools = reader >= Reader::Local;
         let told: Vec<String> =
-            if *local { findings.iter().map(ToString::to_string).collect() } else { Vec::new() };
+            if names_tools { findings.iter().map(ToString::to_string).collect() } else { Vec::new() };
         json!({
             "name": name,
             "group_ref": group,
@@ -210,20 +224,34 @@ fn page(status: u16, body: &Value) -> Page {
     Page { status, content_type: "application/json", body: Bytes::from(body.to_string()) }
 }
 
+/// What a page says that its reader may not see. `remedy` says where it can be read.
+fn withheld(remedy: &str) -> Page {
+    page(403, &json!({"error": remedy}))
+}
+
+/// Where pages are that show the state of the gateway.
+const STATE_REMEDY: &str = "this page is for processes of this machine without a proxy in between, callers with a credential, and \
+     `admin.scrapeKey`; it is also on the admin listener (`admin.listen`)";
+/// Where pages are that name users or their limits.
+const USERS_REMEDY: &str = "this page names users, so it is on the admin listener only (`admin.listen`)";
+
 impl AdminPages for StatusPages {
-    fn page(&self, path: &str) -> Option<Page> {
+    fn page(&self, path: &str, reader: Reader) -> Option<Page> {
+        let sees_state = reader >= Reader::Credential;
+        let sees_users = reader >= Reader::Operator;
         match path {
             "/health" | "/ping" => Some(page(200, &json!({"status": "ok"}))),
             "/readyz" if self.ready.load(Ordering::Acquire) => Some(page(200, &json!({"status": "ready"}))),
             "/readyz" => Some(page(503, &json!({"status": "not_ready", "reason": "backends_pending"}))),
-            "/status" => Some(page(200, &self.status())),
-            "/metrics" => Some(Page {
-                status: 200,
-                content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                body: Bytes::from(self.sources.metrics.page()),
-            }),
-            "/limits" => self.top(),
-            _ => path.strip_prefix("/limits/").and_then(|rest| self.limits(rest)),
+            "/status" if sees_state => Some(page(200, &self.status(reader))),
+            "/metrics" if sees_state || self.sources.metrics_are_open => Some(self.metrics()),
+            "/status" | "/metrics" => Some(withheld(STATE_REMEDY)),
+            "/limits" if sees_users => self.top(),
+            _ => {
+                let rest =
+                    path.strip_prefix("/limits").filter(|rest| rest.is_empty() || rest.starts_with('/'))?;
+                if sees_users { self.limits(rest.strip_prefix('/')?) } else { Some(withheld(USERS_REMEDY)) }
+            }
         }
     }
 }

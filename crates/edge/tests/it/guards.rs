@@ -7,7 +7,14 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{PATIENCE, call, policy, request, soon, start, start_with};
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use vmcp_domain::Secret;
+use vmcp_edge::AdminListener;
+use vmcp_edge::policy::EdgePolicy;
+
+use crate::support::{Client, Gatekeeper, PATIENCE, Pages, call, policy, request, soon, start, start_with};
 
 #[tokio::test]
 async fn foreign_hosts_and_origins_are_refused() {
@@ -176,4 +183,60 @@ async fn read_head(stream: &mut TcpStream) -> String {
         text.push_str(&String::from_utf8_lossy(&buffer[..read]));
     }
     text
+}
+
+#[tokio::test]
+async fn pages_are_given_by_who_asks() {
+    let edge = start_with(EdgePolicy {
+        scrape_key: Some(Secret::new("0123456789abcdef")),
+        allowed_hosts: vec!["mcp.example".to_owned()],
+        ..Gatekeeper::new().policy()
+    });
+    let reader =
+        async |headers: &[(&str, &str)]| edge.client.send(Method::GET, "/reader", headers, "").await.body;
+    assert_eq!(reader(&[]).await, "Local");
+    let proxied = ("x-forwarded-for", "203.0.113.9");
+    for headers in [
+        &[proxied][..],
+        &[("via", "1.1 proxy")],
+        &[("forwarded", "for=203.0.113.9")],
+        &[("x-real-ip", "203.0.113.9")],
+        &[("host", "mcp.example")],
+        &[proxied, ("authorization", "Bearer expired")],
+        &[proxied, ("authorization", "Bearer ")],
+        &[proxied, ("authorization", "Basic 0123456789abcdef")],
+    ] {
+        assert_eq!(reader(headers).await, "Anyone", "{headers:?}");
+    }
+    for authorization in ["Bearer 0123456789abcdef", "bearer 0123456789abcdef", "Bearer alice"] {
+        assert_eq!(
+            reader(&[proxied, ("authorization", authorization)]).await,
+            "Credential",
+            "{authorization}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_admin_listener_serves_operators_and_no_web_page() {
+    let listener = AdminListener::bind(([127, 0, 0, 1], 0).into(), Arc::new(Pages)).unwrap();
+    let client = Client::new(listener.local_addr());
+    let stop = CancellationToken::new();
+    let served = tokio::spawn(listener.serve(stop.clone()));
+    let get = async |headers: &[(&str, &str)]| client.send(Method::GET, "/reader", headers, "").await;
+    let answer = get(&[]).await;
+    assert_eq!((answer.status, &*answer.body), (200, "Operator"));
+    for headers in [[("host", "evil.example")], [("origin", "https://evil.example")], [("origin", "null")]] {
+        assert_eq!(get(&headers).await.status, 403, "{headers:?}");
+    }
+    assert_eq!(client.send(Method::POST, "/reader", &[], "{}").await.status, 405);
+    assert_eq!(client.send(Method::GET, "/mcp", &[], "").await.status, 404);
+    // Connections that say nothing take no more than their room.
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(TcpStream::connect(client.address).await.unwrap());
+    }
+    drop(idle);
+    stop.cancel();
+    soon(served).await.unwrap();
 }

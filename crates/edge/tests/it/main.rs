@@ -7,6 +7,7 @@
     reason = "a test's own steps fail by panicking, those outside #[test] functions too"
 )]
 
+mod browsers;
 mod cancel;
 mod changes;
 mod entrance;

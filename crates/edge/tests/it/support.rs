@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::Identity;
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
-use vmcp_edge::{AdminPages, HttpEdge, Page};
+use vmcp_edge::{AdminPages, HttpEdge, Page, Reader};
 
 pub(crate) use self::client::{Answer, Client, call, initialize, meta, request};
 pub(crate) use self::fake::{Fake, Heard};
@@ -34,6 +34,7 @@ pub(crate) fn policy() -> EdgePolicy {
         allowed_hosts: Vec::new(),
         passthrough_headers: vec!["x-passed".to_owned()],
         trusted_proxies: Vec::new(),
+        scrape_key: None,
         limit_answer: vmcp_wire::fault::LimitAnswer::DEFAULT,
         limits: EdgeLimits {
             page_items_max: 3,
@@ -57,10 +58,14 @@ impl Drop for Running {
     }
 }
 
-struct Pages;
+pub(crate) struct Pages;
 
 impl AdminPages for Pages {
-    fn page(&self, path: &str) -> Option<Page> {
+    fn page(&self, path: &str, reader: Reader) -> Option<Page> {
+        if path == "/reader" {
+            let body = format!("{reader:?}").into();
+            return Some(Page { status: 200, content_type: "text/plain", body });
+        }
         (path == "/health").then(|| Page {
             status: 200,
             content_type: "application/json",

@@ -210,7 +210,7 @@ async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::R
 async fn check_running(url: &str, parts: &[&str]) -> anyhow::Result<ExitCode> {
     let path: String = parts.iter().map(|part| format!("/{}", encode(part))).collect();
     let base: http::Uri =
-        url.parse().context("--url must be the gateway's address, as http://127.0.0.1:4483")?;
+        url.parse().context("--url must be the gateway's admin listener, as http://127.0.0.1:4484")?;
     let authority = base.authority().context("--url has no host")?;
     let uri: http::Uri = format!("http://{authority}/limits{path}").parse()?;
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();

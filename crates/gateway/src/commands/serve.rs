@@ -25,10 +25,30 @@ pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
     tracing::info!(%endpoint, "serving");
     // For people and scripts that wait for the endpoint, whatever the log level.
     eprintln!("vmcp: serving {endpoint}");
+    serve_admin(&gateway, &shutdown);
     listener.serve(shutdown).await?;
     tracing::info!("stopping backends");
     gateway.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Serves the pages for operators. A gateway whose admin address is taken still serves clients.
+fn serve_admin(gateway: &RunningGateway, shutdown: &CancellationToken) {
+    match gateway.bind_admin() {
+        Ok(None) => {}
+        Ok(Some(listener)) => {
+            tracing::info!(address = %listener.local_addr(), "serving the pages for operators");
+            tokio::spawn(listener.serve(shutdown.clone()));
+        }
+        Err(error) => {
+            let address = gateway.admin.listen.map(|address| address.to_string());
+            tracing::warn!(
+                address,
+                %error,
+                "the admin listener cannot be opened; set `admin.listen` to another address, or to `off`"
+            );
+        }
+    }
 }
 
 /// Serves on standard input and output.

@@ -1,6 +1,7 @@
 //! From the file to the settings: everything that types cannot say is checked here, and all that is wrong is
 //! found in one go. Structs of the file are taken apart completely, so that no key can be forgotten.
 
+mod admin;
 mod aggregation;
 mod audit;
 mod backend;
@@ -88,6 +89,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         name,
         group_ref,
         listen,
+        admin,
         backends,
         incoming_auth,
         outgoing_auth,
@@ -96,7 +98,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         composite_tool_refs: _,
         operational,
         metadata,
-        telemetry: _,
+        telemetry,
         audit,
         optimizer,
         code_mode: _,
@@ -123,6 +125,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let authz = incoming::authz(incoming_auth.as_ref(), &name, optimizer.is_some(), findings);
     let (listen, passthrough) = (listen.unwrap_or_default(), passthrough_headers);
     let parts = edge::Parts { name: name.clone(), listen, incoming: incoming_auth, passthrough };
+    let (admin, scrape_key) = admin::convert(admin, telemetry.as_ref(), findings);
     let edge = edge::convert(parts, overrides, findings);
     let incoming = edge.as_ref().map(|edge| &edge.incoming);
     let limits =
@@ -133,12 +136,14 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let (aggregation, mut edge) = (aggregation?, edge?);
     let (limits, answer) = limits.unzip();
     edge.limit_answer = answer.unwrap_or(edge.limit_answer);
+    edge.scrape_key = scrape_key;
     findings.problems.is_empty().then(|| Settings {
         name,
         group: group_ref,
         aggregation,
         backends,
         edge,
+        admin,
         health,
         authz,
         limits,

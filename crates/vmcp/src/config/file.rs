@@ -2,6 +2,7 @@
 //! The JSON Schema, the unknown-key check and the reference page are made from these types;
 //! what the values mean together is `convert`'s to say.
 
+mod admin;
 mod feature;
 mod incoming;
 mod limits;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use super::duration::GoDuration;
+pub(crate) use admin::*;
 pub(crate) use feature::*;
 pub(crate) use incoming::*;
 pub(crate) use limits::*;
@@ -31,6 +33,8 @@ pub(crate) struct File {
     pub(crate) group_ref: Option<String>,
     /// Where HTTP is served. Left out: `127.0.0.1:4483`, path `/mcp`.
     pub(crate) listen: Option<Listen>,
+    /// Pages for operators. Left out: on `127.0.0.1:4484`.
+    pub(crate) admin: Option<Admin>,
     /// The MCP servers behind this one.
     #[serde(default)]
     pub(crate) backends: Vec<Backend>,

@@ -1,6 +1,7 @@
 //! The validated settings of one gateway, made of the policies of the crates below. What can be built here
 //! can be served.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub backends: Vec<BackendPolicy>,
     /// The client edge.
     pub edge: EdgePolicy,
+    /// Pages for operators.
+    pub admin: AdminSettings,
     /// Health checks and the circuit breaker.
     pub health: HealthPolicy,
     /// What callers may do; `None` lets everybody do everything.
@@ -58,6 +61,15 @@ impl Settings {
         }
         self
     }
+}
+
+/// Where operators read pages, and what of them is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// The address of the admin listener; `None` for no such listener.
+    pub listen: Option<SocketAddr>,
+    /// Anyone who reaches the client listener may read `/metrics` there.
+    pub metrics_are_open: bool,
 }
 
 /// What is recorded about requests, and where.

@@ -19,7 +19,8 @@ pub(in crate::config) const PORT: u16 = 4483;
 const ENDPOINT: &str = "/mcp";
 
 /// Paths the gateway answers itself.
-const OWN_PATHS: [&str; 6] = ["/health", "/ping", "/readyz", "/status", "/metrics", "/.well-known"];
+const OWN_PATHS: [&str; 8] =
+    ["/health", "/ping", "/readyz", "/status", "/metrics", "/limits", "/api", "/.well-known"];
 
 /// What of the file concerns the edge.
 pub(super) struct Parts {
@@ -60,6 +61,7 @@ pub(super) fn convert(
         allowed_hosts: convert_hosts(allowed_hosts, findings),
         passthrough_headers: convert_passthrough(passthrough, findings),
         trusted_proxies: convert_proxies(trusted_proxies, findings),
+        scrape_key: None,
         limit_answer: vmcp_wire::fault::LimitAnswer::DEFAULT,
         limits,
         incoming: incoming?,
@@ -67,7 +69,7 @@ pub(super) fn convert(
     })
 }
 
-fn parse_host(host: &str, path: &str, findings: &mut Findings<'_>) -> Option<IpAddr> {
+pub(super) fn parse_host(host: &str, path: &str, findings: &mut Findings<'_>) -> Option<IpAddr> {
     if host.eq_ignore_ascii_case("localhost") {
         return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
     }

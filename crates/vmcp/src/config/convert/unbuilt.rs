@@ -51,10 +51,12 @@ pub(in crate::config) const UNBUILT: &[Unbuilt] = &[
     },
 ];
 
+/// True unless the section only says who may read `/metrics`. With a collector, traces and metrics are on where nothing
+/// else is written.
 fn sends_something(telemetry: &Telemetry) -> bool {
-    [telemetry.tracing_enabled, telemetry.metrics_enabled, telemetry.enable_prometheus_metrics_path]
-        .iter()
-        .any(|on| *on != Some(false))
+    let kinds = [telemetry.tracing_enabled, telemetry.metrics_enabled];
+    let collector = telemetry.endpoint.is_some();
+    kinds.iter().any(|on| on.unwrap_or(collector))
 }
 
 /// Refuses what the table names, and what only the Kubernetes operator can resolve.

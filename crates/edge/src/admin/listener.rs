@@ -1,0 +1,115 @@
+//! The listener for operators. It serves pages and nothing of MCP, to whoever reaches its address; that is why it is on a
+//! loopback address unless the operator says otherwise. `Host` and `Origin` are checked, so no web page reaches it.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use vmcp_wire::server::Refusal;
+
+use super::{AdminPages, Reader, respond};
+use crate::body::EdgeBody;
+use crate::{guard, reply};
+
+/// How many connections are served at once.
+const CONNECTIONS_MAX: usize = 64;
+/// How long one connection may last: operators ask anew.
+const CONNECTION_MAX: Duration = Duration::from_secs(60);
+/// How long a head may take.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+/// The pause after a connection that could not be accepted.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A listener for operators that is bound.
+pub struct AdminListener {
+    listener: TcpListener,
+    address: SocketAddr,
+    pages: Arc<dyn AdminPages>,
+}
+
+impl AdminListener {
+    /// Takes an address. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// If the address cannot be taken.
+    pub fn bind(address: SocketAddr, pages: Arc<dyn AdminPages>) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(16)?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address, pages })
+    }
+
+    /// The address it is bound to.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves pages until `shutdown`; connections end with it.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let is_loopback = self.address.ip().is_loopback();
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            let Ok((stream, _)) = accepted else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            // One more is closed at once.
+            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
+            let (pages, stop) = (Arc::clone(&self.pages), shutdown.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    _ended = timeout(CONNECTION_MAX, connection(stream, pages, is_loopback)) => {}
+                }
+                drop(permit);
+            });
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, pages: Arc<dyn AdminPages>, is_loopback: bool) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = answer(&*pages, &request, is_loopback);
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(64 << 10);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a connection to the admin listener broke");
+    }
+}
+
+fn answer(pages: &dyn AdminPages, request: &Request<Incoming>, is_loopback: bool) -> Response<EdgeBody> {
+    let host_fits = !is_loopback || guard::names_loopback_host(request.headers(), request.uri());
+    if !host_fits {
+        return reply::refuse(&Refusal::Host, None);
+    }
+    if request.headers().contains_key(http::header::ORIGIN) {
+        return reply::refuse(&Refusal::Origin, None);
+    }
+    if *request.method() != Method::GET && *request.method() != Method::HEAD {
+        return reply::not_allowed("GET, HEAD");
+    }
+    match pages.page(request.uri().path(), Reader::Operator) {
+        Some(page) => respond(page, request.method()),
+        None => reply::refuse(&Refusal::Path, None),
+    }
+}

@@ -1,0 +1,55 @@
+//! `admin`, and what of `telemetry` concerns the pages.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use vmcp_backends::policy::Secret;
+
+use super::Findings;
+use super::edge::parse_host;
+use crate::config::file::{Admin, Telemetry};
+use crate::config::report::Problem;
+use crate::config::settings::AdminSettings;
+
+/// The port of the admin listener, the next to the client listener's.
+pub(in crate::config) const PORT: u16 = 4484;
+/// Shorter keys can be guessed.
+const KEY_BYTES_MIN: usize = 16;
+
+/// Makes the settings of the pages, and the key for collectors of metrics.
+pub(super) fn convert(
+    admin: Option<Admin>,
+    telemetry: Option<&Telemetry>,
+    findings: &mut Findings<'_>,
+) -> (AdminSettings, Option<Secret>) {
+    let Admin { listen, scrape_key } = admin.unwrap_or_default();
+    let listen = match listen.as_deref() {
+        None => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))),
+        Some("off") => None,
+        Some(text) => address(text, findings),
+    };
+    if listen.is_some_and(|address| !address.ip().is_loopback()) {
+        findings.warn("admin.listen", "is not a loopback address, and the pages there ask for no credential");
+    }
+    let is_short = scrape_key.as_ref().is_some_and(|key| key.len() < KEY_BYTES_MIN);
+    if is_short {
+        findings.problem("admin.scrapeKey", format!("must be at least {KEY_BYTES_MIN} characters"));
+    }
+    let metrics_are_open = telemetry.is_some_and(|telemetry| {
+        telemetry.enable_prometheus_metrics_path == Some(true)
+            && telemetry.metrics_on_transport_port != Some(false)
+    });
+    if telemetry.is_some_and(|telemetry| telemetry.prometheus_port.is_some()) {
+        findings.warn("telemetry.prometheusPort", "has no effect; `/metrics` is on `admin.listen` too");
+    }
+    (AdminSettings { listen, metrics_are_open }, scrape_key.map(Secret::new))
+}
+
+fn address(text: &str, findings: &mut Findings<'_>) -> Option<SocketAddr> {
+    let split = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    let Some((host, port)) = split else {
+        let problem = Problem::new("admin.listen", format!("`{text}` is not an address"));
+        findings.add(problem.hint("write it like `127.0.0.1:4484`, or `off` for no such listener"));
+        return None;
+    };
+    parse_host(host, "admin.listen", findings).map(|host| SocketAddr::new(host, port))
+}
