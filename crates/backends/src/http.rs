@@ -174,7 +174,7 @@ impl HttpClient {
     }
 
     /// Sends once with the credential, and once more with another when the backend does not take the kept one: a 401
-    /// says that nothing was done.
+    /// says that nothing was done, and so does AWS's 403 for a credential that has ended.
     async fn authorized(&self, outbound: &Outbound) -> Result<Response<Arriving>, Failure> {
         match &self.bearing {
             None => self.once(outbound, None).await,
@@ -185,8 +185,8 @@ impl HttpClient {
     async fn bearing(&self, bearing: &Bearing, outbound: &Outbound) -> Result<Response<Arriving>, Failure> {
         let applied = bearing.apply(outbound).await?;
         let response = self.once(outbound, applied.as_ref()).await?;
-        let is_refused = response.status() == StatusCode::UNAUTHORIZED;
-        if !is_refused || !applied.is_some_and(|applied| bearing.forget(&applied)) {
+        let refused = refuses_credential(response.status(), response.headers());
+        if !refused || !applied.is_some_and(|applied| bearing.forget(&applied)) {
             return Ok(response);
         }
         let applied = bearing.apply(outbound).await?;
@@ -222,6 +222,16 @@ impl HttpClient {
             }
         })?;
         Ok(response.map(Arriving::Secure))
+    }
+}
+
+/// True for an answer that refuses the credential, and not what it is used for.
+fn refuses_credential(status: StatusCode, headers: &HeaderMap) -> bool {
+    let kind = headers.get("x-amzn-errortype").and_then(|kind| kind.to_str().ok());
+    match status {
+        StatusCode::UNAUTHORIZED => true,
+        StatusCode::FORBIDDEN => kind.is_some_and(|kind| kind.starts_with("ExpiredToken")),
+        _ => false,
     }
 }
 
@@ -299,6 +309,20 @@ mod tests {
         let passed = passthrough(&headers);
         assert_eq!(passed.len(), 1);
         assert_eq!(passed.get("x-tenant").unwrap(), "v");
+    }
+
+    #[test]
+    fn an_ended_credential_is_told_from_a_refused_call() {
+        let told = |status, kind: Option<&'static str>| {
+            let headers =
+                kind.map(|kind| (HeaderName::from_static("x-amzn-errortype"), kind.parse().unwrap()));
+            refuses_credential(status, &headers.into_iter().collect())
+        };
+        assert!(told(StatusCode::UNAUTHORIZED, None));
+        assert!(told(StatusCode::FORBIDDEN, Some("ExpiredTokenException:http://internal.amazon.com/")));
+        assert!(!told(StatusCode::FORBIDDEN, Some("AccessDeniedException")));
+        assert!(!told(StatusCode::FORBIDDEN, None));
+        assert!(!told(StatusCode::OK, Some("ExpiredToken")));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::error::{CredentialError, Failure};
 
 /// The most entries kept; the one used longest ago gives way.
@@ -79,7 +79,7 @@ enum Slot<V> {
     Kept(Kept<V>),
     Refused {
         error: CredentialError,
-        until: Duration,
+        until: Moment,
     },
     /// A backend refused what was here.
     Dropped,
@@ -88,8 +88,8 @@ enum Slot<V> {
 struct Kept<V> {
     value: V,
     number: u64,
-    since: Duration,
-    until: Duration,
+    since: Moment,
+    until: Moment,
     bytes: usize,
     /// It replaced one that a backend refused.
     is_renewal: bool,
@@ -133,7 +133,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         F: FnOnce() -> W,
         W: Future<Output = Result<Fresh<V>, Failure>> + Send + 'static,
     {
-        let now = self.0.clock.elapsed();
+        let now = Moment::now(&*self.0.clock);
         let mut table = self.0.table.lock();
         if let Some(outcome) = table.kept(key, now) {
             return Found::Outcome(outcome);
@@ -162,11 +162,11 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
 
     /// Drops a credential that a backend refused. True when there is or will be a newer one.
     pub(crate) fn forget(&self, receipt: &Receipt) -> bool {
-        let now = self.0.clock.elapsed();
+        let now = Moment::now(&*self.0.clock);
         let mut table = self.0.table.lock();
         match table.slots.peek(&receipt.key) {
             Some(Slot::Kept(kept)) if kept.number == receipt.number => {
-                if kept.is_renewal && now.saturating_sub(kept.since) < RENEWAL_WAIT {
+                if kept.is_renewal && kept.since.age(now) < RENEWAL_WAIT {
                     return false;
                 }
                 table.put(receipt.key, Slot::Dropped);
@@ -174,7 +174,7 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
             }
             // Given out once and not kept, or dropped by another request: the next one is another.
             Some(Slot::Kept(_) | Slot::Dropped) | None => true,
-            Some(Slot::Refused { until, .. }) => now >= *until,
+            Some(Slot::Refused { until, .. }) => until.is_over(now),
         }
     }
 
@@ -186,12 +186,12 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
 }
 
 impl<V: Clone> Table<V> {
-    fn kept(&mut self, key: Key, now: Duration) -> Option<Outcome<V>> {
+    fn kept(&mut self, key: Key, now: Moment) -> Option<Outcome<V>> {
         let is_over = match self.slots.get(&key)? {
-            Slot::Kept(kept) if now < kept.until => {
+            Slot::Kept(kept) if !kept.until.is_over(now) => {
                 return Some(Ok((kept.value.clone(), Receipt { key, number: kept.number })));
             }
-            Slot::Refused { error, until } if now < *until => return Some(Err(error.clone())),
+            Slot::Refused { error, until } if !until.is_over(now) => return Some(Err(error.clone())),
             Slot::Kept(_) | Slot::Refused { .. } => true,
             Slot::Dropped => false,
         };
@@ -240,19 +240,19 @@ impl<V> Slot<V> {
 struct Landing<V: Clone> {
     shared: Arc<Shared<V>>,
     receipt: Receipt,
-    departed: Duration,
+    departed: Moment,
     sender: watch::Sender<Option<Outcome<V>>>,
 }
 
 impl<V: Clone> Landing<V> {
     fn land(self, fetched: Result<Fresh<V>, Failure>) {
-        let now = self.shared.clock.elapsed();
+        let now = Moment::now(&*self.shared.clock);
         let mut table = self.shared.table.lock();
         let outcome = match fetched {
             Ok(fresh) => {
-                let until = self.departed + time_kept(fresh.lifetime);
+                let until = self.departed.after(time_kept(fresh.lifetime));
                 let is_renewal = matches!(table.slots.peek(&self.receipt.key), Some(Slot::Dropped));
-                if now < until {
+                if !until.is_over(now) {
                     let kept = Kept {
                         value: fresh.value.clone(),
                         number: self.receipt.number,
@@ -267,7 +267,7 @@ impl<V: Clone> Landing<V> {
             }
             Err(failure) => {
                 if failure.is_answer {
-                    let until = now + REFUSAL_WAIT;
+                    let until = now.after(REFUSAL_WAIT);
                     table.put(self.receipt.key, Slot::Refused { error: failure.error.clone(), until });
                 }
                 Err(failure.error)

@@ -11,6 +11,36 @@ pub trait Clock: Send + Sync {
     fn since_epoch(&self) -> Duration;
 }
 
+/// A moment by both clocks. The monotonic one stands still while a machine is suspended, and the other may be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    elapsed: Duration,
+    since_epoch: Duration,
+}
+
+impl Moment {
+    /// Now.
+    pub(crate) fn now(clock: &dyn Clock) -> Self {
+        Self { elapsed: clock.elapsed(), since_epoch: clock.since_epoch() }
+    }
+
+    /// The moment after so long.
+    pub(crate) fn after(self, time: Duration) -> Self {
+        let later = |clock: Duration| clock.saturating_add(time);
+        Self { elapsed: later(self.elapsed), since_epoch: later(self.since_epoch) }
+    }
+
+    /// True when either clock says that this moment is over: what is good until then must not be used any more.
+    pub(crate) fn is_over(self, now: Self) -> bool {
+        now.elapsed >= self.elapsed || now.since_epoch >= self.since_epoch
+    }
+
+    /// How long ago it was, by the clock that nobody sets.
+    pub(crate) fn age(self, now: Self) -> Duration {
+        now.elapsed.saturating_sub(self.elapsed)
+    }
+}
+
 /// The machine's clocks.
 #[derive(Clone, Debug)]
 pub struct SystemClock {

@@ -6,8 +6,9 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::*;
 
+/// The monotonic clock, and by how much the other is ahead of it.
 #[derive(Default)]
-struct ManualClock(AtomicU64);
+struct ManualClock(AtomicU64, AtomicU64);
 
 impl ManualClock {
     fn advance(&self, by: Duration) {
@@ -21,7 +22,7 @@ impl Clock for ManualClock {
     }
 
     fn since_epoch(&self) -> Duration {
-        self.elapsed()
+        self.elapsed() + Duration::from_secs(self.1.load(Ordering::SeqCst))
     }
 }
 
@@ -325,4 +326,19 @@ async fn callers_and_strategies_are_kept_apart() {
     let fetch = || async { Ok(Fresh { value: 77, lifetime: None, bytes: 1 }) };
     assert_eq!(bench.cache.get(other, &bench.place, fetch).await.unwrap().0, 77);
     assert_eq!(bench.get(1, seconds(300)).await.0, 0);
+}
+
+#[tokio::test]
+async fn a_credential_ends_by_the_time_of_day_too() {
+    let bench = Bench::new();
+    let hour = Some(Duration::from_hours(1));
+    assert_eq!(bench.get(1, hour).await.0, 0);
+    // Suspended for two hours: the monotonic clock stood still.
+    bench.clock.1.store(7200, Ordering::SeqCst);
+    assert_eq!(bench.get(1, hour).await.0, 1);
+    // The time of day is set back: the monotonic clock still counts.
+    bench.clock.1.store(0, Ordering::SeqCst);
+    assert_eq!(bench.get(1, hour).await.0, 1);
+    bench.clock.advance(Duration::from_hours(1));
+    assert_eq!(bench.get(1, hour).await.0, 2);
 }
