@@ -80,6 +80,11 @@ impl Failure {
         Self::Broken(class, cause.to_string())
     }
 
+    /// The backend answered, or failed to, in a way that says nothing about other requests on the connection.
+    pub(crate) fn is_of_the_answer(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Broken(Class::Protocol | Class::Timeout, _))
+    }
+
     /// The class for `/status`.
     pub(crate) fn class(&self) -> Class {
         match self {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use vmcp_domain::{BackendId, Inventory, Json, OfferedTool};
+use vmcp_domain::{BackendId, Inventory, Json, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool};
 use vmcp_wire::client::{Offer, read_mirrored, read_page};
 use vmcp_wire::{code, method, offer};
 
@@ -12,6 +12,7 @@ use crate::connection::{Connection, Mirrors};
 use crate::failure::{Class, Failure};
 use crate::flights::Purpose;
 use crate::link::Request;
+use crate::sync::Guarded;
 
 /// The most pages taken of one list.
 const PAGES_MAX: usize = 1000;
@@ -31,22 +32,80 @@ const TEMPLATES: List =
     List { method: method::TEMPLATES_LIST, member: "resourceTemplates", offer: Offer::Resources };
 const PROMPTS: List = List { method: method::PROMPTS_LIST, member: "prompts", offer: Offer::Prompts };
 
+/// The lists beside the tools as they were last read. One that cannot be read any more stays as it was.
+#[derive(Default)]
+pub(crate) struct LastLists {
+    resources: Guarded<Vec<OfferedResource>>,
+    templates: Guarded<Vec<OfferedTemplate>>,
+    prompts: Guarded<Vec<OfferedPrompt>>,
+}
+
 /// Asks for everything. Each page may take `page_wait`.
-pub(crate) async fn take(connection: &Connection, page_wait: Duration) -> Result<Inventory, Failure> {
-    let (tools, resources, templates, prompts) = futures_util::try_join!(
+///
+/// # Errors
+/// When the connection fails, when the tools cannot be read, or when the backend offers no tools and none of its other
+/// lists can be read. A single other list that is refused, malformed or late is reported in the log.
+pub(crate) async fn take(
+    connection: &Connection,
+    page_wait: Duration,
+    last: &LastLists,
+) -> Result<Inventory, Failure> {
+    let (tools, resources, templates, prompts) = futures_util::join!(
         Box::pin(take_tools(connection, page_wait)),
         Box::pin(take_list(connection, &RESOURCES, offer::read_resource, page_wait)),
         Box::pin(take_list(connection, &TEMPLATES, offer::read_template, page_wait)),
         Box::pin(take_list(connection, &PROMPTS, offer::read_prompt, page_wait)),
-    )?;
-    Ok(Inventory {
-        tools,
-        resources,
-        templates,
-        prompts,
+    );
+    let mut other =
+        OtherLists { connection, readable: connection.introduction.offers(Offer::Tools), failure: None };
+    let inventory = Inventory {
+        tools: tools?,
+        resources: other.settle(&RESOURCES, resources, &last.resources)?,
+        templates: other.settle(&TEMPLATES, templates, &last.templates)?,
+        prompts: other.settle(&PROMPTS, prompts, &last.prompts)?,
         instructions: connection.introduction.instructions.clone(),
         capabilities: connection.introduction.capabilities.clone(),
-    })
+    };
+    match other.failure {
+        Some(failure) if !other.readable => Err(failure),
+        _ => Ok(inventory),
+    }
+}
+
+/// What came of the lists beside the tools.
+struct OtherLists<'a> {
+    connection: &'a Connection,
+    /// Some list that the backend offers can be read.
+    readable: bool,
+    /// Why one of them cannot.
+    failure: Option<Failure>,
+}
+
+impl OtherLists<'_> {
+    /// The list as it was read; as it was last read where the fault is the list's alone.
+    fn settle<T: Clone>(
+        &mut self,
+        list: &List,
+        taken: Result<Vec<T>, Failure>,
+        last: &Guarded<Vec<T>>,
+    ) -> Result<Vec<T>, Failure> {
+        match taken {
+            Ok(items) => {
+                self.readable |= self.connection.introduction.offers(list.offer);
+                last.lock().clone_from(&items);
+                Ok(items)
+            }
+            Err(failure) if failure.is_of_the_answer() => {
+                tracing::warn!(
+                    backend = %self.connection.backend, list = list.member, class = failure.class().as_str(),
+                    cause = %failure, "a list cannot be read; it stays as it was"
+                );
+                self.failure = Some(failure);
+                Ok(last.lock().clone())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
 }
 
 /// Asks for the tools, and takes note of which arguments are repeated as headers.

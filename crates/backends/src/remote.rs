@@ -81,10 +81,10 @@ impl Shared {
     async fn take_inventory(&self) -> Result<Inventory, Failure> {
         let wait = self.policy.timeouts.call;
         let connection = ready(self).await?;
-        match inventory::take(&connection, wait).await {
+        match inventory::take(&connection, wait, &self.last_lists).await {
             Err(Failure::Stale(..)) => {
                 let connection = ready(self).await?;
-                inventory::take(&connection, wait).await
+                inventory::take(&connection, wait, &self.last_lists).await
             }
             taken => taken,
         }

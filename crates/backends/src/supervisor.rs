@@ -21,6 +21,7 @@ use crate::connector::Connector;
 use crate::ears::Ears;
 use crate::failure::{Class, Failure};
 use crate::flights::Purpose;
+use crate::inventory::LastLists;
 use crate::life::Loss;
 use crate::link::Request;
 use crate::pause::Pause;
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     wake: Notify,
     /// The wait is over and nobody has asked since: a caller's line is not tried again for nobody.
     dormant: AtomicBool,
+    /// What the backend offers beside tools, as it was last read.
+    pub(crate) last_lists: LastLists,
 }
 
 impl Shared {
@@ -101,6 +104,7 @@ impl Shared {
             pause: Pause::default(),
             wake: Notify::new(),
             dormant: AtomicBool::new(false),
+            last_lists: LastLists::default(),
         })
     }
 
@@ -122,6 +126,7 @@ impl Shared {
             pause: Pause::default(),
             wake: Notify::new(),
             dormant: AtomicBool::new(false),
+            last_lists: LastLists::default(),
         })
     }
 

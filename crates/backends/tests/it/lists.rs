@@ -1,5 +1,9 @@
 //! Inventories: all pages, and what a backend may get wrong about them.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
 use serde_json::{Value, json};
 
 use crate::web::{self, Hit, Reply};
@@ -132,4 +136,64 @@ async fn only_what_is_declared_is_asked_for_and_a_missing_list_is_empty() {
     let inventory = rig.backend.inventory(&context()).await.unwrap();
     assert_eq!((inventory.tools.len(), inventory.resources.len(), inventory.templates.len()), (1, 1, 0));
     assert!(server.with_method("prompts/list").is_empty());
+}
+
+/// A server that offers the lists of `capabilities`; all but the tools are answered by `other`, given the method and
+/// how often it was asked before.
+async fn beside_tools(
+    capabilities: Value,
+    other: impl Fn(&Hit, usize) -> Reply + Send + Sync + Clone + 'static,
+) -> (web::Web, Rig) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let server = web::serve(move |hit: Hit| {
+        let (capabilities, other, asked) = (capabilities.clone(), other.clone(), asked.clone());
+        async move {
+            match hit.method() {
+                "initialize" => {
+                    web::result(&hit, &json!({"protocolVersion": "2025-11-25", "capabilities": capabilities}))
+                }
+                "prompts/list" => other(&hit, asked.fetch_add(1, Relaxed)),
+                "resources/list" | "resources/templates/list" => other(&hit, 0),
+                _ => web::session(&hit),
+            }
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    (server, rig)
+}
+
+#[tokio::test]
+async fn tools_do_not_depend_on_the_other_lists() {
+    let all = json!({"tools": {}, "resources": {}, "prompts": {}});
+    let answers: [fn(&Hit) -> Reply; 4] = [
+        |hit| web::result(hit, &json!({"resources": null, "resourceTemplates": null, "prompts": null})),
+        |hit| web::result(hit, &json!({"resources": {}, "resourceTemplates": {}, "prompts": {}})),
+        |hit| web::result(hit, &json!({})),
+        |hit| web::error(200, &hit.body["id"], -32603, "Internal error"),
+    ];
+    for answer in answers {
+        let (_server, rig) = beside_tools(all.clone(), move |hit, _| answer(hit)).await;
+        let inventory = rig.backend.inventory(&context()).await.unwrap();
+        assert_eq!((inventory.tools.len(), inventory.resources.len(), inventory.prompts.len()), (1, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_cannot_be_read_any_more_stays_as_it_was() {
+    let prompts = |hit: &Hit, before: usize| match before {
+        0 => web::result(hit, &json!({"prompts": [{"name": "p"}]})),
+        1 => web::result(hit, &json!({"prompts": "none"})),
+        _ => web::result(hit, &json!({"prompts": null})),
+    };
+    let (_server, rig) = beside_tools(json!({"tools": {}, "prompts": {}}), prompts).await;
+    for names in [1, 1, 0] {
+        assert_eq!(rig.backend.inventory(&context()).await.unwrap().prompts.len(), names);
+    }
+}
+
+#[tokio::test]
+async fn a_backend_of_which_nothing_can_be_read_is_reported() {
+    let (_server, rig) = beside_tools(json!({"prompts": {}}), |hit, _| web::result(hit, &json!({}))).await;
+    assert!(rig.backend.inventory(&context()).await.is_err());
 }

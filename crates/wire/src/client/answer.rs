@@ -88,7 +88,11 @@ pub fn supported_versions(error: &RpcError) -> Option<Vec<String>> {
 pub fn read_page(result: &Json, member: &str) -> Result<(Vec<Json>, Option<String>), AnswerFault> {
     let members = result.members().map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
     let items = members.get(member).ok_or(AnswerFault::Malformed("the list is missing"))?;
-    let items = items.elements().map_err(|_| AnswerFault::Malformed("the list is not an array"))?;
+    // Servers written in Go say `null` for a list that is empty.
+    let items = match items.as_str() {
+        "null" => Vec::new(),
+        _ => items.elements().map_err(|_| AnswerFault::Malformed("the list is not an array"))?,
+    };
     Ok((items, members.get("nextCursor").and_then(Json::to_text)))
 }
 
