@@ -3,6 +3,7 @@
 //! (`requests`). A thread of its own writes (`log`), so that no request waits for a disk.
 
 mod calls;
+mod file;
 mod log;
 mod overheard;
 mod pending;
@@ -14,9 +15,7 @@ mod subject;
 pub(crate) mod tests;
 mod time;
 
-use std::fs::OpenOptions;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +30,7 @@ pub(crate) use overheard::Overheard;
 pub(crate) use requests::AuditedRequests;
 pub(crate) use time::{format as format_time, parse as parse_time};
 
+use file::AuditFile;
 use log::Log;
 use time::Timepiece;
 
@@ -62,8 +62,7 @@ pub fn open(settings: &AuditSettings, stdout_is_free: bool) -> io::Result<Option
     let Some(path) = &settings.file else {
         return Ok(stdout_is_free.then(|| Box::new(io::stdout()) as Output));
     };
-    // Who called what is nobody else's business on this machine.
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|error| {
+    let file = AuditFile::open(path).map_err(|error| {
         let path = path.display();
         let text = format!(
             "audit.logFile: {path} cannot be written; create its folder, or name another file: {error}"

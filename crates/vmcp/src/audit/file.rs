@@ -1,0 +1,110 @@
+//! The file of audit records. It survives what happens to log files: a last line torn by the end of the process, and
+//! rotation, by a new name as well as by truncation.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// A file that is appended to by its name.
+#[derive(Debug)]
+pub(super) struct AuditFile {
+    path: PathBuf,
+    file: File,
+    /// Which file it is, to notice another one under the same name; `None` for what is no regular file.
+    identity: Option<(u64, u64)>,
+}
+
+impl AuditFile {
+    /// Opens the file or creates it; only its owner may read it then.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        // Who called what is nobody else's business on this machine.
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_file() && is_torn(path, metadata.len()) {
+            file.write_all(b"\n")?;
+        }
+        Ok(Self { path: path.to_owned(), file, identity: identity(&metadata) })
+    }
+
+    /// Begins a new file when this one has been moved or removed.
+    fn follow(&mut self) -> io::Result<()> {
+        let Some(identity_open) = self.identity else { return Ok(()) };
+        let same = self.path.metadata().is_ok_and(|metadata| identity(&metadata) == Some(identity_open));
+        if !same {
+            *self = Self::open(&self.path)?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for AuditFile {
+    fn write(&mut self, records: &[u8]) -> io::Result<usize> {
+        self.follow()?;
+        self.file.write(records)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn identity(metadata: &Metadata) -> Option<(u64, u64)> {
+    metadata.is_file().then(|| (metadata.dev(), metadata.ino()))
+}
+
+/// Whether the last line has no end. A file that may not be read is taken for whole.
+fn is_torn(path: &Path, size: u64) -> bool {
+    let last = || -> io::Result<u8> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(size.saturating_sub(1)))?;
+        let mut last = [0];
+        file.read_exact(&mut last)?;
+        Ok(last[0])
+    };
+    size > 0 && last().is_ok_and(|byte| byte != b'\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_torn_line_is_ended_and_a_whole_one_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        for (before, after) in [("", "new\n"), ("{\"torn", "{\"torn\nnew\n"), ("{}\n", "{}\nnew\n")] {
+            fs::write(&path, before).unwrap();
+            AuditFile::open(&path).unwrap().write_all(b"new\n").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), after);
+        }
+    }
+
+    #[test]
+    fn rotation_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("audit.log"), folder.path().join("audit.log.1"));
+        let mut file = AuditFile::open(&path).unwrap();
+        file.write_all(b"first\n").unwrap();
+        fs::rename(&path, &old).unwrap();
+        file.write_all(b"second\n").unwrap();
+        assert_eq!(fs::read_to_string(&old).unwrap(), "first\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second\n");
+        fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+        file.write_all(b"third\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "third\n");
+        fs::remove_file(&path).unwrap();
+        file.write_all(b"fourth\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "fourth\n");
+        fs::remove_dir_all(folder.path()).unwrap();
+        assert!(
+            file.write_all(b"fifth\n").is_err(),
+            "a record that goes nowhere is lost, and that is counted"
+        );
+    }
+}
