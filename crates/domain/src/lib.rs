@@ -22,6 +22,7 @@ mod per_list;
 mod reservation;
 mod scope;
 mod secret;
+mod text;
 mod version;
 
 pub use address::{ResourceUri, UriTemplate};
@@ -56,4 +57,5 @@ pub use per_list::PerList;
 pub use reservation::{Reservation, Reserving};
 pub use scope::{Audience, CallerScope, Scope};
 pub use secret::Secret;
+pub use text::{escape_controls, is_control, is_usable_name};
 pub use version::ProtocolVersion;

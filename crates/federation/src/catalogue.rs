@@ -11,7 +11,7 @@ use vmcp_domain::{
     ToolOverride, UriTemplate,
 };
 
-use crate::conflict::{Claim, resolve};
+use crate::conflict::{Claim, drop_unusable, resolve};
 use crate::finding::{Finding, inspect};
 use crate::policy::{AggregationPolicy, ConflictPolicy, PrefixFormat};
 
@@ -301,7 +301,7 @@ fn merge_prompts(policy: &AggregationPolicy, parts: &[Part], findings: &mut Vec<
         .iter()
         .flat_map(|part| part.inventory.prompts.iter().map(move |prompt| (part, prompt)))
         .collect();
-    let names: Vec<Option<String>> = match &policy.conflicts {
+    let mut names: Vec<Option<String>> = match &policy.conflicts {
         ConflictPolicy::Priority { order, format } => {
             let named = offered.iter().map(|(part, prompt)| {
                 if order.contains(&part.backend) {
@@ -331,6 +331,9 @@ fn merge_prompts(policy: &AggregationPolicy, parts: &[Part], findings: &mut Vec<
             resolve(strategy, &claims, findings)
         }
     };
+    for ((part, _), name) in offered.iter().zip(&mut names) {
+        drop_unusable(name, &part.backend, findings);
+    }
     let mut claimed: BTreeMap<String, Vec<BackendId>> = BTreeMap::new();
     for ((part, _), name) in offered.iter().zip(&names) {
         if let Some(name) = name {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use vmcp_domain::BackendId;
+use vmcp_domain::{BackendId, is_usable_name};
 
 use crate::finding::Finding;
 use crate::policy::ConflictPolicy;
@@ -28,6 +28,11 @@ pub(crate) fn resolve(
 ) -> Vec<Option<String>> {
     let claims = drop_repeats(claims, findings);
     let mut wishes: Vec<Option<String>> = wish(policy, &claims, findings);
+    for (claim, wish) in claims.iter().zip(&mut wishes) {
+        if let Some(claim) = claim {
+            drop_unusable(wish, claim.backend, findings);
+        }
+    }
     let mut holders: HashMap<String, BackendId> = HashMap::new();
     let mut settle = |visible: bool, wishes: &mut Vec<Option<String>>| {
         for (claim, wish) in claims.iter().zip(wishes.iter_mut()) {
@@ -52,6 +57,13 @@ pub(crate) fn resolve(
     settle(true, &mut wishes);
     settle(false, &mut wishes);
     wishes
+}
+
+/// Takes back a name that clients cannot be given.
+pub(crate) fn drop_unusable(wish: &mut Option<String>, backend: &BackendId, findings: &mut Vec<Finding>) {
+    if let Some(name) = wish.take_if(|name| !is_usable_name(name)) {
+        findings.push(Finding::Unusable { name, backend: backend.clone() });
+    }
 }
 
 /// A backend that lists a name twice has one claim to it.

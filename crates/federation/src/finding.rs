@@ -44,6 +44,13 @@ pub enum Finding {
         /// The backend.
         backend: BackendId,
     },
+    /// The name is empty, too long for MCP or has invisible characters, so it is not offered.
+    Unusable {
+        /// The name.
+        name: String,
+        /// The backend.
+        backend: BackendId,
+    },
     /// A filter, rename or override names a tool that its backend does not offer.
     NoSuchTool {
         /// The name in the configuration.
@@ -85,6 +92,14 @@ impl fmt::Display for Finding {
                 f,
                 "`{name}` of backend `{backend}` has characters that many clients refuse (letters, digits, `_` and `-` are safe); rename it with an override"
             ),
+            Self::Unusable { name, backend } => {
+                let shown: String = name.chars().take(NAME_CHARS_MAX).collect();
+                write!(
+                    f,
+                    "\"{}\" of backend `{backend}` is not offered: a name has 1 to 128 visible characters; rename it with an override",
+                    shown.escape_debug()
+                )
+            }
             Self::NoSuchTool { name, backend } => {
                 write!(
                     f,

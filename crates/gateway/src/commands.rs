@@ -10,6 +10,7 @@ pub(crate) mod tools;
 pub(crate) mod validate;
 
 use crate::cli::Source;
+use crate::terminal;
 use vmcp::RunningGateway;
 use vmcp::config::{LogLevel, Overrides, Report, Settings, load_file, load_mcp_json};
 use vmcp::process::{environment, user};
@@ -30,7 +31,7 @@ pub(crate) fn load(source: &Source, mut overrides: Overrides) -> anyhow::Result<
     let settings = loaded?;
     let file = path.display().to_string();
     for warning in &settings.warnings {
-        eprintln!("{}", Report::line(&file, warning, "warning: "));
+        terminal::tell(Report::line(&file, warning, "warning: "));
     }
     Ok(settings)
 }
@@ -46,13 +47,13 @@ pub(crate) fn report_absent(gateway: &RunningGateway) -> bool {
     for report in gateway.federation.reports().iter().filter(|report| !report.listed) {
         missing = true;
         let class = report.status.last_error.unwrap_or("no answer");
-        eprintln!(
+        terminal::tell(format_args!(
             "vmcp: backend `{}` ({}) is not listed: {class}; run with --debug to see why",
             report.id, report.status.transport
-        );
+        ));
     }
     for finding in gateway.federation.findings() {
-        eprintln!("vmcp: {finding}");
+        terminal::tell(format_args!("vmcp: {finding}"));
     }
     missing
 }

@@ -5,7 +5,9 @@
 //! must not bring requests to a halt. What does not fit into the queue is counted and lost.
 
 mod fields;
+mod sampler;
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -14,11 +16,14 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::format::{DefaultFields, Format, Json};
 use tracing_subscriber::fmt::{Formatter, MakeWriter, SubscriberBuilder};
-use tracing_subscriber::layer::Layered;
+use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
+use vmcp_domain::escape_controls;
 
 use crate::cli::LogFormat;
+use crate::logs::sampler::Sampler;
 use vmcp::config::LogLevel;
 use vmcp::process::environment;
 
@@ -39,7 +44,8 @@ pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
         Some(LogFormat::Json) => false,
         None => io::stderr().is_terminal(),
     };
-    let output = OUTPUT.get_or_init(|| Output::to(io::stderr())).clone();
+    let coloured = human && io::stderr().is_terminal();
+    let output = OUTPUT.get_or_init(|| Output { coloured, ..Output::to(io::stderr()) }).clone();
     let builder = tracing_subscriber::fmt().with_writer(output);
     match filter {
         Some(filter) => write_as(human, builder.with_env_filter(filter)),
@@ -67,12 +73,14 @@ where
     Layered<F, Human>: tracing::Subscriber + for<'a> LookupSpan<'a>,
     Layered<F, JsonLines>: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
+    let coloured = io::stderr().is_terminal();
     // A second start (tests) keeps the first.
     let _ = if human {
-        builder.with_ansi(io::stderr().is_terminal()).with_target(false).try_init()
+        let builder = builder.with_ansi(coloured).with_target(false);
+        builder.finish().with(Sampler::start()).try_init()
     } else {
         let builder = builder.json().flatten_event(true).with_current_span(false);
-        builder.fmt_fields(fields::JsonText).try_init()
+        builder.fmt_fields(fields::JsonText).finish().with(Sampler::start()).try_init()
     };
 }
 
@@ -94,6 +102,8 @@ enum Entry {
 struct Output {
     queue: SyncSender<Entry>,
     lost: Arc<AtomicU64>,
+    /// The lines have colours.
+    coloured: bool,
 }
 
 impl Output {
@@ -102,7 +112,19 @@ impl Output {
         let lost = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&lost);
         std::thread::spawn(move || write_all(writer, &entries, &count));
-        Self { queue, lost }
+        Self { queue, lost, coloured: false }
+    }
+
+    /// One event as one line that holds no control characters but for the colours: what backends and clients say must
+    /// not pass for another line, nor change what a terminal shows.
+    fn escaped(&self, event: &[u8]) -> Vec<u8> {
+        let text = String::from_utf8_lossy(event);
+        let line = text.trim_end_matches('\n').replace('\n', "\\n");
+        let safe = match self.coloured {
+            true => escape_outside_colours(&line),
+            false => escape_controls(&line).into_owned(),
+        };
+        (safe + "\n").into_bytes()
     }
 
     fn finish(&self, wait: Duration) {
@@ -112,6 +134,24 @@ impl Output {
             let _ = reached.recv_timeout(wait);
         }
     }
+}
+
+/// The line with every control character escaped but for the sequences that set a colour. The formatter writes those; what
+/// it formats it rids of them.
+fn escape_outside_colours(line: &str) -> String {
+    let mut safe = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(start) = rest.find("\x1b[") {
+        let sequence = &rest[start + 2..];
+        let length = sequence.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b';').count();
+        // Up to and with the `m`, or with the escape character alone.
+        let colour = sequence[length..].starts_with('m');
+        let end = if colour { start + 2 + length + 1 } else { start + 1 };
+        safe += &escape_controls(&rest[..start]);
+        safe += &if colour { Cow::Borrowed(&rest[start..end]) } else { escape_controls(&rest[start..end]) };
+        rest = &rest[end..];
+    }
+    safe + &escape_controls(rest)
 }
 
 fn write_all(mut writer: impl Write, entries: &Receiver<Entry>, lost: &AtomicU64) {
@@ -142,7 +182,8 @@ impl<'a> MakeWriter<'a> for Output {
 impl Write for Output {
     /// Takes one event whole, as the subscriber writes them.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.queue.try_send(Entry::Line(line.to_vec())).is_err() {
+        let safe = self.escaped(line);
+        if self.queue.try_send(Entry::Line(safe)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -155,9 +196,50 @@ impl Write for Output {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
+
+    /// Keeps what is written.
+    #[derive(Clone, Default)]
+    pub(super) struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Lines {
+        pub(super) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Lines {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(line)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn an_event_is_one_line_without_control_characters() {
+        let output = Output::to(io::sink());
+        let event = "it says \x1b[2J\u{9b}31m\u{202e}x\nFAKE line\r\n".as_bytes();
+        let plain = String::from_utf8(output.escaped(event)).unwrap();
+        assert_eq!(plain, "it says \\u001b[2J\\u009b31m\\u202ex\\nFAKE line\\u000d\n");
+        let coloured = Output { coloured: true, ..output };
+        let event = b"\x1b[32m INFO\x1b[0m it says \x1b[2J\x1b[1;x\x1b";
+        let line = String::from_utf8(coloured.escaped(event)).unwrap();
+        assert_eq!(line, "\x1b[32m INFO\x1b[0m it says \\u001b[2J\\u001b[1;x\\u001b\n");
+    }
 
     /// Takes a line when it is told to.
     struct Slow(Receiver<()>, Sender<String>);

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod demo;
 mod logs;
+mod terminal;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("vmcp: {error:#}");
+            terminal::tell(format_args!("vmcp: {error:#}"));
             let config = error.downcast_ref::<Report>().is_some();
             ExitCode::from(if config { EXIT_CONFIG } else { EXIT_RUN })
         }

@@ -23,8 +23,24 @@ pub struct Price {
 
 /// Why a call has no price: its arguments lack something that the expression asks for, or hold something else.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct PriceError(String);
+pub enum PriceError {
+    /// The text may quote the call, so only the caller sees it.
+    #[error("{0}")]
+    Quoting(String),
+    /// The text is the same for every such call.
+    #[error("{0}")]
+    Plain(String),
+}
+
+impl PriceError {
+    /// The text for the log, which holds no argument.
+    pub(crate) fn for_log(&self) -> &str {
+        match self {
+            Self::Quoting(_) => "the expression does not fit what the call holds; its caller is told more",
+            Self::Plain(text) => text,
+        }
+    }
+}
 
 impl fmt::Display for Price {
     /// The expression.
@@ -70,11 +86,11 @@ impl Price {
                 variables.push(("result", self.result(reply)?));
             }
         }
-        match self.expression.evaluate(variables).map_err(PriceError)? {
+        match self.expression.evaluate(variables).map_err(PriceError::Quoting)? {
             Outcome::Whole(whole) => Ok(u32::try_from(whole.max(0)).unwrap_or(u32::MAX)),
             Outcome::Fraction(number) if number.is_finite() => Ok(rounded_up(number)),
             Outcome::Fraction(_) | Outcome::Truth(_) | Outcome::Other => {
-                Err(PriceError("comes to no number".to_owned()))
+                Err(PriceError::Plain("comes to no number".to_owned()))
             }
         }
     }
@@ -113,7 +129,7 @@ impl Priced<'_> {
     fn arguments(&self, read: &[String]) -> Result<Data, PriceError> {
         let Some(arguments) = self.arguments else { return Ok(Data::from_iter([])) };
         let arguments_data = data(arguments, "the arguments")?;
-        let ambiguous = |fault| PriceError(format!("the arguments have no one price: {fault}"));
+        let ambiguous = |fault| PriceError::Quoting(format!("the arguments have no one price: {fault}"));
         arguments.check_spelling_within(read).map_err(ambiguous)?;
         Ok(arguments_data)
     }
@@ -130,9 +146,9 @@ fn rounded_up(number: f64) -> u32 {
 
 fn data(json: &Json, what: &str) -> Result<Data, PriceError> {
     if json.as_str().len() > DATA_BYTES_MAX {
-        return Err(PriceError(format!("{what} are larger than {} KiB", DATA_BYTES_MAX >> 10)));
+        return Err(PriceError::Plain(format!("{what} are larger than {} KiB", DATA_BYTES_MAX >> 10)));
     }
-    Data::parse(json.as_str()).ok_or_else(|| PriceError(format!("{what} cannot be read")))
+    Data::parse(json.as_str()).ok_or_else(|| PriceError::Plain(format!("{what} cannot be read")))
 }
 
 fn describe(tool: &Tool) -> Data {

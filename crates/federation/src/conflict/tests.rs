@@ -19,7 +19,7 @@ fn check(policy: &ConflictPolicy, claims: &[&str], expected: Expect) {
     let names = resolve(policy, &list, &mut findings);
     let mut text = String::new();
     for (claim, name) in claims.iter().zip(names) {
-        text += &format!("{claim} -> {}\n", name.as_deref().unwrap_or("(none)"));
+        text += &format!("{} -> {}\n", claim.escape_debug(), name.as_deref().unwrap_or("(none)"));
     }
     for finding in findings {
         text += &format!("! {finding}\n");
@@ -141,5 +141,26 @@ fn a_name_listed_twice_counts_once() {
         b/u -> u
         ! backend `a` offers `t` twice; the first counts
     "]],
+    );
+}
+
+#[test]
+fn a_name_that_clients_cannot_be_given_is_left_out() {
+    let long = format!("a/{}", "n".repeat(129));
+    check(
+        &auto(),
+        &["a/fine", "a/", "a/x\ny", "a/e\u{1b}[2J", "b/fine", &long],
+        expect![[r#"
+        a/fine -> a_fine
+        a/ -> (none)
+        a/x\ny -> (none)
+        a/e\u{1b}[2J -> (none)
+        b/fine -> b_fine
+        a/nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn -> (none)
+        ! "" of backend `a` is not offered: a name has 1 to 128 visible characters; rename it with an override
+        ! "x\ny" of backend `a` is not offered: a name has 1 to 128 visible characters; rename it with an override
+        ! "e\u{1b}[2J" of backend `a` is not offered: a name has 1 to 128 visible characters; rename it with an override
+        ! "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn" of backend `a` is not offered: a name has 1 to 128 visible characters; rename it with an override
+    "#]],
     );
 }

@@ -10,6 +10,7 @@ use vmcp_domain::{CallContext, Caller, Identity, Json, Members, Origin, Resource
 use vmcp_optimizer::VIRTUAL_NAMES;
 
 use crate::cli::{Action, ExplainArgs};
+use crate::terminal;
 use vmcp::config::Settings;
 use vmcp::{Additions, RunningGateway};
 
@@ -47,13 +48,13 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
             let hints = tools.iter().find(|tool| tool.name.as_str() == name).map(|tool| tool.hints.clone());
             gateway.stop().await;
             if VIRTUAL_NAMES.contains(&&*name) {
-                eprintln!(
+                terminal::tell(format_args!(
                     "vmcp: `{name}` is offered outside the policies: everybody may use it, and what it finds and calls is asked about"
-                );
+                ));
             } else if hints.is_none() {
-                eprintln!(
+                terminal::tell(format_args!(
                     "vmcp: no tool is called `{name}`; a client is told that it is denied, whatever the policies say"
-                );
+                ));
             }
             policy.explain(
                 &caller,
@@ -67,7 +68,7 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
             policy.explain(&caller, &Ask::ReadResource { uri: uri.as_str() })
         }
     };
-    writeln!(std::io::stdout(), "{explanation}")?;
+    terminal::print(&format!("{explanation}\n"))?;
     Ok(if explanation.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

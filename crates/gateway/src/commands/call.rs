@@ -1,12 +1,12 @@
 //! `vmcp call`: one tool call from the shell, through the whole stack.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use vmcp_domain::{CallContext, CallTool, Continuation, Error, Json, Members, Origin};
 
 use vmcp_optimizer::FIND_TOOL;
 
+use crate::terminal;
 use vmcp::RunningGateway;
 use vmcp::config::Settings;
 
@@ -45,14 +45,14 @@ pub(crate) async fn run(
             } else {
                 vmcp_wire::reply::to_text(&reply)
             };
-            writeln!(std::io::stdout(), "{text}")?;
+            terminal::print_content(&format!("{text}\n"))?;
             Ok(if reply.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
         Err(error) => {
             if let Some(cause) = error.cause() {
                 tracing::warn!(class = error.class(), cause = cause.for_log(), "a request failed");
             }
-            eprintln!("vmcp: {error}{}", hint.unwrap_or_default());
+            terminal::tell(format_args!("vmcp: {error}{}", hint.unwrap_or_default()));
             Ok(ExitCode::FAILURE)
         }
     }

@@ -1,7 +1,6 @@
 //! `vmcp find`: what `find_tool` would return for a search, with scores and why each tool was found.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use serde_json::{Value, json};
 use vmcp_domain::{CallContext, Origin, Prospect};
 use vmcp_optimizer::{Finding, Findings};
 
+use crate::terminal;
 use vmcp::config::{Settings, default_optimizer};
 use vmcp::process::environment;
 use vmcp::{Additions, RunningGateway};
@@ -27,15 +27,17 @@ pub(crate) async fn run(mut settings: Settings, query: &str, as_json: bool) -> a
     let Some(optimizer) = gateway.optimizer.clone() else { anyhow::bail!("nothing searches") };
     optimizer.prepare(tools.clone()).await;
     if tokio::time::timeout(VECTORS_PATIENCE, optimizer.settled()).await.is_err() {
-        eprintln!("vmcp: the vectors of some tools are not there yet; these are found by words alone");
+        terminal::tell("vmcp: the vectors of some tools are not there yet; these are found by words alone");
     }
     let found = optimizer.find(&ctx, &tools, query, true).await?;
     let out = if as_json { to_json(&found)? } else { to_text(&found) };
-    std::io::stdout().write_all(out.as_bytes())?;
+    terminal::print(&out)?;
     if found.tools.is_empty() {
-        eprintln!("vmcp: none of {} tools fits", tools.len());
+        terminal::tell(format_args!("vmcp: none of {} tools fits", tools.len()));
         if tools.is_empty() && !gateway.exposed.list_tools(&ctx).await?.is_empty() {
-            eprintln!("vmcp: the policies let the operator, who presents no credential here, see no tool");
+            terminal::tell(
+                "vmcp: the policies let the operator, who presents no credential here, see no tool",
+            );
         }
     }
     let _missing = super::report_absent(&gateway);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
+use crate::terminal;
 use vmcp::config::{Report, starter, starter_from};
 
 /// Writes the starter, or what an `mcpServers` file becomes, to `output` or to standard output.
@@ -17,7 +18,7 @@ pub(crate) fn run(from: Option<&Path>, output: Option<&Path>) -> anyhow::Result<
             let (text, warnings) = starter_from(path)?;
             let file = path.display().to_string();
             for warning in &warnings {
-                eprintln!("{}", Report::line(&file, warning, "warning: "));
+                terminal::tell(Report::line(&file, warning, "warning: "));
             }
             text
         }
@@ -30,7 +31,11 @@ pub(crate) fn run(from: Option<&Path>, output: Option<&Path>) -> anyhow::Result<
             let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
             let mut file = file.with_context(|| format!("cannot create {}", path.display()))?;
             file.write_all(text.as_bytes())?;
-            eprintln!("wrote {}; check it with: vmcp validate --config {}", path.display(), path.display());
+            terminal::tell(format_args!(
+                "wrote {}; check it with: vmcp validate --config {}",
+                path.display(),
+                path.display()
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)

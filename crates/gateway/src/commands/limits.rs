@@ -3,7 +3,6 @@
 
 pub(crate) mod replay;
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,7 @@ use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{BucketView, Limiter, Rules, SlotsView};
 
 use crate::cli::{LimitsCommand, Source};
+use crate::terminal;
 use vmcp::bucket;
 use vmcp::{Additions, RunningGateway};
 
@@ -94,7 +94,7 @@ async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode
         out += &format!("no tool fits the rule `{rule}`\n");
     }
     gateway.stop().await;
-    std::io::stdout().write_all(out.as_bytes())?;
+    terminal::print(&out)?;
     match tool {
         Some(name) if !known => {
             anyhow::bail!("{}; `vmcp tools` lists them all", Error::UnknownTool(name.into()))
@@ -266,7 +266,7 @@ fn print(buckets: &[Value], slots: &[SlotsView]) -> anyhow::Result<ExitCode> {
     if buckets.is_empty() && slots.is_empty() {
         out += "not limited\n";
     }
-    std::io::stdout().write_all(out.as_bytes())?;
+    terminal::print(&out)?;
     Ok(ExitCode::SUCCESS)
 }
 

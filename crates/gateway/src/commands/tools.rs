@@ -1,12 +1,12 @@
 //! `vmcp tools`: what a configuration offers, and where each tool comes from.
 
 use std::collections::HashSet;
-use std::io::Write;
 use std::process::ExitCode;
 
 use serde_json::json;
 use vmcp_domain::{CallContext, Caller, Gateway, Origin, Tool};
 
+use crate::terminal;
 use vmcp::config::Settings;
 use vmcp::{Additions, RunningGateway};
 
@@ -39,7 +39,7 @@ pub(crate) async fn run(settings: Settings, as_json: bool, all: bool) -> anyhow:
             out += &format!("{:width$}  {}/{}{hidden}\n", tool.name, tool.target.backend, tool.target.name);
         }
     }
-    std::io::stdout().write_all(out.as_bytes())?;
+    terminal::print(&out)?;
     let missing = super::report_absent(&gateway);
     gateway.stop().await;
     Ok(if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS })

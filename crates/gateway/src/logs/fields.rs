@@ -131,33 +131,8 @@ impl Visit for Members<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
-
-    use tracing_subscriber::fmt::MakeWriter;
-
     use super::JsonText;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(line)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl<'a> MakeWriter<'a> for Lines {
-        type Writer = Self;
-
-        fn make_writer(&'a self) -> Self {
-            self.clone()
-        }
-    }
+    use crate::logs::tests::Lines;
 
     #[test]
     fn what_is_recorded_later_stands_beside_the_rest() {
@@ -180,7 +155,7 @@ mod tests {
             empty.record("later", 1);
             span.in_scope(|| tracing::info!("hello"));
         });
-        let line: serde_json::Value = serde_json::from_slice(&lines.0.lock().unwrap()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&lines.text()).unwrap();
         let spans = serde_json::json!([
             {"name": "empty", "later": 1},
             {"name": "call", "tool": "a \"quoted\"\n\\ name", "count": 3, "share": 0.5, "a.decision": "allowed", "a.open": false}

@@ -19,7 +19,7 @@ pub(crate) fn owed(bound: &Bound, arguments: Option<&Json>, reply: &Reply) -> Op
             Ok(cost) => largest = largest.max(cost),
             Err(error) => {
                 let tool = &tool.name;
-                tracing::warn!(%tool, %price, %error, "a call stays at the price it was made for");
+                tracing::warn!(%tool, %price, error = error.for_log(), "a call stays at the price it was made for");
                 return None;
             }
         }

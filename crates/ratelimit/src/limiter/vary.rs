@@ -151,14 +151,14 @@ fn price(bound: &Bound, arguments: Arguments<'_>) -> Result<Option<NonZeroU32>, 
             Err(error) if bound.plan.enforces() => {
                 // Nobody knows what the call would cost, so it is not made.
                 let tool = &tool.name;
-                tracing::info!(%tool, %price, %error, "refused: the price cannot be computed from the arguments");
+                tracing::info!(%tool, %price, error = error.for_log(), "refused: the price cannot be computed from the arguments");
                 return Err(Error::InvalidRequest(format!(
                     "the price of this call of tool `{tool}` cannot be computed: {error}"
                 )));
             }
             Err(error) => {
                 let tool = &tool.name;
-                tracing::info!(%tool, %price, %error, "a rule in shadow mode would have refused: no price");
+                tracing::info!(%tool, %price, error = error.for_log(), "a rule in shadow mode would have refused: no price");
             }
         }
     }

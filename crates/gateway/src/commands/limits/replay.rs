@@ -2,7 +2,7 @@
 //! and nothing is connected to.
 
 use std::fs::File;
-use std::io::{BufReader, Write as _};
+use std::io::BufReader;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use vmcp::audit::replay;
 
 use crate::cli::Source;
+use crate::terminal;
 
 /// How much is read at once.
 const BUFFER: usize = 1 << 20;
@@ -28,6 +29,6 @@ pub(super) fn run(path: &Path, source: &Source, as_json: bool) -> anyhow::Result
         replay::report(BufReader::with_capacity(BUFFER, file), limits.policy, as_json)
     };
     let report = report.with_context(|| format!("{} cannot be read", path.display()))?;
-    std::io::stdout().write_all(report.as_bytes())?;
+    terminal::print(&report)?;
     Ok(ExitCode::SUCCESS)
 }
