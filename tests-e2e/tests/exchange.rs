@@ -63,7 +63,7 @@ fn outcome(client: &mut HttpClient, tool: &str) -> anyhow::Result<String> {
 const TABLE: &str = "\
 alice: own_crash own_echo own_grow own_sleep own_whoami; echo x, whoami 0
 bob: own_echo; echo x, whoami -32602
-carol: nothing; echo -32602, whoami -32602
+carol: nothing; echo 403, whoami 403
 a machine: nothing; echo -32602, whoami -32602
 ";
 

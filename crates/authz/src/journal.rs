@@ -46,12 +46,7 @@ impl Journal {
                     "a policy cannot be evaluated for a request, so the request is denied; `vmcp authz explain` says why"
                 );
             } else {
-                tracing::debug!(
-                    policy = place,
-                    action,
-                    item,
-                    "denied, because something cannot be evaluated"
-                );
+                tracing::info!(policy = place, action, item, "denied, because something cannot be evaluated");
             }
         }
     }
@@ -62,7 +57,7 @@ impl Journal {
         if decision.failures.is_empty() {
             let by = decision.policies.first().and_then(|number| policy.records.get(*number));
             let by = by.map(|record| &*record.place);
-            tracing::debug!(policy = by, action = ask.verb().action(), item = ask.name(), "denied");
+            tracing::info!(policy = by, action = ask.verb().action(), item = ask.name(), "denied");
         }
     }
 }

@@ -52,6 +52,8 @@ use crate::policy::BackendPolicy;
 use crate::remote::Remote;
 use crate::supervisor::Shared;
 
+pub use crate::tls::check_ca_bundle;
+
 /// How the gateway introduces itself to backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayIdentity {

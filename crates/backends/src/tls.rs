@@ -24,6 +24,15 @@ pub(crate) fn config(ca_bundle: Option<&Path>) -> Result<ClientConfig, Failure> 
     Ok(config)
 }
 
+/// Whether backends can be checked against this file of certificates.
+///
+/// # Errors
+/// Why not: it cannot be read, or what it holds is no certificate.
+pub fn check_ca_bundle(path: &Path) -> Result<(), String> {
+    let reason = |failure: Failure| failure.to_string().trim_start_matches("ca_bundle: ").to_owned();
+    read_bundle(path).map(drop).map_err(reason)
+}
+
 fn read_bundle(path: &Path) -> Result<RootCertStore, Failure> {
     let unreadable = |error: &dyn std::fmt::Display| {
         Failure::not_sent(Class::Settings, format_args!("ca_bundle: {error}"))

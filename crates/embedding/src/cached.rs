@@ -7,7 +7,9 @@ mod recent;
 mod record;
 mod store;
 
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,7 +59,8 @@ impl Cached {
         queries_max: usize,
     ) -> io::Result<Self> {
         if let Some(folder) = folder {
-            std::fs::create_dir_all(folder)?;
+            // The vectors tell what the texts of the tools are about.
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         Ok(Self {
             inner,

@@ -10,6 +10,8 @@ use crate::policy::OidcPolicy;
 const ID_TOKEN_CLAIMS: [&str; 3] = ["at_hash", "c_hash", "s_hash"];
 /// What Keycloak writes into the claim `typ` of tokens that are not for resource servers.
 const OTHER_KINDS: [&str; 4] = ["ID", "Refresh", "Offline", "Logout"];
+/// What the claim `token_use` says of tokens for resource servers.
+const ACCESS_USES: [&str; 2] = ["access", "access_token"];
 /// The longest subject, in bytes.
 const SUBJECT_BYTES_MAX: usize = 1024;
 
@@ -75,13 +77,19 @@ fn has_doubles(claims: &Members) -> bool {
     names.windows(2).any(|pair| pair.first() == pair.last())
 }
 
+/// Refuses a token that is not for resource servers, as far as issuers say so: Keycloak in `typ`, Amazon Cognito and Ory
+/// Hydra in `token_use`.
 fn check_kind(claims: &Members, source: Source) -> Result<(), TokenFault> {
-    if source != Source::SignedToken {
-        return Ok(());
-    }
     let named = claims.get("typ").and_then(Json::to_text).unwrap_or_default();
-    let is_id_token = ID_TOKEN_CLAIMS.iter().any(|name| claims.get(name).is_some());
-    if is_id_token || OTHER_KINDS.contains(&&*named) { Err(TokenFault::Kind) } else { Ok(()) }
+    let is_id_token =
+        source == Source::SignedToken && ID_TOKEN_CLAIMS.iter().any(|name| claims.get(name).is_some());
+    let used_otherwise = claims
+        .get("token_use")
+        .is_some_and(|used| !used.to_text().is_some_and(|used| ACCESS_USES.contains(&&*used)));
+    if is_id_token || used_otherwise || OTHER_KINDS.contains(&&*named) {
+        return Err(TokenFault::Kind);
+    }
+    Ok(())
 }
 
 fn check_issuer(claims: &Members, source: Source, policy: &OidcPolicy) -> Result<(), TokenFault> {

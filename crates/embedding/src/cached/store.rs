@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -159,7 +160,7 @@ fn read_end(path: &Path) -> io::Result<(Vec<u8>, bool)> {
 
 /// By one write, which another process's cannot come between.
 fn append(path: &Path, records: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     let written = file.write(records)?;
     if written == records.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
 }
@@ -167,7 +168,13 @@ fn append(path: &Path, records: &[u8]) -> io::Result<()> {
 /// Whoever has the old file open keeps it; whoever opens it later finds the new one.
 fn replace(path: &Path, records: &[u8]) -> io::Result<()> {
     let scratch = path.with_extension(format!("{}.new", std::process::id()));
-    let replaced = std::fs::write(&scratch, records).and_then(|()| std::fs::rename(&scratch, path));
+    let written = || {
+        let mut file =
+            OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&scratch)?;
+        file.write_all(records)?;
+        std::fs::rename(&scratch, path)
+    };
+    let replaced = written();
     if replaced.is_err() {
         // The failure worth telling is the first.
         std::fs::remove_file(&scratch).unwrap_or_default();

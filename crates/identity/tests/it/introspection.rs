@@ -55,6 +55,28 @@ async fn the_issuer_is_asked_as_a_client_and_its_claims_are_kept() {
 }
 
 #[tokio::test]
+async fn only_access_tokens_are_admitted() {
+    let setup = asking().await;
+    for (number, (claims, outcome)) in [
+        (json!({"token_use": "access_token", "typ": "Bearer"}), "admitted"),
+        (json!({"token_use": "access"}), "admitted"),
+        (json!({"token_use": "refresh_token"}), "kind"),
+        (json!({"token_use": "id"}), "kind"),
+        (json!({"token_use": ["access_token"]}), "kind"),
+        (json!({"typ": "Refresh"}), "kind"),
+        (json!({"typ": "ID"}), "kind"),
+        // Only a signed token that has it is an ID token.
+        (json!({"at_hash": "x"}), "admitted"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        setup.idp.set(INTROSPECTION, Reply::Json(active(&setup, claims.clone())));
+        assert_eq!(setup.class(&format!("opaque-{number}")).await, outcome, "{claims}");
+    }
+}
+
+#[tokio::test]
 async fn answers_are_remembered_for_a_minute_and_not_beyond_the_token() {
     let setup = asking().await;
     let first = setup.identity("a").await;

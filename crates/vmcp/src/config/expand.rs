@@ -45,6 +45,8 @@ pub(crate) enum ExpandError {
     Open,
     /// What stands in the braces is not a variable's name.
     NotAName(String),
+    /// The default of this variable is a reference itself.
+    Nested(String),
     /// An editor asks its user for this; nobody does so here.
     Input(String),
 }
@@ -63,6 +65,11 @@ impl ExpandError {
                 Problem::new(path, format!("`${{{inside}}}` does not name an environment variable"))
                     .hint("write `$${` for a `${` that is no reference")
             }
+            Self::Nested(name) => Problem::new(
+                path,
+                format!("the default of `{name}` has a reference in it, which is not expanded"),
+            )
+            .hint("use a default without `${`, or set the variable"),
             Self::Input(inside) => Problem::new(
                 path,
                 format!("`${{{inside}}}` is asked of an editor's user, which is not possible here"),
@@ -102,6 +109,7 @@ fn value(inside: &str, env: Env<'_>) -> Result<String, ExpandError> {
     }
     let reference = inside.strip_prefix("env:").unwrap_or(inside);
     let (name, default) = match reference.split_once(":-") {
+        Some((name, default)) if default.contains("${") => return Err(ExpandError::Nested(name.to_owned())),
         Some((name, default)) => (name, Some(default)),
         None => (reference, None),
     };

@@ -354,5 +354,9 @@ fn ca_bundle(file: String, path: &str, findings: &mut Findings<'_>) -> Option<Pa
         findings.problem(path, "must be an absolute path without `..`");
         return None;
     }
+    // The file may be mounted later, so this is no error.
+    if let Err(reason) = vmcp_backends::check_ca_bundle(&file) {
+        findings.warn(path, format!("does not work as it is now, and neither will the backend: {reason}"));
+    }
     Some(file)
 }

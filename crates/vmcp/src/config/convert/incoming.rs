@@ -13,7 +13,7 @@ use vmcp_optimizer::VIRTUAL_NAMES;
 
 use super::Findings;
 use crate::config::file::{ApiKey, Authz, AuthzKind, IncomingAuth, IncomingKind, Oidc};
-use crate::config::report::{Problem, join};
+use crate::config::report::{Problem, item, join};
 use crate::config::settings::Overrides;
 
 const PATH: &str = "incomingAuth";
@@ -212,6 +212,25 @@ fn api_key(file: &ApiKey) -> vmcp_identity::ApiKey {
     }
 }
 
+/// A policy that names an API key by its name alone also applies to a user of the issuer who has that subject.
+fn warn_of_shared_names(auth: &IncomingAuth, policies: &[String], findings: &mut Findings<'_>) {
+    if auth.kind != IncomingKind::Oidc {
+        return;
+    }
+    for key in &auth.api_keys {
+        let named = format!("Client::{}", Json::string(&key.name).as_str());
+        for (index, policy) in policies.iter().enumerate() {
+            if policy.contains(&named) && !policy.contains("claim_iss") {
+                let path = item(&format!("{PATH}.authz.policies"), index);
+                let message =
+                    format!("`{named}` is the API key and every user of the issuer with this subject");
+                let hint = "add `when { principal.claim_iss == \"vmcp:api-key\" }`, or the issuer's";
+                findings.warnings.push(Problem::new(path, message).hint(hint));
+            }
+        }
+    }
+}
+
 /// The policies; `None` without any. Virtual tools are offered outside them.
 pub(super) fn authz(
     file: Option<&IncomingAuth>,
@@ -240,6 +259,7 @@ pub(super) fn authz(
         let message = "names a provider of an embedded authorization server, which this build does not have";
         findings.problem(path("primaryUpstreamProvider"), message).hint = Some("leave it out".to_owned());
     }
+    warn_of_shared_names(file?, policies, findings);
     let source = PolicySource {
         policies: policies.clone(),
         entities_json: entities_json.clone().unwrap_or_default(),

@@ -216,7 +216,7 @@ fn convert_injection(file: HeaderInjection, path: String, findings: &mut Finding
 }
 
 /// Headers that the transport writes itself, or that change how a message is read or routed.
-const OWN: [&str; 17] = [
+const OWN: [&str; 15] = [
     "accept",
     "connection",
     "content-length",
@@ -225,8 +225,6 @@ const OWN: [&str; 17] = [
     "http2-settings",
     "keep-alive",
     "last-event-id",
-    "mcp-protocol-version",
-    "mcp-session-id",
     "proxy-authenticate",
     "proxy-authorization",
     "proxy-connection",
@@ -236,9 +234,9 @@ const OWN: [&str; 17] = [
     "upgrade",
 ];
 
-/// Whether the gateway writes this header itself.
+/// Whether the gateway writes this header itself. All that begin with `mcp-` belong to the protocol.
 pub(super) fn is_own(name: &str) -> bool {
-    OWN.contains(&name)
+    OWN.contains(&name) || name.starts_with("mcp-")
 }
 
 /// A header's name in lower case, if it may be set for a backend.

@@ -201,6 +201,35 @@ incomingAuth:
 }
 
 #[test]
+fn a_policy_that_names_a_key_and_a_user_alike_is_told_about() {
+    let text = r#"
+name: a
+backends: [{name: b, command: c}]
+incomingAuth:
+  type: oidc
+  oidc: {issuer: 'https://idp.example', audience: vmcp, clientId: vmcp}
+  apiKeys: [{name: bot, hash: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}]
+  authz: {type: cedar, policies: ['permit(principal == Client::"bot", action, resource) WHEN;']}
+"#;
+    let warnings = |when: &str| load(&text.replace("WHEN", when)).warnings;
+    let [warning] = &warnings("")[..] else { panic!("{:?}", warnings("")) };
+    assert_eq!(warning.path, "incomingAuth.authz.policies[0]");
+    assert!(warning.message.contains("every user of the issuer with this subject"), "{warning}");
+    assert_eq!(warnings(r#"when { principal.claim_iss == "vmcp:api-key" }"#), []);
+}
+
+#[test]
+fn a_bundle_of_certificates_that_is_not_there_is_told_about() {
+    let text = "
+name: a
+backends: [{name: b, url: 'https://b.example/mcp', transport: streamable-http, caBundlePath: /nowhere/ca.pem}]
+incomingAuth: {type: anonymous}
+";
+    let warnings = load(text).warnings;
+    assert_eq!(warnings[0].path, "backends[0].caBundlePath");
+}
+
+#[test]
 fn a_rule_waits_as_long_as_it_says_or_all_do() {
     let text = "
 name: a
