@@ -90,7 +90,9 @@ fn no_letter_case_leads_past_policies_prices_and_records() -> anyhow::Result<()>
         let file = folder.path().join("vmcp.yaml");
         std::fs::write(&file, &text)?;
         let gateway = Gateway::start(&text)?;
-        for (client_name, mut client) in clients(&gateway, &file)? {
+        // Kept until the records are there: a client that is dropped ends its process.
+        let mut clients = clients(&gateway, &file)?;
+        for (client_name, client) in &mut clients {
             for (method, params) in smuggled(by_name) {
                 let answer = client.ask(method, params.clone())?.text;
                 let ran = ["ran ", "SECRET", "PUBLIC", "got ", "completed "]
@@ -170,7 +172,9 @@ fn no_spelling_of_an_address_leads_past_policies_and_records() -> anyhow::Result
     let file = folder.path().join("vmcp.yaml");
     std::fs::write(&file, &text)?;
     let gateway = Gateway::start(&text)?;
-    for (seed, (client_name, mut client)) in (1..).zip(clients(&gateway, &file)?) {
+    // Kept until the records are there: a client that is dropped ends its process.
+    let mut clients = clients(&gateway, &file)?;
+    for (seed, (client_name, client)) in (1..).zip(&mut clients) {
         // Over HTTP an address with control characters does not fit into the header `Mcp-Name`; that is no answer either.
         let mut read = |uri: &str| {
             let answer = client.ask("resources/read", json!({"uri": uri}));

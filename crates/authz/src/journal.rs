@@ -46,7 +46,12 @@ impl Journal {
                     "a policy cannot be evaluated for a request, so the request is denied; `vmcp authz explain` says why"
                 );
             } else {
-                tracing::info!(policy = place, action, item, "denied, because something cannot be evaluated");
+                tracing::debug!(
+                    policy = place,
+                    action,
+                    item,
+                    "denied, because something cannot be evaluated"
+                );
             }
         }
     }
@@ -54,10 +59,8 @@ impl Journal {
     /// A request was refused.
     pub(crate) fn refusal(&self, policy: &AuthzPolicy, ask: &Ask<'_>, decision: &Decision) {
         self.failures(policy, ask, decision);
-        if decision.failures.is_empty() {
-            let by = decision.policies.first().and_then(|number| policy.records.get(*number));
-            let by = by.map(|record| &*record.place);
-            tracing::info!(policy = by, action = ask.verb().action(), item = ask.name(), "denied");
-        }
+        let by = decision.policies.first().and_then(|number| policy.records.get(*number));
+        let by = by.map(|record| &*record.place);
+        tracing::info!(policy = by, action = ask.verb().action(), item = ask.name(), "denied");
     }
 }

@@ -80,9 +80,11 @@ impl Failure {
         Self::Broken(class, cause.to_string())
     }
 
-    /// The backend answered, or failed to, in a way that says nothing about other requests on the connection.
-    pub(crate) fn is_of_the_answer(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Broken(Class::Protocol | Class::Timeout, _))
+    /// One request failed, which says nothing about others on the connection: it was refused, or its answer is late,
+    /// malformed, too large or an HTTP error.
+    pub(crate) fn spares_the_connection(&self) -> bool {
+        use Class::{Protocol, Status, Timeout, TooLarge};
+        matches!(self, Self::Refused(_) | Self::Broken(Protocol | Status | Timeout | TooLarge, _))
     }
 
     /// The class for `/status`.

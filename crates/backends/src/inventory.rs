@@ -19,6 +19,10 @@ const PAGES_MAX: usize = 1000;
 /// The most items taken of one list.
 const ITEMS_MAX: usize = 100_000;
 
+/// The longest wait for one page of a list beside the tools. It is shorter than a health check may take by default (10 s),
+/// so that one such list does not make the backend unhealthy.
+const OTHER_PAGE_WAIT: Duration = Duration::from_secs(5);
+
 /// One list of a backend.
 struct List {
     method: &'static str,
@@ -35,9 +39,21 @@ const PROMPTS: List = List { method: method::PROMPTS_LIST, member: "prompts", of
 /// The lists beside the tools as they were last read. One that cannot be read any more stays as it was.
 #[derive(Default)]
 pub(crate) struct LastLists {
-    resources: Guarded<Vec<OfferedResource>>,
-    templates: Guarded<Vec<OfferedTemplate>>,
-    prompts: Guarded<Vec<OfferedPrompt>>,
+    resources: Guarded<LastList<OfferedResource>>,
+    templates: Guarded<LastList<OfferedTemplate>>,
+    prompts: Guarded<LastList<OfferedPrompt>>,
+}
+
+struct LastList<T> {
+    items: Vec<T>,
+    /// The last attempt to read it failed.
+    failing: bool,
+}
+
+impl<T> Default for LastList<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), failing: false }
+    }
 }
 
 /// Asks for everything. Each page may take `page_wait`.
@@ -50,11 +66,12 @@ pub(crate) async fn take(
     page_wait: Duration,
     last: &LastLists,
 ) -> Result<Inventory, Failure> {
+    let other_wait = page_wait.min(OTHER_PAGE_WAIT);
     let (tools, resources, templates, prompts) = futures_util::join!(
         Box::pin(take_tools(connection, page_wait)),
-        Box::pin(take_list(connection, &RESOURCES, offer::read_resource, page_wait)),
-        Box::pin(take_list(connection, &TEMPLATES, offer::read_template, page_wait)),
-        Box::pin(take_list(connection, &PROMPTS, offer::read_prompt, page_wait)),
+        Box::pin(take_list(connection, &RESOURCES, offer::read_resource, other_wait)),
+        Box::pin(take_list(connection, &TEMPLATES, offer::read_template, other_wait)),
+        Box::pin(take_list(connection, &PROMPTS, offer::read_prompt, other_wait)),
     );
     let mut other =
         OtherLists { connection, readable: connection.introduction.offers(Offer::Tools), failure: None };
@@ -87,21 +104,26 @@ impl OtherLists<'_> {
         &mut self,
         list: &List,
         taken: Result<Vec<T>, Failure>,
-        last: &Guarded<Vec<T>>,
+        last: &Guarded<LastList<T>>,
     ) -> Result<Vec<T>, Failure> {
         match taken {
             Ok(items) => {
                 self.readable |= self.connection.introduction.offers(list.offer);
-                last.lock().clone_from(&items);
+                *last.lock() = LastList { items: items.clone(), failing: false };
                 Ok(items)
             }
-            Err(failure) if failure.is_of_the_answer() => {
-                tracing::warn!(
-                    backend = %self.connection.backend, list = list.member, class = failure.class().as_str(),
-                    cause = %failure, "a list cannot be read; it stays as it was"
-                );
+            Err(failure) if failure.spares_the_connection() => {
+                let mut last = last.lock();
+                // Once, and not at every health check.
+                if !std::mem::replace(&mut last.failing, true) {
+                    tracing::warn!(
+                        backend = %self.connection.backend, list = list.member,
+                        class = failure.class().as_str(), cause = %failure,
+                        "a list cannot be read; it stays as it was"
+                    );
+                }
                 self.failure = Some(failure);
-                Ok(last.lock().clone())
+                Ok(last.items.clone())
             }
             Err(failure) => Err(failure),
         }

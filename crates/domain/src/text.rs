@@ -34,13 +34,14 @@ pub fn escape_controls(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Whether clients can be given this name of a tool or a prompt: 1 to 128 characters, none of which is invisible. The
-/// interfaces of models refuse a whole list for one such name.
+/// Whether clients can be given this name of a tool or a prompt: 1 to 128 characters without controls, characters of no
+/// width and tags (U+E0000 to U+E007F). The interfaces of models refuse a whole list for one such name.
 #[must_use]
 pub fn is_usable_name(name: &str) -> bool {
     let invisible = |c| {
         is_control(c)
             || matches!(c, '\n' | '\t' | '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
+            || matches!(c, '\u{e0000}'..='\u{e007f}')
     };
     (1..=NAME_CHARS_MAX).contains(&name.chars().count()) && !name.contains(invisible)
 }
@@ -63,9 +64,17 @@ mod tests {
         for usable in ["a", "get issue", "naïve/漢字", &"n".repeat(128)] {
             assert!(is_usable_name(usable), "{usable}");
         }
-        for unusable in
-            ["", "a\nb", "a\tb", "a\x1bb", "a\u{9b}b", "a\u{202e}b", "a\u{200b}b", &"n".repeat(129)]
-        {
+        for unusable in [
+            "",
+            "a\nb",
+            "a\tb",
+            "a\x1bb",
+            "a\u{9b}b",
+            "a\u{202e}b",
+            "a\u{200b}b",
+            "a\u{e0041}",
+            &"n".repeat(129),
+        ] {
             assert!(!is_usable_name(unusable), "{unusable:?}");
         }
     }

@@ -53,7 +53,8 @@ pub(crate) fn report_absent(gateway: &RunningGateway) -> bool {
         ));
     }
     for finding in gateway.federation.findings() {
-        terminal::tell(format_args!("vmcp: {finding}"));
+        // Names of tools may hold line breaks.
+        terminal::tell(format_args!("vmcp: {}", finding.to_string().replace('\n', "\\n")));
     }
     missing
 }

@@ -23,7 +23,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use vmcp_domain::escape_controls;
 
 use crate::cli::LogFormat;
-use crate::logs::sampler::Sampler;
+use crate::logs::sampler::{Sampler, Statements};
 use vmcp::config::LogLevel;
 use vmcp::process::environment;
 
@@ -34,6 +34,8 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// Where this process's log goes.
 static OUTPUT: OnceLock<Output> = OnceLock::new();
+/// What this process has left out of its log.
+static SAMPLED: OnceLock<Arc<Statements>> = OnceLock::new();
 
 /// Starts logging. `VMCP_LOG` (or `RUST_LOG`) takes the place of `level` when set.
 pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
@@ -64,7 +66,7 @@ fn max_level(level: LogLevel) -> tracing::Level {
 }
 
 type Builder<F> = SubscriberBuilder<DefaultFields, Format, F, Output>;
-type Human = Formatter<DefaultFields, Format, Output>;
+type Human = Formatter<fields::HumanText, Format, Output>;
 type JsonLines = Formatter<fields::JsonText, Format<Json>, Output>;
 
 fn write_as<F>(human: bool, builder: Builder<F>)
@@ -74,18 +76,23 @@ where
     Layered<F, JsonLines>: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
     let coloured = io::stderr().is_terminal();
+    let sampler = Sampler::start();
+    SAMPLED.get_or_init(|| sampler.statements());
     // A second start (tests) keeps the first.
     let _ = if human {
         let builder = builder.with_ansi(coloured).with_target(false);
-        builder.finish().with(Sampler::start()).try_init()
+        builder.fmt_fields(fields::HumanText).finish().with(sampler).try_init()
     } else {
         let builder = builder.json().flatten_event(true).with_current_span(false);
-        builder.fmt_fields(fields::JsonText).finish().with(Sampler::start()).try_init()
+        builder.fmt_fields(fields::JsonText).finish().with(sampler).try_init()
     };
 }
 
 /// Waits for the last lines to be written, but not for ever.
 pub(crate) fn finish() {
+    if let Some(statements) = SAMPLED.get() {
+        statements.tell();
+    }
     if let Some(output) = OUTPUT.get() {
         output.finish(LAST_LINES);
     }
@@ -136,8 +143,8 @@ impl Output {
     }
 }
 
-/// The line with every control character escaped but for the sequences that set a colour. The formatter writes those; what
-/// it formats it rids of them.
+/// The line with every control character escaped but for the sequences that set a colour: only the formatter writes those,
+/// since values are escaped before ([`fields::HumanText`]).
 fn escape_outside_colours(line: &str) -> String {
     let mut safe = String::with_capacity(line.len());
     let mut rest = line;

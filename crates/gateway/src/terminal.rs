@@ -15,7 +15,7 @@ pub(crate) fn print_content(text: &str) -> io::Result<()> {
     if io::stdout().is_terminal() { print(text) } else { io::stdout().write_all(text.as_bytes()) }
 }
 
-/// Tells the person at the terminal something on standard error, as one line, escaped.
+/// Tells the person at the terminal something on standard error, escaped. What a person is told may have several lines.
 pub(crate) fn tell(text: impl Display) {
     // Nobody reads a standard error that is closed.
     let _ = writeln!(io::stderr(), "{}", escape_controls(&text.to_string()));

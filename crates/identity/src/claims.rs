@@ -83,9 +83,9 @@ fn check_kind(claims: &Members, source: Source) -> Result<(), TokenFault> {
     let named = claims.get("typ").and_then(Json::to_text).unwrap_or_default();
     let is_id_token =
         source == Source::SignedToken && ID_TOKEN_CLAIMS.iter().any(|name| claims.get(name).is_some());
-    let used_otherwise = claims
-        .get("token_use")
-        .is_some_and(|used| !used.to_text().is_some_and(|used| ACCESS_USES.contains(&&*used)));
+    let used_otherwise = claims.get("token_use").is_some_and(|used| {
+        !used.is_null() && !used.to_text().is_some_and(|used| ACCESS_USES.contains(&&*used))
+    });
     if is_id_token || used_otherwise || OTHER_KINDS.contains(&&*named) {
         return Err(TokenFault::Kind);
     }

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::web::{self, Hit, Reply};
-use crate::{Rig, context};
+use vmcp_backends::policy::{Timeouts, Transport};
+
+use crate::{Rig, TIMEOUTS, context, http, policy};
 
 /// A server whose list of tools is answered by `page`, given the cursor.
 async fn listing(page: impl Fn(Option<&str>) -> Value + Send + Sync + Clone + 'static) -> (web::Web, Rig) {
@@ -166,17 +169,36 @@ async fn beside_tools(
 #[tokio::test]
 async fn tools_do_not_depend_on_the_other_lists() {
     let all = json!({"tools": {}, "resources": {}, "prompts": {}});
-    let answers: [fn(&Hit) -> Reply; 4] = [
+    let answers: [fn(&Hit) -> Reply; 5] = [
         |hit| web::result(hit, &json!({"resources": null, "resourceTemplates": null, "prompts": null})),
         |hit| web::result(hit, &json!({"resources": {}, "resourceTemplates": {}, "prompts": {}})),
         |hit| web::result(hit, &json!({})),
         |hit| web::error(200, &hit.body["id"], -32603, "Internal error"),
+        |_| web::empty(500),
     ];
     for answer in answers {
         let (_server, rig) = beside_tools(all.clone(), move |hit, _| answer(hit)).await;
         let inventory = rig.backend.inventory(&context()).await.unwrap();
         assert_eq!((inventory.tools.len(), inventory.resources.len(), inventory.prompts.len()), (1, 0, 0));
     }
+}
+
+#[tokio::test]
+async fn tools_do_not_wait_for_another_list_for_ever() {
+    let server = web::serve(|hit: Hit| async move {
+        match hit.method() {
+            "initialize" => web::result(
+                &hit,
+                &json!({"protocolVersion": "2025-11-25", "capabilities": {"tools": {}, "prompts": {}}}),
+            ),
+            "prompts/list" => std::future::pending().await,
+            _ => web::session(&hit),
+        }
+    })
+    .await;
+    let timeouts = Timeouts { call: Duration::from_millis(300), ..TIMEOUTS };
+    let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
+    assert_eq!(names(&rig).await, "echo");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use tracing::span::Record;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, FormattedFields};
+use vmcp_domain::escape_controls;
 
 /// Room for the fields that most spans have.
 const FIELDS_BYTES: usize = 96;
@@ -35,6 +36,36 @@ impl<'writer> FormatFields<'writer> for JsonText {
         write_members(&mut current.fields, |visitor| fields.record(visitor))?;
         current.fields.push('}');
         Ok(())
+    }
+}
+
+/// Writes fields for people, as `message name=value`. Values hold no control characters, so they cannot set colours.
+#[derive(Debug)]
+pub(super) struct HumanText;
+
+impl<'writer> FormatFields<'writer> for HumanText {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut values = Values { writer, empty: true, outcome: Ok(()) };
+        fields.record(&mut values);
+        values.outcome
+    }
+}
+
+struct Values<'a> {
+    writer: Writer<'a>,
+    empty: bool,
+    outcome: fmt::Result,
+}
+
+impl Visit for Values<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        let text = escape_controls(&text);
+        let blank = if std::mem::take(&mut self.empty) { "" } else { " " };
+        self.outcome = self.outcome.and_then(|()| match field.name() {
+            "message" => write!(self.writer, "{blank}{text}"),
+            name => write!(self.writer, "{blank}{}={text}", name.trim_start_matches("r#")),
+        });
     }
 }
 
@@ -131,7 +162,7 @@ impl Visit for Members<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::JsonText;
+    use super::{HumanText, JsonText};
     use crate::logs::tests::Lines;
 
     #[test]
@@ -161,5 +192,19 @@ mod tests {
             {"name": "call", "tool": "a \"quoted\"\n\\ name", "count": 3, "share": 0.5, "a.decision": "allowed", "a.open": false}
         ]);
         assert_eq!(line["spans"], spans);
+    }
+
+    #[test]
+    fn a_value_sets_no_colour() {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).with_ansi(true).without_time();
+        tracing::subscriber::with_default(subscriber.fmt_fields(HumanText).finish(), || {
+            let span = tracing::info_span!("call", tool = %"a\x1b[8mb");
+            span.in_scope(|| tracing::info!(cause = %"c\x1b[8md\u{9b}0m", count = 3, "said {}", "e\x1b[8mf"));
+        });
+        let text = lines.text();
+        assert!(!text.contains("\x1b[8m") && !text.contains('\u{9b}'), "{text:?}");
+        assert!(text.contains("said e\\u001b[8mf cause=c\\u001b[8md\\u009b0m count=3"), "{text:?}");
+        assert!(text.contains("tool=a\\u001b[8mb"), "{text:?}");
     }
 }

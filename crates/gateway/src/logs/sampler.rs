@@ -1,5 +1,5 @@
-//! A bound on how much one statement logs: refused calls, probing clients and dead backends must not fill a disk. The
-//! first lines of a second are written, and one line says how many were left out.
+//! A bound on how much one statement logs: refused calls, probing clients and dead backends must not fill a disk. A burst
+//! is written whole, a flood is cut, and a line says how many were left out.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -13,25 +13,28 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// How many lines one statement may log in a window.
-const LINES_MAX: u64 = 20;
-/// How long a window is.
-const WINDOW: Duration = Duration::from_secs(1);
+/// How many lines one statement may log at once: a start with a hundred backends is written whole.
+const BURST: f64 = 200.0;
+/// How many it may log a second for longer.
+const RATE: f64 = 20.0;
+/// How long what is left out is collected before a line tells it.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Leaves out lines of a statement that logs too often. Lines of the levels `debug` and `trace` are never left out.
 pub(super) struct Sampler {
-    windows: Arc<Windows>,
+    statements: Arc<Statements>,
     /// Wakes the thread that tells what was left out.
     wake: SyncSender<()>,
 }
 
 /// By the place in the code that logs, so there are only as many as the code has.
 #[derive(Default)]
-struct Windows(Mutex<HashMap<Identifier, Window>>);
+pub(super) struct Statements(Mutex<HashMap<Identifier, Statement>>);
 
-struct Window {
-    began: Instant,
-    lines: u64,
+/// A bucket of lines.
+struct Statement {
+    lines: f64,
+    filled: Instant,
     /// Lines left out of which no line tells yet.
     untold: u64,
     message: String,
@@ -40,37 +43,36 @@ struct Window {
 impl Sampler {
     /// Starts the thread that tells what was left out. It ends with the sampler.
     pub(super) fn start() -> Self {
-        let windows = Arc::<Windows>::default();
+        let statements = Arc::<Statements>::default();
         let (wake, woken) = sync_channel(1);
-        let told = Arc::clone(&windows);
+        let told = Arc::clone(&statements);
         std::thread::spawn(move || {
             while woken.recv().is_ok() {
-                // What follows within a window is told at once.
-                std::thread::sleep(WINDOW);
-                for (message, count) in told.take_untold() {
-                    tracing::warn!(
-                        count,
-                        left_out = message,
-                        "log lines were left out: too many of one kind"
-                    );
-                }
+                std::thread::sleep(PAUSE);
+                told.tell();
             }
         });
-        Self { windows, wake }
+        Self { statements, wake }
+    }
+
+    /// What it counts by.
+    pub(super) fn statements(&self) -> Arc<Statements> {
+        Arc::clone(&self.statements)
     }
 }
 
 impl<S: Subscriber> Layer<S> for Sampler {
     fn event_enabled(&self, event: &Event<'_>, _ctx: Context<'_, S>) -> bool {
-        if *event.metadata().level() > Level::INFO {
+        let metadata = event.metadata();
+        // What tells of lines left out is bounded by itself.
+        if *metadata.level() > Level::INFO || metadata.target() == module_path!() {
             return true;
         }
-        let admitted = self.windows.admit(event.metadata().callsite(), Instant::now(), || {
+        let admitted = self.statements.admit(&metadata.callsite(), Instant::now());
+        if !admitted {
             let mut message = Message::default();
             event.record(&mut message);
-            message.0
-        });
-        if !admitted {
+            self.statements.leave_out(&metadata.callsite(), message.0);
             // A thread that is awake already tells this too.
             let _ = self.wake.try_send(());
         }
@@ -78,35 +80,45 @@ impl<S: Subscriber> Layer<S> for Sampler {
     }
 }
 
-impl Windows {
-    /// Whether a line may be written. `message` is asked for when the first one may not.
-    fn admit(&self, statement: Identifier, now: Instant, message: impl FnOnce() -> String) -> bool {
-        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = windows.entry(statement).or_insert_with(|| Window {
-            began: now,
-            lines: 0,
+impl Statements {
+    fn admit(&self, statement: &Identifier, now: Instant) -> bool {
+        let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = statements.entry(statement.clone()).or_insert_with(|| Statement {
+            lines: BURST,
+            filled: now,
             untold: 0,
             message: String::new(),
         });
-        if now.duration_since(window.began) >= WINDOW {
-            (window.began, window.lines) = (now, 0);
+        let since = now.saturating_duration_since(known.filled).as_secs_f64();
+        known.lines = since.mul_add(RATE, known.lines).min(BURST);
+        known.filled = now;
+        let admitted = known.lines >= 1.0;
+        if admitted {
+            known.lines -= 1.0;
         }
-        window.lines += 1;
-        if window.lines <= LINES_MAX {
-            return true;
-        }
-        if window.message.is_empty() {
-            window.message = message();
-        }
-        window.untold += 1;
-        false
+        admitted
     }
 
-    /// What was left out since the last time, by its message.
+    fn leave_out(&self, statement: &Identifier, message: String) {
+        let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = statements.get_mut(statement) {
+            known.untold += 1;
+            known.message = message;
+        }
+    }
+
+    /// Logs what was left out since the last time.
+    pub(super) fn tell(&self) {
+        for (message, count) in self.take_untold() {
+            tracing::warn!(count, left_out = message, "log lines were left out: too many of one kind");
+        }
+    }
+
+    /// What was left out since the last time: a message each, and how many lines.
     fn take_untold(&self) -> Vec<(String, u64)> {
-        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let untold = windows.values_mut().filter(|window| window.untold > 0);
-        untold.map(|window| (window.message.clone(), std::mem::take(&mut window.untold))).collect()
+        let mut statements = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let untold = statements.values_mut().filter(|known| known.untold > 0);
+        untold.map(|known| (std::mem::take(&mut known.message), std::mem::take(&mut known.untold))).collect()
     }
 }
 
@@ -131,35 +143,35 @@ mod tests {
 
     #[test]
     fn a_flood_is_cut_and_counted_and_other_lines_stay() {
-        let (sampler, lines) = (Sampler::start(), Lines::default());
-        let windows = Arc::clone(&sampler.windows);
+        const FLOOD: u64 = 5000;
+        let (wake, _woken) = sync_channel(1);
+        let (sampler, lines) = (Sampler { statements: Arc::default(), wake }, Lines::default());
+        let statements = sampler.statements();
         let writer = tracing_subscriber::fmt().with_writer(lines.clone()).with_max_level(Level::DEBUG);
         tracing::subscriber::with_default(writer.finish().with(sampler), || {
-            for number in 0..3 * LINES_MAX {
+            for number in 0..FLOOD {
                 tracing::info!(number, "flood");
                 tracing::debug!(number, "asked for");
             }
             tracing::info!("rare");
+            let count = |message: &str| lines.text().matches(message).count() as u64;
+            assert_eq!((count("asked for"), count("rare")), (FLOOD, 1));
+            let untold = statements.take_untold();
+            let [(message, left_out)] = &untold[..] else { panic!("{untold:?}") };
+            assert_eq!((&**message, count("flood") + left_out), ("flood", FLOOD));
         });
-        let text = lines.text();
-        let count = |message: &str| text.matches(message).count() as u64;
-        assert_eq!((count("asked for"), count("rare")), (3 * LINES_MAX, 1));
-        // A machine that stops for a second opens another window.
-        let (written, untold) = (count("flood"), windows.take_untold());
-        let left_out: u64 = untold.iter().map(|(_, count)| count).sum();
-        assert!(written >= LINES_MAX && untold.iter().all(|(message, _)| message == "flood"), "{untold:?}");
-        // The thread may have told of some already.
-        assert!(written + left_out <= 3 * LINES_MAX);
     }
 
     #[test]
-    fn the_next_window_admits_again() {
-        let (windows, start) = (Windows::default(), Instant::now());
-        let statement = tracing::info_span!("any").metadata().map(tracing::Metadata::callsite).unwrap();
-        let admit = |now| windows.admit(statement.clone(), now, || "m".to_owned());
-        assert_eq!((0..2 * LINES_MAX).filter(|_| admit(start)).count() as u64, LINES_MAX);
-        assert_eq!(windows.take_untold(), [("m".to_owned(), LINES_MAX)]);
-        assert_eq!(windows.take_untold(), []);
-        assert!(admit(start + WINDOW));
+    fn a_burst_is_written_and_then_so_many_a_second() {
+        let (statements, start) = (Statements::default(), Instant::now());
+        let subscriber = tracing_subscriber::fmt().with_writer(std::io::sink).finish();
+        let statement = tracing::subscriber::with_default(subscriber, || {
+            tracing::info_span!("any").metadata().map(tracing::Metadata::callsite).unwrap()
+        });
+        let admitted = |now| (0..1000).filter(|_| statements.admit(&statement, now)).count();
+        assert_eq!(admitted(start), 200);
+        assert_eq!(admitted(start + Duration::from_secs(1)), 20);
+        assert_eq!(admitted(start + Duration::from_secs(3600)), 200);
     }
 }

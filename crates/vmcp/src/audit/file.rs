@@ -13,6 +13,10 @@ pub(super) struct AuditFile {
     file: File,
     /// Which file it is, to notice another one under the same name; `None` for what is no regular file.
     identity: Option<(u64, u64)>,
+    /// The last line has no end.
+    torn: bool,
+    /// There is no file under the name and none can be made.
+    stuck: bool,
 }
 
 impl AuditFile {
@@ -22,20 +26,32 @@ impl AuditFile {
     /// When it cannot be written.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         // Who called what is nobody else's business on this machine.
-        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         let metadata = file.metadata()?;
-        if metadata.is_file() && is_torn(path, metadata.len()) {
-            file.write_all(b"\n")?;
-        }
-        Ok(Self { path: path.to_owned(), file, identity: identity(&metadata) })
+        let torn = metadata.is_file() && is_torn(path, metadata.len());
+        Ok(Self { path: path.to_owned(), file, identity: identity(&metadata), torn, stuck: false })
     }
 
-    /// Begins a new file when this one has been moved or removed.
+    /// Begins a new file when this one has been moved or removed. Where none can be made, this one serves as long as it has
+    /// a name.
     fn follow(&mut self) -> io::Result<()> {
         let Some(identity_open) = self.identity else { return Ok(()) };
-        let same = self.path.metadata().is_ok_and(|metadata| identity(&metadata) == Some(identity_open));
-        if !same {
-            *self = Self::open(&self.path)?;
+        let moved = match self.path.metadata() {
+            Ok(metadata) => identity(&metadata) != Some(identity_open),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if !moved {
+            self.stuck = false;
+            return Ok(());
+        }
+        match Self::open(&self.path) {
+            Ok(opened) => *self = opened,
+            Err(error) if self.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0) => {
+                if !std::mem::replace(&mut self.stuck, true) {
+                    tracing::warn!(%error, "a new audit file cannot be made; records go on into the one that was moved");
+                }
+            }
+            Err(error) => return Err(error),
         }
         Ok(())
     }
@@ -44,6 +60,10 @@ impl AuditFile {
 impl Write for AuditFile {
     fn write(&mut self, records: &[u8]) -> io::Result<usize> {
         self.follow()?;
+        if self.torn {
+            self.file.write_all(b"\n")?;
+            self.torn = false;
+        }
         self.file.write(records)
     }
 
@@ -101,9 +121,14 @@ mod tests {
         fs::remove_file(&path).unwrap();
         file.write_all(b"fourth\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "fourth\n");
+        // Where no new file can be made (a name that is a folder, here), the moved one goes on.
+        fs::rename(&path, &old).unwrap();
+        fs::create_dir(&path).unwrap();
+        file.write_all(b"fifth\n").unwrap();
+        assert_eq!(fs::read_to_string(&old).unwrap(), "fourth\nfifth\n");
         fs::remove_dir_all(folder.path()).unwrap();
         assert!(
-            file.write_all(b"fifth\n").is_err(),
+            file.write_all(b"sixth\n").is_err(),
             "a record that goes nowhere is lost, and that is counted"
         );
     }

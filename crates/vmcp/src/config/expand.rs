@@ -69,7 +69,7 @@ impl ExpandError {
                 path,
                 format!("the default of `{name}` has a reference in it, which is not expanded"),
             )
-            .hint("use a default without `${`, or set the variable"),
+            .hint("use a default without `${`"),
             Self::Input(inside) => Problem::new(
                 path,
                 format!("`${{{inside}}}` is asked of an editor's user, which is not possible here"),
