@@ -126,13 +126,18 @@ fn a_fleet_stays_below_the_bound_while_a_gateway_is_killed() -> anyhow::Result<(
         std::io::Write::write_all(&mut file, b"killed 0 sleep\n")?;
         // The lease, and what a busy machine takes besides.
         let back = wait::until_within(LEASE + Duration::from_secs(6), "its slots are back", || {
-            let since = std::fs::read_to_string(&journal).ok()?;
-            let (_, since) = since.split_once("killed 0 sleep\n")?;
-            let mut running = 0_i64;
-            // Up to one call of before goes on across the cut.
-            since.lines().find(|line| {
-                running += if line.starts_with("start") { 1 } else { -1 };
-                running >= 2
+            let journal = std::fs::read_to_string(&journal).ok()?;
+            let (mut running, mut is_dead) = (0_i64, false);
+            // Of the living only, and with what goes on across the cut: two at once have a slot of the dead one's.
+            let mut of_the_living =
+                journal.lines().filter(|line| !line.contains(" 0 ") || line.starts_with("killed"));
+            of_the_living.find(|line| {
+                match line.split(' ').next() {
+                    Some("killed") => is_dead = true,
+                    Some("start") => running += 1,
+                    _ => running -= 1,
+                }
+                is_dead && running >= 2
             })?;
             Some(killed.elapsed())
         })?;
