@@ -24,6 +24,8 @@ pub use template::UriTemplate;
 pub struct ResourceUri {
     normal: Arc<str>,
     given: Arc<str>,
+    /// There is no normal form; `normal` is then as given.
+    is_ambiguous: bool,
 }
 
 impl ResourceUri {
@@ -42,11 +44,11 @@ impl ResourceUri {
     /// Whether the address has no normal form. It then leads to a resource only if a list names exactly this spelling.
     #[must_use]
     pub fn is_ambiguous(&self) -> bool {
-        normal::normal_form(&self.normal).is_none()
+        self.is_ambiguous
     }
 
     /// The normal form, and what careless readers may take it for: without its fragment, without slashes at its end, and
-    /// with the host in lower case. Whoever may read the address must be permitted to read each.
+    /// with the host in lower case. A caller must be permitted to read each of them.
     pub fn readings(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let whole = self.as_str();
         let bare = whole.split_once('#').map_or(whole, |(bare, _)| bare);
@@ -90,9 +92,12 @@ impl From<&str> for ResourceUri {
 
 impl From<String> for ResourceUri {
     fn from(given: String) -> Self {
-        let normal = normal::normal_form(&given).filter(|normal| *normal != given);
+        let normal = normal::normal_form(&given);
+        let is_ambiguous = normal.is_none();
+        // Most addresses are normal already and are kept once.
+        let other = normal.filter(|normal| *normal != given);
         let given: Arc<str> = given.into();
-        Self { normal: normal.map_or_else(|| given.clone(), Into::into), given }
+        Self { normal: other.map_or_else(|| given.clone(), Into::into), given, is_ambiguous }
     }
 }
 
