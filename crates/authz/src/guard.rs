@@ -55,6 +55,12 @@ impl Guard {
         Err(Error::Denied)
     }
 
+    /// The refusal of an address that nothing the caller sees leads to.
+    pub(crate) fn refuse_unlisted(&self, ask: &Ask<'_>) -> Error {
+        self.journal.unlisted(ask);
+        Error::Denied
+    }
+
     /// Whether annotations make a difference to the decision.
     pub(crate) fn reads_hints(&self, known: &Known, ask: &Ask<'_>) -> bool {
         self.policy.reads_hints(&known.asker, ask)
@@ -98,7 +104,8 @@ impl Guard {
         })
     }
 
-    fn shows(&self, known: &Known, ask: &Ask<'_>) -> bool {
+    /// Whether the caller may do something; what is denied is not logged.
+    pub(crate) fn shows(&self, known: &Known, ask: &Ask<'_>) -> bool {
         let decision = self.policy.decide_for(&known.asker, ask);
         if !decision.failures.is_empty() {
             self.journal.failures(&self.policy, ask, &decision);

@@ -56,6 +56,15 @@ impl Journal {
         }
     }
 
+    /// A request was refused because no list or template that the caller sees names its address.
+    pub(crate) fn unlisted(&self, ask: &Ask<'_>) {
+        tracing::info!(
+            action = ask.verb().action(),
+            item = ask.name(),
+            "denied: nothing leads to the address"
+        );
+    }
+
     /// A request was refused.
     pub(crate) fn refusal(&self, policy: &AuthzPolicy, ask: &Ask<'_>, decision: &Decision) {
         self.failures(policy, ask, decision);

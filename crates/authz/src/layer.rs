@@ -27,19 +27,37 @@ impl Authorized {
 }
 
 impl Authorized {
-    /// Refuses an address that the caller may not read, or that nothing the caller sees leads to. What a list names is
-    /// judged by its name; an address that only fits a template, also by what a careless server takes it for.
+    /// Refuses an address that the caller may not read, or that nothing the caller sees leads to.
     async fn check_address(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<(), Error> {
         let known = self.guard.recognise(ctx);
-        self.guard.check(&known, &Ask::ReadResource { uri: uri.as_str() })?;
-        if self.list_resources(ctx).await?.iter().any(|resource| resource.uri == *uri) {
-            return Ok(());
+        let ask = Ask::ReadResource { uri: uri.as_str() };
+        self.guard.check(&known, &ask)?;
+        let permits = |uri: &str| self.guard.shows(&known, &Ask::ReadResource { uri });
+        match leads_to(self, ctx, uri, permits).await? {
+            true => Ok(()),
+            false => Err(self.guard.refuse_unlisted(&ask)),
         }
-        if !self.list_resource_templates(ctx).await?.iter().any(|offered| offered.template.matches(uri)) {
-            return Err(Error::Denied);
-        }
-        uri.readings().skip(1).try_for_each(|uri| self.guard.check(&known, &Ask::ReadResource { uri: &uri }))
     }
+}
+
+/// Whether something in `offer`, which shows what the caller may use, leads to an address. What a list names is judged by
+/// its name; an address that only fits a template, also by what a careless server takes it for: `permits` is asked for
+/// each of these readings.
+///
+/// # Errors
+/// Those of the lists.
+pub async fn leads_to<G: Gateway + ?Sized>(
+    offer: &G,
+    ctx: &CallContext,
+    uri: &ResourceUri,
+    permits: impl Fn(&str) -> bool + Send,
+) -> Result<bool, Error> {
+    if offer.list_resources(ctx).await?.iter().any(|resource| resource.uri == *uri) {
+        return Ok(true);
+    }
+    let templates = offer.list_resource_templates(ctx).await?;
+    let fits = templates.iter().any(|offered| offered.template.matches(uri));
+    Ok(fits && uri.readings().all(|reading| permits(&reading)))
 }
 
 /// What does not exist answers as what is denied.

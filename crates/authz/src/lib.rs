@@ -29,7 +29,7 @@ mod world;
 pub use asker::Asker;
 pub use decide::{Decision, Failure};
 pub use explain::{Effect, ExplainedPolicy, Explanation};
-pub use layer::Authorized;
+pub use layer::{Authorized, leads_to};
 pub use policy::{AuthzPolicy, PolicySource};
 pub use problem::AuthzProblem;
 pub use words::Ask;

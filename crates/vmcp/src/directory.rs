@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Weak};
 
-use vmcp_authz::{Ask, AuthzPolicy};
+use vmcp_authz::{Ask, AuthzPolicy, leads_to};
 use vmcp_domain::{
     Answer, CallContext, Caller, ChangeListener, Directory, Error, Following, Overview, ResourceUri,
     SharedGateway,
@@ -34,20 +34,13 @@ impl Served {
             None => answer,
         }
     }
-}
 
-impl Served {
     /// Whether something that the caller sees leads to an address, as the layer of policies has it for reads.
     async fn offers(&self, ctx: &CallContext, uri: &ResourceUri) -> Result<bool, Error> {
         let Some(policy) = &self.authz else { return Ok(true) };
-        if self.offer.list_resources(ctx).await?.iter().any(|resource| resource.uri == *uri) {
-            return Ok(true);
-        }
-        let templates = self.offer.list_resource_templates(ctx).await?;
         let asker = policy.recognise(&ctx.caller);
-        let allows = |uri: &str| policy.decide_for(&asker, &Ask::ReadResource { uri }).allowed;
-        Ok(templates.iter().any(|offered| offered.template.matches(uri))
-            && uri.readings().all(|uri| allows(&uri)))
+        let permits = |uri: &str| policy.decide_for(&asker, &Ask::ReadResource { uri }).allowed;
+        leads_to(&*self.offer, ctx, uri, permits).await
     }
 }
 
