@@ -60,7 +60,9 @@ const FORWARDED: [&str; 8] = [
 /// True for a request from this machine that no proxy has passed on: the peer is a loopback address, no header speaks of
 /// forwarding, and the host that is asked for is this machine's.
 pub(crate) fn is_direct(parts: &Parts, peer: IpAddr) -> bool {
-    peer.to_canonical().is_loopback() && !is_forwarded(&parts.headers) && crate::guard::names_loopback(parts)
+    peer.to_canonical().is_loopback()
+        && !is_forwarded(&parts.headers)
+        && crate::guard::names_loopback(&parts.headers, &parts.uri)
 }
 
 fn is_forwarded(headers: &HeaderMap) -> bool {

@@ -69,19 +69,16 @@ fn named_host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r str> {
         (Some(host), None) => host.to_str().ok(),
         // HTTP/2 puts the host into the request's target. Where HTTP/1 has both, the target counts (RFC 9112, section
         // 3.2.2), and two that differ are a trick.
-        (Some(host), Some(authority)) => host.to_str().ok().filter(|host| *host == authority.as_str()),
+        (Some(host), Some(authority)) => {
+            host.to_str().ok().filter(|host| host.eq_ignore_ascii_case(authority.as_str()))
+        }
         (None, authority) => authority.map(http::uri::Authority::as_str),
     };
     host.filter(|_| named.next().is_none())
 }
 
 /// True when the host that a request is for is this machine's loopback address or `localhost`.
-pub(crate) fn names_loopback(request: &Parts) -> bool {
-    names_loopback_host(&request.headers, &request.uri)
-}
-
-/// The same for a request that is not taken apart.
-pub(crate) fn names_loopback_host(headers: &HeaderMap, uri: &Uri) -> bool {
+pub(crate) fn names_loopback(headers: &HeaderMap, uri: &Uri) -> bool {
     named_host(headers, uri).is_some_and(|host| is_loopback(without_port(host)))
 }
 

@@ -1,4 +1,4 @@
-//! The listener for operators. It serves pages and nothing of MCP, to whoever reaches its address; that is why it is on a
+//! The listener for operators. It serves pages and nothing of MCP to every peer that reaches its address, so it is on a
 //! loopback address unless the operator says otherwise. `Host` and `Origin` are checked, so no web page reaches it.
 
 use std::convert::Infallible;
@@ -98,7 +98,7 @@ async fn connection(stream: TcpStream, pages: Arc<dyn AdminPages>, is_loopback: 
 }
 
 fn answer(pages: &dyn AdminPages, request: &Request<Incoming>, is_loopback: bool) -> Response<EdgeBody> {
-    let host_fits = !is_loopback || guard::names_loopback_host(request.headers(), request.uri());
+    let host_fits = !is_loopback || guard::names_loopback(request.headers(), request.uri());
     if !host_fits {
         return reply::refuse(&Refusal::Host, None);
     }

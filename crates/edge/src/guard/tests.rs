@@ -33,6 +33,17 @@ fn a_loopback_listener_answers_to_loopback_names_only() {
 }
 
 #[test]
+fn a_host_in_the_target_and_one_in_the_header_are_the_same() {
+    let named = |target: &str, host: &'static str| {
+        let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
+        named_host(&headers, &target.parse().unwrap()).map(str::to_owned)
+    };
+    assert_eq!(named("/mcp", "a.example").as_deref(), Some("a.example"));
+    assert_eq!(named("http://a.example/mcp", "A.example").as_deref(), Some("A.example"));
+    assert_eq!(named("http://evil.example/mcp", "localhost"), None);
+}
+
+#[test]
 fn origins_are_loopback_or_allowed() {
     let local = guard(true, &[], &["https://app.example"]);
     let with = |origin| check(&local, &[("host", "localhost"), ("origin", origin)]);
