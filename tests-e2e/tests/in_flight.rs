@@ -128,7 +128,7 @@ fn a_fleet_stays_below_the_bound_while_a_gateway_is_killed() -> anyhow::Result<(
         let back = wait::until_within(LEASE + Duration::from_secs(6), "its slots are back", || {
             let journal = std::fs::read_to_string(&journal).ok()?;
             let (mut running, mut is_dead) = (0_i64, false);
-            // Of the living only, and with what goes on across the cut: two at once have a slot of the dead one's.
+            // Calls of the living gateways, with one that began before the kill: two at once use a slot of the dead one.
             let mut of_the_living =
                 journal.lines().filter(|line| !line.contains(" 0 ") || line.starts_with("killed"));
             of_the_living.find(|line| {

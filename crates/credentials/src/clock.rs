@@ -11,7 +11,7 @@ pub trait Clock: Send + Sync {
     fn since_epoch(&self) -> Duration;
 }
 
-/// A moment by both clocks. The monotonic one stands still while a machine is suspended, and the other may be set.
+/// A moment by both clocks. The monotonic clock does not run while a machine is suspended; the other clock may be set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moment {
     elapsed: Duration,
@@ -35,7 +35,7 @@ impl Moment {
         now.elapsed >= self.elapsed || now.since_epoch >= self.since_epoch
     }
 
-    /// How long ago it was, by the clock that nobody sets.
+    /// How long ago it was, by the monotonic clock.
     pub(crate) fn age(self, now: Self) -> Duration {
         now.elapsed.saturating_sub(self.elapsed)
     }

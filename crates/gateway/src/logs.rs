@@ -50,9 +50,9 @@ pub(crate) fn start(level: LogLevel, format: Option<LogFormat>) {
     let output = OUTPUT.get_or_init(|| Output { coloured, ..Output::to(io::stderr()) }).clone();
     let builder = tracing_subscriber::fmt().with_writer(output);
     match filter {
-        Some(filter) => write_as(human, builder.with_env_filter(filter)),
+        Some(filter) => write_as(human, coloured, builder.with_env_filter(filter)),
         // A level alone costs less for each span than a filter that could say more.
-        None => write_as(human, builder.with_max_level(max_level(level))),
+        None => write_as(human, coloured, builder.with_max_level(max_level(level))),
     }
 }
 
@@ -69,13 +69,12 @@ type Builder<F> = SubscriberBuilder<DefaultFields, Format, F, Output>;
 type Human = Formatter<fields::HumanText, Format, Output>;
 type JsonLines = Formatter<fields::JsonText, Format<Json>, Output>;
 
-fn write_as<F>(human: bool, builder: Builder<F>)
+fn write_as<F>(human: bool, coloured: bool, builder: Builder<F>)
 where
     F: Layer<Human> + Layer<JsonLines> + Send + Sync + 'static,
     Layered<F, Human>: tracing::Subscriber + for<'a> LookupSpan<'a>,
     Layered<F, JsonLines>: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
-    let coloured = io::stderr().is_terminal();
     let sampler = Sampler::start();
     SAMPLED.get_or_init(|| sampler.statements());
     // A second start (tests) keeps the first.

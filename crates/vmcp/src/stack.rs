@@ -40,7 +40,7 @@ pub(crate) struct Parts {
     pub(crate) added: Vec<AddedLayer>,
 }
 
-/// Where a layer of the embedding program stands.
+/// The position of a layer that the embedding program adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Position {
     /// Around each real call of a tool, by the tool's advertised name, whatever path the call took: directly, through
@@ -54,7 +54,7 @@ pub enum Position {
 
 /// A layer of the embedding program.
 pub struct AddedLayer {
-    /// Where it stands.
+    /// Its position.
     pub position: Position,
     /// What `/status` calls it.
     pub name: &'static str,

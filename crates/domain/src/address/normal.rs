@@ -56,7 +56,7 @@ fn reduced(address: &str) -> Option<String> {
         }
         let (bytes, tail) = encoded(rest);
         if bytes.is_empty() {
-            // A percent sign that encodes nothing stands for itself in some readers only.
+            // Readers disagree about a percent sign that encodes nothing.
             return None;
         }
         decode(&bytes, &mut out)?;

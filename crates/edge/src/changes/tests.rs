@@ -6,7 +6,7 @@ fn following() -> Following {
     Box::new(())
 }
 
-/// What nobody may read has `secret` in its address.
+/// Every address may be read but those that contain `secret`.
 struct Readable;
 
 impl Directory for Readable {

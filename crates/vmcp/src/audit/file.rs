@@ -25,7 +25,7 @@ impl AuditFile {
     /// # Errors
     /// When it cannot be written.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        // Who called what is nobody else's business on this machine.
+        // Other users of the machine must not read who called what.
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         let metadata = file.metadata()?;
         let torn = metadata.is_file() && is_torn(path, metadata.len());
@@ -121,7 +121,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         file.write_all(b"fourth\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "fourth\n");
-        // Where no new file can be made (a name that is a folder, here), the moved one goes on.
+        // Where no new file can be made (the name is a folder here), the moved file takes the records.
         fs::rename(&path, &old).unwrap();
         fs::create_dir(&path).unwrap();
         file.write_all(b"fifth\n").unwrap();

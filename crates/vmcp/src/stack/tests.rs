@@ -21,7 +21,7 @@ fn added(position: Position, name: &'static str) -> super::AddedLayer {
     super::AddedLayer { position, name, wrap: Box::new(|inner| inner) }
 }
 
-/// The order is a decision: whoever changes it changes this test with a reason.
+/// The order is a decision: a change to it changes this test and gives the reason.
 #[tokio::test]
 async fn the_order_is_pinned() {
     let overrides = crate::config::Overrides { user: Some("ann".to_owned()), ..Default::default() };

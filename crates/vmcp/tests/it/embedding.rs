@@ -38,7 +38,7 @@ async fn call(gateway: &RunningGateway, tool: &str, arguments: Value) -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_layer_of_ones_own_stands_in_process_and_costs_nothing_where_it_refuses() {
+async fn an_added_layer_applies_in_process_and_its_refusals_cost_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let flag = folder.path().join("frozen");
     let builder = Builder::from_yaml(configured(""));
