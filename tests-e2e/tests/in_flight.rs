@@ -37,11 +37,11 @@ fn is_refused(answer: &Value) -> bool {
     answer["error"]["code"] == 429 || answer["result"]["structuredContent"]["code"] == 429
 }
 
-/// The most calls that were in flight at once. What a killed gateway's backend had begun ended with it, which stands there as
-/// `killed`.
+/// The most calls that were in flight at once. The line `killed` ends all calls of a killed gateway's backend. The
+/// backend may still write that they ended, because it outlives its gateway for a moment.
 fn most(journal: &Path) -> anyhow::Result<(usize, usize)> {
     let text = std::fs::read_to_string(journal)?;
-    let (mut running, mut most, mut begun) = (Vec::new(), 0, 0);
+    let (mut running, mut killed, mut most, mut begun) = (Vec::new(), None, 0, 0);
     for line in text.lines() {
         let (event, rest) = line.split_once(' ').context("an event")?;
         let instance = rest.split(' ').next().unwrap_or_default();
@@ -50,7 +50,11 @@ fn most(journal: &Path) -> anyhow::Result<(usize, usize)> {
                 running.push(instance);
                 begun += 1;
             }
-            "killed" => running.retain(|one| *one != instance),
+            "killed" => {
+                running.retain(|one| *one != instance);
+                killed = Some(instance);
+            }
+            _ if killed == Some(instance) => {}
             _ => {
                 let place = running.iter().position(|one| *one == instance).context("it has begun")?;
                 running.swap_remove(place);

@@ -26,7 +26,7 @@ use anyhow::{Context as _, bail, ensure};
 use vmcp_e2e::cache;
 
 pub(crate) use self::suite::Manner;
-use crate::root;
+use crate::{root, target};
 
 /// Which bench to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -154,11 +154,4 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Cargo's own folder.
-pub(crate) fn target() -> anyhow::Result<PathBuf> {
-    let output = Command::new("cargo").args(["metadata", "--format-version", "1", "--no-deps"]).output()?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    Ok(metadata["target_directory"].as_str().context("cargo names no target directory")?.into())
 }

@@ -11,7 +11,7 @@ use vmcp_e2e::process;
 use crate::bench::ground::{DIRECT, Ground, NGINX, Programs, Road};
 use crate::bench::load::fire;
 use crate::bench::shot::{Era, Shot, Target};
-use crate::bench::target;
+use crate::target;
 
 /// What is called while counting, and the least its answers have: small answers more than large ones.
 const WORK: [(&str, usize); 4] =

@@ -10,9 +10,10 @@ use vmcp_e2e::identity::{Format, IdentityProvider};
 use vmcp_e2e::process::Process;
 use vmcp_e2e::redis::Redis;
 
+use super::cargo;
 use super::nginx::Nginx;
 use super::shot::{Era, Shot, Target};
-use super::{cargo, target};
+use crate::target;
 
 /// The programs that are measured, built as they are released.
 pub(crate) struct Programs {
