@@ -204,8 +204,11 @@ impl Call<'_> {
         let continuation = if connection.has_session() { Continuation::default() } else { continuation };
         connection.lower_level(self.client.log_level()).await;
         let client: Arc<dyn ClientPort> = Arc::<TimedPort>::clone(&self.client);
-        let _turn =
-            if connection.has_session() { connection.link.flights().turn(&*client).await } else { None };
+        let _turn = if connection.has_session() {
+            connection.link.flights().turn(&self.ctx.caller, &*client).await
+        } else {
+            None
+        };
         let purpose = Purpose::Call(Arc::clone(&client));
         let mirrored = self.mirrored(connection).map_err(|fault| {
             let text = format!("an argument that is repeated as a header: {fault}");

@@ -1,5 +1,8 @@
 //! A connection that has begun: the link, the revision spoken on it, and what the backend said it offers.
 
+mod cancelled_calls;
+mod turns;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,6 +16,8 @@ use vmcp_domain::{BackendId, BackendToolName, Json, LogLevel};
 use vmcp_wire::client::{Dialect, Introduction, Mirrored, Offer};
 use vmcp_wire::method;
 
+pub(crate) use self::cancelled_calls::CancelledCalls;
+pub(crate) use self::turns::Turns;
 use crate::GatewayIdentity;
 use crate::failure::{Class, Failure};
 use crate::flights::Purpose;
@@ -104,6 +109,10 @@ impl Connection {
         let outcome = self.link.exchange(&ticket, request(ticket.id())).await;
         if let Err(failure) = &outcome {
             self.note(failure);
+        }
+        // A backend that broke off without an answer may still be working on the request.
+        if !matches!(outcome, Err(Failure::Broken(..))) {
+            ticket.done();
         }
         outcome
     }

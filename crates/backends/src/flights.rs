@@ -3,14 +3,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot, watch};
+use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use vmcp_domain::{BackendEvent, ClientPort, Json, QuestionKind};
+use vmcp_domain::{BackendEvent, Caller, ClientPort, Json, QuestionKind};
 use vmcp_wire::client::BackendNotice;
 use vmcp_wire::jsonrpc::RpcError;
 
+use crate::connection::{CancelledCalls, Turns};
 use crate::ears::Ears;
 use crate::failure::Failure;
 use crate::sync::Guarded;
@@ -58,12 +59,40 @@ pub(crate) enum Addressee {
 #[derive(Debug)]
 pub(crate) struct Flights {
     next: AtomicU64,
-    table: Guarded<HashMap<u64, Flight>>,
+    table: Guarded<Table>,
     ears: Arc<Ears>,
-    /// The backend has asked while it was not clear whom.
-    crowded: AtomicBool,
-    turns: Semaphore,
+    turns: Turns,
     visits: Visits,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    flights: HashMap<u64, Flight>,
+    cancelled: CancelledCalls,
+}
+
+impl Table {
+    /// The newest call and its client, where every call that the backend may still be working on is of that client.
+    /// A client that cannot be asked counts: the backend does not know that.
+    fn only_client(&mut self) -> Result<(u64, Arc<dyn ClientPort>), Addressee> {
+        let mut calls = self.flights.iter().filter_map(|(id, flight)| match &flight.purpose {
+            Purpose::Call(client) if !flight.answered => Some((*id, client)),
+            Purpose::Call(_) | Purpose::Upkeep | Purpose::Listen(_) => None,
+        });
+        let Some((mut newest, client)) = calls.next() else { return Err(Addressee::Nobody) };
+        let (key, mut client) = (client.client_key(), client);
+        for (id, other) in calls {
+            if key.is_none() || other.client_key() != key {
+                return Err(Addressee::Unclear);
+            }
+            // A person is most likely still looking at what was begun last.
+            if id > newest {
+                (newest, client) = (id, other);
+            }
+        }
+        let client = Arc::clone(client);
+        if self.cancelled.are_all_of(key.as_ref()) { Ok((newest, client)) } else { Err(Addressee::Unclear) }
+    }
 }
 
 impl Flights {
@@ -72,8 +101,7 @@ impl Flights {
             next: AtomicU64::new(1),
             table: Guarded::default(),
             ears,
-            crowded: AtomicBool::new(false),
-            turns: Semaphore::new(1),
+            turns: Turns::default(),
             visits: Visits::default(),
         })
     }
@@ -82,18 +110,19 @@ impl Flights {
     pub(crate) fn enter(self: &Arc<Self>, purpose: Purpose) -> Result<Ticket, Failure> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut table = self.table.lock();
-        if table.len() >= FLIGHTS_MAX {
+        if table.flights.len() >= FLIGHTS_MAX {
             return Err(Failure::Overloaded);
         }
-        table.insert(id, Flight { purpose, answer: None, answered: false, gone: None });
-        Ok(Ticket { id, flights: Arc::clone(self) })
+        table.flights.insert(id, Flight { purpose, answer: None, answered: false, gone: None });
+        Ok(Ticket { id, is_done: false, flights: Arc::clone(self) })
     }
 
     /// Delivers an answer that came over a shared channel.
     pub(crate) fn answer(&self, id: Option<u64>, outcome: Outcome) {
         let waiting = id.and_then(|id| {
             let mut table = self.table.lock();
-            let flight = table.get_mut(&id)?;
+            table.cancelled.answered(id);
+            let flight = table.flights.get_mut(&id)?;
             let waiting = flight.answer.take();
             flight.answered |= waiting.is_some();
             waiting
@@ -109,22 +138,22 @@ impl Flights {
 
     /// Tells everybody who waits for an answer that none will come.
     pub(crate) fn abandon(&self) {
-        for flight in self.table.lock().values_mut() {
+        for flight in self.table.lock().flights.values_mut() {
             flight.answer = None;
         }
     }
 
     /// Tells the only waiting request that none will come, when there is only one.
     pub(crate) fn abandon_only(&self) {
-        let mut table = self.table.lock();
-        if table.len() == 1 {
-            table.values_mut().for_each(|flight| flight.answer = None);
+        let flights = &mut self.table.lock().flights;
+        if flights.len() == 1 {
+            flights.values_mut().for_each(|flight| flight.answer = None);
         }
     }
 
     /// True while the request is under way.
     pub(crate) fn has(&self, id: u64) -> bool {
-        self.table.lock().contains_key(&id)
+        self.table.lock().flights.contains_key(&id)
     }
 
     /// Hands a notification to whom it concerns. `own` is the request on whose own stream it came, if any.
@@ -138,7 +167,7 @@ impl Flights {
             BackendNotice::Log { level, params } => {
                 let client = match own {
                     Some(id) => self.client(id),
-                    None => self.only_client(),
+                    None => self.table.lock().only_client().ok().map(|(_, client)| client),
                 };
                 if let Some(client) =
                     client.filter(|client| client.log_level().is_some_and(|least| level >= least))
@@ -157,7 +186,7 @@ impl Flights {
             }
             BackendNotice::ListeningEnded(id) => {
                 if self.listening(id).is_some()
-                    && let Some(flight) = self.table.lock().get_mut(&id)
+                    && let Some(flight) = self.table.lock().flights.get_mut(&id)
                 {
                     flight.answer = None;
                 }
@@ -167,37 +196,33 @@ impl Flights {
         }
     }
 
-    /// Whom a question of the backend is for: the client of the request on whose stream it came, else the only one under
-    /// way that can be asked such a thing. With several of them nothing tells which one is meant, unless it is one
-    /// client that made them all; from then on calls of such clients go one at a time.
-    pub(crate) fn asked(&self, own: Option<u64>, kind: QuestionKind) -> Addressee {
+    /// Whom a question of the backend is for: the client of the request on whose stream it came, else the one client
+    /// that everything is for on which the backend may still be working. Where there are several, nothing tells which
+    /// one is meant; from then on the calls of one user that may be asked take turns for a while.
+    pub(crate) fn asked(&self, own: Option<u64>) -> Addressee {
         let mut table = self.table.lock();
-        let mut calls: Vec<(u64, &Arc<dyn ClientPort>)> = table
-            .iter()
-            .filter(|(id, flight)| own.is_none_or(|own| own == **id) && !flight.answered)
-            .filter_map(|(id, flight)| match &flight.purpose {
-                Purpose::Call(client) => Some((*id, client)),
-                Purpose::Upkeep | Purpose::Listen(_) => None,
-            })
-            .collect();
-        if own.is_none() && calls.iter().any(|(_, client)| client.capabilities().allows(kind)) {
-            calls.retain(|(_, client)| client.capabilities().allows(kind));
-        }
-        // The newest of one client's: it is the one that a person is most likely still looking at.
-        calls.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
-        let Some(&(id, client)) = calls.first() else { return Addressee::Nobody };
-        let key = client.client_key();
-        if calls.len() > 1 && (key.is_none() || calls.iter().any(|(_, other)| other.client_key() != key)) {
-            if !self.crowded.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    backend = %self.ears.backend(),
-                    "a question cannot be told from others of calls under way; calls that may be asked go one at a time now"
-                );
-            }
-            return Addressee::Unclear;
-        }
-        let client = Arc::clone(client);
-        let gone = table.get_mut(&id).map(|flight| flight.gone.get_or_insert_default().clone());
+        let (id, client) = match own {
+            None => match table.only_client() {
+                Ok(found) => found,
+                Err(addressee) => {
+                    if matches!(addressee, Addressee::Unclear) && self.turns.begin() {
+                        tracing::warn!(
+                            backend = %self.ears.backend(),
+                            "a question of the backend was refused: calls of several clients share its connection, and \
+                             nothing tells whose call it is about; `isolation: perCaller` gives each its own connection"
+                        );
+                    }
+                    return addressee;
+                }
+            },
+            Some(own) => match table.flights.get(&own) {
+                Some(Flight { purpose: Purpose::Call(client), answered: false, .. }) => {
+                    (own, Arc::clone(client))
+                }
+                _ => return Addressee::Nobody,
+            },
+        };
+        let gone = table.flights.get_mut(&id).map(|flight| flight.gone.get_or_insert_default().clone());
         Addressee::Client(client, gone.unwrap_or_default())
     }
 
@@ -206,41 +231,24 @@ impl Flights {
         &self.visits
     }
 
-    /// Waits until it is this call's turn, where calls whose client can be asked go one at a time.
-    pub(crate) async fn turn(&self, client: &dyn ClientPort) -> Option<SemaphorePermit<'_>> {
+    /// Waits until it is this call's turn, where calls of one user whose client can be asked take turns.
+    pub(crate) async fn turn(&self, caller: &Caller, client: &dyn ClientPort) -> Option<OwnedMutexGuard<()>> {
         let kinds = [QuestionKind::Elicitation, QuestionKind::Sampling, QuestionKind::Roots];
-        let waits = self.crowded.load(Ordering::Relaxed)
-            && kinds.iter().any(|kind| client.capabilities().allows(*kind));
-        // The semaphore is never closed.
-        if waits { self.turns.acquire().await.ok() } else { None }
+        if !kinds.iter().any(|kind| client.capabilities().allows(*kind)) {
+            return None;
+        }
+        self.turns.take(caller, || client.client_key()).await
     }
 
     fn client(&self, id: u64) -> Option<Arc<dyn ClientPort>> {
-        match &self.table.lock().get(&id).filter(|flight| !flight.answered)?.purpose {
+        match &self.table.lock().flights.get(&id).filter(|flight| !flight.answered)?.purpose {
             Purpose::Call(client) => Some(Arc::clone(client)),
             Purpose::Upkeep | Purpose::Listen(_) => None,
         }
     }
 
-    /// The client that everything under way is for; `None` where there are several, and what is said without a word about
-    /// whom it is for may be about any of them.
-    fn only_client(&self) -> Option<Arc<dyn ClientPort>> {
-        let table = self.table.lock();
-        let calls =
-            table.values().filter(|flight| !flight.answered).filter_map(|flight| match &flight.purpose {
-                Purpose::Call(client) => Some(client),
-                Purpose::Upkeep | Purpose::Listen(_) => None,
-            });
-        let calls: Vec<&Arc<dyn ClientPort>> = calls.collect();
-        let first = *calls.first()?;
-        let key = first.client_key();
-        let one =
-            calls.len() == 1 || (key.is_some() && calls.iter().all(|client| client.client_key() == key));
-        one.then(|| Arc::clone(first))
-    }
-
     fn listening(&self, id: u64) -> Option<watch::Sender<bool>> {
-        match &self.table.lock().get(&id)?.purpose {
+        match &self.table.lock().flights.get(&id)?.purpose {
             Purpose::Listen(taken) => Some(taken.clone()),
             Purpose::Call(_) | Purpose::Upkeep => None,
         }
@@ -251,6 +259,7 @@ impl Flights {
 #[derive(Debug)]
 pub(crate) struct Ticket {
     id: u64,
+    is_done: bool,
     flights: Arc<Flights>,
 }
 
@@ -263,17 +272,30 @@ impl Ticket {
     /// Where the answer arrives, for links whose answers share a channel. The channel closes when none will come.
     pub(crate) fn wait(&self) -> oneshot::Receiver<Outcome> {
         let (sender, receiver) = oneshot::channel();
-        if let Some(flight) = self.flights.table.lock().get_mut(&self.id) {
+        if let Some(flight) = self.flights.table.lock().flights.get_mut(&self.id) {
             flight.answer = Some(sender);
         }
         receiver
+    }
+
+    /// The backend has certainly ended with the request, or never began it.
+    pub(crate) fn done(mut self) {
+        self.is_done = true;
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let flight = self.flights.table.lock().remove(&self.id);
-        if let Some(gone) = flight.and_then(|flight| flight.gone) {
+        let mut table = self.flights.table.lock();
+        let Some(flight) = table.flights.remove(&self.id) else { return };
+        if let Purpose::Call(client) = &flight.purpose
+            && !self.is_done
+            && !flight.answered
+        {
+            table.cancelled.add(self.id, client.client_key());
+        }
+        drop(table);
+        if let Some(gone) = flight.gone {
             gone.cancel();
         }
     }

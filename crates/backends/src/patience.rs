@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use vmcp_domain::{
-    AskError, BoxFuture, ClientCapabilities, ClientPort, Json, LogLevel, Members, Question, QuestionKind,
+    AskError, BoxFuture, ClientCapabilities, ClientKey, ClientPort, Json, LogLevel, Members, Question,
+    QuestionKind,
 };
 
 use crate::sync::Guarded;
@@ -169,7 +170,7 @@ impl ClientPort for TimedPort {
         self.inner.capabilities()
     }
 
-    fn client_key(&self) -> Option<usize> {
+    fn client_key(&self) -> Option<ClientKey> {
         self.inner.client_key()
     }
 

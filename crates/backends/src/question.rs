@@ -29,7 +29,7 @@ impl Inquiry {
         }
         match read_question(name, params) {
             Some(question) => {
-                let addressee = flights.asked(own, question.kind);
+                let addressee = flights.asked(own);
                 if let Addressee::Client(client, _) = &addressee {
                     flights.visits().expect(&question, client);
                 }
@@ -52,8 +52,7 @@ impl Inquiry {
         let answer = match addressee {
             Addressee::Nobody => Err(AskError::Unreachable),
             Addressee::Unclear => {
-                let text =
-                    "several calls are under way, and nothing tells which of them this question is about";
+                let text = "calls of several clients may be under way, and nothing tells which of them this question is about";
                 return jsonrpc::error(Some(&id), &RpcError::new(code::INTERNAL_ERROR, text));
             }
             Addressee::Client(client, gone) => tokio::select! {

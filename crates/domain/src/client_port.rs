@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::client_key::ClientKey;
 use crate::gateway::BoxFuture;
 use crate::json::{Json, Members};
 
@@ -197,8 +198,9 @@ pub trait ClientPort: Send + Sync + fmt::Debug {
     fn visited(&self, params: Members);
     /// What the client can be asked.
     fn capabilities(&self) -> &ClientCapabilities;
-    /// The same for all requests of one client that can be asked over any of them; `None` where each stands for itself.
-    fn client_key(&self) -> Option<usize>;
+    /// The same for all requests of one client that can be asked over any of them; `None` where nothing tells which
+    /// requests come from one client.
+    fn client_key(&self) -> Option<ClientKey>;
     /// Asks the client and waits for the result object it answers with.
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>>;
 }
@@ -227,7 +229,7 @@ impl ClientPort for NoClient {
         NONE.get_or_init(ClientCapabilities::default)
     }
 
-    fn client_key(&self) -> Option<usize> {
+    fn client_key(&self) -> Option<ClientKey> {
         None
     }
 

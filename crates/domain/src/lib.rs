@@ -8,6 +8,7 @@
 mod address;
 mod backend;
 mod caller;
+mod client_key;
 mod client_port;
 mod context;
 mod credential;
@@ -31,6 +32,7 @@ pub use backend::{
     OfferedResource, OfferedTemplate, OfferedTool,
 };
 pub use caller::{Caller, Identity};
+pub use client_key::{ClientKey, ClientLife};
 pub use client_port::{
     AskError, Capability, ClientCapabilities, ClientPort, LogLevel, NoClient, Question, QuestionKind,
     TASKS_EXTENSION,

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use vmcp_domain::{AskError, BoxFuture, ClientCapabilities, ClientPort, Json, LogLevel, Members, Question};
+use vmcp_domain::{
+    AskError, BoxFuture, ClientCapabilities, ClientKey, ClientPort, Json, LogLevel, Members, Question,
+};
 use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::server::notice;
 
@@ -140,10 +142,9 @@ impl ClientPort for Port {
         &self.capabilities
     }
 
-    fn client_key(&self) -> Option<usize> {
+    fn client_key(&self) -> Option<ClientKey> {
         match &self.way {
-            // The session is held as long as the port, so nothing else comes to stand at its address.
-            Way::Session(_, session) => Some(Arc::as_ptr(session).addr()),
+            Way::Session(_, session) => Some(session.client_key()),
             Way::Rounds(_) => None,
         }
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use vmcp_domain::{Caller, Change, ClientCapabilities, LogLevel, ProtocolVersion};
+use vmcp_domain::{Caller, Change, ClientCapabilities, ClientKey, ClientLife, LogLevel, ProtocolVersion};
 
 pub(crate) use self::serve::{answer_question, delete, hear, introduce, listen, open, request, welcome};
 pub(crate) use self::table::{SessionTable, Visit};
@@ -54,6 +54,8 @@ pub(crate) struct Session {
 #[derive(Debug, Default)]
 struct State {
     ended: bool,
+    /// Made for the first request, and gone with the session.
+    life: Option<ClientLife>,
     serial: u64,
     told: ListCounts,
     inbox: Option<Arc<Inbox>>,
@@ -98,6 +100,15 @@ impl Session {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stands for the client of this session.
+    pub(crate) fn client_key(&self) -> ClientKey {
+        let mut state = self.state();
+        if state.ended {
+            return ClientLife::default().key();
+        }
+        state.life.get_or_insert_default().key()
     }
 
     /// The least severe log message the client wants.
@@ -205,6 +216,7 @@ impl Session {
             let mut state = self.state();
             state.ended = true;
             state.inbox = None;
+            state.life = None;
             std::mem::take(&mut state.streams)
         };
         self.flights.cancel_all();

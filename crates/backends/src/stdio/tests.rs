@@ -98,7 +98,7 @@ impl ClientPort for Client {
         &self.0
     }
 
-    fn client_key(&self) -> Option<usize> {
+    fn client_key(&self) -> Option<vmcp_domain::ClientKey> {
         None
     }
 

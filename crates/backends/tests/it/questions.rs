@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use vmcp_backends::policy::{StdioPolicy, Transport};
+use vmcp_domain::{BackendState, ClientLife};
 
 use crate::web::{self, Hit};
-use crate::{Client, Rig, TIMEOUTS, policy, structured};
+use crate::{Client, Rig, TIMEOUTS, caller, policy, structured};
 
 /// A server that asks each of `questions` on the stream of a call, and answers the call with what it was answered.
 async fn asking(questions: Vec<Value>) -> web::Web {
@@ -108,6 +110,7 @@ fn child(hold: usize) -> Rig {
         command: "sh".to_owned(),
         args: vec!["-c".to_owned(), script],
         env: BTreeMap::new(),
+        inherit_env: Vec::new(),
         cwd: None,
     };
     Rig::start(policy(Transport::Stdio(stdio), TIMEOUTS))
@@ -116,23 +119,77 @@ fn child(hold: usize) -> Rig {
 const ASKABLE: &str = r#"{"elicitation":{}}"#;
 
 #[tokio::test]
-async fn on_one_channel_a_question_goes_to_the_only_one_who_can_be_asked() {
+async fn a_question_is_refused_while_a_client_that_cannot_be_asked_has_a_call() {
     let rig = child(2);
     let (able, unable) = (Client::new(None, ASKABLE), Client::new(None, "{}"));
     let (able_ctx, unable_ctx) = (able.context(), unable.context());
     let (one, other) = tokio::join!(rig.call(&able_ctx, "echo", "{}"), rig.call(&unable_ctx, "echo", "{}"));
-    assert_eq!(
-        (structured(&one), structured(&other)),
-        ("\"answered\"".to_owned(), "\"answered\"".to_owned())
-    );
-    assert_eq!(able.heard(), r#"asked {"message":"m"}; asked {"message":"m"}"#);
-    assert_eq!(unable.heard(), "");
+    assert_eq!((structured(&one), structured(&other)), ("\"refused\"".to_owned(), "\"refused\"".to_owned()));
+    assert_eq!((able.heard(), unable.heard()), (String::new(), String::new()));
+    // Alone again, the one that can be asked is.
+    assert_eq!(structured(&rig.call(&able_ctx, "echo", "{}").await), "\"answered\"");
+}
+
+/// A child that asks about the first call once it hears of the second, whatever has been cancelled.
+const LATE: &str = r#"
+first=""
+while IFS= read -r line; do
+  id=$(printf '%s' "$line" | sed -n 's/.*"id":\([0-9]*\).*/\1/p')
+  case "$line" in
+    *'"server/discover"'*) printf '{"jsonrpc":"2.0","id":%s,"error":{"code":-32601,"message":"no"}}\n' "$id" ;;
+    *'"initialize"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}}\n' "$id" ;;
+    *'"tools/call"'*) if [ -z "$first" ]; then first=$id; else second=$id
+      printf '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":"of the first"}}\n'
+      printf '{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"of the first"}}\n'; fi ;;
+    *'"id":"q"'*)
+      case "$line" in *'"error"'*) said=refused ;; *) said=answered ;; esac
+      printf '{"jsonrpc":"2.0","id":%s,"result":{"content":[],"structuredContent":"%s"}}\n' "$second" "$said" ;;
+  esac
+done
+"#;
+
+fn late_child() -> Rig {
+    let args = vec!["-c".to_owned(), LATE.to_owned()];
+    let stdio = StdioPolicy {
+        command: "sh".to_owned(),
+        args,
+        env: BTreeMap::new(),
+        inherit_env: Vec::new(),
+        cwd: None,
+    };
+    Rig::start(policy(Transport::Stdio(stdio), TIMEOUTS))
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_cancelled_call_reaches_no_other_client() {
+    let lives = [ClientLife::default(), ClientLife::default()];
+    let [gone, other] = [0, 1].map(|index: usize| Client::with_key(lives[index].key(), ASKABLE));
+    let rig = late_child();
+    rig.until(BackendState::Ready).await;
+    let gone_ctx = gone.context();
+    let cancelled = tokio::time::timeout(Duration::from_millis(200), rig.call(&gone_ctx, "echo", "{}"));
+    cancelled.await.unwrap_err();
+    assert_eq!(structured(&rig.call(&other.context(), "echo", "{}").await), "\"refused\"");
+    assert_eq!((gone.heard(), other.heard()), (String::new(), String::new()));
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_cancelled_call_may_reach_its_own_client() {
+    let life = ClientLife::default();
+    let client = Client::with_key(life.key(), ASKABLE);
+    let rig = late_child();
+    rig.until(BackendState::Ready).await;
+    let ctx = client.context();
+    let cancelled = tokio::time::timeout(Duration::from_millis(200), rig.call(&ctx, "echo", "{}"));
+    cancelled.await.unwrap_err();
+    assert_eq!(structured(&rig.call(&ctx, "echo", "{}").await), "\"answered\"");
 }
 
 #[tokio::test]
 async fn on_one_channel_calls_of_one_client_may_be_asked_together() {
     let rig = child(3);
-    let client = Client::with_key(7, ASKABLE);
+    let life = ClientLife::default();
+    let client = Client::with_key(life.key(), ASKABLE);
     let contexts = [client.context(), client.context(), client.context()];
     let calls = contexts.iter().map(|ctx| rig.call(ctx, "echo", "{}"));
     for reply in futures_util::future::join_all(calls).await {
@@ -141,10 +198,15 @@ async fn on_one_channel_calls_of_one_client_may_be_asked_together() {
 }
 
 #[tokio::test]
-async fn a_question_that_could_be_anybodys_is_refused_and_then_calls_take_turns() {
+async fn a_question_that_could_be_anybodys_is_refused_and_then_calls_of_one_user_take_turns() {
     let rig = child(2);
-    let clients = [Client::with_key(1, ASKABLE), Client::with_key(2, ASKABLE)];
-    let contexts = [clients[0].context(), clients[1].context()];
+    let lives = [ClientLife::default(), ClientLife::default()];
+    let clients = [0, 1].map(|index: usize| Client::with_key(lives[index].key(), ASKABLE));
+    let contexts = [0, 1].map(|index: usize| {
+        let mut ctx = clients[index].context();
+        ctx.caller = caller("ann");
+        ctx
+    });
     let both = || futures_util::future::join_all(contexts.iter().map(|ctx| rig.call(ctx, "echo", "{}")));
     for reply in both().await {
         assert_eq!(structured(&reply), "\"refused\"");
@@ -160,6 +222,28 @@ async fn a_question_that_could_be_anybodys_is_refused_and_then_calls_take_turns(
     for client in &clients {
         assert_eq!(client.heard.lock().unwrap().len(), 5);
     }
+}
+
+#[tokio::test]
+async fn after_an_unclear_question_one_users_slow_call_does_not_hold_up_another_user() {
+    let rig = child(2);
+    let clients = ["ann", "bob"].map(|name| {
+        let mut ctx = Client::new(None, ASKABLE).context();
+        ctx.caller = caller(name);
+        ctx
+    });
+    let both = || futures_util::future::join_all(clients.iter().map(|ctx| rig.call(ctx, "echo", "{}")));
+    for reply in both().await {
+        assert_eq!(structured(&reply), "\"refused\"");
+    }
+    // Now ann's call is asked and its client does not answer; bob's call is refused its question and ends.
+    let mut silent = Client::silent(ASKABLE).context();
+    silent.caller = caller("ann");
+    let held = rig.call(&silent, "echo", "{}");
+    tokio::pin!(held);
+    let poll = tokio::time::timeout(Duration::from_millis(200), &mut held);
+    poll.await.unwrap_err();
+    assert_eq!(structured(&rig.call(&clients[1], "echo", "{}").await), "\"refused\"");
 }
 
 /// Asks for a visit in the middle of `ask`, refuses `refuse` until a page is visited, and says on the stream of `tell`
@@ -214,9 +298,9 @@ async fn visited() -> web::Web {
 async fn a_visited_page_is_told_to_whom_it_was_shown_and_once() {
     let server = visited().await;
     let rig = Rig::http(&server.url());
-    let asked = Client::with_key(1, r#"{"elicitation":{"url":{}}}"#);
-    let refused = Client::with_key(2, r#"{"elicitation":{"url":{}}}"#);
-    let other = Client::with_key(3, r#"{"elicitation":{"url":{}}}"#);
+    let lives = [ClientLife::default(), ClientLife::default(), ClientLife::default()];
+    let [asked, refused, other] =
+        [0, 1, 2].map(|index: usize| Client::with_key(lives[index].key(), r#"{"elicitation":{"url":{}}}"#));
     let session = |client: &Arc<Client>| {
         let mut ctx = client.context();
         ctx.protocol = vmcp_domain::ProtocolVersion::V2025_11_25;

@@ -203,7 +203,7 @@ impl ClientPort for Heard {
         &self.1
     }
 
-    fn client_key(&self) -> Option<usize> {
+    fn client_key(&self) -> Option<vmcp_domain::ClientKey> {
         None
     }
 
