@@ -126,10 +126,14 @@ impl Gateway {
 
     /// As [`Gateway::start`], with a certain binary.
     pub fn start_binary(vmcp: &Path, config: &str) -> anyhow::Result<Self> {
+        Self::start_command(Command::new(vmcp), config)
+    }
+
+    /// As [`Gateway::start`], with a command that runs the binary with the arguments that are added to it.
+    pub fn start_command(mut command: Command, config: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("vmcp.yaml");
         std::fs::write(&file, config)?;
-        let mut command = Command::new(vmcp);
         command.arg("serve").arg("--config").arg(&file).args(["--port", "0"]);
         let mut process = Process::start(&mut command)?;
         let url = process.wait_for_url_not_in(config)?;

@@ -8,7 +8,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context as _, ensure};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process, kill_process_group};
 
 use crate::wait;
 
@@ -100,9 +101,14 @@ impl Process {
 
     /// Asks the process to end, and waits until it has.
     pub fn end(&mut self) -> anyhow::Result<ExitStatus> {
-        let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process")?;
-        kill_process(process, Signal::TERM)?;
+        self.signal(Signal::TERM)?;
         self.wait()
+    }
+
+    /// Sends a signal to the process alone, not to what it has started.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process")?;
+        Ok(kill_process(process, signal)?)
     }
 
     /// Kills the process and everything it has started.

@@ -90,7 +90,7 @@ impl Connector {
         let timeouts = shared.policy.timeouts;
         let wiring = Wiring::new(&shared.ears, &shared.tasks, timeouts.call);
         let attempt = Attempt(Some(Arc::clone(&wiring.life)));
-        let link = child::start(policy, &wiring)?;
+        let link = child::start(policy, &shared.processes, &wiring).await?;
         let introduction = if self.unprobed {
             probe::duplex::shake_hands(&link, &shared.identity).await?
         } else {

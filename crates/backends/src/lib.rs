@@ -44,14 +44,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{Backend, BackendId};
 
-use crate::policy::BackendPolicy;
+use crate::policy::{BackendPolicy, ProcessPolicy};
 use crate::remote::Remote;
 use crate::supervisor::Shared;
 
+pub use crate::child::{Environment, Launcher, adopt_orphans, start_child_if_asked};
 pub use crate::tls::check_ca_bundle;
 
 /// How the gateway introduces itself to backends.
@@ -64,12 +66,14 @@ pub struct GatewayIdentity {
 }
 
 /// How long shutdown may take beyond the grace given: a process that ignores SIGTERM is killed within this time.
-const SHUTDOWN_MARGIN: Duration = Duration::from_secs(6);
+const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
 
 /// Every backend of a gateway, each kept connected by its own supervisor until [`Backends::shutdown`].
 pub struct Backends {
     backends: Vec<(Arc<Shared>, Arc<dyn Backend>)>,
     tasks: TaskTracker,
+    /// Takes processes that children left behind off the system's table once they have ended.
+    reaping: AbortHandle,
 }
 
 impl fmt::Debug for Backends {
@@ -85,18 +89,23 @@ impl Backends {
     /// # Panics
     /// Outside a tokio runtime.
     #[must_use]
-    pub fn start(policies: Vec<BackendPolicy>, identity: &GatewayIdentity) -> Self {
+    pub fn start(
+        policies: Vec<BackendPolicy>,
+        identity: &GatewayIdentity,
+        processes: &ProcessPolicy,
+    ) -> Self {
         let tasks = TaskTracker::new();
         let backends = policies
             .into_iter()
             .map(|policy| {
-                let shared = Shared::new(policy, identity.clone(), tasks.clone());
+                let shared = Shared::new(policy, identity.clone(), processes.clone(), tasks.clone());
                 tasks.spawn(supervisor::run(Arc::clone(&shared)));
                 let backend: Arc<dyn Backend> = Arc::new(Remote::new(Arc::clone(&shared)));
                 (shared, backend)
             })
             .collect();
-        Self { backends, tasks }
+        let reaping = tokio::spawn(child::reap_orphans()).abort_handle();
+        Self { backends, tasks, reaping }
     }
 
     /// Every backend, in the order of their policies.
@@ -110,8 +119,9 @@ impl Backends {
         self.all().find(|backend| backend.id() == id)
     }
 
-    /// Ends every connection: processes are asked to end by closing their input, and killed with everything they
-    /// started when they do not within `grace`; HTTP sessions are ended. Returns when all of that is done.
+    /// Ends every connection within `grace`: processes are asked to end by closing their input, then by SIGTERM, and
+    /// are killed with everything they started when they do not; HTTP sessions are ended. Returns when all of that is
+    /// done.
     pub async fn shutdown(&self, grace: Duration) {
         for (shared, _) in &self.backends {
             *shared.grace.lock() = grace;
@@ -121,6 +131,7 @@ impl Backends {
         if timeout(grace + SHUTDOWN_MARGIN, self.tasks.wait()).await.is_err() {
             tracing::warn!("some backends did not end in time");
         }
+        child::kill_orphans();
     }
 }
 
@@ -130,5 +141,6 @@ impl Drop for Backends {
         for (shared, _) in &self.backends {
             shared.stop.cancel();
         }
+        self.reaping.abort();
     }
 }

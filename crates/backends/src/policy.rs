@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use vmcp_credentials::CredentialSource;
 use vmcp_domain::BackendId;
+
+use crate::child::{Environment, Launcher};
 pub use vmcp_domain::Secret;
 
 /// Everything the transports need to know about one backend.
@@ -67,10 +69,23 @@ pub struct StdioPolicy {
     pub command: String,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Variables added to the gateway's own environment, values kept out of logs.
+    /// Its own variables, values kept out of logs.
     pub env: BTreeMap<String, Secret>,
+    /// Variables of the gateway's environment that it gets besides the usual ones, by name. A name that ends in `*`
+    /// names all that begin so.
+    pub inherit_env: Vec<String>,
     /// The folder it runs in; the gateway's own if left out.
     pub cwd: Option<PathBuf>,
+}
+
+/// How child processes are started, for all backends alike.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessPolicy {
+    /// The gateway's environment, of which children get what they need.
+    pub environment: Environment,
+    /// The program that starts children so that they end with the gateway. Without one a child whose gateway is killed
+    /// only sees the end of its standard input.
+    pub launcher: Option<Launcher>,
 }
 
 /// How an HTTP backend is reached.

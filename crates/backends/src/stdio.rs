@@ -29,11 +29,11 @@ const QUEUE_MAX: usize = 64;
 const GARBAGE_MAX: u64 = 200;
 
 /// How long a backend that lost its connection may take to end by itself.
-pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(2);
 /// How long the last messages may take to write.
 const FAREWELL_WAIT: Duration = Duration::from_millis(200);
 /// How long ending the connection may take beyond the grace given.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
+const CLOSE_WAIT: Duration = Duration::from_millis(250);
 
 /// What the tasks of one stdio connection share.
 #[derive(Clone)]

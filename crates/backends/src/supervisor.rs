@@ -25,7 +25,7 @@ use crate::inventory::LastLists;
 use crate::life::Loss;
 use crate::link::Request;
 use crate::pause::Pause;
-use crate::policy::BackendPolicy;
+use crate::policy::{BackendPolicy, ProcessPolicy};
 use crate::standing::Wanted;
 use crate::sync::Guarded;
 
@@ -64,6 +64,7 @@ pub(crate) struct Record {
 pub(crate) struct Shared {
     pub(crate) policy: BackendPolicy,
     pub(crate) identity: GatewayIdentity,
+    pub(crate) processes: ProcessPolicy,
     pub(crate) ears: Arc<Ears>,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) record: Guarded<Record>,
@@ -87,12 +88,18 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(policy: BackendPolicy, identity: GatewayIdentity, tasks: TaskTracker) -> Arc<Self> {
+    pub(crate) fn new(
+        policy: BackendPolicy,
+        identity: GatewayIdentity,
+        processes: ProcessPolicy,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
         let bearing = policy.credentials.clone().map(|credentials| Arc::new(Bearing::own(credentials)));
         Arc::new(Self {
             ears: Arc::new(Ears::new(policy.id.clone())),
             policy,
             identity,
+            processes,
             phase: watch::Sender::new(Phase::Connecting),
             record: Guarded::default(),
             wanted: watch::Sender::new(Arc::new(BTreeSet::new())),
@@ -115,6 +122,7 @@ impl Shared {
             ears: Arc::new(self.ears.of_scope(scope)),
             policy: self.policy.clone(),
             identity: self.identity.clone(),
+            processes: self.processes.clone(),
             phase: watch::Sender::new(Phase::Connecting),
             record: Guarded::default(),
             wanted: watch::Sender::new(Arc::new(BTreeSet::new())),

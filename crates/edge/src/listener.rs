@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::{Directory, SharedGateway};
 
@@ -36,6 +37,8 @@ const SPARE_CONNECTIONS: usize = 1024;
 const HEAD_BYTES_MIN: usize = 8 << 10;
 /// How long accepting pauses when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often the log tells of that.
+const ACCEPT_LOG_WAIT: Duration = Duration::from_secs(10);
 /// How long a client may take nothing of what is sent to it. Streams that have nothing to say do not count.
 const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
 /// How many requests one HTTP/2 connection may have open.
@@ -89,11 +92,12 @@ impl HttpEdge {
     }
 
     /// Answers clients until `shutdown`. Then no connection is accepted any more, idle ones and streams of changes
-    /// are ended, and calls may finish within the policy's grace; what still runs after that is dropped.
+    /// are ended, and calls may finish within their part of the policy's grace; what still runs after that is dropped.
+    /// Returns when the end began.
     ///
     /// # Errors
     /// When its threads cannot be started. Trouble with a connection ends that connection only.
-    pub async fn serve(self, shutdown: CancellationToken) -> io::Result<()> {
+    pub async fn serve(self, shutdown: CancellationToken) -> io::Result<Instant> {
         let Self { site, listener, threads, .. } = self;
         let edge = Arc::clone(&site.edge);
         let limits = edge.policy.limits;
@@ -111,6 +115,7 @@ impl HttpEdge {
             () = server.accept(&listener) => {}
             () = sweep(&edge) => {}
         }
+        let began = Instant::now();
         drop(listener);
         edge.stopping.cancel();
         edge.sessions.give_up_questions();
@@ -122,14 +127,14 @@ impl HttpEdge {
             while connections.join_next().await.is_some() {}
             edge.calls.wait().await;
         };
-        if tokio::time::timeout(limits.shutdown_grace, finished).await.is_err() {
+        if tokio::time::timeout(limits.calls_grace(), finished).await.is_err() {
             tracing::warn!("calls still running at the end of the grace period are dropped");
         }
         edge.kill.cancel();
         edge.sessions.clear();
         connections.shutdown().await;
         edge.calls.wait().await;
-        Ok(())
+        Ok(began)
     }
 }
 
@@ -151,6 +156,7 @@ impl Server {
             let room = Arc::clone(&all_room).acquire_owned().await.map_err(io::Error::other)?;
             Ok::<_, io::Error>((listener.accept().await?, room))
         };
+        let mut told: Option<Instant> = None;
         loop {
             let accepted = tokio::select! {
                 accepted = accept() => accepted,
@@ -159,7 +165,10 @@ impl Server {
             match accepted {
                 Ok(((stream, peer), room)) => self.connect(stream, peer.ip().to_canonical(), room),
                 Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
+                    if told.is_none_or(|told| told.elapsed() >= ACCEPT_LOG_WAIT) {
+                        tracing::warn!(%error, "connections cannot be accepted; trying again");
+                        told = Some(Instant::now());
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

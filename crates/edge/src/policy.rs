@@ -87,11 +87,17 @@ pub struct EdgeLimits {
     pub request_count_max: usize,
     /// How long an idle stream may be silent before a comment is sent to keep it open.
     pub keep_alive: Duration,
-    /// How long shutdown waits for calls to finish.
+    /// How long shutdown takes at most, from the first signal to the end of the last backend.
     pub shutdown_grace: Duration,
 }
 
 impl EdgeLimits {
+    /// How much of the shutdown's time is for calls to finish. The rest is for the backends.
+    #[must_use]
+    pub fn calls_grace(&self) -> Duration {
+        self.shutdown_grace * 3 / 4
+    }
+
     /// The reference's bounds where it has them.
     pub const DEFAULT: Self = Self {
         body_bytes_max: 8 << 20,

@@ -13,6 +13,7 @@ use bytestring::ByteString;
 use futures_util::future::{AbortRegistration, Abortable};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::{Caller, Directory, Json, ProtocolVersion, SharedGateway};
 use vmcp_wire::jsonrpc::{self, Id, Message};
@@ -42,7 +43,7 @@ const UNWRITTEN_MAX: usize = 64;
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// Serves one client over a pair of streams until its input ends, it stops reading, or `shutdown`; then calls in
-/// flight may finish within the policy's grace.
+/// flight may finish within their part of the policy's grace. Returns when the end began.
 ///
 /// # Errors
 /// When the input cannot be read, or when the policy wants callers to show a credential.
@@ -53,7 +54,7 @@ pub async fn serve_stdio<R, W>(
     stdin: R,
     stdout: W,
     shutdown: CancellationToken,
-) -> io::Result<()>
+) -> io::Result<Instant>
 where
     R: AsyncRead + Send + Unpin,
     W: AsyncWrite + Send + Unpin + 'static,
@@ -69,13 +70,14 @@ where
     let mut desk = Desk { edge: Arc::clone(&edge), caller, out, session: None, flights: Arc::default() };
     let mut lines = Lines::new(stdin, limits.body_bytes_max);
     let read = desk.read(&mut lines, &shutdown).await;
+    let began = Instant::now();
     edge.stopping.cancel();
     if let Some(session) = &desk.session {
         session.end();
     }
     edge.parking.give_up_questions();
     edge.calls.close();
-    if tokio::time::timeout(limits.shutdown_grace, edge.calls.wait()).await.is_err() {
+    if tokio::time::timeout(limits.calls_grace(), edge.calls.wait()).await.is_err() {
         tracing::warn!("calls still running at the end of the grace period are dropped");
         edge.kill.cancel();
         edge.calls.wait().await;
@@ -86,7 +88,7 @@ where
     if tokio::time::timeout(LAST_WRITE, writer).await.is_err() {
         abort.abort();
     }
-    read
+    read.map(|()| began)
 }
 
 async fn write<W: AsyncWrite + Unpin>(mut stdout: W, mut messages: mpsc::Receiver<Bytes>) {

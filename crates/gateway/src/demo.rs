@@ -107,6 +107,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         command: program.to_string_lossy().into_owned(),
         args: vec!["demo-server".to_owned(), "notes".to_owned()],
         env: std::collections::BTreeMap::new(),
+        inherit_env: Vec::new(),
         cwd: None,
     });
     let glossary = Transport::StreamableHttp(HttpPolicy { url: glossary.parse()?, ca_bundle: None });

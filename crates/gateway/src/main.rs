@@ -24,6 +24,10 @@ const EXIT_CONFIG: u8 = 2;
 const EXIT_RUN: u8 = 1;
 
 fn main() -> ExitCode {
+    if let Some(code) = vmcp::process::prepare(std::env::args_os()) {
+        return code;
+    }
+    vmcp::process::adopt_orphans();
     let cli = Cli::parse();
     let outcome = run(cli);
     logs::finish();

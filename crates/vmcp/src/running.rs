@@ -3,14 +3,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vmcp_authz::AuthzPolicy;
 use vmcp_backends::{Backends, GatewayIdentity};
-use vmcp_domain::{Backend, CallContext, Caller, Directory, Gateway, Origin, SharedGateway};
+use vmcp_domain::{CallContext, Caller, Directory, Gateway, Origin, SharedGateway};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_edge::{AdminListener, HttpEdge};
 use vmcp_federation::Federation;
@@ -24,17 +25,19 @@ use crate::config::{AdminSettings, AuditSettings, LimitSettings, Settings};
 use crate::directory::Served;
 use crate::metrics::Metrics;
 use crate::outlook::Outlook;
+use crate::process;
 use crate::search::{self, Indexing};
 use crate::stack::{self, AddedLayer, Stack};
 use crate::status::{Sources, StatusPages};
 
-/// How long backends get to end by themselves.
-const BACKEND_GRACE: Duration = Duration::from_secs(5);
+/// How long backends get to end by themselves: at most, and when calls have used up the time for the shutdown.
+const BACKEND_GRACE_MAX: Duration = Duration::from_secs(5);
+const BACKEND_GRACE_MIN: Duration = Duration::from_millis(500);
 
 /// How long the start waits for the shared store of limits; it goes on without it then.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the end waits for audit records to be written.
-const AUDIT_GRACE: Duration = Duration::from_secs(2);
+const AUDIT_GRACE: Duration = Duration::from_millis(500);
 /// How long the end waits for debts to be written back.
 const STORE_GRACE: Duration = Duration::from_secs(1);
 
@@ -75,6 +78,8 @@ pub struct RunningGateway {
     name: String,
     group: Option<String>,
     backends: Backends,
+    /// When the end began, once it has.
+    ending: Arc<OnceLock<Instant>>,
     /// Keeps the search index up to date as long as it lives.
     _indexing: Option<Arc<Indexing>>,
 }
@@ -100,9 +105,8 @@ impl RunningGateway {
             log_level: _,
             warnings: _,
         } = settings;
-        let backends = Backends::start(backends, &identity(&edge));
-        let members: Vec<Arc<dyn Backend>> = backends.all().cloned().collect();
-        let federation = Federation::start(aggregation.clone(), health, members);
+        let backends = Backends::start(backends, &identity(&edge), &process::child_processes());
+        let federation = Federation::start(aggregation.clone(), health, backends.all().cloned().collect());
         let metrics = Metrics::new(&namespace, &name);
         if let IncomingAuth::Bearer(authenticator) = &mut edge.incoming {
             *authenticator = Counted::wrap(authenticator.clone(), metrics.clone());
@@ -149,6 +153,7 @@ impl RunningGateway {
             name,
             group,
             backends,
+            ending: Arc::default(),
             _indexing: indexing,
         }
     }
@@ -187,7 +192,7 @@ impl RunningGateway {
         let policy = EdgePolicy { listen: address, ..self.edge.clone() };
         let path = policy.path.clone();
         let edge = HttpEdge::bind(policy, self.gateway.clone(), self.directory(), Some(self.pages()))?;
-        Ok(Listener { edge, path })
+        Ok(Listener { edge, path, ending: self.ending.clone() })
     }
 
     /// Opens the admin listener, unless the configuration switches it off.
@@ -210,7 +215,11 @@ impl RunningGateway {
         shutdown: CancellationToken,
     ) -> io::Result<()> {
         let gateway = self.gateway.clone();
-        vmcp_edge::serve_stdio(self.edge.clone(), gateway, self.directory(), input, output, shutdown).await
+        let policy = self.edge.clone();
+        let began =
+            vmcp_edge::serve_stdio(policy, gateway, self.directory(), input, output, shutdown).await?;
+        let _ = self.ending.set(began);
+        Ok(())
     }
 
     /// What the edges need to introduce the gateway.
@@ -238,18 +247,13 @@ impl RunningGateway {
         })
     }
 
-    /// Ends every backend's connection and process, once what is owed to the shared store and the audit records have been
-    /// written.
+    /// Ends every backend's connection and process within what is left of the grace period. What is owed to the shared
+    /// store and the audit records are written meanwhile.
     pub async fn stop(self) {
-        if let Some(limiter) = &self.limiter {
-            limiter.release(STORE_GRACE).await;
-            if !limiter.settled(STORE_GRACE).await {
-                tracing::warn!(
-                    "the shared store has not heard of all calls that were admitted without it or have ended"
-                );
-            }
-        }
-        self.backends.shutdown(BACKEND_GRACE).await;
+        let began = self.ending.get().copied().unwrap_or_else(Instant::now);
+        let left = self.edge.limits.shutdown_grace.saturating_sub(began.elapsed() + AUDIT_GRACE * 2);
+        let grace = left.clamp(BACKEND_GRACE_MIN, BACKEND_GRACE_MAX);
+        tokio::join!(settle(self.limiter.as_deref()), self.backends.shutdown(grace));
         if let Some(audit) = self.audit {
             // Off the runtime's threads: it waits for a disk.
             let _ = tokio::task::spawn_blocking(move || audit.finish(AUDIT_GRACE)).await;
@@ -257,10 +261,22 @@ impl RunningGateway {
     }
 }
 
+/// Writes what is owed to the shared store of limits.
+async fn settle(limiter: Option<&Limiter>) {
+    let Some(limiter) = limiter else { return };
+    limiter.release(STORE_GRACE).await;
+    if !limiter.settled(STORE_GRACE).await {
+        tracing::warn!(
+            "the shared store has not heard of all calls that were admitted without it or have ended"
+        );
+    }
+}
+
 /// An HTTP listener that is bound.
 pub struct Listener {
     edge: HttpEdge,
     path: String,
+    ending: Arc<OnceLock<Instant>>,
 }
 
 impl Listener {
@@ -283,13 +299,15 @@ impl Listener {
         Self { edge: self.edge.on_threads(threads), ..self }
     }
 
-    /// Answers requests until `shutdown` is cancelled, and then until calls under way have ended, for at most the grace
-    /// period.
+    /// Answers requests until `shutdown` is cancelled, and then until calls under way have ended, for at most three
+    /// quarters of the grace period. The rest is for [`RunningGateway::stop`].
     ///
     /// # Errors
     /// If the listener fails.
     pub async fn serve(self, shutdown: CancellationToken) -> io::Result<()> {
-        self.edge.serve(shutdown).await
+        let began = self.edge.serve(shutdown).await?;
+        let _ = self.ending.set(began);
+        Ok(())
     }
 }
 

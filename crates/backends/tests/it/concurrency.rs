@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmcp_backends::policy::{BackendPolicy, Transport};
+use vmcp_backends::policy::{BackendPolicy, ProcessPolicy, Transport};
 use vmcp_backends::{Backends, GatewayIdentity};
 use vmcp_domain::{Continuation, Json, Members};
 
@@ -39,7 +39,7 @@ async fn a_thousand_calls_over_fifty_backends() {
         servers.push(server);
     }
     let identity = GatewayIdentity { name: "vmcp".to_owned(), version: "1".to_owned() };
-    let backends = Arc::new(Backends::start(policies, &identity));
+    let backends = Arc::new(Backends::start(policies, &identity, &ProcessPolicy::default()));
     let calls = (0..1000_usize).map(|n| {
         let backends = Arc::clone(&backends);
         tokio::spawn(async move {

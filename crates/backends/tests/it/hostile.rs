@@ -179,6 +179,7 @@ async fn on_one_channel_forged_and_repeated_answers_reach_nobody() {
         command: "sh".to_owned(),
         args: vec!["-c".to_owned(), LIAR.to_owned()],
         env: BTreeMap::new(),
+        inherit_env: Vec::new(),
         cwd: None,
     };
     let rig = Rig::start(policy(Transport::Stdio(stdio), TIMEOUTS));

@@ -20,12 +20,12 @@ mod web;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use vmcp_backends::policy::{BackendPolicy, HttpPolicy, Timeouts, Transport};
+use vmcp_backends::policy::{BackendPolicy, HttpPolicy, ProcessPolicy, Timeouts, Transport};
 use vmcp_backends::{Backends, GatewayIdentity};
 use vmcp_domain::{
     AskError, Backend, BackendEvent, BackendId, BackendListener, BackendState, BoxFuture, CallContext,
-    Caller, ClientCapabilities, ClientPort, Continuation, Error, Json, LogLevel, Members, Origin,
-    ProtocolVersion, Question, Reply, Scope,
+    Caller, ClientCapabilities, ClientKey, ClientPort, Continuation, Error, Identity, Json, LogLevel,
+    Members, Origin, ProtocolVersion, Question, Reply, Scope,
 };
 
 pub(crate) const TIMEOUTS: Timeouts =
@@ -53,7 +53,7 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) fn start(policy: BackendPolicy) -> Self {
         let identity = GatewayIdentity { name: "vmcp".to_owned(), version: "1.2.3".to_owned() };
-        let backends = Backends::start(vec![policy], &identity);
+        let backends = Backends::start(vec![policy], &identity, &ProcessPolicy::default());
         let backend = Arc::clone(backends.all().next().unwrap());
         let ear = Arc::new(Ear::default());
         let listener: Arc<dyn BackendListener> = Arc::<Ear>::clone(&ear);
@@ -101,6 +101,12 @@ pub(crate) fn context() -> CallContext {
     ctx
 }
 
+/// A caller known by its subject.
+pub(crate) fn caller(subject: &str) -> Caller {
+    let issuer = "https://issuer".to_owned();
+    Caller::Known(Arc::new(Identity { issuer, subject: subject.to_owned(), claims: Members::new() }))
+}
+
 /// What the reply's structured content says.
 pub(crate) fn structured(reply: &Result<Reply, Error>) -> String {
     let reply = reply.as_ref().unwrap();
@@ -142,7 +148,8 @@ impl BackendListener for Ear {
 pub(crate) struct Client {
     capabilities: ClientCapabilities,
     level: Option<LogLevel>,
-    key: Option<usize>,
+    key: Option<ClientKey>,
+    is_silent: bool,
     pub(crate) heard: Mutex<Vec<String>>,
 }
 
@@ -153,14 +160,21 @@ impl Client {
     }
 
     /// A client all of whose requests lead to the same place.
-    pub(crate) fn with_key(key: usize, capabilities: &str) -> Arc<Self> {
+    pub(crate) fn with_key(key: ClientKey, capabilities: &str) -> Arc<Self> {
         let declared = Json::parse(capabilities.to_owned()).unwrap().members().unwrap();
         Self::made(None, declared, Some(key))
     }
 
-    fn made(level: Option<LogLevel>, declared: Members, key: Option<usize>) -> Arc<Self> {
+    /// A client that is asked and never answers.
+    pub(crate) fn silent(capabilities: &str) -> Arc<Self> {
+        let declared = Json::parse(capabilities.to_owned()).unwrap().members().unwrap();
         let capabilities = ClientCapabilities { declared };
-        Arc::new(Self { capabilities, level, key, heard: Mutex::default() })
+        Arc::new(Self { capabilities, level: None, key: None, is_silent: true, heard: Mutex::default() })
+    }
+
+    fn made(level: Option<LogLevel>, declared: Members, key: Option<ClientKey>) -> Arc<Self> {
+        let capabilities = ClientCapabilities { declared };
+        Arc::new(Self { capabilities, level, key, is_silent: false, heard: Mutex::default() })
     }
 
     pub(crate) fn context(self: &Arc<Self>) -> CallContext {
@@ -203,12 +217,15 @@ impl ClientPort for Client {
         &self.capabilities
     }
 
-    fn client_key(&self) -> Option<usize> {
-        self.key
+    fn client_key(&self) -> Option<ClientKey> {
+        self.key.clone()
     }
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
         self.note(format!("asked {}", question.params.as_str()));
+        if self.is_silent {
+            return Box::pin(std::future::pending());
+        }
         let answer = if self.capabilities.allows(question.kind) {
             Ok(Json::string(question.kind.capability()))
         } else {

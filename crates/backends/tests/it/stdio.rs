@@ -32,6 +32,7 @@ fn shell(script: &str) -> StdioPolicy {
         command: "/bin/sh".to_owned(),
         args: vec!["-c".to_owned(), script.to_owned()],
         env: BTreeMap::from([("SECRET".to_owned(), Secret::new("s3cret"))]),
+        inherit_env: Vec::new(),
         cwd: None,
     }
 }

@@ -13,7 +13,7 @@ struct Pipes {
     fake: Arc<Fake>,
     stdin: Option<DuplexStream>,
     stdout: Lines<BufReader<DuplexStream>>,
-    served: tokio::task::JoinHandle<std::io::Result<()>>,
+    served: tokio::task::JoinHandle<std::io::Result<tokio::time::Instant>>,
     shutdown: CancellationToken,
 }
 

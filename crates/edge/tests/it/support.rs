@@ -49,7 +49,7 @@ pub(crate) struct Running {
     pub(crate) client: Client,
     pub(crate) fake: Arc<Fake>,
     pub(crate) shutdown: CancellationToken,
-    pub(crate) served: tokio::task::JoinHandle<std::io::Result<()>>,
+    pub(crate) served: tokio::task::JoinHandle<std::io::Result<tokio::time::Instant>>,
 }
 
 impl Drop for Running {

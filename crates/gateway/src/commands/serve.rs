@@ -76,9 +76,16 @@ pub(crate) fn audit_output(settings: &Settings, stdout_is_free: bool) -> anyhow:
     Ok(settings.audit.as_ref().map_or(Ok(None), |audit| audit::open(audit, stdout_is_free))?)
 }
 
-/// A token that is cancelled by the first SIGINT or SIGTERM; a second one ends the process at once.
+/// A token that is cancelled by the first SIGINT or SIGTERM; a second one ends the process at once. SIGHUP, which a
+/// terminal sends when it is closed and init systems send for a reload, changes nothing.
 pub(crate) fn on_signal() -> anyhow::Result<CancellationToken> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP is ignored: the configuration is read at the start only");
+        }
+    });
     let token = CancellationToken::new();
     let cancel = token.clone();
     tokio::spawn(async move {

@@ -118,9 +118,13 @@ pub(crate) struct Backend {
     /// Arguments of the program.
     #[serde(default)]
     pub(crate) args: Vec<String>,
-    /// Variables added to the program's environment.
+    /// Variables of the program, besides the usual ones of the gateway's environment.
     #[serde(default)]
     pub(crate) env: BTreeMap<String, String>,
+    /// Variables of the gateway's environment that the program gets besides the usual ones (`PATH`, `HOME`, locale,
+    /// proxies, certificates). A name that ends in `*` names all that begin so.
+    #[serde(default)]
+    pub(crate) inherit_env: Vec<String>,
     /// The folder the program runs in. Left out: the gateway's own.
     pub(crate) cwd: Option<String>,
     /// Headers sent with every HTTP request to it.

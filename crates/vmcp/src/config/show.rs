@@ -155,11 +155,12 @@ fn backend(backend: &BackendPolicy) -> Value {
 }
 
 fn show_stdio(stdio: &StdioPolicy, out: &mut Map<String, Value>) {
-    let StdioPolicy { command, args, env, cwd } = stdio;
+    let StdioPolicy { command, args, env, inherit_env, cwd } = stdio;
     let env = env.keys().map(|name| (name.as_str(), ())).collect::<Vec<_>>();
     out.insert("command".to_owned(), command.as_str().into());
     out.insert("args".to_owned(), redact_args(args));
     out.insert("env".to_owned(), redact(env));
+    out.insert("inheritEnv".to_owned(), json!(inherit_env));
     if let Some(cwd) = cwd {
         out.insert("cwd".to_owned(), cwd.to_string_lossy().into());
     }

@@ -108,6 +108,7 @@ fn convert_one(
         command,
         args,
         env,
+        inherit_env,
         cwd,
         headers,
         timeout,
@@ -117,7 +118,7 @@ fn convert_one(
     }
     let timeouts = calls.of(&name, timeout, &join(path, "timeout"), findings);
     let http = HttpKeys { url, kind, ca_bundle_path, headers };
-    let stdio = StdioKeys { command, args, env, cwd };
+    let stdio = StdioKeys { command, args, env, inherit_env, cwd };
     let (transport, (headers, credentials)) = match choose(transport, &http, &stdio, path, findings)? {
         BackendTransport::Stdio => {
             outgoing.stdio(&name, findings);
@@ -196,6 +197,7 @@ struct StdioKeys {
     command: Option<String>,
     args: Vec<String>,
     env: BTreeMap<String, String>,
+    inherit_env: Vec<String>,
     cwd: Option<String>,
 }
 
@@ -205,13 +207,14 @@ impl StdioKeys {
             ("command", self.command.is_some()),
             ("args", !self.args.is_empty()),
             ("env", !self.env.is_empty()),
+            ("inheritEnv", !self.inherit_env.is_empty()),
             ("cwd", self.cwd.is_some()),
         ];
         keys.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
     }
 
     fn convert(self, path: &str, findings: &mut Findings<'_>) -> Option<StdioPolicy> {
-        let Self { command, args, env, cwd } = self;
+        let Self { command, args, env, inherit_env, cwd } = self;
         let command = command?;
         let before = findings.problems.len();
         if command.trim().is_empty() || command.contains('\0') {
@@ -233,6 +236,18 @@ impl StdioKeys {
                 findings.problem(join(&env_path, name), "must not contain NUL");
             }
         }
+        for (index, name) in inherit_env.iter().enumerate() {
+            let fine = |name: &str| !name.contains(['=', '\0', '*', '$']) && name.trim() == name;
+            if name.is_empty() || !fine(name.strip_suffix('*').unwrap_or(name)) {
+                findings
+                    .problem(
+                        item(&join(path, "inheritEnv"), index),
+                        format!("`{name}` is not a variable's name"),
+                    )
+                    .hint =
+                    Some("write names like `GITHUB_TOKEN`, or `AWS_*` for all that begin so".to_owned());
+            }
+        }
         if cwd.as_ref().is_some_and(|cwd| cwd.is_empty() || cwd.contains('\0')) {
             findings.problem(join(path, "cwd"), "must name a folder");
         }
@@ -240,6 +255,7 @@ impl StdioKeys {
             command,
             args,
             env: env.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
+            inherit_env,
             cwd: cwd.map(PathBuf::from),
         })
     }

@@ -279,7 +279,7 @@ backends:
         "
 name: a
 backends:
-  - {name: b, command: \"a\\0b\", args: [\"a\\0b\"], env: {'A=B': c, D: \"e\\0\"}, cwd: \"\\0\"}
+  - {name: b, command: \"a\\0b\", args: [\"a\\0b\"], env: {'A=B': c, D: \"e\\0\"}, inheritEnv: [OK, 'A=B', '', 'A*B', '*'], cwd: \"\\0\"}
 ",
     ),
     (

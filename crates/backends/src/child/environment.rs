@@ -1,0 +1,117 @@
+//! Which variables of the gateway's environment a child process gets. The gateway's own secrets stay with it: a child
+//! gets what programs need to run at all, and what its operator names.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::sync::Arc;
+
+/// What every child gets where the gateway has it. The first six are what the official SDKs pass on; the rest is the
+/// locale, folders of the user, and how the network is reached.
+const PASSED: [&str; 29] = [
+    "HOME",
+    "LOGNAME",
+    "PATH",
+    "SHELL",
+    "TERM",
+    "USER",
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "TZ",
+    "TMPDIR",
+    "XDG_*",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+    // What Windows programs need, under a translation layer too.
+    "APPDATA",
+    "LOCALAPPDATA",
+    "SYSTEMROOT",
+    "TEMP",
+    "USERNAME",
+    "USERPROFILE",
+];
+
+/// The gateway's environment. Values are kept out of logs.
+#[derive(Clone, Default)]
+pub struct Environment(Arc<[(OsString, OsString)]>);
+
+impl Environment {
+    /// The environment of these variables.
+    #[must_use]
+    pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        Self(variables.into_iter().collect())
+    }
+
+    /// What a child gets of it: the usual variables, and those that `named` lists. A name that ends in `*` stands for
+    /// all that begin so.
+    pub(super) fn passed<'a>(&'a self, named: &'a [String]) -> impl Iterator<Item = (&'a OsStr, &'a OsStr)> {
+        let is_passed = move |name: &OsStr| {
+            let mut patterns = PASSED.into_iter().chain(named.iter().map(String::as_str));
+            patterns.any(|pattern| fits(pattern, name))
+        };
+        let variables = self.0.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+        // Shells export functions as variables; an old shell behind the child would run what such a value says.
+        variables.filter(move |(name, value)| is_passed(name) && !value.as_encoded_bytes().starts_with(b"()"))
+    }
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Environment({} variables)", self.0.len())
+    }
+}
+
+fn fits(pattern: &str, name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    match pattern.strip_suffix('*') {
+        Some(start) => name.starts_with(start.as_bytes()),
+        None => name == pattern.as_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passed(named: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+        let pairs = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let named: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
+        let environment = Environment::new(pairs);
+        environment.passed(&named).map(|(name, _)| name.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn a_child_gets_what_is_usual_and_what_is_named() {
+        let all = [
+            ("HOME", "/h"),
+            ("LC_TIME", "C"),
+            ("XDG_CACHE_HOME", "/c"),
+            ("https_proxy", "http://p"),
+            ("GITHUB_TOKEN", "secret"),
+            ("AWS_REGION", "eu"),
+            ("AWS_PROFILE", "p"),
+            ("PATHS", "no"),
+            ("SHELL", "() { :; }; echo"),
+        ];
+        let usual = ["HOME", "LC_TIME", "XDG_CACHE_HOME", "https_proxy"];
+        assert_eq!(passed(&[], &all), usual);
+        assert_eq!(passed(&["AWS_*"], &all), [&usual[..], &["AWS_REGION", "AWS_PROFILE"]].concat());
+        assert_eq!(passed(&["GITHUB_TOKEN", "MISSING"], &all), [&usual[..], &["GITHUB_TOKEN"]].concat());
+        assert_eq!(passed(&["*"], &all).len(), 8);
+    }
+
+    #[test]
+    fn values_are_not_shown() {
+        let environment = Environment::new([("A".into(), "secret".into())]);
+        assert!(!format!("{environment:?}").contains("secret"));
+    }
+}
