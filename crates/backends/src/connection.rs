@@ -126,6 +126,7 @@ impl Connection {
             | Failure::Broken(..)
             | Failure::Refused(_)
             | Failure::Overloaded
+            | Failure::Full
             | Failure::Busy(..) => {}
         }
     }

@@ -24,8 +24,8 @@ use crate::supervisor::Shared;
 /// Makes connections to one backend.
 pub(crate) struct Connector {
     shared: Arc<Shared>,
-    http: Option<Arc<HttpClient>>,
-    /// The backend ends when it is probed before the handshake, as some servers of the session era do.
+    /// The handshake is made without a probe: the backend is known to have sessions, or ends when it is probed first, as
+    /// some servers do.
     unprobed: bool,
 }
 
@@ -48,7 +48,7 @@ impl Drop for Attempt {
 
 impl Connector {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, http: None, unprobed: false }
+        Self { unprobed: shared.has_sessions, shared }
     }
 
     /// Makes one connection, within the policy's time.
@@ -119,8 +119,14 @@ impl Connector {
         };
         let shared = &self.shared;
         let wait = shared.policy.timeouts.connect;
-        let begun = probe::streamable::begin(&base, &policy.url, &shared.identity, wait);
-        let (link, introduction) = begun.await?;
+        let (link, introduction) = if self.unprobed {
+            let begun = probe::streamable::shake_hands(&base, &policy.url, &shared.identity).await;
+            // The next attempt finds out anew.
+            self.unprobed = begun.is_ok();
+            begun?
+        } else {
+            probe::streamable::begin(&base, &policy.url, &shared.identity, wait).await?
+        };
         let endpoint = Arc::clone(link.endpoint());
         let connection = self.connection(Arc::new(link), introduction, true);
         if connection.has_session() {
@@ -157,11 +163,11 @@ impl Connector {
         connection
     }
 
-    fn client(&mut self, policy: &HttpPolicy) -> Result<Arc<HttpClient>, Failure> {
-        if let Some(client) = &self.http {
+    fn client(&self, policy: &HttpPolicy) -> Result<Arc<HttpClient>, Failure> {
+        let shared = &self.shared;
+        if let Some(client) = shared.http.get() {
             return Ok(Arc::clone(client));
         }
-        let shared = &self.shared;
         let agent = format!("{}/{}", shared.identity.name, shared.identity.version);
         let client = Arc::new(HttpClient::new(
             policy,
@@ -170,6 +176,6 @@ impl Connector {
             shared.policy.timeouts.connect,
             &agent,
         )?);
-        Ok(Arc::clone(self.http.insert(client)))
+        Ok(Arc::clone(shared.http.get_or_init(|| client)))
     }
 }

@@ -197,6 +197,10 @@ impl Link for Duplex {
         &self.life
     }
 
+    fn keeps_state(&self) -> bool {
+        true
+    }
+
     fn exchange<'a>(&'a self, ticket: &'a Ticket, request: Request) -> BoxFuture<'a, Result<Json, Failure>> {
         Box::pin(self.ask(ticket, request))
     }

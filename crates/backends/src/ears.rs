@@ -1,8 +1,8 @@
 //! Who hears what one backend tells unasked, on which line it tells it.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
-use vmcp_domain::{BackendEvent, BackendId, BackendListener, Scope};
+use vmcp_domain::{BackendEvent, BackendId, BackendListener, CallerScope, Scope};
 
 use crate::sync::Guarded;
 
@@ -13,7 +13,8 @@ struct Listener(Option<Weak<dyn BackendListener>>);
 /// Tells the listener.
 pub(crate) struct Ears {
     backend: BackendId,
-    scope: Scope,
+    /// Whose connection it is; `None` for the backend's own.
+    caller: Option<Arc<OnceLock<CallerScope>>>,
     listener: Arc<Guarded<Listener>>,
 }
 
@@ -25,12 +26,13 @@ impl std::fmt::Debug for Ears {
 
 impl Ears {
     pub(crate) fn new(backend: BackendId) -> Self {
-        Self { backend, scope: Scope::Shared, listener: Arc::default() }
+        Self { backend, caller: None, listener: Arc::default() }
     }
 
-    /// The same listener's, for a line of another scope.
-    pub(crate) fn of_scope(&self, scope: Scope) -> Self {
-        Self { backend: self.backend.clone(), scope, listener: Arc::clone(&self.listener) }
+    /// The same listener's, for a connection of one caller. Nobody is told while it is not known whose.
+    pub(crate) fn of_caller(&self, caller: &Arc<OnceLock<CallerScope>>) -> Self {
+        let (backend, listener) = (self.backend.clone(), Arc::clone(&self.listener));
+        Self { backend, caller: Some(Arc::clone(caller)), listener }
     }
 
     pub(crate) fn backend(&self) -> &BackendId {
@@ -42,9 +44,16 @@ impl Ears {
     }
 
     pub(crate) fn tell(&self, event: BackendEvent) {
+        let scope = match &self.caller {
+            None => Scope::Shared,
+            Some(caller) => match caller.get() {
+                Some(scope) => Scope::Caller(*scope),
+                None => return,
+            },
+        };
         let listener = self.listener.lock().0.as_ref().and_then(Weak::upgrade);
         if let Some(listener) = listener {
-            listener.heard(&self.backend, self.scope, event);
+            listener.heard(&self.backend, scope, event);
         }
     }
 }

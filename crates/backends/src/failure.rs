@@ -67,6 +67,8 @@ pub(crate) enum Failure {
     Broken(Class, String),
     /// Too much is under way at this backend already; nothing was sent.
     Overloaded,
+    /// There is no room for another caller's connection; nothing was sent.
+    Full,
     /// The backend wants to be left alone for so long, and did nothing. What it said stands with it, if it said anything.
     Busy(Duration, Option<RpcError>),
 }
@@ -92,7 +94,7 @@ impl Failure {
         match self {
             Self::Refused(_) => Class::Protocol,
             Self::Stale(class, _) | Self::NotSent(class, _) | Self::Broken(class, _) => *class,
-            Self::Overloaded => Class::Timeout,
+            Self::Overloaded | Self::Full => Class::Timeout,
             Self::Busy(..) => Class::Status,
         }
     }
@@ -120,6 +122,7 @@ impl Failure {
                 cause: Cause::new(format_args!("{}: {cause}", class.as_str())),
             },
             Self::Overloaded => Error::Overloaded,
+            Self::Full => Error::BackendFull { backend },
             Self::Busy(retry_after, None) => Error::BackendBusy { backend, retry_after },
         }
     }
@@ -132,6 +135,7 @@ impl fmt::Display for Failure {
             Self::Stale(..) => f.write_str("the connection is not known there"),
             Self::NotSent(_, cause) | Self::Broken(_, cause) => f.write_str(cause),
             Self::Overloaded => f.write_str("too much is under way"),
+            Self::Full => f.write_str("there is no room for another caller's connection"),
             Self::Busy(..) => f.write_str("it wants to be left alone for a while"),
         }
     }

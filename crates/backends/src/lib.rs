@@ -23,7 +23,7 @@ mod lines;
 mod link;
 mod patience;
 mod pause;
-mod personal;
+mod per_caller;
 mod plain;
 pub mod policy;
 mod probe;
@@ -49,7 +49,8 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{Backend, BackendId};
 
-use crate::policy::{BackendPolicy, ProcessPolicy};
+use crate::per_caller::ProcessRoom;
+use crate::policy::{BackendPolicy, ProcessPolicy, Transport};
 use crate::remote::Remote;
 use crate::supervisor::Shared;
 
@@ -95,11 +96,25 @@ impl Backends {
         processes: &ProcessPolicy,
     ) -> Self {
         let tasks = TaskTracker::new();
+        let room = ProcessRoom::new(processes.count_max);
         let backends = policies
             .into_iter()
             .map(|policy| {
-                let shared = Shared::new(policy, identity.clone(), processes.clone(), tasks.clone());
-                tasks.spawn(supervisor::run(Arc::clone(&shared)));
+                let shared = Shared::new(
+                    policy,
+                    identity.clone(),
+                    processes.clone(),
+                    Arc::clone(&room),
+                    tasks.clone(),
+                );
+                // Its place outlives every task of the backend.
+                let place =
+                    matches!(shared.policy.transport, Transport::Stdio(_)).then(|| room.take_always());
+                let running = Arc::clone(&shared);
+                tasks.spawn(async move {
+                    supervisor::run(running).await;
+                    drop(place);
+                });
                 let backend: Arc<dyn Backend> = Arc::new(Remote::new(Arc::clone(&shared)));
                 (shared, backend)
             })

@@ -40,6 +40,8 @@ pub(crate) trait Link: Send + Sync {
     fn flights(&self) -> &Arc<Flights>;
     /// When the connection ends.
     fn life(&self) -> &Lifeline;
+    /// True when the backend may keep state for this connection: it runs for it, or has given it a session.
+    fn keeps_state(&self) -> bool;
     /// Sends a request and waits for its outcome. Dropping the future cancels the request at the backend.
     fn exchange<'a>(&'a self, ticket: &'a Ticket, request: Request) -> BoxFuture<'a, Result<Json, Failure>>;
     /// Ends the connection in good order, within `grace`.

@@ -24,9 +24,72 @@ pub struct BackendPolicy {
     pub timeouts: Timeouts,
     /// Headers sent with every HTTP request to it, names in lower case.
     pub headers: Vec<(String, Secret)>,
+    /// Which callers share a connection where the backend keeps state. Has no effect with `credentials`.
+    pub isolation: Isolation,
+    /// The bounds of connections that belong to single callers.
+    pub bounds: CallerBounds,
     /// The credential each HTTP request to it carries on behalf of its caller, if any does. Callers of different scopes
     /// then share neither connections nor sessions.
     pub credentials: Option<Credentials>,
+}
+
+/// Which callers share a connection to a backend that keeps state: a stdio process, or an HTTP session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// All of them.
+    #[default]
+    Shared,
+    /// Those of one identity; without an identity, those of one session.
+    PerCaller,
+    /// Those of one session; without a session, those of one identity.
+    PerSession,
+    /// Those of one identity; without an identity those of one session where `sessions_apart`, else all.
+    Automatic {
+        /// Sessions without identity may belong to different people.
+        sessions_apart: bool,
+    },
+}
+
+impl Isolation {
+    /// Its name in config and `/status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::PerCaller => "perCaller",
+            Self::PerSession => "perSession",
+            Self::Automatic { .. } => "automatic",
+        }
+    }
+}
+
+/// The bounds of connections to one backend that belong to single callers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallerBounds {
+    /// The most of them. The one idle for longest gives way.
+    pub connections_max: usize,
+    /// The most of one caller: a user, or an address where callers have no identity.
+    pub per_caller_max: usize,
+    /// How long one may be idle.
+    pub idle_wait: Duration,
+    /// How long a caller waits where there is no room.
+    pub wait: Duration,
+}
+
+impl CallerBounds {
+    /// The defaults of docs/isolation.md.
+    pub const DEFAULT: Self = Self {
+        connections_max: 1000,
+        per_caller_max: 16,
+        idle_wait: Duration::from_mins(5),
+        wait: Duration::from_secs(5),
+    };
+}
+
+impl Default for CallerBounds {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 /// Where the credentials of a backend's requests come from.
@@ -79,13 +142,26 @@ pub struct StdioPolicy {
 }
 
 /// How child processes are started, for all backends alike.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ProcessPolicy {
     /// The gateway's environment, of which children get what they need.
     pub environment: Environment,
     /// The program that starts children so that they end with the gateway. Without one a child whose gateway is killed
     /// only sees the end of its standard input.
     pub launcher: Option<Launcher>,
+    /// The most processes of all stdio backends together. Each backend's own runs in any case.
+    pub count_max: usize,
+}
+
+impl ProcessPolicy {
+    /// How many processes there may be by default.
+    pub const COUNT_MAX: usize = 64;
+}
+
+impl Default for ProcessPolicy {
+    fn default() -> Self {
+        Self { environment: Environment::default(), launcher: None, count_max: Self::COUNT_MAX }
+    }
 }
 
 /// How an HTTP backend is reached.

@@ -50,6 +50,7 @@ fn read_probe(outcome: &Result<Json, Failure>) -> Option<Introduction> {
             | Failure::NotSent(..)
             | Failure::Broken(..)
             | Failure::Overloaded
+            | Failure::Full
             | Failure::Busy(..),
         ) => None,
     }

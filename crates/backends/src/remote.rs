@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use vmcp_domain::{
     Answer, Backend, BackendId, BackendListener, BackendPromptName, BackendState, BackendStatus,
-    BackendToolName, BackendUri, CallContext, Continuation, Error, Inventory, Json, Members, Reply, Scope,
-    TaskVerb, UriTemplate,
+    BackendToolName, BackendUri, CallContext, CallerScope, Continuation, Error, Inventory, Json, Members,
+    Reply, Scope, TaskVerb, UriTemplate,
 };
 use vmcp_wire::method;
 
@@ -18,7 +18,8 @@ use crate::failure::{Class, Failure};
 use crate::flights::Purpose;
 use crate::inventory;
 use crate::link::Request;
-use crate::personal::{Lease, Lines};
+use crate::per_caller::{CallerConnections, ConnectionRef, Grouping};
+use crate::policy::Isolation;
 use crate::standing::Listening;
 use crate::supervisor::{Phase, Shared, ready, refuse};
 
@@ -30,26 +31,31 @@ const INVENTORY_SHARE: u32 = 10;
 /// The backend.
 pub(crate) struct Remote {
     shared: Arc<Shared>,
-    /// Where each caller has a line of its own; `shared` is then for the gateway's own look alone.
-    lines: Option<Arc<Lines>>,
+    /// Where callers have connections of their own; `shared` is then for requests that belong to no caller.
+    callers: Option<Arc<CallerConnections>>,
 }
 
 impl Remote {
     /// Must be called on a tokio runtime.
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        let lines = shared.policy.credentials.clone().map(|credentials| Lines::start(&shared, credentials));
-        Self { shared, lines }
+        let grouping = match (&shared.policy.credentials, shared.policy.isolation) {
+            (Some(credentials), _) => Some(Grouping::Credentials(credentials.clone())),
+            (None, Isolation::Shared) => None,
+            (None, isolation) => Some(Grouping::Isolation(isolation)),
+        };
+        let callers = grouping.map(|grouping| CallerConnections::start(&shared, grouping));
+        Self { shared, callers }
     }
 
-    /// The line that a caller's requests take.
-    fn line(&self, ctx: &CallContext) -> Result<Lease, Error> {
-        match &self.lines {
-            None => Ok(Lease::of_main(&self.shared)),
-            Some(lines) => lines.lease(ctx).map_err(|failure| self.unleased(failure)),
+    /// The connection that a caller's requests take.
+    async fn connection(&self, ctx: &CallContext) -> Result<ConnectionRef, Error> {
+        match &self.callers {
+            None => Ok(ConnectionRef::of_main(&self.shared)),
+            Some(callers) => callers.of(ctx).await.map_err(|failure| self.unconnected(failure)),
         }
     }
 
-    fn unleased(&self, failure: Failure) -> Error {
+    fn unconnected(&self, failure: Failure) -> Error {
         if let Failure::NotSent(Class::Auth, cause) = &failure {
             return refuse(self.id(), cause);
         }
@@ -66,8 +72,8 @@ impl Remote {
         asked: Asked,
         continuation: Continuation,
     ) -> Result<Reply, Error> {
-        let line = self.line(ctx)?;
-        perform(&line, ctx, asked, continuation).await
+        let connection = self.connection(ctx).await?;
+        perform(&connection, ctx, asked, continuation).await
     }
 
     async fn subscription(&self, name: &'static str, line: &Shared, uri: &BackendUri) -> Result<(), Error> {
@@ -164,6 +170,8 @@ impl Backend for Remote {
             protocol,
             last_error: record.last_error.map(Class::as_str),
             reconnect_count: record.connect_count.saturating_sub(1),
+            isolation: self.callers.as_ref().map_or("shared", |callers| callers.isolation()),
+            caller_connections: self.callers.as_ref().map(|callers| callers.count()),
         }
     }
 
@@ -172,22 +180,33 @@ impl Backend for Remote {
     }
 
     fn is_personal(&self) -> bool {
-        self.lines.is_some()
+        self.callers.as_ref().is_some_and(|callers| callers.is_personal())
+    }
+
+    fn isolates(&self) -> bool {
+        self.callers.as_ref().is_some_and(|callers| !callers.is_personal())
+    }
+
+    fn context_of(&self, scope: CallerScope) -> Option<CallContext> {
+        self.callers.as_ref()?.context_of(scope)
     }
 
     fn scope(&self, ctx: &CallContext) -> Result<Scope, Error> {
-        match &self.lines {
+        match &self.callers {
             None => Ok(Scope::Shared),
-            Some(lines) => {
-                let scope = lines.scope(ctx).map_err(|failure| self.unleased(failure))?;
-                Ok(Scope::Caller(scope.0))
-            }
+            Some(callers) => callers.scope(ctx).map_err(|failure| self.unconnected(failure)),
         }
     }
 
     fn inventory<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Inventory> {
         Box::pin(async move {
-            let line = self.line(ctx)?;
+            // A caller's lists do not open a connection of its own; without one they are everybody's.
+            let line = match &self.callers {
+                Some(callers) if !callers.is_personal() => {
+                    callers.existing(ctx).unwrap_or_else(|| ConnectionRef::of_main(&self.shared))
+                }
+                Some(_) | None => self.connection(ctx).await?,
+            };
             let taken = timeout(self.call_wait() * INVENTORY_SHARE, line.take_inventory()).await;
             let taken = taken.map_err(|_| Error::DeadlineExceeded)?;
             taken.map_err(|failure| line.error(failure))
@@ -261,7 +280,7 @@ impl Backend for Remote {
 
     fn subscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()> {
         Box::pin(async move {
-            let line = self.line(ctx)?;
+            let line = self.connection(ctx).await?;
             if !line.want(&uri) {
                 return Err(Error::Overloaded);
             }
@@ -275,12 +294,13 @@ impl Backend for Remote {
 
     fn unsubscribe<'a>(&'a self, ctx: &'a CallContext, uri: BackendUri) -> Answer<'a, ()> {
         Box::pin(async move {
-            let line = match &self.lines {
-                None => Lease::of_main(&self.shared),
-                // A line that has ended has taken its subscriptions with it.
-                Some(lines) => match lines.existing(ctx) {
-                    Some(line) => line,
-                    None => return Ok(()),
+            let line = match &self.callers {
+                None => ConnectionRef::of_main(&self.shared),
+                Some(callers) => match (callers.existing(ctx), callers.scope(ctx)) {
+                    (Some(line), _) => line,
+                    (None, Ok(Scope::Shared)) => ConnectionRef::of_main(&self.shared),
+                    // A connection that has ended has taken its subscriptions with it.
+                    (None, _) => return Ok(()),
                 },
             };
             line.forgo(&uri);

@@ -356,8 +356,7 @@ impl Asides {
     }
 }
 
-/// Takes a request back when its future is dropped before the answer: in the session era closing the response says
-/// nothing (2025-11-25, Transports, "Sending Messages to the Server").
+/// Takes a request back when its future is dropped early: with sessions, closing the response says nothing (2025-11-25).
 struct CancelOnDrop<'a> {
     link: &'a Streamable,
     id: Option<u64>,
@@ -380,6 +379,10 @@ impl Link for Streamable {
 
     fn life(&self) -> &Lifeline {
         &self.life
+    }
+
+    fn keeps_state(&self) -> bool {
+        self.in_session()
     }
 
     fn exchange<'a>(&'a self, ticket: &'a Ticket, request: Request) -> BoxFuture<'a, Result<Json, Failure>> {

@@ -1,8 +1,8 @@
 //! Keeps one backend connected: connects, hears of the end, waits, connects again; and tells everyone how it stands.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use vmcp_domain::{BackendEvent, BackendId, BackendUri, CallerScope, Error, Scope};
+use vmcp_domain::{BackendEvent, BackendId, BackendUri, CallerScope, Error};
 use vmcp_wire::method;
 
 use crate::GatewayIdentity;
@@ -21,10 +21,12 @@ use crate::connector::Connector;
 use crate::ears::Ears;
 use crate::failure::{Class, Failure};
 use crate::flights::Purpose;
+use crate::http::HttpClient;
 use crate::inventory::LastLists;
 use crate::life::Loss;
 use crate::link::Request;
 use crate::pause::Pause;
+use crate::per_caller::ProcessRoom;
 use crate::policy::{BackendPolicy, ProcessPolicy};
 use crate::standing::Wanted;
 use crate::sync::Guarded;
@@ -74,9 +76,14 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     /// The credential of its requests, if they carry any.
     pub(crate) bearing: Option<Arc<Bearing>>,
-    /// The caller that the line belongs to; `Shared` for the one that every caller uses or, where each has one of its
-    /// own, the gateway itself.
-    scope: Scope,
+    /// The caller that the connection belongs to, once it belongs to one; `None` for the backend's own connection.
+    caller: Option<Arc<OnceLock<CallerScope>>>,
+    /// The room for processes.
+    pub(crate) room: Arc<ProcessRoom>,
+    /// The client of requests over HTTP, which connections share unless a credential tells them apart.
+    pub(crate) http: Arc<OnceLock<Arc<HttpClient>>>,
+    /// The backend is known to have sessions, so that it need not be probed.
+    pub(crate) has_sessions: bool,
     /// What the backend said about being called less.
     pub(crate) pause: Pause,
     /// Ends a wait for the next attempt.
@@ -92,6 +99,7 @@ impl Shared {
         policy: BackendPolicy,
         identity: GatewayIdentity,
         processes: ProcessPolicy,
+        room: Arc<ProcessRoom>,
         tasks: TaskTracker,
     ) -> Arc<Self> {
         let bearing = policy.credentials.clone().map(|credentials| Arc::new(Bearing::own(credentials)));
@@ -107,7 +115,10 @@ impl Shared {
             grace: Arc::new(Guarded::new(FAREWELL)),
             tasks,
             bearing,
-            scope: Scope::Shared,
+            caller: None,
+            room,
+            http: Arc::default(),
+            has_sessions: false,
             pause: Pause::default(),
             wake: Notify::new(),
             dormant: AtomicBool::new(false),
@@ -115,11 +126,13 @@ impl Shared {
         })
     }
 
-    /// A line of one caller to the same backend. It ends at the latest with this one.
-    pub(crate) fn personal(&self, scope: CallerScope, bearing: Bearing) -> Arc<Self> {
-        let scope = Scope::Caller(scope);
+    /// A connection of one caller to the same backend. It ends at the latest with this one. Without a scope it is a
+    /// spare one.
+    pub(crate) fn of_caller(&self, scope: OnceLock<CallerScope>, bearing: Option<Arc<Bearing>>) -> Arc<Self> {
+        let caller = Arc::new(scope);
+        let has_sessions = matches!(&*self.phase.borrow(), Phase::Ready(main) if main.has_session());
         Arc::new(Self {
-            ears: Arc::new(self.ears.of_scope(scope)),
+            ears: Arc::new(self.ears.of_caller(&caller)),
             policy: self.policy.clone(),
             identity: self.identity.clone(),
             processes: self.processes.clone(),
@@ -129,8 +142,11 @@ impl Shared {
             stop: self.stop.child_token(),
             grace: Arc::clone(&self.grace),
             tasks: self.tasks.clone(),
-            bearing: Some(Arc::new(bearing)),
-            scope,
+            http: if bearing.is_some() { Arc::default() } else { Arc::clone(&self.http) },
+            bearing,
+            caller: Some(caller),
+            room: Arc::clone(&self.room),
+            has_sessions,
             pause: Pause::default(),
             wake: Notify::new(),
             dormant: AtomicBool::new(false),
@@ -139,7 +155,15 @@ impl Shared {
     }
 
     fn is_personal(&self) -> bool {
-        matches!(self.scope, Scope::Caller(_))
+        self.caller.is_some()
+    }
+
+    /// Makes a spare connection one caller's.
+    pub(crate) fn give_to(&self, scope: CallerScope) {
+        if let Some(caller) = &self.caller {
+            // It is given once.
+            let _ = caller.set(scope);
+        }
     }
 
     /// The gateway's own look at a backend that answers properly to callers only.
@@ -147,9 +171,12 @@ impl Shared {
         !self.is_personal() && self.bearing.is_some()
     }
 
-    /// Takes the newest token of the line's caller, who is about to use it.
-    pub(crate) fn renew(&self, holder: Holder) {
-        let is_other = self.bearing.as_ref().is_some_and(|bearing| bearing.renew(holder));
+    /// Takes the newest token of the connection's caller, who is about to use it.
+    pub(crate) fn renew(&self, holder: Option<Holder>) {
+        let is_other = match (&self.bearing, holder) {
+            (Some(bearing), Some(holder)) => bearing.renew(holder),
+            (Some(_) | None, _) => false,
+        };
         let was_dormant = self.dormant.swap(false, Ordering::AcqRel);
         if !is_other && !was_dormant {
             return;
@@ -170,6 +197,7 @@ impl Shared {
     pub(crate) fn error(&self, failure: Failure) -> Error {
         if let Failure::NotSent(Class::Auth, cause) = &failure
             && self.is_personal()
+            && self.bearing.is_some()
         {
             // The backend, or its issuer, does not take this caller's credential. It is none the worse for it.
             return refuse(&self.policy.id, cause);
@@ -180,13 +208,10 @@ impl Shared {
     fn connected(&self, connection: &Arc<Connection>) {
         self.record.lock().connect_count += 1;
         let (transport, protocol) = (self.policy.transport.as_str(), connection.dialect.version);
-        match self.scope {
-            Scope::Shared => {
-                tracing::info!(backend = %self.policy.id, transport, %protocol, "backend connected");
-            }
-            Scope::Caller(scope) => {
-                tracing::debug!(backend = %self.policy.id, ?scope, transport, %protocol, "caller connected");
-            }
+        if self.is_personal() {
+            tracing::debug!(backend = %self.policy.id, transport, %protocol, "a caller's own connection is made");
+        } else {
+            tracing::info!(backend = %self.policy.id, transport, %protocol, "backend connected");
         }
         self.phase.send_replace(Phase::Ready(Arc::clone(connection)));
         let wanted = Arc::clone(&self.wanted.borrow());
@@ -220,10 +245,14 @@ impl Shared {
         let class = failure.class();
         if self.is_personal() && class == Class::Credential && attempt == 1 {
             tracing::warn!(backend = %self.policy.id, cause = %failure, "there is no credential for a caller");
+        } else if self.is_personal() && self.bearing.is_none() && attempt == 1 {
+            tracing::warn!(
+                backend = %self.policy.id, class = class.as_str(), cause = %failure,
+                "a caller's own connection cannot be made"
+            );
         } else if self.is_personal() {
             tracing::debug!(
-                backend = %self.policy.id, scope = ?self.scope, class = class.as_str(), cause = %failure,
-                "a caller cannot be connected"
+                backend = %self.policy.id, class = class.as_str(), cause = %failure, "a caller cannot be connected"
             );
         } else if self.is_look() && class == Class::Auth {
             tracing::debug!(backend = %self.policy.id, "the backend answers to callers only");

@@ -9,7 +9,7 @@ use crate::item::ToolHints;
 use crate::json::{Json, Members};
 use crate::message::{Continuation, Reply, TaskVerb};
 use crate::name::{BackendId, BackendPromptName, BackendToolName, BackendUri};
-use crate::scope::Scope;
+use crate::scope::{CallerScope, Scope};
 use crate::version::ProtocolVersion;
 
 /// A tool as its backend offers it.
@@ -108,6 +108,10 @@ pub struct BackendStatus {
     pub last_error: Option<&'static str>,
     /// How often the connection has been made anew.
     pub reconnect_count: u64,
+    /// Which callers share a connection now, as the configuration spells it.
+    pub isolation: &'static str,
+    /// How many connections belong to single callers; `None` where all callers share one.
+    pub caller_connections: Option<usize>,
 }
 
 /// What a backend tells about itself unasked.
@@ -148,7 +152,12 @@ pub trait Backend: Send + Sync {
     /// True when requests carry a credential of the caller's own, so that what it offers depends on who asks. Its
     /// [`Self::status`] then tells of the gateway's own look at it, and not of any caller's connection.
     fn is_personal(&self) -> bool;
-    /// Which other callers see it as this one does.
+    /// True when a caller's requests may take a connection of its own, so that its lists may come to differ from those
+    /// that everyone sees.
+    fn isolates(&self) -> bool;
+    /// A context to ask on behalf of a caller that has a connection of its own, by the scope that it told something on.
+    fn context_of(&self, scope: CallerScope) -> Option<CallContext>;
+    /// Which other callers' requests take the same connection as this one's.
     ///
     /// # Errors
     /// [`crate::Error::Denied`] when there is no credential for this caller, or the backend needs one.

@@ -238,6 +238,38 @@ impl ClientPort for NoClient {
     }
 }
 
+/// The same for requests made on behalf of one client besides its own.
+#[derive(Clone, Debug)]
+pub struct KeyedClient(pub ClientKey);
+
+impl ClientPort for KeyedClient {
+    fn wants_progress(&self) -> bool {
+        false
+    }
+
+    fn progress(&self, _params: Members) {}
+
+    fn log_level(&self) -> Option<LogLevel> {
+        None
+    }
+
+    fn log(&self, _level: LogLevel, _params: Members) {}
+
+    fn visited(&self, _params: Members) {}
+
+    fn capabilities(&self) -> &ClientCapabilities {
+        NoClient.capabilities()
+    }
+
+    fn client_key(&self) -> Option<ClientKey> {
+        Some(self.0.clone())
+    }
+
+    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
+        NoClient.ask(question)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

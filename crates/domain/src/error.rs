@@ -263,6 +263,12 @@ pub enum Error {
         /// The time after which it may be called again.
         retry_after: Duration,
     },
+    /// The backend has as many connections of single callers as it may have; the call did not happen.
+    #[error("no connection to backend `{backend}` is free for another caller; try again in a few seconds")]
+    BackendFull {
+        /// Which one.
+        backend: BackendId,
+    },
     /// The backend was reached and broke: the call may or may not have happened.
     #[error("backend `{backend}` failed to answer")]
     BackendFailed {
@@ -310,6 +316,7 @@ impl Error {
             Self::MissingCapability(_) => "missing_capability",
             Self::BackendUnavailable { .. } => "backend_unavailable",
             Self::BackendBusy { .. } => "backend_busy",
+            Self::BackendFull { .. } => "backend_full",
             Self::BackendFailed { .. } => "backend_failed",
             Self::BackendRefused { .. } => "backend_refused",
             Self::DeadlineExceeded => "deadline_exceeded",
@@ -337,6 +344,7 @@ impl Error {
             | Self::InvalidRequest(_)
             | Self::MissingCapability(_)
             | Self::BackendBusy { .. }
+            | Self::BackendFull { .. }
             | Self::BackendRefused { .. }
             | Self::DeadlineExceeded
             | Self::Cancelled

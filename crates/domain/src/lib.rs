@@ -34,8 +34,8 @@ pub use backend::{
 pub use caller::{Caller, Identity};
 pub use client_key::{ClientKey, ClientLife};
 pub use client_port::{
-    AskError, Capability, ClientCapabilities, ClientPort, LogLevel, NoClient, Question, QuestionKind,
-    TASKS_EXTENSION,
+    AskError, Capability, ClientCapabilities, ClientPort, KeyedClient, LogLevel, NoClient, Question,
+    QuestionKind, TASKS_EXTENSION,
 };
 pub use context::{CallContext, Origin};
 pub use credential::{Admission, Authenticator, Challenge, ProtectedResource, TokenFault, Unauthorized};

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::caller::Identity;
+use crate::client_key::ClientKey;
 
 /// Callers of equal scope look the same to a backend; those of different scopes must share no connection, no session
 /// and no catalogue.
@@ -41,4 +42,6 @@ pub enum Audience<'a> {
     Everyone,
     /// The clients of one user: the change is of something that only this user sees so.
     User(&'a Identity),
+    /// One client alone.
+    Client(&'a ClientKey),
 }

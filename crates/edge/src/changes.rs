@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, watch};
-use vmcp_domain::{Audience, Caller, Change, ChangeListener, Directory, Following, Identity, ResourceUri};
+use vmcp_domain::{
+    Audience, Caller, Change, ChangeListener, ClientKey, Directory, Following, Identity, ResourceUri,
+};
 
 use crate::session::Session;
 
@@ -72,6 +74,8 @@ pub(crate) struct Changes {
     watched: Mutex<Watched>,
     /// The clients of each user, for changes of what only that user sees so.
     users: Mutex<HashMap<User, Vec<Weak<Inbox>>>>,
+    /// The clients that have a session, for changes of what only one client sees so.
+    clients: Mutex<HashMap<ClientKey, Weak<Inbox>>>,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +90,7 @@ impl Changes {
             lists: watch::Sender::new(ListCounts::default()),
             watched: Mutex::default(),
             users: Mutex::default(),
+            clients: Mutex::default(),
         })
     }
 
@@ -102,6 +107,10 @@ impl Changes {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn clients(&self) -> MutexGuard<'_, HashMap<ClientKey, Weak<Inbox>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn inboxes_of(&self, identity: &Identity) -> Vec<Arc<Inbox>> {
         let users = self.users();
         let inboxes = users.get(&user(identity)).into_iter().flatten();
@@ -113,6 +122,9 @@ impl ChangeListener for Changes {
     fn changed(&self, change: &Change, audience: Audience<'_>) {
         let inboxes: Vec<Arc<Inbox>> = match (audience, change) {
             (Audience::User(identity), _) => self.inboxes_of(identity),
+            (Audience::Client(client), _) => {
+                self.clients().get(client).and_then(Weak::upgrade).into_iter().collect()
+            }
             (Audience::Everyone, Change::Tools | Change::Resources | Change::Prompts) => {
                 return self.lists.send_modify(|counts| counts.count(change));
             }
@@ -136,6 +148,7 @@ pub(crate) struct Inbox {
     this: Weak<Self>,
     caller: Caller,
     user: Option<User>,
+    client: Option<ClientKey>,
     uris: Mutex<Uris>,
     news: Notify,
 }
@@ -149,17 +162,22 @@ struct Uris {
 }
 
 impl Inbox {
-    pub(crate) fn new(changes: &Arc<Changes>, caller: &Caller) -> Arc<Self> {
+    /// Of a client that has a session where `client` is given.
+    pub(crate) fn new(changes: &Arc<Changes>, caller: &Caller, client: Option<ClientKey>) -> Arc<Self> {
         let inbox = Arc::new_cyclic(|this| Self {
             changes: Arc::clone(changes),
             this: this.clone(),
             caller: caller.clone(),
             user: caller.identity().map(user),
+            client,
             uris: Mutex::default(),
             news: Notify::new(),
         });
         if let Some(user) = &inbox.user {
             changes.users().entry(user.clone()).or_default().push(inbox.this.clone());
+        }
+        if let Some(client) = &inbox.client {
+            changes.clients().insert(client.clone(), inbox.this.clone());
         }
         inbox
     }
@@ -260,6 +278,9 @@ impl Drop for Inbox {
                     users.remove(user);
                 }
             }
+        }
+        if let Some(client) = &self.client {
+            self.changes.clients().remove(client);
         }
         let watched = std::mem::take(&mut self.uris().watched);
         self.forget(watched.keys());

@@ -283,6 +283,7 @@ fn log(error: &Error) {
         | Error::UnknownTask
         | Error::MissingCapability(_)
         | Error::BackendBusy { .. }
+        | Error::BackendFull { .. }
         | Error::BackendRefused { .. }
         | Error::DeadlineExceeded
         | Error::Cancelled

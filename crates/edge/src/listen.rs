@@ -54,7 +54,7 @@ impl Listening {
         ctx.token.clone_from(&entrant.token);
         ctx.peer = entrant.address;
         edge.directory.may_listen(&ctx).await?;
-        let inbox = Inbox::new(&edge.changes, caller);
+        let inbox = Inbox::new(&edge.changes, caller, None);
         let wanted = Wanted {
             tools: filter.tools_list_changed,
             resources: filter.resources_list_changed,

@@ -125,7 +125,8 @@ impl Session {
     /// The resources the client watches.
     pub(crate) fn inbox(&self, changes: &Arc<Changes>) -> Arc<Inbox> {
         let mut state = self.state();
-        let inbox = state.inbox.get_or_insert_with(|| Inbox::new(changes, &self.caller));
+        let client = state.life.get_or_insert_default().key();
+        let inbox = state.inbox.get_or_insert_with(|| Inbox::new(changes, &self.caller, Some(client)));
         Arc::clone(inbox)
     }
 

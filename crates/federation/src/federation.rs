@@ -19,6 +19,7 @@ use crate::catalogue::{Catalogue, Part};
 use crate::finding::Finding;
 use crate::follow::Follows;
 use crate::overview::{Permits, overview};
+use crate::own_lists::OwnLists;
 use crate::personal::Personal;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::refresh;
@@ -61,6 +62,8 @@ impl Federation {
         let count = backends.len();
         let apart = backends.iter().enumerate().filter(|(_, backend)| backend.is_personal());
         let personal: Vec<usize> = apart.map(|(place, _)| place).collect();
+        let isolating = backends.iter().enumerate().filter(|(_, backend)| backend.isolates());
+        let isolating: Vec<usize> = isolating.map(|(index, _)| index).collect();
         let unsettled = count - personal.len();
         let member = |backend| {
             Arc::new(Member { backend, wake: Notify::new(), breaker: health.breaker.map(Breaker::new) })
@@ -79,6 +82,7 @@ impl Federation {
             catalogue: ArcSwap::from_pointee(Catalogue::default()),
             watchers: Mutex::new(Vec::new()),
             personal: Personal::new(personal),
+            own_lists: OwnLists::new(isolating),
             follows: Follows::default(),
             unsettled: watch::Sender::new(unsettled),
             settled: AtomicBool::new(false),
@@ -165,12 +169,18 @@ impl Federation {
 
     /// True when the catalogue that everyone sees is everybody's whole one, and need not be waited for.
     fn is_ready(&self) -> bool {
-        self.shared.is_settled() && self.shared.personal.is_empty()
+        self.shared.is_settled() && self.shared.personal.is_empty() && self.shared.own_lists.is_empty()
     }
 
     async fn awaited_catalogue(&self, ctx: &CallContext) -> Arc<Catalogue> {
         if !self.shared.is_settled() {
             self.settled().await;
+        }
+        let own = self.shared.own_lists.parts(&self.shared, ctx);
+        if !own.is_empty() {
+            let mut parts = self.shared.personal.parts(&self.shared, ctx).await;
+            parts.extend(own);
+            return self.shared.own_catalogue(parts);
         }
         if self.shared.personal.is_empty() {
             return self.shared.catalogue();

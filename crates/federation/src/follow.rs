@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
-use vmcp_domain::{Backend, BackendUri, CallContext, Error, Following, Origin, ResourceUri, Scope};
+use vmcp_domain::{
+    Backend, BackendUri, CallContext, Error, Following, KeyedClient, Origin, ResourceUri, Scope,
+};
 
 /// What is followed: at which backend, as whom, and which resource.
 type Key = (usize, Scope, ResourceUri);
@@ -57,6 +59,9 @@ impl Follows {
         };
         let mut own = CallContext::bare(ctx.caller.clone(), Origin::Gateway);
         own.token.clone_from(&ctx.token);
+        if let Some(client) = ctx.client.client_key() {
+            own.client = Arc::new(KeyedClient(client));
+        }
         // From here on dropping it undoes what has been done.
         let (table, backend) = (self.0.clone(), backend.clone());
         let follower = Follower { table, key, spelling, slot, backend, ctx: own };

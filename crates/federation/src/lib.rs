@@ -11,6 +11,7 @@ mod federation;
 mod finding;
 mod follow;
 mod overview;
+mod own_lists;
 mod personal;
 pub mod policy;
 mod refresh;

@@ -204,7 +204,7 @@ impl Personal {
     }
 
     /// The same inventory as another view's, where there is an equal one.
-    fn share(&self, place: usize, inventory: Inventory) -> Arc<Inventory> {
+    pub(crate) fn share(&self, place: usize, inventory: Inventory) -> Arc<Inventory> {
         let mut builds = locked(&self.builds);
         let kept = builds.inventories.entry(place).or_default();
         if let Some(equal) = kept.iter().find(|kept| ***kept == inventory) {
@@ -216,6 +216,25 @@ impl Personal {
         }
         kept.push_back(inventory.clone());
         inventory
+    }
+
+    /// The catalogue of what everyone sees and of `own`.
+    pub(crate) fn catalogue_of(
+        &self,
+        shared: &Shared,
+        own: Vec<(usize, Part)>,
+        base: &Catalogue,
+    ) -> Arc<Catalogue> {
+        self.build(shared, own, Some(base)).catalogue
+    }
+
+    /// The parts of backends that a caller sees by its own credential. Waits for those that have not answered yet.
+    pub(crate) async fn parts(&self, shared: &Arc<Shared>, ctx: &CallContext) -> Vec<(usize, Part)> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        self.catalogue(shared, ctx).await;
+        self.view(shared, ctx).map_or_else(Vec::new, |(view, _)| view.parts(shared))
     }
 
     /// The catalogue of the shared parts and these, built unless some view has it already.

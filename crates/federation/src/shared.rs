@@ -14,6 +14,7 @@ use crate::breaker::Breaker;
 use crate::catalogue::{Catalogue, Part};
 use crate::finding::Finding;
 use crate::follow::Follows;
+use crate::own_lists::OwnLists;
 use crate::personal::Personal;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) catalogue: ArcSwap<Catalogue>,
     /// What single callers see of backends that tell callers apart.
     pub(crate) personal: Personal,
+    /// What single callers see otherwise than everyone.
+    pub(crate) own_lists: OwnLists,
     /// The resources that clients follow.
     pub(crate) follows: Follows,
     pub(crate) watchers: Mutex<Vec<Weak<dyn ChangeListener>>>,
@@ -63,6 +66,8 @@ impl Shared {
             let changes = next.keep_unchanged(&earlier);
             report(&next.findings, &earlier.findings);
             self.catalogue.store(Arc::new(next));
+            let inventory = parts.get(place).and_then(Option::as_ref).map(|part| &*part.inventory);
+            self.own_lists.settle(place, inventory);
             changes
         };
         for change in &changes {
@@ -140,6 +145,12 @@ impl BackendListener for Shared {
             // What the gateway sees on its own account concerns nobody.
             if let (Scope::Caller(scope), Some(shared)) = (scope, self.this.upgrade()) {
                 self.personal.heard(&shared, place, scope, &event);
+            }
+            return;
+        }
+        if let (Scope::Caller(scope), Some(place)) = (scope, place) {
+            if let Some(shared) = self.this.upgrade() {
+                self.own_lists.heard(&shared, place, scope, &event);
             }
             return;
         }

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use vmcp_backends::policy::{BackendPolicy, HttpPolicy, StdioPolicy, Timeouts, Transport};
+use vmcp_backends::policy::{
+    BackendPolicy, CallerBounds, HttpPolicy, Isolation, ProcessPolicy, StdioPolicy, Timeouts, Transport,
+};
 use vmcp_edge::HttpEdge;
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
 use vmcp_federation::policy::{AggregationPolicy, HealthPolicy};
@@ -113,6 +115,8 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
     let glossary = Transport::StreamableHttp(HttpPolicy { url: glossary.parse()?, ca_bundle: None });
     let backend = |name: &str, transport| BackendPolicy {
         credentials: None,
+        isolation: Isolation::Shared,
+        bounds: CallerBounds::DEFAULT,
         id: name.into(),
         transport,
         timeouts: Timeouts::DEFAULT,
@@ -123,6 +127,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         group: None,
         aggregation: AggregationPolicy::default(),
         backends: vec![backend("notes", notes), backend("glossary", glossary)],
+        process_count_max: ProcessPolicy::COUNT_MAX,
         edge,
         admin: AdminSettings { listen: None, metrics_are_open: false },
         health: HealthPolicy::DEFAULT,

@@ -35,6 +35,7 @@ fn never_happened(error: &Error) -> bool {
         error,
         Error::BackendUnavailable { .. }
             | Error::BackendBusy { .. }
+            | Error::BackendFull { .. }
             | Error::UnknownTool(_)
             | Error::UnknownResource(_)
             | Error::UnknownPrompt(_)

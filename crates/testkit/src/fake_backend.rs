@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, Weak};
 
 use vmcp_domain::{
     Answer, Backend, BackendEvent, BackendId, BackendListener, BackendPromptName, BackendState,
-    BackendStatus, BackendToolName, BackendUri, CallContext, CallerScope, Cause, Continuation, Error,
-    Inventory, Json, Members, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, ProtocolVersion,
-    Reply, Scope, TaskVerb, ToolHints, UriTemplate,
+    BackendStatus, BackendToolName, BackendUri, CallContext, Caller, CallerScope, Cause, Continuation, Error,
+    Identity, Inventory, Json, Members, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, Origin,
+    ProtocolVersion, Reply, Scope, TaskVerb, ToolHints, UriTemplate,
 };
 
 /// Answers every request with a line that names the backend and what was asked.
@@ -19,6 +19,8 @@ pub struct FakeBackend {
     listener: Mutex<Option<Weak<dyn BackendListener>>>,
     /// The tools of each caller by subject, where it tells callers apart; the others are not let in.
     callers: Option<Mutex<HashMap<String, Inventory>>>,
+    /// Gives each known caller a connection of its own.
+    isolates: bool,
     /// What it was asked to follow, and to follow no more.
     followed: Mutex<Vec<String>>,
     /// How often it was asked for its inventory.
@@ -35,6 +37,7 @@ impl FakeBackend {
             inventory: Mutex::new(Inventory::default()),
             listener: Mutex::new(None),
             callers: None,
+            isolates: false,
             followed: Mutex::default(),
             asked: AtomicUsize::new(0),
         })
@@ -52,6 +55,16 @@ impl FakeBackend {
         let backend = Self::new(id);
         let mut own = Arc::into_inner(backend).unwrap();
         own.callers = Some(Mutex::default());
+        Arc::new(own)
+    }
+
+    /// A connected backend that gives each known caller a connection of its own, on which it offers what everyone sees
+    /// unless the caller's own tools are set.
+    #[must_use]
+    pub fn isolating(id: &str, tools: &[&str]) -> Arc<Self> {
+        let mut own = Arc::into_inner(Self::personal(id)).unwrap();
+        own.isolates = true;
+        own.set_tools(tools);
         Arc::new(own)
     }
 
@@ -190,6 +203,8 @@ impl Backend for FakeBackend {
             protocol: Some(ProtocolVersion::V2026_07_28),
             last_error: None,
             reconnect_count: 0,
+            isolation: "shared",
+            caller_connections: None,
         }
     }
 
@@ -198,12 +213,28 @@ impl Backend for FakeBackend {
     }
 
     fn is_personal(&self) -> bool {
-        self.callers.is_some()
+        self.callers.is_some() && !self.isolates
+    }
+
+    fn isolates(&self) -> bool {
+        self.isolates
+    }
+
+    fn context_of(&self, scope: CallerScope) -> Option<CallContext> {
+        // The scope is made of the subject.
+        let issuer = "https://issuer".to_owned();
+        let subjects: Vec<String> = self.callers.as_ref()?.lock().unwrap().keys().cloned().collect();
+        let subject = subjects.into_iter().find(|one| Self::scope_of(one) == Scope::Caller(scope))?;
+        let identity = Arc::new(Identity { issuer, subject, claims: Members::new() });
+        Some(CallContext::bare(Caller::Known(identity), Origin::Gateway))
     }
 
     fn scope(&self, ctx: &CallContext) -> Result<Scope, Error> {
         match (&self.callers, ctx.caller.identity()) {
             (None, _) => Ok(Scope::Shared),
+            (Some(_), known) if self.isolates => {
+                Ok(known.map_or(Scope::Shared, |identity| Self::scope_of(&identity.subject)))
+            }
             (Some(_), Some(identity)) if ctx.token.is_some() => Ok(Self::scope_of(&identity.subject)),
             (Some(_), _) => Err(Error::Denied),
         }
@@ -219,7 +250,12 @@ impl Backend for FakeBackend {
             self.check()?;
             if let Some(callers) = &self.callers {
                 let subject = ctx.caller.identity().map_or("", |identity| &identity.subject);
-                return callers.lock().unwrap().get(subject).cloned().ok_or(Error::Denied);
+                let own = callers.lock().unwrap().get(subject).cloned();
+                return match own {
+                    Some(own) => Ok(own),
+                    None if self.isolates => Ok(self.inventory.lock().unwrap().clone()),
+                    None => Err(Error::Denied),
+                };
             }
             Ok(self.inventory.lock().unwrap().clone())
         })

@@ -44,10 +44,10 @@ fn raise_descriptor_bound() -> Option<u64> {
 }
 
 /// How this process starts children.
-pub(crate) fn child_processes() -> ProcessPolicy {
+pub(crate) fn child_processes(count_max: usize) -> ProcessPolicy {
     #[allow(clippy::disallowed_methods, reason = "this is the one place")]
     let variables = std::env::vars_os();
-    ProcessPolicy { environment: Environment::new(variables), launcher: LAUNCHER.get().cloned() }
+    ProcessPolicy { environment: Environment::new(variables), launcher: LAUNCHER.get().cloned(), count_max }
 }
 
 /// The value of an environment variable, if it is set and is UTF-8.

@@ -28,7 +28,7 @@ use crate::outlook::Outlook;
 use crate::process;
 use crate::search::{self, Indexing};
 use crate::stack::{self, AddedLayer, Stack};
-use crate::status::{Sources, StatusPages};
+use crate::status::{About, Sources, StatusPages};
 
 /// How long backends get to end by themselves: at most, and when calls have used up the time for the shutdown.
 const BACKEND_GRACE_MAX: Duration = Duration::from_secs(5);
@@ -75,8 +75,7 @@ pub struct RunningGateway {
     pub edge: EdgePolicy,
     /// The settings of the pages for operators.
     pub admin: AdminSettings,
-    name: String,
-    group: Option<String>,
+    about: About,
     backends: Backends,
     /// When the end began, once it has.
     ending: Arc<OnceLock<Instant>>,
@@ -88,11 +87,13 @@ impl RunningGateway {
     /// Starts connecting to every backend and builds the stack over them.
     pub async fn start(settings: Settings, additions: Additions) -> Self {
         let Additions { audit: output, layers: added } = additions;
+        let processes_max = settings.process_worst_case();
         let Settings {
             name,
             group,
             aggregation,
             backends,
+            process_count_max,
             mut edge,
             admin,
             health,
@@ -103,9 +104,10 @@ impl RunningGateway {
             audit,
             namespace,
             log_level: _,
-            warnings: _,
+            warnings,
         } = settings;
-        let backends = Backends::start(backends, &identity(&edge), &process::child_processes());
+        let processes = process::child_processes(process_count_max);
+        let backends = Backends::start(backends, &identity(&edge), &processes);
         let federation = Federation::start(aggregation.clone(), health, backends.all().cloned().collect());
         let metrics = Metrics::new(&namespace, &name);
         if let IncomingAuth::Bearer(authenticator) = &mut edge.incoming {
@@ -114,10 +116,7 @@ impl RunningGateway {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));
         let observer = observer(&metrics, audit.as_ref().map(|_| &clock));
-        let limiter = match limits {
-            Some(limits) => Some(limiter(limits, clock, observer, &federation).await),
-            None => None,
-        };
+        let limiter = limiter(limits, clock, observer, &federation).await;
         let outlook = Outlook::new(federation.clone(), limiter.clone());
         let optimizer = optimizer.map(|settings| search::start(settings, outlook, metrics.clone()));
         let parts = stack::Parts {
@@ -150,8 +149,7 @@ impl RunningGateway {
             metrics,
             edge,
             admin,
-            name,
-            group,
+            about: About { name, group, processes_max, warnings },
             backends,
             ending: Arc::default(),
             _indexing: indexing,
@@ -235,8 +233,7 @@ impl RunningGateway {
     /// The pages for operators.
     fn pages(&self) -> Arc<StatusPages> {
         StatusPages::new(Sources {
-            name: self.name.clone(),
-            group: self.group.clone(),
+            about: self.about.clone(),
             federation: self.federation.clone(),
             limiter: self.limiter.clone(),
             optimizer: self.optimizer.clone(),
@@ -345,12 +342,12 @@ async fn prepare(federation: Federation, limiter: Arc<Limiter>) {
 /// The limiter of these settings, once it can decide. Backends are connecting meanwhile; no call is decided before this,
 /// on any path.
 async fn limiter(
-    settings: LimitSettings,
+    settings: Option<LimitSettings>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
     federation: &Federation,
-) -> Arc<Limiter> {
-    let LimitSettings { policy, redis, on_failure } = settings;
+) -> Option<Arc<Limiter>> {
+    let LimitSettings { policy, redis, on_failure } = settings?;
     let planner = Arc::new(Planner::new(policy));
     let sharing = redis.and_then(|redis| {
         let (replica_count, slot_lease) = (redis.replica_count, redis.slot_lease);
@@ -368,5 +365,5 @@ async fn limiter(
     if !limiter.connected(STORE_PATIENCE).await {
         tracing::warn!("the shared store does not answer; its failure policy applies until it does");
     }
-    limiter
+    Some(limiter)
 }

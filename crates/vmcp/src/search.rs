@@ -83,9 +83,9 @@ impl Indexing {
 
 impl ChangeListener for Indexing {
     fn changed(&self, change: &Change, audience: Audience<'_>) {
-        // What is indexed beforehand is what everyone sees; lists of single users are indexed when they search.
+        // What is indexed beforehand is what everyone sees; lists of single callers are indexed when they search.
         match (change, audience) {
-            (_, Audience::User(_)) => {}
+            (_, Audience::User(_) | Audience::Client(_)) => {}
             (Change::Tools, Audience::Everyone) => self.changed.notify_one(),
             (Change::Resources | Change::Prompts | Change::Resource(_), Audience::Everyone) => {}
         }

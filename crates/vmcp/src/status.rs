@@ -16,6 +16,7 @@ use vmcp_ratelimit::lease::LeaseCounts;
 use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{BucketView, Limiter, Wait};
 
+use crate::config::Problem;
 use crate::metrics::Metrics;
 
 /// Serves the pages.
@@ -26,10 +27,8 @@ pub(crate) struct StatusPages {
 
 /// What the pages tell about.
 pub(crate) struct Sources {
-    /// The gateway's name.
-    pub(crate) name: String,
-    /// The group its backends belong to.
-    pub(crate) group: Option<String>,
+    /// The gateway.
+    pub(crate) about: About,
     /// The backends and what they offer.
     pub(crate) federation: Federation,
     /// What counts calls.
@@ -44,6 +43,19 @@ pub(crate) struct Sources {
     pub(crate) authz: Option<Arc<AuthzPolicy>>,
     /// Anyone may read `/metrics`.
     pub(crate) metrics_are_open: bool,
+}
+
+/// What the configuration says of the gateway as a whole.
+#[derive(Clone)]
+pub(crate) struct About {
+    /// Its name.
+    pub(crate) name: String,
+    /// The group its backends belong to.
+    pub(crate) group: Option<String>,
+    /// The most processes of stdio backends.
+    pub(crate) processes_max: usize,
+    /// What the configuration was warned of.
+    pub(crate) warnings: Vec<Problem>,
 }
 
 impl StatusPages {
@@ -109,7 +121,8 @@ impl StatusPages {
     }
 
     fn status(&self, reader: Reader) -> Value {
-        let Sources { name, group, federation, limiter, optimizer, layers, .. } = &self.sources;
+        let Sources { about, federation, limiter, optimizer, layers, .. } = &self.sources;
+        let About { name, group, processes_max, warnings } = about;
         let reports = federation.reports();
         let healthy = reports.iter().all(|report| report.status.state == BackendState::Ready);
         let findings = federation.findings();
@@ -125,6 +138,10 @@ impl StatusPages {
             "healthy": healthy,
             "layers": layers,
             "backends": reports.iter().map(backend).collect::<Vec<_>>(),
+            "processes_max": processes_max,
+            // They name users and paths of the configuration.
+            "warnings": if names_tools { warnings.iter().map(ToString::to_string).collect() } else { Vec::new() },
+            "warning_count": warnings.len(),
             "findings": told,
             "finding_count": findings.len(),
             "limits": limiter.as_ref().map(|limiter| json!({
@@ -215,6 +232,8 @@ fn backend(report: &BackendReport) -> Value {
         "resources": report.resource_count,
         "prompts": report.prompt_count,
         "callers": report.caller_count,
+        "isolation": status.isolation,
+        "caller_connections": status.caller_connections,
         "last_error": status.last_error,
         "reconnects": status.reconnect_count,
     })

@@ -149,6 +149,7 @@ fn session_era(error: &Error, verb: Verb) -> Answer {
         | Error::MissingCapability(_)
         | Error::BackendUnavailable { .. }
         | Error::BackendBusy { .. }
+        | Error::BackendFull { .. }
         | Error::BackendFailed { .. }
         | Error::DeadlineExceeded
         | Error::Overloaded
@@ -207,6 +208,7 @@ fn v2026_07_28(error: &Error, verb: Verb) -> Answer {
         Error::Looping(_)
         | Error::BackendUnavailable { .. }
         | Error::BackendBusy { .. }
+        | Error::BackendFull { .. }
         | Error::BackendFailed { .. }
         | Error::DeadlineExceeded
         | Error::Cancelled

@@ -65,7 +65,8 @@ fn decides_nothing(status: StatusCode) -> bool {
     )
 }
 
-async fn shake_hands(
+/// The handshake of a backend that has sessions.
+pub(crate) async fn shake_hands(
     base: &Base,
     uri: &Uri,
     identity: &GatewayIdentity,
@@ -116,6 +117,7 @@ async fn outcome(
         | Failure::NotSent(..)
         | Failure::Broken(..)
         | Failure::Overloaded
+        | Failure::Full
         | Failure::Busy(..) => failure,
     })
 }

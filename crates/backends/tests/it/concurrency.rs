@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vmcp_backends::policy::{BackendPolicy, ProcessPolicy, Transport};
+use vmcp_backends::policy::{BackendPolicy, CallerBounds, Isolation, ProcessPolicy, Transport};
 use vmcp_backends::{Backends, GatewayIdentity};
 use vmcp_domain::{Continuation, Json, Members};
 
@@ -34,6 +34,8 @@ async fn a_thousand_calls_over_fifty_backends() {
             transport: Transport::StreamableHttp(http(&server.url())),
             timeouts: TIMEOUTS,
             headers: Vec::new(),
+            isolation: Isolation::Shared,
+            bounds: CallerBounds::DEFAULT,
             credentials: None,
         });
         servers.push(server);

@@ -6,6 +6,7 @@
 mod concurrency;
 mod faults;
 mod hostile;
+mod isolation;
 mod lists;
 mod personal;
 mod probing;
@@ -20,7 +21,9 @@ mod web;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use vmcp_backends::policy::{BackendPolicy, HttpPolicy, ProcessPolicy, Timeouts, Transport};
+use vmcp_backends::policy::{
+    BackendPolicy, CallerBounds, HttpPolicy, Isolation, ProcessPolicy, Timeouts, Transport,
+};
 use vmcp_backends::{Backends, GatewayIdentity};
 use vmcp_domain::{
     AskError, Backend, BackendEvent, BackendId, BackendListener, BackendState, BoxFuture, CallContext,
@@ -52,8 +55,12 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn start(policy: BackendPolicy) -> Self {
+        Self::start_with(policy, &ProcessPolicy::default())
+    }
+
+    pub(crate) fn start_with(policy: BackendPolicy, processes: &ProcessPolicy) -> Self {
         let identity = GatewayIdentity { name: "vmcp".to_owned(), version: "1.2.3".to_owned() };
-        let backends = Backends::start(vec![policy], &identity, &ProcessPolicy::default());
+        let backends = Backends::start(vec![policy], &identity, processes);
         let backend = Arc::clone(backends.all().next().unwrap());
         let ear = Arc::new(Ear::default());
         let listener: Arc<dyn BackendListener> = Arc::<Ear>::clone(&ear);
@@ -87,7 +94,16 @@ impl Rig {
 }
 
 pub(crate) fn policy(transport: Transport, timeouts: Timeouts) -> BackendPolicy {
-    BackendPolicy { id: "b".into(), transport, timeouts, headers: Vec::new(), credentials: None }
+    let (isolation, bounds) = (Isolation::Shared, CallerBounds::DEFAULT);
+    BackendPolicy {
+        id: "b".into(),
+        transport,
+        timeouts,
+        headers: Vec::new(),
+        isolation,
+        bounds,
+        credentials: None,
+    }
 }
 
 pub(crate) fn http(url: &str) -> HttpPolicy {

@@ -36,7 +36,7 @@ fn readable() -> Arc<dyn Directory> {
 #[test]
 fn a_part_is_told_in_the_watchers_spelling_and_only_where_it_may_be_read() {
     let changes = Changes::new();
-    let inbox = Inbox::new(&changes, &Caller::Anonymous);
+    let inbox = Inbox::new(&changes, &Caller::Anonymous, None);
     assert!(inbox.watch("FILE:///wiki/x/../pub".into(), following()));
     let mut feed = Feed::of_stream(&changes, &readable(), inbox, Wanted::ALL);
     for uri in
@@ -58,7 +58,7 @@ fn a_part_is_told_in_the_watchers_spelling_and_only_where_it_may_be_read() {
 #[test]
 fn a_storm_of_changes_is_told_once() {
     let changes = Changes::new();
-    let inbox = Inbox::new(&changes, &Caller::Anonymous);
+    let inbox = Inbox::new(&changes, &Caller::Anonymous, None);
     assert!(inbox.watch("file:///a".into(), following()) && inbox.watch("file:///a".into(), following()));
     let mut feed = Feed::of_stream(&changes, &readable(), inbox, Wanted::ALL);
     assert_eq!(feed.take(), []);
@@ -75,7 +75,8 @@ fn a_storm_of_changes_is_told_once() {
 fn only_what_is_wanted_is_told() {
     let changes = Changes::new();
     let wanted = Wanted { tools: false, ..Wanted::ALL };
-    let mut feed = Feed::of_stream(&changes, &readable(), Inbox::new(&changes, &Caller::Anonymous), wanted);
+    let mut feed =
+        Feed::of_stream(&changes, &readable(), Inbox::new(&changes, &Caller::Anonymous, None), wanted);
     changes.changed(&Change::Tools, Audience::Everyone);
     changes.changed(&Change::Prompts, Audience::Everyone);
     assert_eq!(feed.take(), [Change::Prompts]);
@@ -84,7 +85,7 @@ fn only_what_is_wanted_is_told() {
 #[test]
 fn watching_is_bounded_and_leaves_nothing_behind() {
     let changes = Changes::new();
-    let inbox = Inbox::new(&changes, &Caller::Anonymous);
+    let inbox = Inbox::new(&changes, &Caller::Anonymous, None);
     for number in 0..WATCHED_PER_CLIENT_MAX {
         assert!(inbox.watch(format!("file:///{number}").into(), following()));
     }
@@ -105,7 +106,7 @@ fn what_one_user_sees_is_told_to_that_user_alone() {
         Identity { issuer: issuer.to_owned(), subject: "ann".to_owned(), claims }
     };
     let feed = |issuer: &str| {
-        let inbox = Inbox::new(&changes, &Caller::Known(Arc::new(identity(issuer))));
+        let inbox = Inbox::new(&changes, &Caller::Known(Arc::new(identity(issuer))), None);
         assert!(inbox.watch("file:///a".into(), following()));
         Feed::of_stream(&changes, &readable(), inbox, Wanted { prompts: false, ..Wanted::ALL })
     };

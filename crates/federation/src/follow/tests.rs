@@ -75,6 +75,7 @@ impl ChangeListener for Ear {
         let whom = match audience {
             Audience::Everyone => "everyone",
             Audience::User(identity) => &identity.subject,
+            Audience::Client(_) => "one client",
         };
         if let Change::Resource(uri) = change {
             let _ = self.0.send(format!("{uri} for {whom}"));

@@ -18,6 +18,7 @@ impl ChangeListener for Ear {
         let whom = match audience {
             Audience::Everyone => "everyone",
             Audience::User(identity) => &identity.subject,
+            Audience::Client(_) => "one client",
         };
         let _ = self.0.send(format!("{change:?} for {whom}"));
     }

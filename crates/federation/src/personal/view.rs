@@ -161,6 +161,11 @@ impl View {
         state.slots.get(index).filter(|slot| !slot.present).and_then(|slot| slot.refused.clone())
     }
 
+    /// Its part of each backend that has answered.
+    pub(super) fn parts(&self, shared: &Shared) -> Vec<(usize, Part)> {
+        locked(&self.state).parts(shared)
+    }
+
     /// The catalogue as it is now, and what changed since it was last asked for.
     pub(super) fn catalogue(&self, shared: &Shared) -> (Arc<Catalogue>, Vec<Change>) {
         let base = shared.catalogue();
@@ -170,16 +175,7 @@ impl View {
         {
             return (catalogue.clone(), Vec::new());
         }
-        let own: Vec<(usize, Part)> = state
-            .slots
-            .iter()
-            .zip(&shared.personal.places)
-            .filter_map(|(slot, place)| {
-                let backend = shared.members.get(*place)?.backend.id().clone();
-                let part = Part { backend, inventory: slot.inventory.clone()?, present: slot.present };
-                Some((*place, part))
-            })
-            .collect();
+        let own = state.parts(shared);
         if own.is_empty() {
             return (base, Vec::new());
         }
@@ -194,6 +190,17 @@ impl View {
         state.base = Some(built.base);
         state.catalogue = Some(built.catalogue.clone());
         (built.catalogue, changes)
+    }
+}
+
+impl State {
+    fn parts(&self, shared: &Shared) -> Vec<(usize, Part)> {
+        let parts = self.slots.iter().zip(&shared.personal.places).filter_map(|(slot, place)| {
+            let backend = shared.members.get(*place)?.backend.id().clone();
+            let part = Part { backend, inventory: slot.inventory.clone()?, present: slot.present };
+            Some((*place, part))
+        });
+        parts.collect()
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use crate::cli::{ConfigCommand, Source};
+use crate::terminal;
 use vmcp::config::{effective_json, effective_yaml, schema_text};
 
 /// Loads the configuration as `serve` would and says that it could be served.
@@ -17,6 +18,10 @@ pub(crate) fn run(source: &Source) -> anyhow::Result<ExitCode> {
         settings.warnings.len(),
         plural(settings.warnings.len()),
     );
+    for line in settings.isolation_lines() {
+        terminal::tell(format_args!("  {line}"));
+    }
+    terminal::tell(format_args!("  at most {} processes of stdio backends", settings.process_worst_case()));
     Ok(ExitCode::SUCCESS)
 }
 

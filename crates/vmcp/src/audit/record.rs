@@ -192,6 +192,7 @@ fn failure(error: &Error, answered: &'static str) -> &'static str {
         Error::LimitsUnavailable
         | Error::BackendUnavailable { .. }
         | Error::BackendBusy { .. }
+        | Error::BackendFull { .. }
         | Error::BackendFailed { .. }
         | Error::DeadlineExceeded
         | Error::Overloaded

@@ -8,18 +8,23 @@ mod backend;
 mod edge;
 mod health;
 mod incoming;
+mod isolation;
 mod limits;
 mod loops;
 mod optimizer;
 mod outgoing;
+mod stdio;
 mod unbuilt;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use vmcp_edge::policy::EdgePolicy;
+
 use super::expand::Env;
 use super::file::{
-    File, GoDuration, IncomingKind, LogLevel as FileLogLevel, Operational, SessionStorage, StorageProvider,
+    Backend, File, GoDuration, IncomingKind, LogLevel as FileLogLevel, Operational, SessionStorage,
+    StorageProvider,
 };
 use super::report::{Problem, join};
 use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
@@ -91,6 +96,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         listen,
         admin,
         backends,
+        isolation,
         incoming_auth,
         outgoing_auth,
         aggregation,
@@ -109,39 +115,38 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     } = file;
     let storage = session_storage.as_ref().map(|storage| (storage, rate_limiting.is_some()));
     check_whole(&name, &metadata, storage, findings);
-    if backends.is_empty() {
-        no_backends(group_ref.as_deref(), findings);
-    }
+    no_backends(&backends, group_ref.as_deref(), findings);
     let Operational { log_level, timeouts, failure_handling } = operational.unwrap_or_default();
     let health = health::convert(failure_handling.unwrap_or_default(), findings);
     let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
-    let calls = backend::CallTimes::convert(timeouts.unwrap_or_default(), &names, findings);
     let has_tokens = incoming_auth.as_ref().is_some_and(|auth| auth.kind == IncomingKind::Oidc);
-    let mut outgoing =
-        outgoing::Outgoing::convert(outgoing_auth.unwrap_or_default(), &names, has_tokens, findings);
-    let backends = backend::convert(backends, &calls, &mut outgoing, findings);
-    outgoing.finish(findings);
+    let outgoing = (outgoing_auth.unwrap_or_default(), has_tokens);
+    let calls = timeouts.unwrap_or_default();
+    let backends = backend::convert_all((backends, &names), calls, outgoing, findings);
     let aggregation = aggregation::convert(aggregation.unwrap_or_default(), &names, findings);
     let authz = incoming::authz(incoming_auth.as_ref(), &name, optimizer.is_some(), findings);
     let (listen, passthrough) = (listen.unwrap_or_default(), passthrough_headers);
+    let has_one_identity = isolation::has_one_identity(incoming_auth.as_ref());
     let parts = edge::Parts { name: name.clone(), listen, incoming: incoming_auth, passthrough };
     let (admin, scrape_key) = admin::convert(admin, telemetry.as_ref(), findings);
     let edge = edge::convert(parts, overrides, findings);
+    let (backends, process_count_max) =
+        isolation::convert(backends, isolation, (edge.as_ref(), has_one_identity), findings);
     let incoming = edge.as_ref().map(|edge| &edge.incoming);
     let limits =
         rate_limiting.map(|file| limits::convert(file, &name, session_storage.as_ref(), incoming, findings));
     let loops = loop_breaker.map(|file| loops::convert(file, findings));
     let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
     let audit = audit::convert(audit, overrides.enable_audit, findings);
-    let (aggregation, mut edge) = (aggregation?, edge?);
+    let (aggregation, edge) = (aggregation?, edge?);
     let (limits, answer) = limits.unzip();
-    edge.limit_answer = answer.unwrap_or(edge.limit_answer);
-    edge.scrape_key = scrape_key;
+    let edge = EdgePolicy { limit_answer: answer.unwrap_or(edge.limit_answer), scrape_key, ..edge };
     findings.problems.is_empty().then(|| Settings {
         name,
         group: group_ref,
         aggregation,
         backends,
+        process_count_max,
         edge,
         admin,
         health,
@@ -184,8 +189,9 @@ fn check_whole(
     }
 }
 
-fn no_backends(group: Option<&str>, findings: &mut Findings<'_>) {
+fn no_backends(backends: &[Backend], group: Option<&str>, findings: &mut Findings<'_>) {
     match group {
+        _ if !backends.is_empty() => {}
         Some(group) => {
             findings.discovers = true;
             findings

@@ -38,6 +38,8 @@ pub(crate) struct File {
     /// The MCP servers behind this one.
     #[serde(default)]
     pub(crate) backends: Vec<Backend>,
+    /// The bounds of connections that belong to single callers.
+    pub(crate) isolation: Option<IsolationBounds>,
     /// Who callers are. Left out: anonymous, and then only loopback addresses may be listened on.
     pub(crate) incoming_auth: Option<IncomingAuth>,
     /// How the gateway proves itself to backends. Left out: `{source: inline}`.
@@ -132,6 +134,37 @@ pub(crate) struct Backend {
     pub(crate) headers: BTreeMap<String, String>,
     /// How long one call may take. Left out: `operational.timeouts`.
     pub(crate) timeout: Option<GoDuration>,
+    /// Which callers share a connection where the server keeps state. Left out: a process is shared; at a server over HTTP
+    /// that hands out sessions each caller has a connection of its own.
+    pub(crate) isolation: Option<Isolation>,
+}
+
+/// Which callers share a connection to a server that keeps state. `shared`: all of them. `perCaller`: those of one
+/// identity; without an identity, those of one session. `perSession`: those of one session; without a session, those of
+/// one identity.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Isolation {
+    Shared,
+    PerCaller,
+    PerSession,
+}
+
+/// The bounds of connections that belong to single callers.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct IsolationBounds {
+    /// The most processes of all stdio backends together; each backend's own runs in any case. Left out: 64.
+    pub(crate) max_processes: Option<u32>,
+    /// The most connections of single callers to one backend. Left out: 1000.
+    pub(crate) max_connections: Option<u32>,
+    /// The most connections of one caller to one backend: of a user, or of an address where callers have no identity.
+    /// Left out: 16.
+    pub(crate) max_connections_per_caller: Option<u32>,
+    /// How long a caller's connection may be idle before it is ended. Left out: 5m.
+    pub(crate) idle_timeout: Option<GoDuration>,
+    /// How long a call waits where there is no room for its caller's connection. Left out: 5s.
+    pub(crate) wait: Option<GoDuration>,
 }
 
 /// How a backend is spoken to.

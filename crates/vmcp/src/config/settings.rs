@@ -29,6 +29,8 @@ pub struct Settings {
     pub aggregation: AggregationPolicy,
     /// The backends, in the order of the file.
     pub backends: Vec<BackendPolicy>,
+    /// The most processes of all stdio backends together.
+    pub process_count_max: usize,
     /// The client edge.
     pub edge: EdgePolicy,
     /// Pages for operators.

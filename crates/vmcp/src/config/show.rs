@@ -2,6 +2,7 @@
 //! the file, so that defaults and flags show too.
 
 mod audit;
+mod isolation;
 mod limits;
 mod optimizer;
 
@@ -51,6 +52,7 @@ fn effective(settings: &Settings) -> Value {
         group,
         aggregation,
         backends,
+        process_count_max: _,
         edge,
         admin,
         health,
@@ -87,6 +89,7 @@ fn effective(settings: &Settings) -> Value {
         "optimizer": optimizer::show(optimizer.as_ref()),
         "audit": audit::show(audit.as_ref()),
         "backends": backends.iter().map(backend).collect::<Value>(),
+        "isolation": isolation::show(settings),
         "aggregation": aggregate(aggregation),
         "health": watch(health),
         "logLevel": log_level.as_str(),
@@ -138,7 +141,7 @@ fn bounds(edge: &EdgePolicy) -> Value {
 }
 
 fn backend(backend: &BackendPolicy) -> Value {
-    let BackendPolicy { id, transport, timeouts, headers, credentials } = backend;
+    let BackendPolicy { id, transport, timeouts, headers, isolation, bounds: _, credentials } = backend;
     let mut out = Map::new();
     out.insert("name".to_owned(), id.as_str().into());
     out.insert("transport".to_owned(), transport.as_str().into());
@@ -149,6 +152,7 @@ fn backend(backend: &BackendPolicy) -> Value {
     if let Some(credentials) = credentials {
         out.insert("outgoingAuth".to_owned(), format!("{credentials:?}").into());
     }
+    out.insert("isolation".to_owned(), isolation.as_str().into());
     out.insert("connectTimeout".to_owned(), format(timeouts.connect).into());
     out.insert("timeout".to_owned(), format(timeouts.call).into());
     Value::Object(out)

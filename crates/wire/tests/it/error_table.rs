@@ -45,6 +45,7 @@ fn errors() -> Vec<Error> {
         })),
         Error::UnknownTask,
         Error::BackendBusy { backend: "files".into(), retry_after: Duration::from_millis(1500) },
+        Error::BackendFull { backend: "files".into() },
         Error::MissingCapability(QuestionKind::Elicitation.into()),
         Error::MissingCapability(Capability::Tasks),
         Error::BackendUnavailable { backend: "files".into(), cause: cause() },
@@ -70,6 +71,7 @@ fn errors() -> Vec<Error> {
             | Error::InvalidRequest(_)
             | Error::Looping(_)
             | Error::BackendBusy { .. }
+            | Error::BackendFull { .. }
             | Error::UnknownTask
             | Error::MissingCapability(_)
             | Error::BackendUnavailable { .. }

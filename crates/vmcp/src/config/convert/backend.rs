@@ -6,23 +6,25 @@ use std::time::Duration;
 
 use http::Uri;
 use vmcp_backends::policy::{
-    BackendPolicy, Credentials, HttpPolicy, Secret, StdioPolicy, Timeouts, Transport,
+    BackendPolicy, CallerBounds, Credentials, HttpPolicy, Isolation, Secret, Timeouts, Transport,
 };
 use vmcp_domain::BackendId;
 
 use super::Findings;
+use super::isolation::Written;
 use super::outgoing::{Outgoing, Proof, header_name_of, header_value_of};
-use crate::config::file::{Backend, BackendKind, BackendTransport, CallTimeouts, GoDuration};
+use super::stdio::StdioKeys;
+use crate::config::file::{Backend, BackendKind, BackendTransport, CallTimeouts, GoDuration, OutgoingAuth};
 use crate::config::report::{item, join};
 
 /// How long calls may take, by `operational.timeouts`.
-pub(super) struct CallTimes {
+struct CallTimes {
     default: Duration,
     backends: BTreeMap<String, Duration>,
 }
 
 impl CallTimes {
-    pub(super) fn convert(file: CallTimeouts, names: &[String], findings: &mut Findings<'_>) -> Self {
+    fn convert(file: CallTimeouts, names: &[String], findings: &mut Findings<'_>) -> Self {
         let CallTimeouts { default, per_workload } = file;
         let path = "operational.timeouts";
         let default = default.and_then(|default| findings.positive(&join(path, "default"), default));
@@ -49,13 +51,28 @@ impl CallTimes {
     }
 }
 
+/// Makes the policies of all backends, with what they are shown and how long their calls may take. `has_tokens` says that
+/// callers show tokens that can be exchanged.
+pub(super) fn convert_all(
+    (backends, names): (Vec<Backend>, &[String]),
+    timeouts: CallTimeouts,
+    (outgoing, has_tokens): (OutgoingAuth, bool),
+    findings: &mut Findings<'_>,
+) -> Vec<Written> {
+    let calls = CallTimes::convert(timeouts, names, findings);
+    let mut outgoing = Outgoing::convert(outgoing, names, has_tokens, findings);
+    let written = convert(backends, &calls, &mut outgoing, findings);
+    outgoing.finish(findings);
+    written
+}
+
 /// Makes the policies of all backends; those that are wrong are left out and reported.
-pub(super) fn convert(
+fn convert(
     backends: Vec<Backend>,
     calls: &CallTimes,
     outgoing: &mut Outgoing,
     findings: &mut Findings<'_>,
-) -> Vec<BackendPolicy> {
+) -> Vec<Written> {
     let mut seen = BTreeSet::new();
     let mut policies = Vec::with_capacity(backends.len());
     for (index, backend) in backends.into_iter().enumerate() {
@@ -66,7 +83,9 @@ pub(super) fn convert(
             findings.problem(join(&path, "name"), message);
             continue;
         }
-        policies.extend(convert_one(backend, &path, calls, outgoing, findings));
+        let isolation = backend.isolation;
+        let policy = convert_one(backend, &path, calls, outgoing, findings);
+        policies.extend(policy.map(|policy| Written { policy, path, isolation }));
     }
     policies
 }
@@ -112,6 +131,7 @@ fn convert_one(
         cwd,
         headers,
         timeout,
+        isolation: _,
     } = backend;
     if !metadata.is_empty() {
         findings.warn(join(path, "metadata"), "has no effect");
@@ -136,7 +156,16 @@ fn convert_one(
             (transport, shown)
         }
     };
-    Some(BackendPolicy { id: BackendId::from(name), transport, timeouts, headers, credentials })
+    Some(BackendPolicy {
+        id: BackendId::from(name),
+        transport,
+        timeouts,
+        headers,
+        // Completed when it is known who callers are.
+        isolation: Isolation::Shared,
+        bounds: CallerBounds::DEFAULT,
+        credentials,
+    })
 }
 
 /// The headers an HTTP backend is always shown, and the credential of each request's caller.
@@ -191,74 +220,6 @@ fn choose(
         return None;
     }
     Some(chosen)
-}
-
-struct StdioKeys {
-    command: Option<String>,
-    args: Vec<String>,
-    env: BTreeMap<String, String>,
-    inherit_env: Vec<String>,
-    cwd: Option<String>,
-}
-
-impl StdioKeys {
-    fn keys(&self) -> Vec<&'static str> {
-        let keys = [
-            ("command", self.command.is_some()),
-            ("args", !self.args.is_empty()),
-            ("env", !self.env.is_empty()),
-            ("inheritEnv", !self.inherit_env.is_empty()),
-            ("cwd", self.cwd.is_some()),
-        ];
-        keys.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
-    }
-
-    fn convert(self, path: &str, findings: &mut Findings<'_>) -> Option<StdioPolicy> {
-        let Self { command, args, env, inherit_env, cwd } = self;
-        let command = command?;
-        let before = findings.problems.len();
-        if command.trim().is_empty() || command.contains('\0') {
-            findings.problem(join(path, "command"), "must name a program");
-        } else if args.is_empty() && command.contains(char::is_whitespace) && !command.contains(['/', '\\']) {
-            findings.problem(join(path, "command"), format!("`{command}` is a whole command line")).hint =
-                Some("write the program here and its arguments under `args`".to_owned());
-        }
-        for (index, arg) in args.iter().enumerate() {
-            if arg.contains('\0') {
-                findings.problem(item(&join(path, "args"), index), "must not contain NUL");
-            }
-        }
-        let env_path = join(path, "env");
-        for (name, value) in &env {
-            if name.is_empty() || name.contains(['=', '\0']) {
-                findings.problem(join(&env_path, name), "is not a variable's name");
-            } else if value.contains('\0') {
-                findings.problem(join(&env_path, name), "must not contain NUL");
-            }
-        }
-        for (index, name) in inherit_env.iter().enumerate() {
-            let fine = |name: &str| !name.contains(['=', '\0', '*', '$']) && name.trim() == name;
-            if name.is_empty() || !fine(name.strip_suffix('*').unwrap_or(name)) {
-                findings
-                    .problem(
-                        item(&join(path, "inheritEnv"), index),
-                        format!("`{name}` is not a variable's name"),
-                    )
-                    .hint =
-                    Some("write names like `GITHUB_TOKEN`, or `AWS_*` for all that begin so".to_owned());
-            }
-        }
-        if cwd.as_ref().is_some_and(|cwd| cwd.is_empty() || cwd.contains('\0')) {
-            findings.problem(join(path, "cwd"), "must name a folder");
-        }
-        (findings.problems.len() == before).then(|| StdioPolicy {
-            command,
-            args,
-            env: env.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
-            inherit_env,
-            cwd: cwd.map(PathBuf::from),
-        })
-    }
 }
 
 struct HttpKeys {

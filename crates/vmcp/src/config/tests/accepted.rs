@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use vmcp_backends::policy::Isolation;
 use vmcp_backends::policy::{Timeouts, Transport};
 use vmcp_domain::BackendId;
 use vmcp_edge::policy::{EdgeLimits, IncomingAuth};
@@ -201,10 +202,44 @@ incomingAuth:
 }
 
 #[test]
+fn callers_that_can_differ_are_kept_apart_where_a_backend_may_have_sessions() {
+    const KEY: &str =
+        "{name: N, hash: 'sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'}";
+    let keys = |count: usize| {
+        let keys: Vec<String> = (0..count)
+            .map(|number| KEY.replace('N', &format!("k{number}")).replacen('0', &number.to_string(), 1))
+            .collect();
+        format!("{{type: apiKey, apiKeys: [{}]}}", keys.join(", "))
+    };
+    for (host, auth, sessions_apart, warns) in [
+        ("127.0.0.1", "{type: anonymous}".to_owned(), false, false),
+        ("0.0.0.0", "{type: anonymous}".to_owned(), true, true),
+        ("127.0.0.1", "{type: local}".to_owned(), false, false),
+        ("127.0.0.1", keys(1), false, false),
+        ("127.0.0.1", keys(2), false, true),
+    ] {
+        let text = format!(
+            "name: a\nlisten: {{host: {host}}}\nincomingAuth: {auth}\n\
+             backends: [{{name: b, command: c}}, {{name: d, url: 'https://d.example'}}]\n"
+        );
+        let settings = load(&text);
+        let isolation: Vec<Isolation> = settings.backends.iter().map(|backend| backend.isolation).collect();
+        assert_eq!(isolation, [Isolation::Shared, Isolation::Automatic { sessions_apart }], "{text}");
+        let warned = settings.warnings.iter().any(|warning| warning.path == "backends[0].isolation");
+        assert_eq!(warned, warns, "{text}: {:?}", settings.warnings);
+        assert_eq!(settings.process_worst_case(), 1);
+        let written = text.replace("command: c", "command: c, isolation: perCaller");
+        let settings = load(&written);
+        assert_eq!(settings.warnings, []);
+        assert_eq!(settings.process_worst_case(), 64);
+    }
+}
+
+#[test]
 fn a_policy_that_names_a_key_and_a_user_alike_is_told_about() {
     let text = r#"
 name: a
-backends: [{name: b, command: c}]
+backends: [{name: b, command: c, isolation: shared}]
 incomingAuth:
   type: oidc
   oidc: {issuer: 'https://idp.example', audience: vmcp, clientId: vmcp}

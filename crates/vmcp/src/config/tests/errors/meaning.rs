@@ -283,6 +283,20 @@ backends:
 ",
     ),
     (
+        "isolation",
+        "
+name: a
+isolation: {maxProcesses: 2, maxConnections: 0, maxConnectionsPerCaller: 0, idleTimeout: 0s, wait: 0s}
+backends:
+  - {name: b, command: c, isolation: perCaller}
+  - {name: e, command: c}
+",
+    ),
+    (
+        "an isolation there is not",
+        "name: a\nbackends: [{name: d, command: c, isolation: perRequest}]",
+    ),
+    (
         "a group and no backends",
         "name: a\ngroupRef: team\naggregation: {conflictResolution: auto, tools: [{workload: b, excludeAll: true}]}",
     ),

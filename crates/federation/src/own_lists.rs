@@ -1,0 +1,237 @@
+//! Lists that single callers see otherwise than everyone does, at backends that give callers connections of their own.
+//! A caller sees the shared lists until the backend says on the caller's own connection that they have changed there,
+//! and again once they are equal or the connection has ended.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::{sleep, timeout};
+use vmcp_domain::{
+    Audience, BackendEvent, CallContext, Caller, CallerScope, Change, Inventory, ResourceUri, Scope,
+};
+
+use crate::catalogue::{Catalogue, Part};
+use crate::refresh::SPACING;
+use crate::shared::Shared;
+
+/// How many callers' own lists are kept. Further callers see the shared ones.
+const LISTS_MAX: usize = 4096;
+
+/// The lists of one caller at one backend.
+type Key = (usize, CallerScope);
+
+/// Every list that may differ.
+#[derive(Default)]
+pub(crate) struct OwnLists {
+    /// The positions of the backends that give callers connections of their own.
+    indices: Vec<usize>,
+    table: Mutex<HashMap<Key, Own>>,
+    /// How many of them differ, so that nobody need look where none does.
+    differing: AtomicUsize,
+}
+
+struct Own {
+    /// On behalf of the caller.
+    ctx: CallContext,
+    /// What the backend offers this caller, where that differs from what it offers everyone.
+    inventory: Option<Arc<Inventory>>,
+    is_looking: bool,
+    /// Something changed since the last look began.
+    is_stale: bool,
+}
+
+impl OwnLists {
+    pub(crate) fn new(indices: Vec<usize>) -> Self {
+        Self { indices, ..Self::default() }
+    }
+
+    /// True when everyone sees the same.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.differing.load(Ordering::Acquire) == 0
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<Key, Own>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this caller sees otherwise than everyone.
+    pub(crate) fn parts(&self, shared: &Shared, ctx: &CallContext) -> Vec<(usize, Part)> {
+        if self.is_empty() {
+            return Vec::new();
+        }
+        let part = |index: &usize| {
+            let backend = &shared.members.get(*index)?.backend;
+            let Ok(Scope::Caller(scope)) = backend.scope(ctx) else { return None };
+            let inventory = self.table().get(&(*index, scope))?.inventory.clone()?;
+            Some((*index, Part { backend: backend.id().clone(), inventory, present: true }))
+        };
+        self.indices.iter().filter_map(part).collect()
+    }
+
+    /// A backend told something on one caller's own connection.
+    pub(crate) fn heard(&self, shared: &Arc<Shared>, index: usize, scope: CallerScope, event: &BackendEvent) {
+        match event {
+            BackendEvent::ToolsChanged | BackendEvent::ResourcesChanged | BackendEvent::PromptsChanged => {
+                self.look(shared, (index, scope));
+            }
+            // What a new connection offers is not known to differ.
+            BackendEvent::Connected | BackendEvent::Lost => self.forget(shared, (index, scope)),
+            BackendEvent::ResourceUpdated(uri) => {
+                let uri = ResourceUri::from(uri.as_str());
+                let backend = shared.members.get(index).map(|member| &member.backend);
+                if shared.follows.cover(index, Scope::Caller(scope), &uri)
+                    && let Some(ctx) = backend.and_then(|backend| backend.context_of(scope))
+                {
+                    announce(shared, &ctx, &[Change::Resource(uri)]);
+                }
+            }
+        }
+    }
+
+    /// Asks the backend on the caller's behalf, on a task of its own, unless that is being done.
+    fn look(&self, shared: &Arc<Shared>, key: Key) {
+        let Some(ctx) = shared.members.get(key.0).and_then(|member| member.backend.context_of(key.1)) else {
+            return;
+        };
+        {
+            let mut table = self.table();
+            if table.len() >= LISTS_MAX && !table.contains_key(&key) {
+                tracing::warn!("too many callers' own lists differ; a caller sees the shared ones");
+                return;
+            }
+            let own = table.entry(key).or_insert_with(|| Own {
+                ctx,
+                inventory: None,
+                is_looking: false,
+                is_stale: false,
+            });
+            if std::mem::replace(&mut own.is_looking, true) {
+                own.is_stale = true;
+                return;
+            }
+        }
+        let federation = Arc::downgrade(shared);
+        tokio::spawn(async move {
+            loop {
+                let Some(shared) = federation.upgrade() else { return };
+                look_once(&shared, key).await;
+                drop(shared);
+                sleep(SPACING).await;
+                let Some(shared) = federation.upgrade() else { return };
+                if !shared.own_lists.goes_on(key) {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// True when something changed while the backend was asked.
+    fn goes_on(&self, key: Key) -> bool {
+        let mut table = self.table();
+        let Some(own) = table.get_mut(&key) else { return false };
+        if own.is_stale {
+            return true;
+        }
+        own.is_looking = false;
+        if own.inventory.is_none() {
+            table.remove(&key);
+        }
+        false
+    }
+
+    /// Takes what a caller's connection offers, and tells the caller what changed for it.
+    fn take(&self, shared: &Arc<Shared>, key: Key, inventory: Option<Arc<Inventory>>) {
+        let Some(ctx) = self.table().get(&key).map(|own| own.ctx.clone()) else { return };
+        let before = shared.own_catalogue(self.parts(shared, &ctx));
+        {
+            let mut table = self.table();
+            let Some(own) = table.get_mut(&key) else { return };
+            let had = std::mem::replace(&mut own.inventory, inventory).is_some();
+            self.count(had, own.inventory.is_some());
+        }
+        let after = shared.own_catalogue(self.parts(shared, &ctx));
+        announce(shared, &ctx, &after.changes_since(&before));
+    }
+
+    /// The caller's connection has ended: it sees the shared lists again.
+    fn forget(&self, shared: &Arc<Shared>, key: Key) {
+        let differs = self.table().get(&key).map(|own| own.inventory.is_some());
+        match differs {
+            None => {}
+            Some(true) => {
+                self.take(shared, key, None);
+                self.table().remove(&key);
+            }
+            Some(false) => drop(self.table().remove(&key)),
+        }
+    }
+
+    /// What everyone sees of a backend is this now. Callers who see the same are like everyone again.
+    pub(crate) fn settle(&self, index: usize, inventory: Option<&Inventory>) {
+        if self.is_empty() {
+            return;
+        }
+        for ((_, _), own) in self.table().iter_mut().filter(|((of, _), _)| *of == index) {
+            if own.inventory.as_deref().is_some_and(|own| Some(own) == inventory) {
+                own.inventory = None;
+                self.count(true, false);
+            }
+        }
+    }
+
+    fn count(&self, had: bool, has: bool) {
+        match (had, has) {
+            (false, true) => drop(self.differing.fetch_add(1, Ordering::AcqRel)),
+            (true, false) => drop(self.differing.fetch_sub(1, Ordering::AcqRel)),
+            (true, true) | (false, false) => {}
+        }
+    }
+}
+
+async fn look_once(shared: &Arc<Shared>, key: Key) {
+    let (index, _) = key;
+    let Some(member) = shared.members.get(index) else { return };
+    let ctx = {
+        let mut table = shared.own_lists.table();
+        let Some(own) = table.get_mut(&key) else { return };
+        own.is_stale = false;
+        own.ctx.clone()
+    };
+    // The semaphore is never closed.
+    let _permit = shared.discoveries.acquire().await;
+    let Ok(Ok(inventory)) = timeout(shared.health.timeout, member.backend.inventory(&ctx)).await else {
+        tracing::debug!(backend = %member.backend.id(), "a caller's own lists could not be read");
+        return;
+    };
+    let is_shared = {
+        let parts = shared.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = parts.get(index).and_then(Option::as_ref);
+        part.is_some_and(|part| *part.inventory == inventory)
+    };
+    let inventory = (!is_shared).then(|| shared.personal.share(index, inventory));
+    shared.own_lists.take(shared, key, inventory);
+}
+
+/// Tells the one caller.
+fn announce(shared: &Shared, ctx: &CallContext, changes: &[Change]) {
+    let client = ctx.client.client_key();
+    for change in changes {
+        match (&client, &ctx.caller) {
+            (Some(client), _) => shared.announce(change, Audience::Client(client)),
+            (None, Caller::Known(identity)) => shared.announce(change, Audience::User(identity)),
+            (None, Caller::Anonymous) => {}
+        }
+    }
+}
+
+impl Shared {
+    /// The catalogue of what everyone sees and of these parts of one caller.
+    pub(crate) fn own_catalogue(&self, own: Vec<(usize, Part)>) -> Arc<Catalogue> {
+        let base = self.catalogue();
+        if own.is_empty() { base } else { self.personal.catalogue_of(self, own, &base) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+use std::sync::Weak;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use vmcp_domain::{Backend, ChangeListener, Gateway, Identity, Members, Origin};
+use vmcp_testkit::{FakeBackend, conformance, context};
+
+use super::*;
+use crate::federation::Federation;
+use crate::policy::{AggregationPolicy, HealthPolicy};
+
+/// Writes down whom each change is for.
+struct Ear(mpsc::UnboundedSender<String>);
+
+impl ChangeListener for Ear {
+    fn changed(&self, change: &Change, audience: Audience<'_>) {
+        let whom = match audience {
+            Audience::Everyone => "everyone",
+            Audience::User(identity) => &identity.subject,
+            Audience::Client(_) => "one client",
+        };
+        let _ = self.0.send(format!("{change:?} for {whom}"));
+    }
+}
+
+fn user(subject: &str) -> CallContext {
+    let (issuer, subject) = ("https://issuer".to_owned(), subject.to_owned());
+    let identity = Identity { issuer, subject, claims: Members::new() };
+    CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+}
+
+async fn tools(federation: &Federation, ctx: &CallContext) -> Vec<String> {
+    let tools = federation.list_tools(ctx).await.unwrap();
+    tools.iter().map(|tool| tool.name.to_string()).collect()
+}
+
+struct Rig {
+    backend: Arc<FakeBackend>,
+    federation: Federation,
+    told: mpsc::UnboundedReceiver<String>,
+    _ear: Arc<dyn ChangeListener>,
+}
+
+fn rig() -> Rig {
+    let (open, backend) =
+        (FakeBackend::with_tools("open", &["read"]), FakeBackend::isolating("own", &["base"]));
+    let backends: Vec<Arc<dyn Backend>> = vec![open, backend.clone()];
+    let federation = Federation::start(AggregationPolicy::default(), HealthPolicy::DEFAULT, backends);
+    let (sender, told) = mpsc::unbounded_channel();
+    let ear: Arc<dyn ChangeListener> = Arc::new(Ear(sender));
+    let weak: Weak<dyn ChangeListener> = Arc::downgrade(&ear);
+    vmcp_domain::Directory::watch(&federation, weak);
+    Rig { backend, federation, told, _ear: ear }
+}
+
+impl Rig {
+    /// The backend tells ann's connection that these are its tools now.
+    async fn offer_to_ann(&self, names: &[&str]) {
+        self.backend.set_tools_of("ann", Some(names));
+        self.backend.tell_on(FakeBackend::scope_of("ann"), BackendEvent::ToolsChanged);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_changes_on_one_callers_connection_changes_for_that_caller() {
+    let mut rig = rig();
+    let (ann, bob) = (user("ann"), user("bob"));
+    assert_eq!(tools(&rig.federation, &ann).await, ["read", "base"]);
+    let shared = rig.federation.list_tools(&bob).await.unwrap();
+    while rig.told.try_recv().is_ok() {}
+    rig.offer_to_ann(&["base", "toggled"]).await;
+    assert_eq!(rig.told.try_recv().unwrap(), "Tools for ann");
+    assert!(rig.told.try_recv().is_err());
+    assert_eq!(tools(&rig.federation, &ann).await, ["read", "base", "toggled"]);
+    assert!(rig.federation.call_tool(&ann, conformance::call("toggled")).await.is_ok());
+    let others = rig.federation.list_tools(&bob).await.unwrap();
+    assert!(Arc::ptr_eq(&shared, &others), "everyone else keeps the very same list");
+    assert_eq!(tools(&rig.federation, &context()).await, ["read", "base"]);
+    // Switched back, ann is like everyone again.
+    rig.offer_to_ann(&["base"]).await;
+    assert_eq!(rig.told.try_recv().unwrap(), "Tools for ann");
+    assert!(Arc::ptr_eq(&rig.federation.list_tools(&ann).await.unwrap(), &others));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_whose_connection_has_ended_sees_what_everyone_sees() {
+    let mut rig = rig();
+    let ann = user("ann");
+    tools(&rig.federation, &ann).await;
+    rig.offer_to_ann(&["toggled"]).await;
+    assert_eq!(tools(&rig.federation, &ann).await, ["read", "toggled"]);
+    while rig.told.try_recv().is_ok() {}
+    rig.backend.tell_on(FakeBackend::scope_of("ann"), BackendEvent::Lost);
+    assert_eq!(rig.told.try_recv().unwrap(), "Tools for ann");
+    assert_eq!(tools(&rig.federation, &ann).await, ["read", "base"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_for_everyone_makes_callers_alike_again() {
+    let rig = rig();
+    let (ann, bob) = (user("ann"), user("bob"));
+    tools(&rig.federation, &ann).await;
+    rig.offer_to_ann(&["base", "new"]).await;
+    rig.backend.set_tools(&["base", "new"]);
+    rig.backend.tell(BackendEvent::ToolsChanged);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (one, other) =
+        (rig.federation.list_tools(&ann).await.unwrap(), rig.federation.list_tools(&bob).await.unwrap());
+    assert!(Arc::ptr_eq(&one, &other));
+    assert_eq!(tools(&rig.federation, &bob).await, ["read", "base", "new"]);
+}

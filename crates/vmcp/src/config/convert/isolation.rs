@@ -1,0 +1,113 @@
+//! `backends[].isolation` and `isolation`: which callers share a connection to a backend that keeps state.
+
+use vmcp_backends::policy::{BackendPolicy, CallerBounds, Isolation, ProcessPolicy, Transport};
+use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
+
+use super::Findings;
+use crate::config::file::{self, IncomingAuth as FileAuth, IncomingKind};
+use crate::config::report::join;
+
+/// A backend's policy and what its entry says about isolation.
+pub(super) struct Written {
+    pub(super) policy: BackendPolicy,
+    /// Where the entry stands in the file.
+    pub(super) path: String,
+    pub(super) isolation: Option<file::Isolation>,
+}
+
+/// True when all callers with an identity have the same one.
+pub(super) fn has_one_identity(auth: Option<&FileAuth>) -> bool {
+    auth.is_some_and(|auth| auth.kind == IncomingKind::ApiKey && auth.api_keys.len() <= 1)
+}
+
+/// Completes the policies. Returns the most processes of all stdio backends together, too.
+pub(super) fn convert(
+    backends: Vec<Written>,
+    file: Option<file::IsolationBounds>,
+    (edge, has_one_identity): (Option<&EdgePolicy>, bool),
+    findings: &mut Findings<'_>,
+) -> (Vec<BackendPolicy>, usize) {
+    let (bounds, process_count_max) = bounds(file.unwrap_or_default(), findings);
+    let sessions_apart = edge.is_some_and(|edge| !edge.listen.ip().is_loopback());
+    let callers_differ = edge.is_some_and(|edge| match edge.incoming {
+        IncomingAuth::Anonymous => sessions_apart,
+        IncomingAuth::Local(_) => false,
+        IncomingAuth::Bearer(_) => !has_one_identity,
+    });
+    let complete = |Written { mut policy, path, isolation }: Written| {
+        policy.bounds = bounds;
+        let path = join(&path, "isolation");
+        let is_stdio = matches!(policy.transport, Transport::Stdio(_));
+        policy.isolation = match isolation {
+            Some(_) if policy.credentials.is_some() => {
+                findings.warn(path, "has no effect: each caller's requests carry a credential of its own");
+                Isolation::Shared
+            }
+            Some(file::Isolation::Shared) => Isolation::Shared,
+            Some(file::Isolation::PerCaller) => Isolation::PerCaller,
+            Some(file::Isolation::PerSession) => Isolation::PerSession,
+            None if policy.credentials.is_some() => Isolation::Shared,
+            None if is_stdio => {
+                if callers_differ {
+                    findings.warn(path, SHARED_PROCESS);
+                }
+                Isolation::Shared
+            }
+            None => Isolation::Automatic { sessions_apart },
+        };
+        policy
+    };
+    let policies: Vec<BackendPolicy> = backends.into_iter().map(complete).collect();
+    check_processes(&policies, process_count_max, findings);
+    (policies, process_count_max)
+}
+
+/// What is said until the operator has chosen.
+const SHARED_PROCESS: &str = "is not written: all callers share one process, so what the server keeps for one (a login, an opened \
+     project, a browser, a transaction) is the next one's too; write `perCaller` for such a server, or `shared` if it \
+     keeps nothing";
+
+fn bounds(file: file::IsolationBounds, findings: &mut Findings<'_>) -> (CallerBounds, usize) {
+    let file::IsolationBounds {
+        max_processes,
+        max_connections,
+        max_connections_per_caller,
+        idle_timeout,
+        wait,
+    } = file;
+    let mut count = |key: &str, value: Option<u32>, default: usize| match value {
+        None => default,
+        Some(0) => {
+            findings.problem(join("isolation", key), "must be greater than zero").hint =
+                Some("leave the key out for the default".to_owned());
+            default
+        }
+        Some(value) => usize::try_from(value).unwrap_or(default),
+    };
+    let default = CallerBounds::DEFAULT;
+    let process_count_max = count("maxProcesses", max_processes, ProcessPolicy::COUNT_MAX);
+    let connections_max = count("maxConnections", max_connections, default.connections_max);
+    let per_caller_max = count("maxConnectionsPerCaller", max_connections_per_caller, default.per_caller_max);
+    let idle = idle_timeout.and_then(|time| findings.positive("isolation.idleTimeout", time));
+    let wait = wait.and_then(|time| findings.positive("isolation.wait", time));
+    let bounds = CallerBounds {
+        connections_max,
+        per_caller_max,
+        idle_wait: idle.unwrap_or(default.idle_wait),
+        wait: wait.unwrap_or(default.wait),
+    };
+    (bounds, process_count_max)
+}
+
+/// Every backend's own process runs in any case, so there must be room for one caller's besides.
+fn check_processes(policies: &[BackendPolicy], count_max: usize, findings: &mut Findings<'_>) {
+    let stdio = || policies.iter().filter(|policy| matches!(policy.transport, Transport::Stdio(_)));
+    let is_isolated = |policy: &BackendPolicy| policy.isolation != Isolation::Shared;
+    if stdio().any(is_isolated) && count_max <= stdio().count() {
+        let message = format!(
+            "must be greater than {}, the number of stdio backends: each has a process of its own besides those of callers",
+            stdio().count()
+        );
+        findings.problem("isolation.maxProcesses", message);
+    }
+}
