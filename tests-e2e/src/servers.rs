@@ -2,11 +2,12 @@
 //! same so that answers can be compared.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
-use crate::cache;
-use crate::process::run;
+use crate::process::{Process, run};
+use crate::{cache, http, wait};
 
 /// The servers that the gateway starts itself.
 pub const CHILDREN: [&str; 5] = ["everything", "files", "memory", "time", "git"];
@@ -73,4 +74,24 @@ pub fn server(name: &str, scratch: &Path) -> anyhow::Result<Command> {
         _ => with_git_settings(&mut command).args(["-m", "mcp_server_git", "--repository"]).arg(&folder),
     };
     Ok(command)
+}
+
+/// server-everything over streamable HTTP. It cannot choose a port itself, so one is looked for;
+/// should another process take that port first, the next is tried.
+pub fn everything_over_http() -> anyhow::Result<(Process, String)> {
+    for _ in 0..3 {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut command = npm("everything")?;
+        let mut process = Process::start(command.arg("streamableHttp").env("PORT", port.to_string()))?;
+        let url = format!("http://127.0.0.1:{port}/mcp");
+        let up = wait::until("server-everything listens", || {
+            let answered = http::get(&url, &[]).is_ok();
+            let gone = process.child().try_wait().ok().flatten().is_some();
+            (answered || gone).then_some(answered && !gone)
+        })?;
+        if up {
+            return Ok((process, url));
+        }
+    }
+    anyhow::bail!("server-everything found no port")
 }

@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
@@ -12,9 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
 use vmcp_e2e::mcp::{Client, Era, HttpClient, StdioClient, names, without_hop_fields};
-use vmcp_e2e::process::Process;
-use vmcp_e2e::servers::{CHILDREN, furnish, npm, server};
-use vmcp_e2e::{cache, http, wait};
+use vmcp_e2e::servers::{CHILDREN, everything_over_http, furnish, server};
+use vmcp_e2e::cache;
 
 /// The server it reaches over HTTP.
 const REMOTE: &str = "remote";
@@ -67,26 +65,6 @@ fn calls(scratch: &Path) -> anyhow::Result<BTreeMap<String, Vec<Call>>> {
     let remote = all.get("everything").context("calls of server-everything")?.clone();
     all.insert(REMOTE.to_owned(), remote);
     Ok(all)
-}
-
-/// server-everything over streamable HTTP. It cannot choose a port itself, so one is looked for;
-/// should another process take that port first, the next is tried.
-fn remote() -> anyhow::Result<(Process, String)> {
-    for _ in 0..3 {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut command = npm("everything")?;
-        let mut process = Process::start(command.arg("streamableHttp").env("PORT", port.to_string()))?;
-        let url = format!("http://127.0.0.1:{port}/mcp");
-        let up = wait::until("server-everything listens", || {
-            let answered = http::get(&url, &[]).is_ok();
-            let gone = process.child().try_wait().ok().flatten().is_some();
-            (answered || gone).then_some(answered && !gone)
-        })?;
-        if up {
-            return Ok((process, url));
-        }
-    }
-    anyhow::bail!("server-everything found no port")
 }
 
 /// What a server gives: its tools by name, and the answer to each call.
@@ -187,7 +165,7 @@ fn every_tool_of_every_server_answers_as_it_does_directly() -> anyhow::Result<()
     // Some servers resolve links before they compare paths.
     let scratch: PathBuf = folder.path().canonicalize()?.join("scratch");
     let calls = calls(&scratch)?;
-    let (_remote, url) = remote()?;
+    let (_remote, url) = everything_over_http()?;
     furnish(&scratch)?;
     let direct = directly(&scratch, &calls, &url)?;
     for era in Era::ALL {
