@@ -67,7 +67,7 @@ impl Scene {
     /// Who it is, or the class of the refusal.
     fn ask(&self, token: &str) -> Result<Arc<Identity>, &'static str> {
         let header = format!("Bearer {token}");
-        let admission = self.runtime.block_on(self.authenticator.authenticate(Some(header.as_bytes())));
+        let admission = self.runtime.block_on(self.authenticator.authenticate(Some(header.as_bytes()), None));
         match admission.map_err(|refusal| refusal.class())?.caller {
             Caller::Known(identity) => Ok(identity),
             Caller::Anonymous => panic!("a token that names nobody"),

@@ -11,7 +11,8 @@ const BOB: &str = "vmcp_Ym9iLWJvYi1ib2ItYm9iLWJvYi1ib2ItYm9iLWJvYi1i";
 
 /// A gateway that tells two users apart by their keys.
 fn gateway(backend: Backend) -> anyhow::Result<Gateway> {
-    let key = |name: &str, key: &str| format!("{{name: {name}, hash: \"{}\"}}", vmcp_identity::hash_api_key(key));
+    let key =
+        |name: &str, key: &str| format!("{{name: {name}, hash: \"{}\"}}", vmcp_identity::hash_api_key(key));
     let keys = [key("ann", ANN), key("bob", BOB)].join(", ");
     let incoming = format!("incomingAuth: {{type: apiKey, apiKeys: [{keys}]}}\n");
     let text = config(Names::AsTheyAre, &[backend], "");

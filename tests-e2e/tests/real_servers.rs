@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use vmcp_e2e::cache;
 use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
 use vmcp_e2e::mcp::{Client, Era, HttpClient, StdioClient, names, without_hop_fields};
 use vmcp_e2e::servers::{CHILDREN, everything_over_http, furnish, server};
-use vmcp_e2e::cache;
 
 /// The server it reaches over HTTP.
 const REMOTE: &str = "remote";

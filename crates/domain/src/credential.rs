@@ -1,6 +1,7 @@
 //! What a client presents to be recognised, and what comes of it. An edge holds an [`Authenticator`] and hands it one
 //! header value; how credentials are checked is the authenticator's, how a refusal looks on the wire the edge's.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use crate::secret::Secret;
 
 /// Recognises callers by what they present.
 pub trait Authenticator: Send + Sync {
-    /// Who presents `authorization`, the value of the request's one `Authorization` header, if it has one.
+    /// Who presents `authorization`, the value of the request's one `Authorization` header, if it has one. `address` is
+    /// where the request came from: what one address asks for is bounded.
     ///
     /// Waits at most for the identity provider's own deadline. The same credential gets the same shared identity as
     /// long as it is remembered. Dropping the future is safe at any point.
@@ -20,6 +22,7 @@ pub trait Authenticator: Send + Sync {
     fn authenticate<'a>(
         &'a self,
         authorization: Option<&'a [u8]>,
+        address: Option<IpAddr>,
     ) -> BoxFuture<'a, Result<Admission, Unauthorized>>;
 
     /// What a client is told that has to come back with another credential.

@@ -17,6 +17,8 @@ use serde_json::value::RawValue;
 
 pub use fold::{Ambiguity, fold, fold_equal};
 
+/// How many members an object may have that is taken apart: each takes some sixty bytes, and a byte of text makes one.
+const MEMBERS_MAX: usize = 10_000;
 /// How many members most objects of messages have at most, a few that are added later included.
 const USUAL_COUNT: usize = 6;
 
@@ -30,6 +32,9 @@ pub struct Json(ByteString);
 pub struct JsonError(#[from] serde_json::Error);
 
 impl Json {
+    /// How many members an object may have that [`Json::members`] takes apart.
+    pub const MEMBERS_MAX: usize = MEMBERS_MAX;
+
     /// Validates `text` as exactly one JSON value (surrounding white space is dropped).
     ///
     /// # Errors
@@ -137,17 +142,25 @@ impl Json {
     /// When the value is not an object.
     pub fn members(&self) -> Result<Members, JsonError> {
         let slice = |place: Range<usize>| Self(self.0.slice_ref(self.0.get(place).unwrap_or_default()));
-        let mut members = Vec::new();
+        let (mut members, mut count) = (Vec::new(), 0_usize);
         let each = |key, value| {
             if members.capacity() == 0 {
                 members.reserve(USUAL_COUNT);
             }
-            members.push((slice(key), slice(value)));
+            count += 1;
+            if count <= MEMBERS_MAX {
+                members.push((slice(key), slice(value)));
+            }
         };
         let Some(()) = parts::members(&self.0, each) else {
             let error = serde::de::Error::custom("not an object");
             return Err(JsonError(error));
         };
+        if count > MEMBERS_MAX {
+            let error =
+                serde::de::Error::custom(format_args!("an object with more than {MEMBERS_MAX} members"));
+            return Err(JsonError(error));
+        }
         Ok(Members(members))
     }
 

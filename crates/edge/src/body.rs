@@ -1,8 +1,8 @@
 //! Bodies: how a request's body is taken in within its bounds, and the two forms a response's body has,
 //! whole or a stream of events. What the bytes say is left to others.
 
-use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use vmcp_wire::server::Refusal;
+
+use crate::stall_guard::{StallGuard, Stalled, Watched};
 
 /// Bodies up to this size do not count against the room for large ones.
 const SMALL_BYTES: usize = 64 << 10;
@@ -27,6 +29,8 @@ pub(crate) type Events = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 pub(crate) struct EdgeBody(Form);
 
 enum Form {
+    /// Whole, and watched: over HTTP/2 a client may take nothing of it.
+    Watched(Arc<Watched>),
     /// Known from the start, in pieces so that a shared page is sent without being copied.
     Whole([Bytes; 3]),
     /// Grows until it ends.
@@ -49,17 +53,29 @@ impl EdgeBody {
     pub(crate) fn events(events: Events) -> Self {
         Self(Form::Events(events))
     }
+
+    /// The same body, given up when its client takes nothing of it for too long.
+    pub(crate) fn watched(self, guard: &StallGuard) -> Self {
+        match self.0 {
+            Form::Whole(pieces) => match guard.watch(&pieces) {
+                Some(watched) => Self(Form::Watched(watched)),
+                None => Self(Form::Whole(pieces)),
+            },
+            form @ (Form::Watched(_) | Form::Events(_)) => Self(form),
+        }
+    }
 }
 
 impl Body for EdgeBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Stalled;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Stalled>>> {
         match &mut self.0 {
+            Form::Watched(watched) => Poll::Ready(watched.next().map(|piece| piece.map(Frame::data))),
             Form::Whole(pieces) => {
                 let next = pieces.iter_mut().find(|piece| !piece.is_empty());
                 Poll::Ready(next.map(|piece| Ok(Frame::data(std::mem::take(piece)))))
@@ -72,6 +88,7 @@ impl Body for EdgeBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
+            Form::Watched(watched) => watched.len() == Some(0),
             Form::Whole(pieces) => pieces.iter().all(Bytes::is_empty),
             Form::Events(_) => false,
         }
@@ -79,6 +96,9 @@ impl Body for EdgeBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
+            Form::Watched(watched) => {
+                watched.len().map_or_else(SizeHint::default, |left| SizeHint::with_exact(left as u64))
+            }
             Form::Whole(pieces) => {
                 let total: usize = pieces.iter().map(Bytes::len).sum();
                 SizeHint::with_exact(total as u64)

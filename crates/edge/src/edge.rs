@@ -14,6 +14,8 @@ use vmcp_domain::{
 use vmcp_wire::server::{Face, Refusal, RequestHead};
 use vmcp_wire::trace;
 
+use crate::admission::CallerNumber;
+use crate::answer_room::AnswerRoom;
 use crate::body::Intake;
 use crate::changes::Changes;
 use crate::entrance::Entrant;
@@ -24,6 +26,7 @@ use crate::parking::Parking;
 use crate::policy::EdgePolicy;
 use crate::room::{RequestPlace, RequestRoom, StreamPlace, StreamRoom};
 use crate::session::SessionTable;
+use crate::stall_guard::StallGuard;
 use crate::tasks::Tasks;
 
 /// The edge's own state, one per listener.
@@ -40,6 +43,8 @@ pub(crate) struct Edge {
     pub(crate) parking: Parking,
     pub(crate) tasks: Tasks,
     pub(crate) changes: Arc<Changes>,
+    pub(crate) answers: Arc<AnswerRoom>,
+    pub(crate) stalls: StallGuard,
     requests: Arc<RequestRoom>,
     streams: Arc<StreamRoom>,
     no_headers: Arc<[(String, String)]>,
@@ -67,11 +72,13 @@ impl Edge {
             intake: Intake::new(limits.body_bytes_max, limits.body_timeout),
             pages: Pages::default(),
             params: ParamRules::default(),
-            sessions: SessionTable::new(limits.session_count_max, limits.session_idle_max),
+            sessions: SessionTable::new(&limits),
             parking: Parking::new(),
             tasks: Tasks::new(),
             changes,
-            requests: RequestRoom::new(limits.request_count_max.max(1)),
+            answers: AnswerRoom::new(limits.answer_bytes_max, limits.answer_bytes_per_caller_max),
+            stalls: StallGuard::new(limits.write_stall_max),
+            requests: RequestRoom::new(limits.request_count_max.max(1), limits.requests_per_caller_max),
             streams: Arc::default(),
             no_headers: Arc::from([]),
             stopping: CancellationToken::new(),
@@ -83,9 +90,9 @@ impl Edge {
         })
     }
 
-    /// Room for one more request, to be held while it is worked on.
-    pub(crate) fn admit(&self) -> Result<RequestPlace, Refusal> {
-        self.requests.admit()
+    /// Room for one more request of a caller, to be held while it is worked on.
+    pub(crate) fn admit(&self, entrant: &Entrant) -> Result<RequestPlace, Refusal> {
+        self.requests.admit(CallerNumber::of(&entrant.caller, entrant.address))
     }
 
     /// Room for one more stream of changes, to be held while it is open.

@@ -55,11 +55,12 @@ pub(crate) struct Head {
 impl Edge {
     /// Finds out who makes a request that came from `socket`. The header that says so goes no further than this.
     pub(crate) async fn enter(&self, mut parts: Parts, socket: IpAddr) -> Result<Head, Response<EdgeBody>> {
+        let address = crate::peer::address(socket, &parts.headers, &self.policy.trusted_proxies);
         let mut entrant = match &self.policy.incoming {
             IncomingAuth::Anonymous => Entrant::unasked(Caller::Anonymous),
             IncomingAuth::Local(identity) => Entrant::unasked(Caller::Known(identity.clone())),
             IncomingAuth::Bearer(authenticator) => {
-                let recognised = Box::pin(recognise(&**authenticator, &parts.headers)).await;
+                let recognised = Box::pin(recognise(&**authenticator, &parts.headers, Some(address))).await;
                 let admission = recognised.map_err(|fault| refuse(&fault, authenticator.challenge()))?;
                 parts.headers.remove(header::AUTHORIZATION);
                 let until =
@@ -67,7 +68,6 @@ impl Edge {
                 Entrant { token: admission.token, until, ..Entrant::unasked(admission.caller) }
             }
         };
-        let address = crate::peer::address(socket, &parts.headers, &self.policy.trusted_proxies);
         entrant.address = Some(address);
         Ok(Head { parts, entrant })
     }
@@ -86,7 +86,7 @@ impl Edge {
         }
         match &self.policy.incoming {
             IncomingAuth::Bearer(authenticator) => {
-                Box::pin(recognise(&**authenticator, headers)).await.is_ok()
+                Box::pin(recognise(&**authenticator, headers, None)).await.is_ok()
             }
             IncomingAuth::Anonymous | IncomingAuth::Local(_) => false,
         }
@@ -106,6 +106,7 @@ impl Edge {
 async fn recognise(
     authenticator: &dyn Authenticator,
     headers: &HeaderMap,
+    address: Option<IpAddr>,
 ) -> Result<Admission, Unauthorized> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let authorization = match (values.next(), values.next()) {
@@ -113,7 +114,7 @@ async fn recognise(
         (Some(_), Some(_)) => return Err(Unauthorized::Malformed),
         (first, _) => first.map(HeaderValue::as_bytes),
     };
-    let recognised = authenticator.authenticate(authorization);
+    let recognised = authenticator.authenticate(authorization, address);
     tokio::time::timeout(RECOGNISE_MAX, recognised).await.unwrap_or(Err(Unauthorized::Unavailable))
 }
 

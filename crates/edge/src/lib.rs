@@ -5,6 +5,8 @@
 //! what is allowed, limited or merged is decided behind the seam.
 
 mod admin;
+mod admission;
+mod answer_room;
 mod body;
 mod changes;
 mod cors;
@@ -33,6 +35,7 @@ mod seal;
 mod session;
 mod site;
 mod spool;
+mod stall_guard;
 mod stateless;
 mod stdio;
 mod stream;
@@ -41,4 +44,4 @@ mod threads;
 
 pub use self::admin::{AdminListener, AdminPages, Page, Reader};
 pub use self::listener::HttpEdge;
-pub use self::stdio::serve_stdio;
+pub use self::stdio::{Ends, serve_stdio};

@@ -21,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 use vmcp_domain::{Directory, SharedGateway};
 
 use crate::admin::AdminPages;
+use crate::admission::AddressCounts;
 use crate::edge::Edge;
 use crate::head_timer::HeadTimer;
 use crate::patience::Patience;
-use crate::policy::EdgePolicy;
+use crate::policy::{EdgeLimits, EdgePolicy};
 use crate::room::STREAM_COUNT_MAX;
 use crate::site::{self, Site};
 use crate::threads::Threads;
@@ -39,8 +40,6 @@ const HEAD_BYTES_MIN: usize = 8 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often the log tells of that.
 const ACCEPT_LOG_WAIT: Duration = Duration::from_secs(10);
-/// How long a client may take nothing of what is sent to it. Streams that have nothing to say do not count.
-const WRITE_STALL_MAX: Duration = Duration::from_secs(60);
 /// How many requests one HTTP/2 connection may have open.
 const CONCURRENT_STREAMS_MAX: u32 = 256;
 
@@ -107,6 +106,7 @@ impl HttpEdge {
             graceful: GracefulShutdown::new(),
             connections: JoinSet::new(),
             room: Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS))),
+            addresses: AddressCounts::new(limits.connections_per_address_max),
             threads: Threads::start(threads)?,
             site,
         };
@@ -145,6 +145,7 @@ struct Server {
     /// Ended from outside: a connection that asked at every turn whether it may go on would share what it asks with all.
     connections: JoinSet<()>,
     room: Arc<Semaphore>,
+    addresses: Arc<AddressCounts>,
     threads: Threads,
 }
 
@@ -176,11 +177,21 @@ impl Server {
     }
 
     fn connect(&mut self, stream: TcpStream, peer: IpAddr, room: OwnedSemaphorePermit) {
+        let is_proxy = self.site.edge.policy.trusted_proxies.iter().any(|network| network.contains(&peer));
+        let address = if is_proxy { None } else { Some(self.addresses.take(peer)) };
+        let Some(address) = address.map_or(Some(None), |taken| taken.map(Some)) else {
+            tracing::warn!(
+                %peer,
+                connections_max = self.site.edge.policy.limits.connections_per_address_max,
+                "an address has as many connections as it may have; another was closed"
+            );
+            return;
+        };
         // Without this an event waits for the client to acknowledge the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
-        let timeout = self.site.edge.policy.limits.head_timeout;
+        let EdgeLimits { head_timeout, write_stall_max, .. } = self.site.edge.policy.limits;
         let (site, mut http) = (Arc::clone(&self.site), self.http.clone());
         http.http1().timer(HeadTimer::default());
         let watcher = self.graceful.watcher();
@@ -192,7 +203,7 @@ impl Server {
             // From now on its own thread hears what happens on it.
             let stream = if moves { moved(stream) } else { Ok(stream) };
             let stream = match stream {
-                Ok(stream) => TokioIo::new(Patience::new(stream, timeout, WRITE_STALL_MAX)),
+                Ok(stream) => TokioIo::new(Patience::new(stream, head_timeout, write_stall_max)),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be given to its thread");
                     return;
@@ -204,7 +215,7 @@ impl Server {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
-            drop(room);
+            drop((room, address));
         };
         self.connections.spawn_on(serving, &handle);
     }
@@ -229,11 +240,12 @@ fn http(policy: &EdgePolicy) -> auto::Builder<TokioExecutor> {
     http
 }
 
-/// Ends idle sessions from time to time, for ever.
+/// Ends idle sessions, and answers that nobody takes, from time to time, for ever.
 async fn sweep(edge: &Edge) {
     let mut ticks = tokio::time::interval(edge.sessions.sweep_interval());
     loop {
         ticks.tick().await;
         edge.sessions.sweep();
+        edge.stalls.sweep();
     }
 }

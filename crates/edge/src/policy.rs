@@ -83,8 +83,20 @@ pub struct EdgeLimits {
     pub session_count_max: usize,
     /// How long a session may lie idle.
     pub session_idle_max: Duration,
+    /// How many of them one caller may have.
+    pub sessions_per_caller_max: usize,
     /// How many requests may be in work at once, over all clients.
     pub request_count_max: usize,
+    /// How many of them may be of one caller.
+    pub requests_per_caller_max: usize,
+    /// How many connections one address may have. Peers in `trusted_proxies` may have any number.
+    pub connections_per_address_max: usize,
+    /// The most bytes of large answers that wait for their clients to read them, over all clients.
+    pub answer_bytes_max: usize,
+    /// The same for one caller.
+    pub answer_bytes_per_caller_max: usize,
+    /// How long a client may take nothing of what is sent to it.
+    pub write_stall_max: Duration,
     /// How long an idle stream may be silent before a comment is sent to keep it open.
     pub keep_alive: Duration,
     /// How long shutdown takes at most, from the first signal to the end of the last backend.
@@ -101,13 +113,19 @@ impl EdgeLimits {
     /// The reference's bounds where it has them.
     pub const DEFAULT: Self = Self {
         body_bytes_max: 8 << 20,
-        head_bytes_max: 1 << 20,
+        head_bytes_max: 64 << 10,
         head_timeout: Duration::from_secs(10),
         body_timeout: Duration::from_secs(30),
         page_items_max: 1000,
         session_count_max: 100_000,
+        sessions_per_caller_max: 1_000,
         session_idle_max: Duration::from_secs(30 * 60),
         request_count_max: 10_000,
+        requests_per_caller_max: 1_000,
+        connections_per_address_max: 4_096,
+        answer_bytes_max: 1 << 30,
+        answer_bytes_per_caller_max: 256 << 20,
+        write_stall_max: Duration::from_secs(60),
         keep_alive: Duration::from_secs(30),
         shutdown_grace: Duration::from_secs(10),
     };

@@ -27,6 +27,16 @@ impl Message {
         Self([start.into(), shared, Bytes::from_static(end)])
     }
 
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.0.iter().map(Bytes::len).sum()
+    }
+
+    /// The message with each piece replaced.
+    pub(crate) fn map(self, replace: impl FnMut(Bytes) -> Bytes) -> Self {
+        Self(self.0.map(replace))
+    }
+
     pub(crate) fn into_body(self) -> EdgeBody {
         EdgeBody::pieces(self.0)
     }

@@ -1,6 +1,6 @@
 //! Room for streams of changes: bounded over all clients, and for each caller, so that nobody can take the room of
 //! everybody else. Callers without a name are told apart by the address they come from. And room for requests in work,
-//! bounded over all clients.
+//! bounded in the same way.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,33 +10,44 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vmcp_domain::Caller;
 use vmcp_wire::server::Refusal;
 
+use crate::admission::{CallerCounts, CallerNumber, CallerPlace};
+
 /// How many streams of changes may be open at once, over all clients.
 pub(crate) const STREAM_COUNT_MAX: usize = 10_000;
 /// How many of them one caller may hold.
 pub(crate) const STREAMS_PER_CALLER_MAX: usize = 1_000;
 
-/// Room for requests in work. Nobody waits for it, so it is but a number.
+/// Room for requests in work. Nobody waits for it, so it is but numbers.
 #[derive(Debug)]
-pub(crate) struct RequestRoom(AtomicUsize);
+pub(crate) struct RequestRoom {
+    left: AtomicUsize,
+    callers: Arc<CallerCounts>,
+}
 
 /// One request's room, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct RequestPlace(Arc<RequestRoom>);
+pub(crate) struct RequestPlace {
+    room: Arc<RequestRoom>,
+    _caller: CallerPlace,
+}
 
 impl RequestRoom {
-    pub(crate) fn new(count: usize) -> Arc<Self> {
-        Arc::new(Self(AtomicUsize::new(count)))
+    /// Room for `count` requests, and for `per_caller` of one caller.
+    pub(crate) fn new(count: usize, per_caller: usize) -> Arc<Self> {
+        Arc::new(Self { left: AtomicUsize::new(count), callers: CallerCounts::new(per_caller) })
     }
 
-    pub(crate) fn admit(self: &Arc<Self>) -> Result<RequestPlace, Refusal> {
-        let taken = self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |left| left.checked_sub(1));
-        taken.map(|_| RequestPlace(Arc::clone(self))).map_err(|_| Refusal::Overloaded)
+    pub(crate) fn admit(self: &Arc<Self>, caller: CallerNumber) -> Result<RequestPlace, Refusal> {
+        let place = self.callers.take(caller, 1).ok_or(Refusal::CallerRequestsFull)?;
+        let taken = self.left.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |left| left.checked_sub(1));
+        taken.map_err(|_| Refusal::Overloaded)?;
+        Ok(RequestPlace { room: Arc::clone(self), _caller: place })
     }
 }
 
 impl Drop for RequestPlace {
     fn drop(&mut self) {
-        self.0.0.fetch_add(1, Ordering::AcqRel);
+        self.room.left.fetch_add(1, Ordering::AcqRel);
     }
 }
 

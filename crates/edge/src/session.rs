@@ -14,6 +14,7 @@ use vmcp_domain::{Caller, Change, ClientCapabilities, ClientKey, ClientLife, Log
 
 pub(crate) use self::serve::{answer_question, delete, hear, introduce, listen, open, request, welcome};
 pub(crate) use self::table::{SessionTable, Visit};
+use crate::admission::CallerNumber;
 use crate::changes::{Changes, Inbox, ListCounts, Wanted};
 use crate::flight::{Flights, Questions};
 use crate::port::Outlet;
@@ -36,6 +37,8 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Session {
     key: u128,
+    /// Whose it is, for the bound on one caller's sessions.
+    owner: CallerNumber,
     pub(crate) caller: Caller,
     pub(crate) version: ProtocolVersion,
     pub(crate) capabilities: Arc<ClientCapabilities>,
@@ -81,10 +84,16 @@ impl Stream {
 }
 
 impl Session {
-    pub(crate) fn new(key: u128, client: Client, told: ListCounts, epoch: Instant) -> Self {
+    pub(crate) fn new(
+        (key, owner): (u128, CallerNumber),
+        client: Client,
+        told: ListCounts,
+        epoch: Instant,
+    ) -> Self {
         let Client { caller, version, capabilities } = client;
         Self {
             key,
+            owner,
             epoch,
             caller,
             version,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::request::Parts;
-use http::{Method, Request, Response, header};
+use http::{Method, Request, Response, Version, header};
 use http_body::Body;
 use vmcp_domain::{Json, ProtocolVersion};
 use vmcp_wire::jsonrpc::Id;
@@ -42,11 +42,13 @@ pub(crate) async fn serve<B>(
 where
     B: Body<Data = Bytes>,
 {
+    let over_http2 = request.version() == Version::HTTP_2;
     let answered = AssertUnwindSafe(route(&site, peer, request)).catch_unwind().await;
-    Ok(answered.unwrap_or_else(|_| {
+    let response = answered.unwrap_or_else(|_| {
         tracing::error!("answering a request panicked");
         reply::refuse(&Refusal::Internal, None)
-    }))
+    });
+    Ok(if over_http2 { response.map(|body| body.watched(&site.edge.stalls)) } else { response })
 }
 
 async fn route<B: Body<Data = Bytes>>(site: &Site, peer: IpAddr, request: Request<B>) -> Response<EdgeBody> {

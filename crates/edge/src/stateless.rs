@@ -10,6 +10,7 @@ use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::method;
 use vmcp_wire::server::{ClientRequest, Refusal, RequestFault, RequestHead, name_header, read_request};
 
+use crate::admission::CallerNumber;
 use crate::body::EdgeBody;
 use crate::dialogue::{Dialogue, Route};
 use crate::dispatch::Task;
@@ -46,7 +47,7 @@ pub(crate) async fn serve(
     if let ClientRequest::Listen(filter) = request {
         return Box::pin(listen::open(edge, accepts, &id, (filter, head), &entrant)).await;
     }
-    let permit = match edge.admit() {
+    let permit = match edge.admit(&entrant) {
         Ok(permit) => permit,
         Err(refusal) => return reply::refuse(&refusal, Some(&id)),
     };
@@ -56,7 +57,11 @@ pub(crate) async fn serve(
     let ctx = edge.context(entrant, VERSION, head, Some(&parts), Arc::new(port));
     let params = Some(parts.headers);
     let task = Task { edge: Arc::clone(edge), ctx, session: None, id, request, params, room: permit };
-    let call = Box::pin(async move { Some(rounds::answer(task, dialogue).await) });
+    let (caller, edge_of_call, id) = (CallerNumber::of_call(&task.ctx), Arc::clone(edge), task.id.clone());
+    let call = Box::pin(async move {
+        let answer = rounds::answer(task, dialogue).await;
+        Some(edge_of_call.answers.hold(caller, &id, answer))
+    });
     stream::respond(edge, call, spool, accepts, None).await
 }
 

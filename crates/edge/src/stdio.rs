@@ -12,7 +12,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use futures_util::future::{AbortRegistration, Abortable};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::{Caller, Directory, Json, ProtocolVersion, SharedGateway};
@@ -24,6 +24,7 @@ use vmcp_wire::server::{
 };
 
 use self::lines::{Line, Lines};
+use crate::admission::CallerNumber;
 use crate::changes::Feed;
 use crate::dialogue::Route;
 use crate::dispatch::{self, Task};
@@ -39,10 +40,31 @@ use crate::{rounds, stateless};
 
 /// How many messages wait for a client that reads slowly.
 const UNWRITTEN_MAX: usize = 64;
+/// How long one message may wait to be written to a client that has closed its end of the input.
+const UNREAD_WAIT: Duration = Duration::from_secs(2);
 /// How long the last messages may take to be written.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// Serves one client over a pair of streams until its input ends, it stops reading, or `shutdown`; then calls in
+/// What ends a client served over streams, besides the end of its input.
+#[derive(Clone, Debug, Default)]
+pub struct Ends {
+    /// The gateway is to end.
+    pub shutdown: CancellationToken,
+    /// The client has closed its end of the input, though not all of it has been read. Never cancelled where that cannot be
+    /// known.
+    pub hangup: CancellationToken,
+}
+
+/// How reading came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The input ended, or the gateway is to end.
+    Orderly,
+    /// The client has gone and has not read what it asked for.
+    Unread,
+}
+
+/// Serves one client over a pair of streams until its input ends, it stops reading, or `ends.shutdown`; then calls in
 /// flight may finish within their part of the policy's grace. Returns when the end began.
 ///
 /// # Errors
@@ -53,7 +75,7 @@ pub async fn serve_stdio<R, W>(
     directory: Arc<dyn Directory>,
     stdin: R,
     stdout: W,
-    shutdown: CancellationToken,
+    ends: Ends,
 ) -> io::Result<Instant>
 where
     R: AsyncRead + Send + Unpin,
@@ -67,10 +89,16 @@ where
     };
     let (out, messages) = mpsc::channel(UNWRITTEN_MAX);
     let writer = tokio::spawn(write(stdout, messages));
-    let mut desk = Desk { edge: Arc::clone(&edge), caller, out, session: None, flights: Arc::default() };
+    let room = Arc::new(Semaphore::new(limits.requests_per_caller_max));
+    let flights = Arc::default();
+    let mut desk = Desk { edge: Arc::clone(&edge), caller, out, session: None, flights, room };
     let mut lines = Lines::new(stdin, limits.body_bytes_max);
-    let read = desk.read(&mut lines, &shutdown).await;
+    let read = desk.read(&mut lines, &ends).await;
     let began = Instant::now();
+    if matches!(read, Ok(End::Unread)) {
+        tracing::warn!("the client has gone without reading its answers; they are dropped");
+        edge.kill.cancel();
+    }
     edge.stopping.cancel();
     if let Some(session) = &desk.session {
         session.end();
@@ -88,7 +116,7 @@ where
     if tokio::time::timeout(LAST_WRITE, writer).await.is_err() {
         abort.abort();
     }
-    read.map(|()| began)
+    read.map(|_| began)
 }
 
 async fn write<W: AsyncWrite + Unpin>(mut stdout: W, mut messages: mpsc::Receiver<Bytes>) {
@@ -122,27 +150,31 @@ struct Desk {
     out: mpsc::Sender<Bytes>,
     session: Option<Arc<Session>>,
     flights: Arc<Flights>,
+    /// Room for requests that are not answered, or whose answer has not been written.
+    room: Arc<Semaphore>,
 }
 
 impl Desk {
-    async fn read<R: AsyncRead + Unpin>(
-        &mut self,
-        lines: &mut Lines<R>,
-        shutdown: &CancellationToken,
-    ) -> io::Result<()> {
+    async fn read<R: AsyncRead + Unpin>(&mut self, lines: &mut Lines<R>, ends: &Ends) -> io::Result<End> {
         loop {
             let line = tokio::select! {
                 line = lines.next() => line?,
-                () = shutdown.cancelled() => return Ok(()),
-                () = self.out.closed() => return Ok(()),
+                () = ends.shutdown.cancelled() => return Ok(End::Orderly),
+                () = self.out.closed() => return Ok(End::Orderly),
             };
             if line == Line::End {
-                return Ok(());
+                return Ok(End::Orderly);
             }
-            // A client that does not read its answers must not keep the gateway from ending.
+            // A client that does not read its answers must not keep the gateway from ending. Its end of the input cannot be
+            // read before the lines in front of it.
+            let stuck = async {
+                ends.hangup.cancelled().await;
+                tokio::time::sleep(UNREAD_WAIT).await;
+            };
             tokio::select! {
                 () = self.take_line(line) => {}
-                () = shutdown.cancelled() => return Ok(()),
+                () = ends.shutdown.cancelled() => return Ok(End::Orderly),
+                () = stuck => return Ok(End::Unread),
             }
         }
     }
@@ -160,6 +192,11 @@ impl Desk {
                 Err(_) => self.send(Answer::refusal(&Refusal::NotText, None)).await,
             },
         }
+    }
+
+    /// Room for one more request whose answer has not been written.
+    fn unfinished(&self) -> Result<Option<OwnedSemaphorePermit>, Refusal> {
+        Arc::clone(&self.room).try_acquire_owned().map(Some).map_err(|_| Refusal::CallerRequestsFull)
     }
 
     async fn send(&self, answer: Answer) {
@@ -227,7 +264,8 @@ impl Desk {
         let (registration, landing) = session.flights.enter(id.clone());
         let out = self.out.clone();
         let stopping = self.edge.stopping.clone();
-        self.fly(registration, landing, async move {
+        // One for each handshake, and each ends the one before.
+        self.fly((registration, landing, None), async move {
             tell(feed, None, &out, &stopping).await;
             None
         });
@@ -242,7 +280,8 @@ impl Desk {
         head: RequestHead,
     ) -> Result<(), Early> {
         let refuse = |refusal| Box::new(Answer::refusal(&refusal, Some(id)));
-        let permit = self.edge.admit().map_err(refuse)?;
+        let unfinished = self.unfinished().map_err(refuse)?;
+        let permit = self.edge.admit(&Entrant::unasked(self.caller.clone())).map_err(refuse)?;
         let session = self.session.clone().filter(|_| version.has_sessions());
         let answered = Arc::new(AtomicBool::new(false));
         let outlet = Some(Outlet::Channel(self.out.clone(), Arc::clone(&answered)));
@@ -262,25 +301,28 @@ impl Desk {
             self.edge.context(Entrant::unasked(self.caller.clone()), version, head, None, Arc::new(port));
         let (edge, id) = (Arc::clone(&self.edge), id.clone());
         let (registration, landing) = self.flights.enter(id.clone());
+        let (answers, caller, of_answer) =
+            (Arc::clone(&edge.answers), CallerNumber::of_call(&ctx), id.clone());
         let task = Task { edge, ctx, session, id, request, params: None, room: permit };
-        self.fly(registration, landing, async move {
+        self.fly((registration, landing, unfinished), async move {
             let answer = match dialogue {
                 Some(dialogue) => Box::pin(rounds::answer(task, dialogue)).await,
                 None => Box::pin(dispatch::answer(task)).await,
             };
             answered.store(true, Ordering::Release);
-            Some(answer.message.into_bytes())
+            Some(answers.hold(caller, &of_answer, answer).message.into_bytes())
         });
         Ok(())
     }
 
     fn listen(&self, id: &Id, filter: ListenFilter) -> Result<(), Early> {
         let refuse = |refusal| Box::new(Answer::refusal(&refusal, Some(id)));
+        let unfinished = self.unfinished().map_err(refuse)?;
         let permit = self.edge.admit_stream(&self.caller, None).map_err(refuse)?;
         let (registration, landing) = self.flights.enter(id.clone());
         let (out, stopping, id) = (self.out.clone(), self.edge.stopping.clone(), id.clone());
         let (edge, entrant) = (Arc::clone(&self.edge), Entrant::unasked(self.caller.clone()));
-        self.fly(registration, landing, async move {
+        self.fly((registration, landing, unfinished), async move {
             let listening = match Listening::begin(&edge, &entrant, &id, filter).await {
                 Ok(listening) => listening,
                 Err(error) => return Some(listen::refused(&edge, &id, &error).message.into_bytes()),
@@ -296,8 +338,7 @@ impl Desk {
     /// Works on a request on a task of its own; its answer is written unless the client took the request back.
     fn fly(
         &self,
-        registration: AbortRegistration,
-        landing: Landing,
+        (registration, landing, unfinished): (AbortRegistration, Landing, Option<OwnedSemaphorePermit>),
         work: impl Future<Output = Option<Bytes>> + Send + 'static,
     ) {
         let (out, kill) = (self.out.clone(), self.edge.kill.clone());
@@ -314,7 +355,7 @@ impl Desk {
                 _ = work => {}
                 () = kill.cancelled() => {}
             }
-            drop(landing);
+            drop((landing, unfinished));
         });
     }
 }

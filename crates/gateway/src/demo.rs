@@ -25,7 +25,7 @@ use vmcp_ratelimit::{OnStoreFailure, Pattern, Rate};
 use crate::cli::Listen;
 use crate::commands::serve::on_signal;
 use vmcp::config::{AdminSettings, LimitSettings, LogLevel, Settings};
-use vmcp::{Additions, CancellationToken, Listener, RunningGateway};
+use vmcp::{Additions, CancellationToken, Ends, Listener, RunningGateway};
 
 /// The port the demo listens on when nothing else is said and it is free.
 const PORT: u16 = 4483;
@@ -57,7 +57,8 @@ pub(crate) async fn serve_stdio(name: String) -> anyhow::Result<ExitCode> {
     let server = builtin::by_name(&name).with_context(|| format!("there is no built-in server `{name}`"))?;
     let policy = edge_policy(&name, ([127, 0, 0, 1], 0).into());
     let (stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
-    vmcp_edge::serve_stdio(policy, server.clone(), server, stdin, stdout, on_signal()?).await?;
+    let ends = Ends { shutdown: on_signal()?, ..Ends::default() };
+    vmcp_edge::serve_stdio(policy, server.clone(), server, stdin, stdout, ends).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -83,7 +83,7 @@ fn time(rounds: u32, run: &mut dyn FnMut() -> Result<(), Fault>) -> Result<f64, 
 }
 
 async fn admit(authenticator: &BearerAuthenticator, header: &[u8]) -> Result<(), Fault> {
-    black_box(authenticator.authenticate(Some(black_box(header))).await)?;
+    black_box(authenticator.authenticate(Some(black_box(header)), None).await)?;
     Ok(())
 }
 

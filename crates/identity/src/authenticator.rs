@@ -1,5 +1,6 @@
 //! One credential, one answer: which kind it is, and who can tell about it. Each kind is checked elsewhere.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use vmcp_domain::{
@@ -86,7 +87,11 @@ impl BearerAuthenticator {
         }
     }
 
-    async fn recognise(&self, authorization: Option<&[u8]>) -> Result<Admission, Unauthorized> {
+    async fn recognise(
+        &self,
+        authorization: Option<&[u8]>,
+        address: Option<IpAddr>,
+    ) -> Result<Admission, Unauthorized> {
         let token = bearer::token(authorization)?;
         if token.starts_with(api_key::PREFIX) && !self.api_keys.is_empty() {
             let recognised = self.api_keys.check(token, self.clock.unix_s())?;
@@ -94,7 +99,7 @@ impl BearerAuthenticator {
         }
         let recognised = match &self.oidc {
             Some(oidc) if jwt::is_signed(token) => oidc.tokens.check(token).await?,
-            Some(Oidc { introspector: Some(introspector), .. }) => introspector.check(token).await?,
+            Some(Oidc { introspector: Some(introspector), .. }) => introspector.check(token, address).await?,
             Some(_) | None => return Err(Unauthorized::InvalidToken(TokenFault::Shape)),
         };
         Ok(recognised.admit(self.clock.unix_s(), Some(Secret::new(token))))
@@ -136,8 +141,9 @@ impl Authenticator for BearerAuthenticator {
     fn authenticate<'a>(
         &'a self,
         authorization: Option<&'a [u8]>,
+        address: Option<IpAddr>,
     ) -> BoxFuture<'a, Result<Admission, Unauthorized>> {
-        Box::pin(self.recognise(authorization))
+        Box::pin(self.recognise(authorization, address))
     }
 
     fn challenge(&self) -> &Challenge {

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +21,15 @@ use crate::fetch::{FetchFault, Fetcher, Form};
 use crate::jwt::Recognised;
 use crate::key_store::KeyStore;
 use crate::policy::{Client, OidcPolicy};
+use crate::question_queue::{QuestionQueue, WAITING_MAX};
 
 /// A token the issuer called good is taken for so long before it is asked again: that is how late its revocation is
 /// noticed.
 pub(crate) const REMEMBERED_MAX: Duration = Duration::from_secs(60);
 /// A token the issuer called bad is refused for so long before it is asked again.
 const REFUSED_MAX: Duration = Duration::from_secs(10);
-/// How many tokens the issuer is asked about at once.
-const QUESTIONS_MAX: usize = 64;
+/// A token that was good is remembered as such for so long, so that it is asked about before unknown ones.
+const KNOWN_GOOD_MAX: Duration = Duration::from_mins(10);
 /// After an issuer gave no answer it is left alone for so long.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -44,6 +46,9 @@ pub(crate) struct Introspector {
     clock: Arc<dyn Clock>,
     scopes: Arc<[String]>,
     cache: TokenCache<Outcome>,
+    /// The tokens that were good lately.
+    known: TokenCache<()>,
+    queue: QuestionQueue,
     open: Mutex<Open>,
 }
 
@@ -69,19 +74,20 @@ impl Introspector {
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts { policy, address, client, keys, fetcher, clock } = parts;
         let scopes = policy.required_scopes.clone().into();
-        let (cache, open) = (TokenCache::new(), Mutex::default());
-        Self { policy, address, client, keys, fetcher, clock, scopes, cache, open }
+        let (cache, known, queue) = (TokenCache::new(), TokenCache::new(), QuestionQueue::new());
+        let open = Mutex::default();
+        Self { policy, address, client, keys, fetcher, clock, scopes, cache, known, queue, open }
     }
 
-    /// Who the token is about.
-    pub(crate) async fn check(&self, token: &str) -> Outcome {
+    /// Who the token is about, which came from `address`.
+    pub(crate) async fn check(&self, token: &str, address: Option<IpAddr>) -> Outcome {
         let digest = cache::digest(token);
         if let Some(known) = self.cache.get(&digest, self.moment()) {
             return known;
         }
         let question = self.ask(digest)?;
         // If the request that asks leaves, the next in the queue asks anew.
-        let outcome = question.cell.get_or_init(|| self.answer(token, digest)).await;
+        let outcome = question.cell.get_or_init(|| self.answer_in_turn(token, digest, address)).await;
         outcome.clone()
     }
 
@@ -90,12 +96,23 @@ impl Introspector {
         let mut open = self.open.lock();
         let cell = match open.questions.get(&digest) {
             Some(cell) => Arc::clone(cell),
-            None if open.questions.len() >= QUESTIONS_MAX || self.clock.uptime() < open.paused_until => {
+            None if open.questions.len() >= WAITING_MAX || self.clock.uptime() < open.paused_until => {
                 return Err(Unauthorized::Unavailable);
             }
             None => Arc::clone(open.questions.entry(digest).or_default()),
         };
         Ok(Question { introspector: self, digest, cell })
+    }
+
+    async fn answer_in_turn(&self, token: &str, digest: Digest, address: Option<IpAddr>) -> Outcome {
+        let is_known = self.known.get(&digest, self.moment()).is_some();
+        let Some(_turn) = self.queue.turn(address, is_known).await else {
+            return Err(Unauthorized::Unavailable);
+        };
+        if self.clock.uptime() < self.open.lock().paused_until {
+            return Err(Unauthorized::Unavailable);
+        }
+        self.answer(token, digest).await
     }
 
     async fn answer(&self, token: &str, digest: Digest) -> Outcome {
@@ -113,6 +130,10 @@ impl Introspector {
             Ok(recognised) => (REMEMBERED_MAX, recognised.until_s),
             Err(_) => (REFUSED_MAX, None),
         };
+        if outcome.is_ok() {
+            let standing = Standing { forget_at: now.uptime + KNOWN_GOOD_MAX, until_s };
+            self.known.put(digest, (), standing, now);
+        }
         let standing = Standing { forget_at: now.uptime + kept, until_s };
         self.cache.put(digest, outcome, standing, now)
     }

@@ -18,6 +18,7 @@ mod jwt;
 mod key_set;
 mod key_store;
 pub mod policy;
+mod question_queue;
 mod signature;
 mod tls;
 

@@ -1,5 +1,6 @@
 //! Counts what becomes of credentials at the door. Who is let in is the authenticator's to say.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use vmcp_domain::{Admission, Authenticator, BoxFuture, Challenge, Unauthorized};
@@ -23,9 +24,10 @@ impl Authenticator for Counted {
     fn authenticate<'a>(
         &'a self,
         authorization: Option<&'a [u8]>,
+        address: Option<IpAddr>,
     ) -> BoxFuture<'a, Result<Admission, Unauthorized>> {
         Box::pin(async move {
-            let outcome = self.inner.authenticate(authorization).await;
+            let outcome = self.inner.authenticate(authorization, address).await;
             self.metrics.authentication(outcome.as_ref().map_or_else(Unauthorized::class, |_| "admitted"));
             outcome
         })

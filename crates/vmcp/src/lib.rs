@@ -40,3 +40,4 @@ pub use status::bucket;
 pub use tokio_util::sync::CancellationToken;
 /// The words of the seam: what a layer implements and what a caller passes in.
 pub use vmcp_domain as domain;
+pub use vmcp_edge::Ends;

@@ -13,7 +13,7 @@ use vmcp_authz::AuthzPolicy;
 use vmcp_backends::{Backends, GatewayIdentity};
 use vmcp_domain::{CallContext, Caller, Directory, Gateway, Origin, SharedGateway};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
-use vmcp_edge::{AdminListener, HttpEdge};
+use vmcp_edge::{AdminListener, Ends, HttpEdge};
 use vmcp_federation::Federation;
 use vmcp_optimizer::Optimizer;
 use vmcp_ratelimit::{Clock, Limiter, Observer, Planner, Sharing, SystemClock};
@@ -202,7 +202,7 @@ impl RunningGateway {
     }
 
     /// Serves one client on a pair of streams, as a program that a client starts does on standard input and output.
-    /// Ends with the input or when `shutdown` is cancelled.
+    /// Ends with the input or when `ends` say so.
     ///
     /// # Errors
     /// If a stream fails.
@@ -210,12 +210,11 @@ impl RunningGateway {
         &self,
         input: impl AsyncRead + Send + Unpin + 'static,
         output: impl AsyncWrite + Send + Unpin + 'static,
-        shutdown: CancellationToken,
+        ends: Ends,
     ) -> io::Result<()> {
         let gateway = self.gateway.clone();
         let policy = self.edge.clone();
-        let began =
-            vmcp_edge::serve_stdio(policy, gateway, self.directory(), input, output, shutdown).await?;
+        let began = vmcp_edge::serve_stdio(policy, gateway, self.directory(), input, output, ends).await?;
         let _ = self.ending.set(began);
         Ok(())
     }

@@ -38,12 +38,7 @@ impl HttpClient {
     }
 
     /// As [`HttpClient::open_offering`], with a bearer token in every request.
-    pub fn open_offering_with_token(
-        url: &str,
-        era: Era,
-        offers: Value,
-        token: &str,
-    ) -> anyhow::Result<Self> {
+    pub fn open_offering_with_token(url: &str, era: Era, offers: Value, token: &str) -> anyhow::Result<Self> {
         let url = url.to_owned();
         let authorization = Some(format!("Bearer {token}"));
         Self { url, era, offers, session: None, authorization, last_id: 0 }.opened()

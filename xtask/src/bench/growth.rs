@@ -81,7 +81,8 @@ impl Grown {
 
     fn with_sessions(programs: &Programs, count: usize) -> anyhow::Result<Self> {
         let backend = Fast::start(programs, 10, "both")?;
-        let text = config(Names::AsTheyAre, &backend.backends(1), "");
+        let bounds = "listen: {bounds: {maxSessionsPerCaller: 100000}}\n";
+        let text = config(Names::AsTheyAre, &backend.backends(1), bounds);
         let grown = Self::new(programs, &text, backend, Era::Session, "json_200")?;
         sessions::open(&grown.target.address, count)?;
         Ok(grown)

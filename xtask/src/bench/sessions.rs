@@ -28,7 +28,7 @@ pub(super) fn run() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("sessions.yaml");
     let text = format!(
-        "name: bench\nincomingAuth: {{type: local}}\nbackends:\n  - {{name: glossary, transport: streamable-http, url: \
+        "name: bench\nincomingAuth: {{type: local}}\nlisten: {{bounds: {{maxSessionsPerCaller: 100000}}}}\nbackends:\n  - {{name: glossary, transport: streamable-http, url: \
          \"http://{}/mcp\"}}\n",
         backend.address
     );

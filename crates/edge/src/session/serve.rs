@@ -16,6 +16,7 @@ use vmcp_wire::server::{
 };
 
 use super::{Client, Session, Visit};
+use crate::admission::CallerNumber;
 use crate::body::EdgeBody;
 use crate::changes::Feed;
 use crate::dialogue::Route;
@@ -75,7 +76,8 @@ pub(crate) fn open(
         }
     };
     let version = client.version;
-    let session = match edge.sessions.open(client, edge.changes.counts()) {
+    let owner = CallerNumber::of(&head.entrant.caller, head.entrant.address);
+    let session = match edge.sessions.open(client, owner, edge.changes.counts()) {
         Ok(session) => session,
         Err(refusal) => return reply::refuse(&refusal, Some(id)),
     };
@@ -108,7 +110,7 @@ pub(crate) async fn request(
     id: Id,
     (name, params): (&str, Option<&Json>),
 ) -> Response<EdgeBody> {
-    let admitted = visit(edge, &head).and_then(|visit| Ok((visit, edge.admit()?)));
+    let admitted = visit(edge, &head).and_then(|visit| Ok((visit, edge.admit(&head.entrant)?)));
     let Head { parts, entrant } = head;
     let (visit, permit) = match admitted {
         Ok(admitted) => admitted,
@@ -135,10 +137,11 @@ pub(crate) async fn request(
     let (registration, landing) = session.flights.enter(id.clone());
     let (within, params) = (Some(Arc::clone(&session)), None);
     let task = Task { edge: Arc::clone(edge), ctx, session: within, id, request, params, room: permit };
+    let (caller, edge_of_call, id) = (CallerNumber::of_call(&task.ctx), Arc::clone(edge), task.id.clone());
     let call = Box::pin(async move {
         let answer = Abortable::new(Box::pin(dispatch::answer(task)), registration).await;
         drop((landing, visit));
-        answer.ok()
+        answer.ok().map(|answer| edge_of_call.answers.hold(caller, &id, answer))
     });
     stream::respond(edge, call, spool, accepts, Some(session)).await
 }

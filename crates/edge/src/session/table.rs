@@ -11,7 +11,9 @@ use vmcp_domain::Caller;
 use vmcp_wire::server::Refusal;
 
 use super::{Client, Session, ms_since};
+use crate::admission::{CallerNumber, CallerTotals};
 use crate::changes::ListCounts;
+use crate::policy::EdgeLimits;
 
 /// A session idle for less than this is never ended to make room for another, in milliseconds.
 const EVICTION_IDLE_MS_MIN: u64 = 60_000;
@@ -23,6 +25,8 @@ const EVICTION_SEARCH_MS: u64 = 1_000;
 pub(crate) struct SessionTable {
     sessions: RwLock<HashMap<u128, Arc<Session>>>,
     count_max: usize,
+    per_caller_max: u32,
+    callers: CallerTotals,
     idle_ms_max: u64,
     epoch: Instant,
     /// A full table is not searched again before this time.
@@ -75,11 +79,13 @@ impl Session {
 }
 
 impl SessionTable {
-    pub(crate) fn new(count_max: usize, idle_max: Duration) -> Self {
+    pub(crate) fn new(limits: &EdgeLimits) -> Self {
         Self {
             sessions: RwLock::default(),
-            count_max,
-            idle_ms_max: u64::try_from(idle_max.as_millis()).unwrap_or(u64::MAX),
+            count_max: limits.session_count_max,
+            per_caller_max: u32::try_from(limits.sessions_per_caller_max).unwrap_or(u32::MAX),
+            callers: CallerTotals::default(),
+            idle_ms_max: u64::try_from(limits.session_idle_max.as_millis()).unwrap_or(u64::MAX),
             epoch: Instant::now(),
             search_after_ms: AtomicU64::new(0),
         }
@@ -95,11 +101,17 @@ impl SessionTable {
 
     /// A session outside the table, for a channel that has only one.
     pub(crate) fn single(client: Client, told: ListCounts) -> Session {
-        Session::new(0, client, told, Instant::now())
+        let owner = CallerNumber::of(&client.caller, None);
+        Session::new((0, owner), client, told, Instant::now())
     }
 
-    /// Opens a session.
-    pub(crate) fn open(&self, client: Client, told: ListCounts) -> Result<Arc<Session>, Refusal> {
+    /// Opens a session. Of a caller that has as many as one may, the session that has been idle longest gives way.
+    pub(crate) fn open(
+        &self,
+        client: Client,
+        owner: CallerNumber,
+        told: ListCounts,
+    ) -> Result<Arc<Session>, Refusal> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(|error| {
             tracing::error!(%error, "no random bytes for a session");
@@ -108,14 +120,21 @@ impl SessionTable {
         let key = u128::from_ne_bytes(bytes);
         let mut sessions = self.write();
         let mut evicted = Vec::new();
-        if sessions.len() >= self.count_max {
-            evicted = self.make_room(&mut sessions);
+        if self.callers.of(owner) >= self.per_caller_max {
+            evicted = self.make_room_of(owner, &mut sessions);
         }
-        let opened = if sessions.len() >= self.count_max {
+        if sessions.len() >= self.count_max {
+            evicted.extend(self.make_room(&mut sessions));
+        }
+        evicted.iter().for_each(|session| self.callers.remove(session.owner));
+        let opened = if self.callers.of(owner) >= self.per_caller_max {
+            Err(Refusal::CallerSessionsFull)
+        } else if sessions.len() >= self.count_max {
             Err(Refusal::SessionsFull)
         } else {
-            let session = Arc::new(Session::new(key, client, told, self.epoch));
+            let session = Arc::new(Session::new((key, owner), client, told, self.epoch));
             sessions.insert(key, Arc::clone(&session));
+            self.callers.add(owner);
             Ok(session)
         };
         drop(sessions);
@@ -147,6 +166,23 @@ impl SessionTable {
         longest.filter_map(|(_, key)| sessions.remove(key)).collect()
     }
 
+    /// Takes out a tenth of one caller's sessions, those that have been idle longest, so that a caller that keeps opening
+    /// sessions does not have the table searched for each.
+    fn make_room_of(
+        &self,
+        owner: CallerNumber,
+        sessions: &mut HashMap<u128, Arc<Session>>,
+    ) -> Vec<Arc<Session>> {
+        let now = ms_since(self.epoch);
+        let own = sessions.values().filter(|session| session.owner == owner);
+        let unused = own.filter(|session| session.users.load(Ordering::Relaxed) == 0);
+        let mut unused: Vec<(u64, u128)> =
+            unused.map(|session| (session.idle_ms(now), session.key)).collect();
+        unused.sort_unstable_by(|left, right| right.cmp(left));
+        let count = usize::try_from(self.per_caller_max / 10).unwrap_or_default().max(1);
+        unused.iter().take(count).filter_map(|(_, key)| sessions.remove(key)).collect()
+    }
+
     /// Finds the session called `name` for `caller`. A session that somebody else tries to use is ended: its name
     /// has leaked.
     pub(crate) fn find(&self, name: &[u8], caller: &Caller) -> Result<Visit, Refusal> {
@@ -168,6 +204,7 @@ impl SessionTable {
     pub(crate) fn close(&self, session: &Session) {
         let removed = self.write().remove(&session.key);
         if removed.is_some() {
+            self.callers.remove(session.owner);
             session.end();
         }
     }
@@ -202,6 +239,7 @@ impl SessionTable {
     pub(crate) fn clear(&self) {
         let all: Vec<_> = self.write().drain().map(|(_, session)| session).collect();
         for session in all {
+            self.callers.remove(session.owner);
             session.end();
         }
     }

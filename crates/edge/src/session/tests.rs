@@ -5,6 +5,7 @@ use vmcp_domain::{Identity, Json, Members};
 use vmcp_wire::server::Refusal;
 
 use super::*;
+use crate::policy::EdgeLimits;
 
 fn known(issuer: &str, subject: &str) -> Caller {
     Caller::Known(Arc::new(Identity {
@@ -19,8 +20,18 @@ fn client(caller: Caller) -> Client {
 }
 
 fn open(table: &SessionTable, caller: Caller) -> Result<String, Refusal> {
-    let session = table.open(client(caller), ListCounts::default())?;
+    let owner = CallerNumber::of(&caller, None);
+    let session = table.open(client(caller), owner, ListCounts::default())?;
     Ok(session.name())
+}
+
+fn table(count: usize, per_caller: usize, idle_s: u64) -> SessionTable {
+    SessionTable::new(&EdgeLimits {
+        session_count_max: count,
+        sessions_per_caller_max: per_caller,
+        session_idle_max: Duration::from_secs(idle_s),
+        ..EdgeLimits::DEFAULT
+    })
 }
 
 fn is_open(table: &SessionTable, name: &str) -> bool {
@@ -31,7 +42,7 @@ fn is_open(table: &SessionTable, name: &str) -> bool {
 async fn a_session_that_somebody_else_uses_is_ended() {
     let thieves = [known("local", "you"), known("elsewhere", "me"), Caller::Anonymous];
     for thief in thieves {
-        let table = SessionTable::new(10, Duration::from_secs(60));
+        let table = table(10, 1000, 60);
         let name = open(&table, known("local", "me")).unwrap();
         assert!(table.find(name.as_bytes(), &known("local", "me")).is_ok());
         let stolen = table.find(name.as_bytes(), &thief);
@@ -43,7 +54,7 @@ async fn a_session_that_somebody_else_uses_is_ended() {
 
 #[tokio::test(start_paused = true)]
 async fn sessions_end_when_idle_and_not_before() {
-    let table = SessionTable::new(10, Duration::from_secs(60));
+    let table = table(10, 1000, 60);
     let [idle, used, held] = [0; 3].map(|_| open(&table, Caller::Anonymous).unwrap());
     let visit = table.find(held.as_bytes(), &Caller::Anonymous).unwrap();
     tokio::time::advance(Duration::from_secs(40)).await;
@@ -63,7 +74,7 @@ async fn sessions_end_when_idle_and_not_before() {
 
 #[tokio::test(start_paused = true)]
 async fn a_full_table_makes_room_among_the_idle_only() {
-    let table = SessionTable::new(2, Duration::from_secs(3600));
+    let table = table(2, 1000, 3600);
     let first = open(&table, Caller::Anonymous).unwrap();
     tokio::time::advance(Duration::from_secs(10)).await;
     let second = open(&table, Caller::Anonymous).unwrap();
@@ -75,9 +86,31 @@ async fn a_full_table_makes_room_among_the_idle_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_callers_sessions_give_way_to_its_own_and_to_nobody_elses() {
+    let table = table(100, 3, 3600);
+    let others = open(&table, Caller::Anonymous).unwrap();
+    let mut own = Vec::new();
+    for _ in 0..10 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        own.push(open(&table, known("local", "me")).unwrap());
+    }
+    let me = known("local", "me");
+    let opened = own.iter().map(|name| table.find(name.as_bytes(), &me).is_ok());
+    assert_eq!(opened.collect::<Vec<_>>(), [vec![false; 7], vec![true; 3]].concat());
+    assert!(is_open(&table, &others));
+    // Sessions in use do not give way.
+    let held: Vec<Visit> = own[7..].iter().map(|name| table.find(name.as_bytes(), &me).unwrap()).collect();
+    assert_eq!(open(&table, me.clone()), Err(Refusal::CallerSessionsFull));
+    assert!(open(&table, Caller::Anonymous).is_ok());
+    drop(held);
+    assert!(open(&table, me).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn streams_without_a_connection_wait_a_while_and_are_few() {
-    let table = SessionTable::new(2, Duration::from_secs(3600));
-    let session = table.open(client(Caller::Anonymous), ListCounts::default()).unwrap();
+    let table = table(2, 1000, 3600);
+    let owner = CallerNumber::of(&Caller::Anonymous, None);
+    let session = table.open(client(Caller::Anonymous), owner, ListCounts::default()).unwrap();
     let spools: Vec<_> = (0..10)
         .map(|_| {
             let spool = session.new_stream();

@@ -1,11 +1,13 @@
 //! Both eras over one pair of pipes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines};
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::Change;
+use vmcp_edge::Ends;
 
 use crate::support::{Fake, Gatekeeper, Heard, call, initialize, meta, policy, request, soon};
 
@@ -31,7 +33,7 @@ impl Pipes {
             fake.clone(),
             input,
             output,
-            shutdown.clone(),
+            Ends { shutdown: shutdown.clone(), ..Ends::default() },
         ));
         Self { fake, stdin: Some(stdin), stdout: BufReader::new(stdout).lines(), served, shutdown }
     }
@@ -172,7 +174,37 @@ async fn callers_who_need_a_credential_are_not_served() {
     let (fake, shutdown) = (Fake::new(), CancellationToken::new());
     let (output, _stdout) = tokio::io::duplex(1 << 16);
     let policy = Gatekeeper::new().policy();
-    let served =
-        vmcp_edge::serve_stdio(policy, fake.clone(), fake, tokio::io::empty(), output, shutdown).await;
+    let served = vmcp_edge::serve_stdio(
+        policy,
+        fake.clone(),
+        fake,
+        tokio::io::empty(),
+        output,
+        Ends { shutdown, ..Ends::default() },
+    )
+    .await;
     assert_eq!(served.unwrap_err().kind(), std::io::ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn a_client_that_has_gone_without_reading_does_not_keep_the_gateway() {
+    let fake = Fake::new();
+    let (mut stdin, input) = tokio::io::duplex(64 << 10);
+    // A client that reads nothing: one small buffer, and nobody at its other end takes anything.
+    let (output, _stdout) = tokio::io::duplex(64);
+    let ends = Ends::default();
+    let served =
+        tokio::spawn(vmcp_edge::serve_stdio(policy(), fake.clone(), fake, input, output, ends.clone()));
+    let writing = async {
+        loop {
+            let line = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n".repeat(100);
+            if stdin.write_all(line.as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    };
+    let stuck = tokio::time::timeout(Duration::from_secs(1), writing).await;
+    assert!(stuck.is_err(), "reading stops when answers are not read");
+    ends.hangup.cancel();
+    tokio::time::timeout(Duration::from_secs(8), served).await.unwrap().unwrap().unwrap();
 }

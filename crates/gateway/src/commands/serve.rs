@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tokio::signal::unix::{SignalKind, signal};
 use vmcp::CancellationToken;
 use vmcp::audit::{self, Output};
 use vmcp::config::Settings;
-use vmcp::{Additions, RunningGateway};
+use vmcp::{Additions, Ends, RunningGateway};
 
 /// Serves over HTTP.
 pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
@@ -61,7 +63,8 @@ pub(crate) async fn stdio(settings: Settings) -> anyhow::Result<ExitCode> {
         );
     }
     let gateway = start_audited(settings, output).await;
-    gateway.serve_stdio(tokio::io::stdin(), tokio::io::stdout(), shutdown).await?;
+    let ends = Ends { shutdown, hangup: on_hangup() };
+    gateway.serve_stdio(tokio::io::stdin(), tokio::io::stdout(), ends).await?;
     gateway.stop().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -74,6 +77,25 @@ pub(crate) async fn start_audited(settings: Settings, audit: Option<Output>) -> 
 /// Where audit records go, if there are to be any.
 pub(crate) fn audit_output(settings: &Settings, stdout_is_free: bool) -> anyhow::Result<Option<Output>> {
     Ok(settings.audit.as_ref().map_or(Ok(None), |audit| audit::open(audit, stdout_is_free))?)
+}
+
+/// A token that is cancelled when the client has closed its end of standard input, whatever is still to be read there.
+fn on_hangup() -> CancellationToken {
+    let token = CancellationToken::new();
+    let hangup = token.clone();
+    // It ends with the process.
+    std::thread::spawn(move || {
+        let input = std::io::stdin();
+        // Without any event asked for, only the end of the other side is told.
+        let mut watched = [PollFd::new(&input, PollFlags::empty())];
+        while poll(&mut watched, None).is_err_and(|error| error == Errno::INTR) {}
+        let gone =
+            watched.iter().any(|watched| watched.revents().intersects(PollFlags::HUP | PollFlags::ERR));
+        if gone {
+            hangup.cancel();
+        }
+    });
+    token
 }
 
 /// A token that is cancelled by the first SIGINT or SIGTERM; a second one ends the process at once. SIGHUP, which a

@@ -72,7 +72,7 @@ pub(crate) fn settings(idp: &Idp) -> OidcSettings {
 impl Setup {
     pub(crate) async fn admit(&self, token: &str) -> Result<Admission, Unauthorized> {
         let header = format!("Bearer {token}");
-        soon(self.authenticator.authenticate(Some(header.as_bytes()))).await
+        soon(self.authenticator.authenticate(Some(header.as_bytes()), None)).await
     }
 
     pub(crate) async fn identity(&self, token: &str) -> Arc<Identity> {

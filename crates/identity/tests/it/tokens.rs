@@ -167,7 +167,7 @@ async fn machines_come_with_keys_beside_people_with_tokens() {
         BearerAuthenticator::new("vmcp", Some(policy), vec![key.clone()], Arc::new(Still)).unwrap();
     let ask = |value: String| {
         let authenticator = &authenticator;
-        async move { soon(authenticator.authenticate(Some(value.as_bytes()))).await }
+        async move { soon(authenticator.authenticate(Some(value.as_bytes()), None)).await }
     };
     let admission = ask(format!("Bearer {}", made.key.expose())).await.unwrap();
     assert_eq!(admission.valid_for.unwrap().as_secs(), 100);
@@ -179,7 +179,7 @@ async fn machines_come_with_keys_beside_people_with_tokens() {
     let opaque = ask("Bearer opaque".to_owned()).await.unwrap_err();
     assert_eq!(opaque, Unauthorized::InvalidToken(TokenFault::Shape));
     assert_eq!(ask("Basic eA==".to_owned()).await.unwrap_err(), Unauthorized::Malformed);
-    assert_eq!(soon(authenticator.authenticate(None)).await.unwrap_err(), Unauthorized::Missing);
+    assert_eq!(soon(authenticator.authenticate(None, None)).await.unwrap_err(), Unauthorized::Missing);
     // None of this concerned the provider.
     assert_eq!(idp.count("/keys"), 0);
     let challenge = authenticator.challenge();

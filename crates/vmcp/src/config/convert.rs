@@ -5,6 +5,7 @@ mod admin;
 mod aggregation;
 mod audit;
 mod backend;
+mod bounds;
 mod edge;
 mod health;
 mod incoming;

@@ -95,6 +95,42 @@ pub(crate) struct Listen {
     /// Addresses or networks of proxies whose `X-Forwarded-For` is believed.
     #[serde(default)]
     pub(crate) trusted_proxies: Vec<String>,
+    /// What clients may take.
+    pub(crate) bounds: Option<ListenBounds>,
+}
+
+/// What clients may take. A caller is an identity, or an address where callers have none.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ListenBounds {
+    /// The most bytes of a request's body. Left out: 8388608.
+    pub(crate) max_body_bytes: Option<u32>,
+    /// The most bytes of a request's head. Left out: 65536.
+    pub(crate) max_head_bytes: Option<u32>,
+    /// How long a client may take to send a head; an idle connection ends after it, too. Left out: 10s.
+    pub(crate) head_timeout: Option<GoDuration>,
+    /// How long a client may take to send a body. Left out: 30s.
+    pub(crate) body_timeout: Option<GoDuration>,
+    /// How long a client may take nothing of what is sent to it. Left out: 1m.
+    pub(crate) write_timeout: Option<GoDuration>,
+    /// The most sessions of all callers. Left out: 100000.
+    pub(crate) max_sessions: Option<u32>,
+    /// The most sessions of one caller. Left out: 1000.
+    pub(crate) max_sessions_per_caller: Option<u32>,
+    /// How long a session may be idle. Left out: 30m.
+    pub(crate) session_idle_timeout: Option<GoDuration>,
+    /// The most requests in work of all callers. Left out: 10000.
+    pub(crate) max_requests: Option<u32>,
+    /// The most requests in work of one caller. Left out: 1000.
+    pub(crate) max_requests_per_caller: Option<u32>,
+    /// The most connections of one address; peers in `trustedProxies` may have any number. Left out: 4096.
+    pub(crate) max_connections_per_address: Option<u32>,
+    /// The most bytes of large answers that wait to be read, of all callers. Left out: 1073741824.
+    pub(crate) max_answer_bytes: Option<u32>,
+    /// The same of one caller. Left out: 268435456.
+    pub(crate) max_answer_bytes_per_caller: Option<u32>,
+    /// How long a shutdown takes at most. Left out: 10s.
+    pub(crate) shutdown_grace: Option<GoDuration>,
 }
 
 /// An MCP server behind this one: either `url`, or `command` for a server spoken to over standard streams.

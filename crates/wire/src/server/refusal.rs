@@ -56,6 +56,12 @@ pub enum Refusal {
     /// There is no room for another session.
     #[error("too many sessions; try again later")]
     SessionsFull,
+    /// The caller has as many sessions in use as one may.
+    #[error("too many sessions of this caller are in use; end one before opening another")]
+    CallerSessionsFull,
+    /// The caller has as many requests in work as one may.
+    #[error("too many requests of this caller are in work; wait for some to end")]
+    CallerRequestsFull,
     /// The caller holds as many streams of changes as one may.
     #[error("too many streams are open for this caller; close one before opening another")]
     StreamsFull,
@@ -88,7 +94,9 @@ impl Refusal {
             Self::BodyBroken | Self::SessionRequired | Self::NotInitialized | Self::UnexpectedAnswer => {
                 (400, code::INVALID_REQUEST)
             }
-            Self::StreamsFull => (429, code::INTERNAL_ERROR),
+            Self::StreamsFull | Self::CallerSessionsFull | Self::CallerRequestsFull => {
+                (429, code::INTERNAL_ERROR)
+            }
             Self::SessionsFull | Self::Overloaded => (503, code::INTERNAL_ERROR),
             Self::Internal => (500, code::INTERNAL_ERROR),
         };

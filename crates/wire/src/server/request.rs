@@ -138,6 +138,11 @@ impl RequestFault {
     }
 }
 
+/// The fault of a member that cannot be taken apart.
+fn no_object(name: &str) -> RequestFault {
+    invalid(format!("`{name}` must be an object of at most {} members", Json::MEMBERS_MAX))
+}
+
 fn invalid(text: impl Into<String>) -> RequestFault {
     RequestFault::InvalidParams(text.into())
 }
@@ -153,7 +158,7 @@ pub fn read_request(
 ) -> Result<(ClientRequest, RequestHead), RequestFault> {
     let mut params = match params {
         None => Members::new(),
-        Some(params) => params.members().map_err(|_| invalid("`params` must be an object"))?,
+        Some(params) => params.members().map_err(|_| no_object("params"))?,
     };
     spelling::check("params", &params, spelling::PARAMS)?;
     let head = read_head(&mut params)?;
@@ -196,8 +201,7 @@ fn read_era_request(
             let version = text(&mut params, "protocolVersion")?;
             spelling::check_member("clientInfo", &params, spelling::CLIENT_INFO)?;
             let capabilities = params.take("capabilities").map(|json| json.members()).transpose();
-            let capabilities =
-                capabilities.map_err(|_| invalid("`capabilities` must be an object"))?.unwrap_or_default();
+            let capabilities = capabilities.map_err(|_| no_object("capabilities"))?.unwrap_or_default();
             Ok(ClientRequest::Initialize(Initialize {
                 version,
                 capabilities,
@@ -243,10 +247,7 @@ fn read_head(params: &mut Members) -> Result<RequestHead, RequestFault> {
     spelling::check_member(meta::CLIENT_INFO, hop, spelling::CLIENT_INFO)?;
     let capabilities = match hop.get(meta::CLIENT_CAPABILITIES) {
         None => None,
-        Some(json) => Some(
-            json.members()
-                .map_err(|_| invalid(format!("`{}` must be an object", meta::CLIENT_CAPABILITIES)))?,
-        ),
+        Some(json) => Some(json.members().map_err(|_| no_object(meta::CLIENT_CAPABILITIES))?),
     };
     let progress_token = hop.get(meta::PROGRESS_TOKEN).cloned();
     if progress_token.as_ref().is_some_and(|token| Id::from_json(token.clone()).is_none()) {

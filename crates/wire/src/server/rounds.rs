@@ -46,7 +46,9 @@ fn request(question: &Question) -> Json {
 pub fn read_input_responses(responses: Option<&Json>) -> Result<Members, RequestFault> {
     let wrong = |text: String| RequestFault::InvalidParams(text);
     let Some(responses) = responses else { return Ok(Members::new()) };
-    let answers = responses.members().map_err(|_| wrong("`inputResponses` must be an object".to_owned()))?;
+    let answers = responses.members().map_err(|_| {
+        wrong(format!("`inputResponses` must be an object of at most {} members", Json::MEMBERS_MAX))
+    })?;
     for (key, answer) in answers.iter() {
         if !answer.is_object() {
             return Err(wrong(format!("`inputResponses`: the answer to {key:?} must be an object")));

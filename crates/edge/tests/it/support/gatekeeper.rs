@@ -65,6 +65,7 @@ impl Authenticator for Gatekeeper {
     fn authenticate<'a>(
         &'a self,
         authorization: Option<&'a [u8]>,
+        _address: Option<std::net::IpAddr>,
     ) -> BoxFuture<'a, Result<Admission, Unauthorized>> {
         Box::pin(async move { self.judge(authorization) })
     }

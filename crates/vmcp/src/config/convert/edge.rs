@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::HeaderName;
 use ipnet::IpNet;
-use vmcp_edge::policy::{EdgeLimits, EdgePolicy, ServerInfo};
+use vmcp_edge::policy::{EdgePolicy, ServerInfo};
 
 use super::outgoing::is_own;
-use super::{Findings, incoming};
+use super::{Findings, bounds, incoming};
 use crate::config::file::{IncomingAuth, Listen};
 use crate::config::report::{Problem, item};
 use crate::config::settings::Overrides;
@@ -37,7 +37,7 @@ pub(super) fn convert(
     findings: &mut Findings<'_>,
 ) -> Option<EdgePolicy> {
     let Parts { name, listen, incoming, passthrough } = parts;
-    let Listen { host, port, path, allowed_origins, allowed_hosts, trusted_proxies } = listen;
+    let Listen { host, port, path, allowed_origins, allowed_hosts, trusted_proxies, bounds } = listen;
     let (host, host_path) = match &overrides.host {
         Some(host) => (Some(host.clone()), "--host"),
         None => (host, "listen.host"),
@@ -48,7 +48,7 @@ pub(super) fn convert(
     };
     let listens = incoming::Listens::on(address, host_path);
     let incoming = incoming::convert(incoming.as_ref(), &name, &listens, overrides, findings);
-    let mut limits = EdgeLimits::DEFAULT;
+    let mut limits = bounds::convert(bounds.unwrap_or_default(), findings);
     // Zero asks for the default, as the reference's flag does.
     if let Some(ttl) = overrides.session_ttl.filter(|ttl| !ttl.is_zero()) {
         limits.session_idle_max = ttl;

@@ -293,6 +293,16 @@ backends:
 ",
     ),
     (
+        "bounds of the listener",
+        "
+name: a
+listen:
+  bounds: {maxBodyBytes: 100, maxHeadBytes: 100, headTimeout: 0s, maxSessions: 0, maxSessionsPerCaller: 0,
+    maxRequestsPerCaller: 0, maxConnectionsPerAddress: 0, maxAnswerBytes: 5, shutdownGrace: 0s}
+backends: []
+",
+    ),
+    (
         "an isolation there is not",
         "name: a\nbackends: [{name: d, command: c, isolation: perRequest}]",
     ),

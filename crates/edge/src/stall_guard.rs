@@ -1,0 +1,152 @@
+//! Answers over HTTP/2 that their clients do not take. A client may open a stream and give it no window; over HTTP/1 the
+//! connection itself would stand still and be ended. What is left of an answer that has not moved for a while is dropped,
+//! and its stream ends with an error.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+/// Answers up to this size fit into the window that every stream begins with, and are not watched.
+const SMALL_BYTES: usize = 8 << 10;
+/// How much is handed over at a time, so that the rest stays here. HTTP/2's smallest bound on a frame.
+const FRAME_BYTES: usize = 16 << 10;
+
+/// Why a body ends before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stalled;
+
+impl std::fmt::Display for Stalled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the client has taken nothing of the answer for too long")
+    }
+}
+
+impl std::error::Error for Stalled {}
+
+/// Watches answers.
+#[derive(Debug)]
+pub(crate) struct StallGuard {
+    wait_max: Duration,
+    epoch: Instant,
+    watched: Mutex<Vec<Weak<Watched>>>,
+}
+
+/// One answer, as far as it has not been handed over.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    epoch: Instant,
+    moved_ms: AtomicU64,
+    /// `None` once it has been given up.
+    left: Mutex<Option<VecDeque<Bytes>>>,
+}
+
+impl StallGuard {
+    pub(crate) fn new(wait_max: Duration) -> Self {
+        Self { wait_max, epoch: Instant::now(), watched: Mutex::default() }
+    }
+
+    /// Watches an answer; `None` for one that is too small to be worth it.
+    pub(crate) fn watch(&self, pieces: &[Bytes; 3]) -> Option<Arc<Watched>> {
+        if pieces.iter().map(Bytes::len).sum::<usize>() <= SMALL_BYTES {
+            return None;
+        }
+        let left = pieces.iter().filter(|piece| !piece.is_empty()).cloned().collect();
+        let watched = Arc::new(Watched {
+            epoch: self.epoch,
+            moved_ms: AtomicU64::new(ms_since(self.epoch)),
+            left: Mutex::new(Some(left)),
+        });
+        self.list().push(Arc::downgrade(&watched));
+        Some(watched)
+    }
+
+    /// Gives up the answers that have not moved for too long, and forgets those that have been sent.
+    pub(crate) fn sweep(&self) {
+        let now = ms_since(self.epoch);
+        let wait = u64::try_from(self.wait_max.as_millis()).unwrap_or(u64::MAX);
+        let mut given_up = 0_usize;
+        self.list().retain(|watched| {
+            let Some(watched) = watched.upgrade() else { return false };
+            let stalled = now.saturating_sub(watched.moved_ms.load(Ordering::Relaxed)) > wait;
+            if stalled && watched.left().take().is_some() {
+                given_up += 1;
+            }
+            !stalled
+        });
+        if given_up > 0 {
+            tracing::debug!(count = given_up, "gave up answers that their clients do not take");
+        }
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<Weak<Watched>>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watched {
+    fn left(&self) -> MutexGuard<'_, Option<VecDeque<Bytes>>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next piece; `None` at the end.
+    pub(crate) fn next(&self) -> Option<Result<Bytes, Stalled>> {
+        self.moved_ms.store(ms_since(self.epoch), Ordering::Relaxed);
+        let mut left = self.left();
+        let Some(left) = &mut *left else { return Some(Err(Stalled)) };
+        let front = left.front_mut()?;
+        if front.len() > FRAME_BYTES {
+            return Some(Ok(front.split_to(FRAME_BYTES)));
+        }
+        left.pop_front().map(Ok)
+    }
+
+    /// How much is left; `None` once it has been given up.
+    pub(crate) fn len(&self) -> Option<usize> {
+        self.left().as_ref().map(|left| left.iter().map(Bytes::len).sum())
+    }
+}
+
+fn ms_since(epoch: Instant) -> u64 {
+    u64::try_from(epoch.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(bytes: usize) -> [Bytes; 3] {
+        [Bytes::from(vec![b'a'; bytes]), Bytes::from_static(b"bc"), Bytes::new()]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_moves_is_sent_whole() {
+        let guard = StallGuard::new(Duration::from_secs(60));
+        assert!(guard.watch(&pieces(100)).is_none());
+        let watched = guard.watch(&pieces(40_000)).unwrap();
+        let mut sent = Vec::new();
+        while let Some(piece) = watched.next() {
+            sent.extend_from_slice(&piece.unwrap());
+            tokio::time::advance(Duration::from_secs(50)).await;
+            guard.sweep();
+        }
+        assert_eq!((sent.len(), watched.len()), (40_002, Some(0)));
+        drop(watched);
+        guard.sweep();
+        assert!(guard.list().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_stands_still_is_dropped() {
+        let guard = StallGuard::new(Duration::from_secs(60));
+        let watched = guard.watch(&pieces(40_000)).unwrap();
+        watched.next();
+        tokio::time::advance(Duration::from_secs(61)).await;
+        guard.sweep();
+        assert_eq!((watched.len(), watched.next()), (None, Some(Err(Stalled))));
+        assert!(guard.list().is_empty());
+    }
+}

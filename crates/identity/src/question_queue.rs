@@ -1,0 +1,114 @@
+//! The queue of questions to an issuer about tokens it has not been asked about lately. So many are asked at once, more
+//! wait a short time, and so few of one address that made-up tokens do not lock out everybody else. Tokens that were good
+//! a short while ago have places of their own.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+/// How many questions are asked at once: about tokens that nothing is known of, and about those that were good lately.
+const UNKNOWN_MAX: usize = 48;
+const KNOWN_MAX: usize = 16;
+/// How many questions are asked or wait, over all and for one address.
+pub(crate) const WAITING_MAX: usize = 2048;
+const WAITING_PER_ADDRESS_MAX: usize = 256;
+/// How long a question waits for its turn.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// The queue.
+#[derive(Debug)]
+pub(crate) struct QuestionQueue {
+    unknown: Semaphore,
+    known: Semaphore,
+    by_address: Mutex<HashMap<Option<IpAddr>, usize>>,
+}
+
+/// The turn of one question, until it is dropped.
+pub(crate) struct Turn<'a> {
+    _permit: SemaphorePermit<'a>,
+    _waiting: Waiting<'a>,
+}
+
+struct Waiting<'a> {
+    queue: &'a QuestionQueue,
+    address: Option<IpAddr>,
+}
+
+impl QuestionQueue {
+    pub(crate) fn new() -> Self {
+        let by_address = Mutex::default();
+        Self { unknown: Semaphore::new(UNKNOWN_MAX), known: Semaphore::new(KNOWN_MAX), by_address }
+    }
+
+    /// Waits for the turn of a question that `address` gave rise to. `None` when its turn does not come in time, or too
+    /// many questions of the address wait already.
+    pub(crate) async fn turn(&self, address: Option<IpAddr>, is_known: bool) -> Option<Turn<'_>> {
+        // A token that was good lately is nobody's invention, so its address is not held against it.
+        let waiting = if is_known { Waiting { queue: self, address: None } } else { self.wait(address)? };
+        let slots = if is_known { &self.known } else { &self.unknown };
+        // The semaphores are never closed.
+        let permit = timeout(WAIT, slots.acquire()).await.ok()?.ok()?;
+        Some(Turn { _permit: permit, _waiting: waiting })
+    }
+
+    fn wait(&self, address: Option<IpAddr>) -> Option<Waiting<'_>> {
+        let mut by_address = self.by_address.lock();
+        let count = by_address.entry(address).or_default();
+        if address.is_some() && *count >= WAITING_PER_ADDRESS_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Waiting { queue: self, address })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut by_address = self.queue.by_address.lock();
+        if let Some(count) = by_address.get_mut(&self.address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([192, 0, 2, last]))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn questions_wait_for_their_turn_and_tokens_that_were_good_have_their_own() {
+        let queue = QuestionQueue::new();
+        let mut held = Vec::new();
+        for _ in 0..UNKNOWN_MAX {
+            held.push(queue.turn(address(1), false).await.unwrap());
+        }
+        assert!(queue.turn(address(2), true).await.is_some());
+        assert!(queue.turn(address(2), false).await.is_none(), "its turn did not come in time");
+        let waiting = queue.turn(address(2), false);
+        tokio::pin!(waiting);
+        assert!(timeout(Duration::from_secs(1), &mut waiting).await.is_err());
+        held.pop();
+        assert!(waiting.await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_address_may_wait_with_so_many() {
+        let queue = QuestionQueue::new();
+        let waiting: Vec<_> = (0..WAITING_PER_ADDRESS_MAX).map(|_| queue.wait(address(1)).unwrap()).collect();
+        assert!(queue.wait(address(1)).is_none() && queue.wait(address(2)).is_some());
+        drop(waiting);
+        assert!(queue.wait(address(1)).is_some());
+        assert_eq!(queue.by_address.lock().len(), 0);
+    }
+}
