@@ -6,6 +6,7 @@ mod chart;
 pub(crate) mod exchange;
 pub(crate) mod ground;
 mod growth;
+mod isolation;
 pub(crate) mod lists;
 pub(crate) mod load;
 mod nginx;
@@ -39,6 +40,8 @@ pub(crate) enum Bench {
     Replay,
     /// What an idle session of a client takes in memory, a hundred thousand at once.
     Sessions,
+    /// What it costs to keep callers apart at a backend that keeps state.
+    Isolation,
     /// What `find_tool` and `call_tool` save in definitions and cost in turns.
     Tokens,
     /// How much of what is wanted the tool search finds; writes docs/search.md.
@@ -60,6 +63,7 @@ pub(crate) fn run(bench: Bench, manner: Manner) -> anyhow::Result<()> {
         Bench::Calls => suite::run(manner),
         Bench::Replay => replay::run(),
         Bench::Sessions => sessions::run(),
+        Bench::Isolation => isolation::run(),
         Bench::Tokens => tokens::run(),
         Bench::Retrieval => {
             let bfcl = bfcl()?.display().to_string();
