@@ -11,6 +11,7 @@ use vmcp_wire::sse::{self, Decoder};
 
 use crate::arriving::Arriving;
 use crate::failure::{Class, Failure, chain};
+use crate::large_buffer::{LARGE_BYTES, LargeBuffer};
 use crate::policy::RESPONSE_BYTES_MAX;
 
 /// How much of an error page is read to find a message in it.
@@ -28,15 +29,28 @@ pub(crate) async fn whole(mut body: Arriving, bytes_max: usize) -> Result<Bytes,
     }
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
+    let mut large: Option<LargeBuffer> = None;
+    let no_memory =
+        |error| Failure::broken(Class::TooLarge, format_args!("no memory for the answer: {error}"));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Failure::broken(Class::Exited, chain(&*error)))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if first.len() + rest.len() + data.len() > bytes_max {
+        let held = large.as_ref().map_or(first.len() + rest.len(), LargeBuffer::len);
+        let total = held + data.len();
+        if total > bytes_max {
             return Err(too_large());
         }
-        if first.is_empty() && rest.is_empty() {
+        if large.is_none() && total >= LARGE_BYTES {
+            let mut buffer = LargeBuffer::new(announced.max(total * 2)).map_err(no_memory)?;
+            buffer.extend(&std::mem::take(&mut first)).map_err(no_memory)?;
+            buffer.extend(&std::mem::take(&mut rest)).map_err(no_memory)?;
+            large = Some(buffer);
+        }
+        if let Some(buffer) = &mut large {
+            buffer.extend(&data).map_err(no_memory)?;
+        } else if first.is_empty() && rest.is_empty() {
             first = data;
         } else {
             if rest.is_empty() {
@@ -47,7 +61,11 @@ pub(crate) async fn whole(mut body: Arriving, bytes_max: usize) -> Result<Bytes,
             rest.extend_from_slice(&data);
         }
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok(match large {
+        Some(buffer) => buffer.freeze(),
+        None if rest.is_empty() => first,
+        None => rest.freeze(),
+    })
 }
 
 /// Reads a body that is one message.

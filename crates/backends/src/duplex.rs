@@ -88,17 +88,18 @@ impl Duplex {
         self.outbox.send(Outgoing::plain(message)).await
     }
 
-    /// Takes a message of the backend.
-    pub(crate) fn receive(&self, message: Message) {
+    /// Takes a message of the backend. True for an answer that somebody waited for.
+    pub(crate) fn receive(&self, message: Message) -> bool {
         match message {
             Message::Response { id, outcome } => {
-                self.flights.answer(id.and_then(|id| id.as_number()), outcome);
+                return self.flights.answer(id.and_then(|id| id.as_number()), outcome);
             }
             Message::Notification { method, params } => {
                 self.flights.hear(read_notice(&method, params.as_ref()), None);
             }
             Message::Request { id, method, params } => self.respond(id, &method, params),
         }
+        false
     }
 
     /// Tells everybody who waits that no answer will come.

@@ -117,8 +117,8 @@ impl Flights {
         Ok(Ticket { id, is_done: false, flights: Arc::clone(self) })
     }
 
-    /// Delivers an answer that came over a shared channel.
-    pub(crate) fn answer(&self, id: Option<u64>, outcome: Outcome) {
+    /// Delivers an answer that came over a shared channel. False when nobody waited for it.
+    pub(crate) fn answer(&self, id: Option<u64>, outcome: Outcome) -> bool {
         let waiting = id.and_then(|id| {
             let mut table = self.table.lock();
             table.cancelled.answered(id);
@@ -129,9 +129,13 @@ impl Flights {
         });
         match waiting {
             // The asker may have gone in this very moment.
-            Some(waiting) => drop(waiting.send(outcome)),
+            Some(waiting) => {
+                drop(waiting.send(outcome));
+                true
+            }
             None => {
                 tracing::debug!(backend = %self.ears.backend(), id, "dropped an answer that nobody waits for");
+                false
             }
         }
     }

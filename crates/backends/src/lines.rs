@@ -4,6 +4,8 @@ use std::io;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
+use crate::pace::Pace;
+
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// One line.
@@ -20,11 +22,13 @@ pub(crate) enum Line {
 pub(crate) struct Lines<R> {
     reader: BufReader<R>,
     bytes_max: usize,
+    /// For what is skipped of a line that is too long.
+    pace: Pace,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
     pub(crate) fn new(reader: R, bytes_max: usize) -> Self {
-        Self { reader: BufReader::with_capacity(BUFFER_BYTES, reader), bytes_max }
+        Self { reader: BufReader::with_capacity(BUFFER_BYTES, reader), bytes_max, pace: Pace::new() }
     }
 
     /// The next line; `None` at the end. A last line without an ending counts.
@@ -44,6 +48,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             line.extend_from_slice(piece.get(..room).unwrap_or(piece));
             let used = piece.len() + usize::from(ended);
             self.reader.consume(used);
+            if cut {
+                self.pace.keep(used).await;
+            }
         }
         if !seen {
             return Ok(None);

@@ -87,7 +87,9 @@ async fn read(mut events: Events, duplex: Arc<Duplex>, life: Arc<Lifeline>, clos
         };
         match event {
             Ok(Some(event)) => match event_message(event) {
-                Some(Ok(message)) => duplex.receive(message),
+                Some(Ok(message)) => {
+                    duplex.receive(message);
+                }
                 Some(Err(failure)) => {
                     tracing::warn!(%failure, "the backend sent an event that is no message");
                 }

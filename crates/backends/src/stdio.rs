@@ -20,6 +20,7 @@ use crate::failure::{Class, Failure};
 use crate::flights::Flights;
 use crate::life::{Lifeline, Loss};
 use crate::lines::{Line, Lines};
+use crate::pace::Pace;
 use crate::policy::RESPONSE_BYTES_MAX;
 use crate::sync::Guarded;
 
@@ -190,7 +191,7 @@ async fn farewell<W: AsyncWrite + Unpin>(writer: &mut W, mut queue: mpsc::Receiv
 
 async fn read<R: AsyncRead + Unpin>(reader: R, duplex: Arc<Duplex>, wiring: Wiring) {
     let mut lines = Lines::new(reader, RESPONSE_BYTES_MAX);
-    let mut garbage = Garbage::default();
+    let (mut garbage, mut pace) = (Garbage::default(), Pace::new());
     let ended = wiring.life.token();
     let class = loop {
         let line = tokio::select! {
@@ -210,19 +211,25 @@ async fn read<R: AsyncRead + Unpin>(reader: R, duplex: Arc<Duplex>, wiring: Wiri
             }
             Ok(Some(Line::Whole(line))) => {
                 wiring.alive.cancel();
+                let bytes = line.len();
                 if line.trim_ascii().is_empty() {
+                    pace.keep(bytes).await;
                     continue;
                 }
-                match understand(line) {
+                let is_answer = match understand(line) {
                     Ok(message) => {
                         garbage.understood = true;
-                        duplex.receive(message);
+                        duplex.receive(message)
                     }
                     Err(why) => {
                         if garbage.add(wiring.backend(), &why) {
                             break Class::Protocol;
                         }
+                        false
                     }
+                };
+                if !is_answer {
+                    pace.keep(bytes).await;
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::RandomState;
-use vmcp_domain::{CallContext, Caller};
+use vmcp_domain::Caller;
 
 /// How many counters there are in each row.
 const COUNTERS: usize = 4096;
@@ -26,11 +26,6 @@ impl CallerNumber {
             Some(identity) => keyed.hash_one((&identity.issuer, &identity.subject)),
             None => keyed.hash_one(address),
         })
-    }
-
-    /// The same for the caller of a request.
-    pub(crate) fn of_call(ctx: &CallContext) -> Self {
-        Self::of(&ctx.caller, ctx.peer)
     }
 
     fn indices(self) -> [usize; 2] {
@@ -54,6 +49,13 @@ pub(crate) struct CallerPlace {
     counts: Arc<CallerCounts>,
     caller: CallerNumber,
     amount: u32,
+}
+
+impl CallerPlace {
+    /// Who holds it.
+    pub(crate) fn caller(&self) -> CallerNumber {
+        self.caller
+    }
 }
 
 impl CallerCounts {

@@ -28,7 +28,14 @@ pub(crate) struct RequestRoom {
 #[derive(Debug)]
 pub(crate) struct RequestPlace {
     room: Arc<RequestRoom>,
-    _caller: CallerPlace,
+    caller: CallerPlace,
+}
+
+impl RequestPlace {
+    /// Whose request it is.
+    pub(crate) fn caller(&self) -> CallerNumber {
+        self.caller.caller()
+    }
 }
 
 impl RequestRoom {
@@ -41,7 +48,7 @@ impl RequestRoom {
         let place = self.callers.take(caller, 1).ok_or(Refusal::CallerRequestsFull)?;
         let taken = self.left.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |left| left.checked_sub(1));
         taken.map_err(|_| Refusal::Overloaded)?;
-        Ok(RequestPlace { room: Arc::clone(self), _caller: place })
+        Ok(RequestPlace { room: Arc::clone(self), caller: place })
     }
 }
 

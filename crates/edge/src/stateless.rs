@@ -10,7 +10,6 @@ use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::method;
 use vmcp_wire::server::{ClientRequest, Refusal, RequestFault, RequestHead, name_header, read_request};
 
-use crate::admission::CallerNumber;
 use crate::body::EdgeBody;
 use crate::dialogue::{Dialogue, Route};
 use crate::dispatch::Task;
@@ -57,7 +56,7 @@ pub(crate) async fn serve(
     let ctx = edge.context(entrant, VERSION, head, Some(&parts), Arc::new(port));
     let params = Some(parts.headers);
     let task = Task { edge: Arc::clone(edge), ctx, session: None, id, request, params, room: permit };
-    let (caller, edge_of_call, id) = (CallerNumber::of_call(&task.ctx), Arc::clone(edge), task.id.clone());
+    let (caller, edge_of_call, id) = (task.room.caller(), Arc::clone(edge), task.id.clone());
     let call = Box::pin(async move {
         let answer = rounds::answer(task, dialogue).await;
         Some(edge_of_call.answers.hold(caller, &id, answer))

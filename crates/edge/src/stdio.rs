@@ -24,7 +24,6 @@ use vmcp_wire::server::{
 };
 
 use self::lines::{Line, Lines};
-use crate::admission::CallerNumber;
 use crate::changes::Feed;
 use crate::dialogue::Route;
 use crate::dispatch::{self, Task};
@@ -301,8 +300,7 @@ impl Desk {
             self.edge.context(Entrant::unasked(self.caller.clone()), version, head, None, Arc::new(port));
         let (edge, id) = (Arc::clone(&self.edge), id.clone());
         let (registration, landing) = self.flights.enter(id.clone());
-        let (answers, caller, of_answer) =
-            (Arc::clone(&edge.answers), CallerNumber::of_call(&ctx), id.clone());
+        let (answers, caller, of_answer) = (Arc::clone(&edge.answers), permit.caller(), id.clone());
         let task = Task { edge, ctx, session, id, request, params: None, room: permit };
         self.fly((registration, landing, unfinished), async move {
             let answer = match dialogue {

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use vmcp_domain::BackendId;
 
 use crate::lines::{Line, Lines};
+use crate::pace::Pace;
 use crate::stdio::Wiring;
 
 /// How much of one line is logged.
@@ -18,9 +19,6 @@ const LINES_PER_SECOND: f64 = 10.0;
 /// How much is logged at once, and a second for longer.
 const BURST_BYTES: f64 = 64.0 * 1024.0;
 const BYTES_PER_SECOND: f64 = 16.0 * 1024.0;
-/// How much is read before reading pauses, and for how long: a child that writes more waits for the gateway.
-const READ_BYTES_MAX: usize = 1 << 20;
-const READ_PAUSE: Duration = Duration::from_millis(100);
 /// How often a line tells how many were left out.
 const TELL_WAIT: Duration = Duration::from_secs(1);
 
@@ -28,7 +26,7 @@ const TELL_WAIT: Duration = Duration::from_secs(1);
 pub(super) async fn log(stderr: ChildStderr, backend: BackendId, wiring: Wiring) {
     let mut lines = Lines::new(stderr, LINE_BYTES_MAX);
     let mut bound = Bound::new(Instant::now());
-    let mut read = 0;
+    let mut pace = Pace::new();
     loop {
         let line = tokio::select! {
             line = lines.next() => line,
@@ -45,11 +43,10 @@ pub(super) async fn log(stderr: ChildStderr, backend: BackendId, wiring: Wiring)
         if !text.trim().is_empty() && bound.admits(line.len(), Instant::now()) {
             tracing::info!(%backend, stderr = %text.trim_end(), "backend");
         }
-        read += line.len() + 1;
-        if read >= READ_BYTES_MAX {
-            read = 0;
+        // A child that writes more waits for the gateway.
+        pace.keep(line.len()).await;
+        if bound.told.elapsed() >= TELL_WAIT {
             bound.tell(&backend);
-            sleep(READ_PAUSE).await;
         }
     }
     bound.tell(&backend);
@@ -61,11 +58,12 @@ struct Bound {
     bytes: f64,
     filled: Instant,
     left_out: u64,
+    told: Instant,
 }
 
 impl Bound {
     fn new(now: Instant) -> Self {
-        Self { lines: BURST, bytes: BURST_BYTES, filled: now, left_out: 0 }
+        Self { lines: BURST, bytes: BURST_BYTES, filled: now, left_out: 0, told: now }
     }
 
     fn admits(&mut self, bytes: usize, now: Instant) -> bool {
@@ -87,6 +85,7 @@ impl Bound {
     }
 
     fn tell(&mut self, backend: &BackendId) {
+        self.told = Instant::now();
         if self.left_out > 0 {
             let left_out = std::mem::take(&mut self.left_out);
             tracing::info!(%backend, lines = left_out, "left out lines of the backend's standard error");

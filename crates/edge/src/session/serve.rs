@@ -137,7 +137,7 @@ pub(crate) async fn request(
     let (registration, landing) = session.flights.enter(id.clone());
     let (within, params) = (Some(Arc::clone(&session)), None);
     let task = Task { edge: Arc::clone(edge), ctx, session: within, id, request, params, room: permit };
-    let (caller, edge_of_call, id) = (CallerNumber::of_call(&task.ctx), Arc::clone(edge), task.id.clone());
+    let (caller, edge_of_call, id) = (task.room.caller(), Arc::clone(edge), task.id.clone());
     let call = Box::pin(async move {
         let answer = Abortable::new(Box::pin(dispatch::answer(task)), registration).await;
         drop((landing, visit));

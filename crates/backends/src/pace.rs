@@ -1,0 +1,64 @@
+//! How fast a backend is listened to that says much and answers little: log lines on standard output, lines without end,
+//! notifications and questions in a flood. Beyond the pace its stream is left unread for a moment, so that the backend
+//! waits and not the gateway's processor.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// How much a backend may say within one window besides answers, in bytes and in messages.
+const BYTES_MAX: usize = 2 << 20;
+const MESSAGES_MAX: usize = 1000;
+const WINDOW: Duration = Duration::from_millis(200);
+
+/// What has been said in the present window.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    began: Instant,
+    bytes: usize,
+    messages: usize,
+}
+
+impl Pace {
+    pub(crate) fn new() -> Self {
+        Self { began: Instant::now(), bytes: 0, messages: 0 }
+    }
+
+    /// Counts something said, and waits where that is too much. What has been counted stays so when this is dropped.
+    pub(crate) async fn keep(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.messages += 1;
+        if self.bytes < BYTES_MAX && self.messages < MESSAGES_MAX {
+            return;
+        }
+        let left = WINDOW.saturating_sub(self.began.elapsed());
+        if !left.is_zero() {
+            sleep(left).await;
+        }
+        *self = Self::new();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_slowed_down_and_a_burst_is_not() {
+        let mut pace = Pace::new();
+        let start = Instant::now();
+        for _ in 0..MESSAGES_MAX - 1 {
+            pace.keep(10).await;
+        }
+        assert!(start.elapsed().is_zero());
+        for _ in 0..MESSAGES_MAX * 10 {
+            pace.keep(10).await;
+        }
+        assert_eq!(start.elapsed(), WINDOW * 10);
+        let (start, mut pace) = (Instant::now(), Pace::new());
+        for _ in 0..100 {
+            pace.keep(64 << 10).await;
+        }
+        assert_eq!(start.elapsed(), WINDOW * 3);
+    }
+}
