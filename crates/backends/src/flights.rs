@@ -237,6 +237,9 @@ impl Flights {
 
     /// Waits until it is this call's turn, where calls of one user whose client can be asked take turns.
     pub(crate) async fn turn(&self, caller: &Caller, client: &dyn ClientPort) -> Option<OwnedMutexGuard<()>> {
+        if !self.turns.are_taken() {
+            return None;
+        }
         let kinds = [QuestionKind::Elicitation, QuestionKind::Sampling, QuestionKind::Roots];
         if !kinds.iter().any(|kind| client.capabilities().allows(*kind)) {
             return None;

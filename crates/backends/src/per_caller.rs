@@ -69,13 +69,14 @@ struct CallerConnection {
     scope: CallerScope,
     owner: Owner,
     users: Arc<Users>,
-    used: Instant,
 }
 
 /// The requests that use a connection now.
 struct Users {
     count: AtomicU32,
     freed: Arc<Notify>,
+    /// When the last request that used it ended.
+    released: Guarded<Instant>,
 }
 
 impl CallerConnection {
@@ -83,8 +84,12 @@ impl CallerConnection {
         self.users.count.load(Ordering::Relaxed) == 0 && self.shared.wanted.borrow().is_empty()
     }
 
+    /// Since when nobody has used it.
+    fn idle_since(&self) -> Instant {
+        *self.users.released.lock()
+    }
+
     fn take(&mut self) -> ConnectionRef {
-        self.used = Instant::now();
         self.users.count.fetch_add(1, Ordering::Relaxed);
         ConnectionRef { shared: Arc::clone(&self.shared), users: Some(Arc::clone(&self.users)) }
     }
@@ -116,6 +121,7 @@ impl Drop for ConnectionRef {
         if let Some(users) = &self.users
             && users.count.fetch_sub(1, Ordering::Relaxed) == 1
         {
+            *users.released.lock() = Instant::now();
             users.freed.notify_waiters();
         }
     }
@@ -242,11 +248,15 @@ impl CallerConnections {
         if self.main.stop.is_cancelled() {
             return Err(Failure::not_sent(Class::Exited, "stopped"));
         }
-        if !self.is_personal() && self.processes.is_none() && !self.keeps_state().await? {
+        let may_be_stateless = !self.is_personal() && self.processes.is_none();
+        if may_be_stateless && self.is_stateless() {
             return Ok(ConnectionRef::of_main(&self.main));
         }
         if let Some(found) = self.find(&key, holder.clone()) {
             return Ok(found);
+        }
+        if may_be_stateless && !self.keeps_state().await? {
+            return Ok(ConnectionRef::of_main(&self.main));
         }
         Box::pin(self.open(key, holder, Owner::of(ctx))).await
     }
@@ -267,7 +277,7 @@ impl CallerConnections {
     /// Since when the connection has been idle that would give way next.
     fn idle_since(&self) -> Option<Instant> {
         let table = self.table.lock();
-        table.values().filter(|connection| connection.is_free()).map(|connection| connection.used).min()
+        table.values().filter(|connection| connection.is_free()).map(CallerConnection::idle_since).min()
     }
 
     /// Ends the connection used longest ago, if one is not in use.
@@ -289,7 +299,7 @@ impl CallerConnections {
         let ended: Vec<CallerConnection> = {
             let mut table = self.table.lock();
             let is_over = |key: &ConnectionKey, connection: &CallerConnection| {
-                let idle = now.duration_since(connection.used);
+                let idle = now.duration_since(connection.idle_since());
                 key.has_ended() || (connection.is_free() && idle >= self.bounds.idle_wait)
             };
             table.extract_if(|key, connection| is_over(key, connection)).map(|(_, ended)| ended).collect()
@@ -306,7 +316,7 @@ fn take_oldest(
     fits: impl Fn(&CallerConnection) -> bool,
 ) -> Option<CallerConnection> {
     let free = table.iter().filter(|(_, connection)| connection.is_free() && fits(connection));
-    let oldest = free.min_by_key(|(_, connection)| connection.used).map(|(key, _)| key.clone());
+    let oldest = free.min_by_key(|(_, connection)| connection.idle_since()).map(|(key, _)| key.clone());
     oldest.and_then(|key| table.remove(&key))
 }
 

@@ -1,6 +1,6 @@
 //! The facts of one request, handed down the stack as a plain argument.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,6 +10,19 @@ use crate::json::Members;
 use crate::reservation::Reservation;
 use crate::secret::Secret;
 use crate::version::ProtocolVersion;
+
+/// The address by which callers without an identity are told apart. A host on IPv6 commonly has a network of 64 bits to
+/// itself, so only these count.
+#[must_use]
+pub fn counted_address(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
 
 /// Who composed a call: the client itself, or one of the gateway's own virtual tools for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -37,7 +37,7 @@ pub use client_port::{
     AskError, Capability, ClientCapabilities, ClientPort, KeyedClient, LogLevel, NoClient, Question,
     QuestionKind, TASKS_EXTENSION,
 };
-pub use context::{CallContext, Origin};
+pub use context::{CallContext, Origin, counted_address};
 pub use credential::{Admission, Authenticator, Challenge, ProtectedResource, TokenFault, Unauthorized};
 pub use error::{Cause, Error, LimitScope, Limited, Looping, RateLimit, RelayedError, Retry};
 pub use foresight::{Foresight, Prospect};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::RandomState;
-use vmcp_domain::Caller;
+use vmcp_domain::{Caller, counted_address};
 
 /// How many counters there are in each row.
 const COUNTERS: usize = 4096;
@@ -24,7 +24,7 @@ impl CallerNumber {
         let keyed = KEYED.get_or_init(RandomState::new);
         Self(match caller.identity() {
             Some(identity) => keyed.hash_one((&identity.issuer, &identity.subject)),
-            None => keyed.hash_one(address),
+            None => keyed.hash_one(address.map(counted_address)),
         })
     }
 
@@ -145,6 +145,7 @@ impl AddressCounts {
 
     /// Takes one more connection; `None` when the address has as many as it may have.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<AddressPlace> {
+        let address = counted_address(address);
         let mut table = self.table();
         let count = table.entry(address).or_default();
         if *count >= self.count_max {

@@ -12,7 +12,7 @@ use crate::admission::{CallerCounts, CallerNumber, CallerPlace};
 use crate::reply::Answer;
 
 /// Answers up to this size do not count.
-const SMALL_BYTES: usize = 64 << 10;
+pub(crate) const SMALL_BYTES: usize = 64 << 10;
 /// The unit in which bytes are counted for a caller.
 const UNIT_BYTES: usize = 1 << 10;
 
@@ -25,7 +25,7 @@ pub(crate) struct AnswerRoom {
 
 /// The room of one answer, until the last part of it has been sent or dropped.
 #[derive(Debug)]
-struct AnswerPlace {
+pub(crate) struct AnswerPlace {
     room: Arc<AnswerRoom>,
     bytes: usize,
     _caller: CallerPlace,
@@ -41,6 +41,11 @@ impl Drop for AnswerPlace {
 struct Held {
     part: Bytes,
     _place: Arc<AnswerPlace>,
+}
+
+/// The same bytes, holding the room of an answer.
+pub(crate) fn held(part: Bytes, place: &Arc<AnswerPlace>) -> Bytes {
+    if part.is_empty() { part } else { Bytes::from_owner(Held { part, _place: Arc::clone(place) }) }
 }
 
 impl AsRef<[u8]> for Held {
@@ -65,15 +70,8 @@ impl AnswerRoom {
         }
         match self.take(caller, bytes) {
             Some(place) => {
-                let place = Arc::new(place);
-                let hold = |part: Bytes| {
-                    if part.is_empty() {
-                        part
-                    } else {
-                        Bytes::from_owner(Held { part, _place: Arc::clone(&place) })
-                    }
-                };
-                Answer { message: answer.message.map(hold), ..answer }
+                let message = answer.message.holding(&Arc::new(place));
+                Answer { message, ..answer }
             }
             None => {
                 tracing::warn!(

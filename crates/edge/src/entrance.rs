@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::time::Instant;
 use vmcp_domain::{
     Admission, Authenticator, Caller, Challenge, Json, Members, ProtectedResource, Secret, TokenFault,
-    Unauthorized,
+    Unauthorized, counted_address,
 };
 
 use crate::admin::{self, Page};
@@ -60,7 +60,10 @@ impl Edge {
             IncomingAuth::Anonymous => Entrant::unasked(Caller::Anonymous),
             IncomingAuth::Local(identity) => Entrant::unasked(Caller::Known(identity.clone())),
             IncomingAuth::Bearer(authenticator) => {
-                let recognised = Box::pin(recognise(&**authenticator, &parts.headers, Some(address))).await;
+                let recognised = {
+                    let counted = Some(counted_address(address));
+                    Box::pin(recognise(&**authenticator, &parts.headers, counted)).await
+                };
                 let admission = recognised.map_err(|fault| refuse(&fault, authenticator.challenge()))?;
                 parts.headers.remove(header::AUTHORIZATION);
                 let until =

@@ -1,30 +1,33 @@
 //! HTTP responses as every part of the edge writes them: status, headers, body. What is answered is decided elsewhere.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use vmcp_wire::jsonrpc::{self, Id, RpcError};
 use vmcp_wire::server::Refusal;
 
+use crate::answer_room::{AnswerPlace, held};
 use crate::body::{EdgeBody, Events};
 
 /// One JSON-RPC message, in pieces so that a page many clients share is not copied for each.
 #[derive(Clone, Debug)]
-pub(crate) struct Message([Bytes; 3]);
+pub(crate) struct Message([Bytes; 3], Option<Arc<AnswerPlace>>);
 
 impl Message {
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self([bytes.into(), Bytes::new(), Bytes::new()])
+        Self([bytes.into(), Bytes::new(), Bytes::new()], None)
     }
 
     /// A message in which `shared` belongs at `place`.
     pub(crate) fn with(written: Bytes, place: usize, shared: Bytes) -> Self {
         let place = place.min(written.len());
-        Self([written.slice(..place), shared, written.slice(place..)])
+        Self([written.slice(..place), shared, written.slice(place..)], None)
     }
 
     /// A message whose middle is shared.
     pub(crate) fn around(start: Vec<u8>, shared: Bytes, end: &'static [u8]) -> Self {
-        Self([start.into(), shared, Bytes::from_static(end)])
+        Self([start.into(), shared, Bytes::from_static(end)], None)
     }
 
     /// How many bytes it has.
@@ -32,9 +35,9 @@ impl Message {
         self.0.iter().map(Bytes::len).sum()
     }
 
-    /// The message with each piece replaced.
-    pub(crate) fn map(self, replace: impl FnMut(Bytes) -> Bytes) -> Self {
-        Self(self.0.map(replace))
+    /// The message, holding room as long as any part of it is there.
+    pub(crate) fn holding(self, place: &Arc<AnswerPlace>) -> Self {
+        Self(self.0.map(|part| held(part, place)), Some(Arc::clone(place)))
     }
 
     pub(crate) fn into_body(self) -> EdgeBody {
@@ -47,7 +50,11 @@ impl Message {
         if shared.is_empty() && end.is_empty() {
             return start;
         }
-        [start, shared, end].concat().into()
+        let whole = [start, shared, end].concat().into();
+        match &self.1 {
+            Some(place) => held(whole, place),
+            None => whole,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use tokio::time::Instant;
 
 /// Answers up to this size fit into the window that every stream begins with, and are not watched.
@@ -98,10 +98,13 @@ impl Watched {
         let mut left = self.left();
         let Some(left) = &mut *left else { return Some(Err(Stalled)) };
         let front = left.front_mut()?;
-        if front.len() > FRAME_BYTES {
-            return Some(Ok(front.split_to(FRAME_BYTES)));
+        // A copy, since HTTP/2 keeps what it is given until there is a window for it, and a slice would keep the whole.
+        let frame = Bytes::copy_from_slice(front.get(..FRAME_BYTES.min(front.len())).unwrap_or_default());
+        front.advance(frame.len());
+        if front.is_empty() {
+            left.pop_front();
         }
-        left.pop_front().map(Ok)
+        Some(Ok(frame))
     }
 
     /// How much is left; `None` once it has been given up.

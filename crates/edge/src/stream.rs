@@ -15,6 +15,7 @@ use vmcp_wire::jsonrpc::Id;
 use vmcp_wire::server::notice;
 use vmcp_wire::sse;
 
+use crate::answer_room::SMALL_BYTES;
 use crate::body::{EdgeBody, Events};
 use crate::changes::Feed;
 use crate::edge::Edge;
@@ -175,7 +176,7 @@ impl Reader {
                 self.part();
             }
             match self.spool.read(&mut self.position) {
-                Next::Message(place, message) => return Some(self.event(place, &message)),
+                Next::Message(place, message) => return Some(self.event(place, message)),
                 Next::End => {
                     self.finished = true;
                     return None;
@@ -236,13 +237,29 @@ impl Reader {
         self.spool.end(last);
     }
 
-    fn event(&self, place: u64, message: &[u8]) -> Bytes {
+    fn event(&self, place: u64, message: Bytes) -> Bytes {
         let bytes = match &self.hold {
             // 2026-07-28 has no event identifiers.
-            Hold::Nothing | Hold::Task(_) => sse::event(message, None),
-            Hold::Session(_) => sse::event(message, Some(&format!("{}-{place}", self.spool.number))),
+            Hold::Nothing | Hold::Task(_) => sse::event(&message, None),
+            Hold::Session(_) => sse::event(&message, Some(&format!("{}-{place}", self.spool.number))),
         };
-        bytes.into()
+        if message.len() <= SMALL_BYTES {
+            return bytes.into();
+        }
+        // The message holds the room of its answer, which is not free before the event has been sent.
+        Bytes::from_owner(Event { bytes, _message: message })
+    }
+}
+
+/// An event and the message that it was made of.
+struct Event {
+    bytes: Vec<u8>,
+    _message: Bytes,
+}
+
+impl AsRef<[u8]> for Event {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

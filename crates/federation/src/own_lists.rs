@@ -156,15 +156,15 @@ impl OwnLists {
 
     /// The caller's connection has ended: it sees the shared lists again.
     fn forget(&self, shared: &Arc<Shared>, key: Key) {
-        let differs = self.table().get(&key).map(|own| own.inventory.is_some());
-        match differs {
-            None => {}
-            Some(true) => {
-                self.take(shared, key, None);
-                self.table().remove(&key);
-            }
-            Some(false) => drop(self.table().remove(&key)),
+        let Some(ctx) = self.table().get(&key).map(|own| own.ctx.clone()) else { return };
+        let before = shared.own_catalogue(self.parts(shared, &ctx));
+        {
+            let mut table = self.table();
+            let differed = table.remove(&key).is_some_and(|own| own.inventory.is_some());
+            self.count(differed, false);
         }
+        let after = shared.own_catalogue(self.parts(shared, &ctx));
+        announce(shared, &ctx, &after.changes_since(&before));
     }
 
     /// What everyone sees of a backend is this now. Callers who see the same are like everyone again.

@@ -85,6 +85,14 @@ impl<V: Clone> TokenCache<V> {
         value
     }
 
+    /// Remembers a value, whatever is known already.
+    pub(crate) fn replace(&self, digest: Digest, value: V, standing: Standing, now: Moment) {
+        if let Some(shard) = self.shard(&digest) {
+            shard.lock().remove(&digest);
+        }
+        self.put(digest, value, standing, now);
+    }
+
     fn shard(&self, digest: &Digest) -> Option<&Mutex<Shard<V>>> {
         self.0.get(usize::from(digest.first().copied().unwrap_or_default()) % SHARDS)
     }

@@ -85,18 +85,22 @@ impl Introspector {
         if let Some(known) = self.cache.get(&digest, self.moment()) {
             return known;
         }
-        let question = self.ask(digest)?;
+        let is_known = self.known.get(&digest, self.moment()).is_some();
+        let question = self.ask(digest, is_known)?;
         // If the request that asks leaves, the next in the queue asks anew.
-        let outcome = question.cell.get_or_init(|| self.answer_in_turn(token, digest, address)).await;
+        let outcome =
+            question.cell.get_or_init(|| self.answer_in_turn(token, digest, (address, is_known))).await;
         outcome.clone()
     }
 
     /// Joins the question about a token, or opens it.
-    fn ask(&self, digest: Digest) -> Result<Question<'_>, Unauthorized> {
+    fn ask(&self, digest: Digest, is_known: bool) -> Result<Question<'_>, Unauthorized> {
         let mut open = self.open.lock();
         let cell = match open.questions.get(&digest) {
             Some(cell) => Arc::clone(cell),
-            None if open.questions.len() >= WAITING_MAX || self.clock.uptime() < open.paused_until => {
+            None if (open.questions.len() >= WAITING_MAX && !is_known)
+                || self.clock.uptime() < open.paused_until =>
+            {
                 return Err(Unauthorized::Unavailable);
             }
             None => Arc::clone(open.questions.entry(digest).or_default()),
@@ -104,8 +108,12 @@ impl Introspector {
         Ok(Question { introspector: self, digest, cell })
     }
 
-    async fn answer_in_turn(&self, token: &str, digest: Digest, address: Option<IpAddr>) -> Outcome {
-        let is_known = self.known.get(&digest, self.moment()).is_some();
+    async fn answer_in_turn(
+        &self,
+        token: &str,
+        digest: Digest,
+        (address, is_known): (Option<IpAddr>, bool),
+    ) -> Outcome {
         let Some(_turn) = self.queue.turn(address, is_known).await else {
             return Err(Unauthorized::Unavailable);
         };
@@ -132,7 +140,7 @@ impl Introspector {
         };
         if outcome.is_ok() {
             let standing = Standing { forget_at: now.uptime + KNOWN_GOOD_MAX, until_s };
-            self.known.put(digest, (), standing, now);
+            self.known.replace(digest, (), standing, now);
         }
         let standing = Standing { forget_at: now.uptime + kept, until_s };
         self.cache.put(digest, outcome, standing, now)

@@ -49,9 +49,14 @@ impl QuestionQueue {
     pub(crate) async fn turn(&self, address: Option<IpAddr>, is_known: bool) -> Option<Turn<'_>> {
         // A token that was good lately is nobody's invention, so its address is not held against it.
         let waiting = if is_known { Waiting { queue: self, address: None } } else { self.wait(address)? };
-        let slots = if is_known { &self.known } else { &self.unknown };
         // The semaphores are never closed.
-        let permit = timeout(WAIT, slots.acquire()).await.ok()?.ok()?;
+        let permit = match self.unknown.try_acquire() {
+            Ok(permit) => permit,
+            Err(_) => {
+                let slots = if is_known { &self.known } else { &self.unknown };
+                timeout(WAIT, slots.acquire()).await.ok()?.ok()?
+            }
+        };
         Some(Turn { _permit: permit, _waiting: waiting })
     }
 

@@ -90,7 +90,14 @@ pub(crate) fn kill() {
         tracing::info!(count = orphans.len(), "ending processes that backends left behind");
         for orphan in orphans {
             let _ = kill_process(orphan, Signal::KILL);
-            let _ = waitpid(Some(orphan), WaitOptions::empty());
+            // A killed process is gone within a moment; one that hangs in the system is left to it.
+            for _ in 0..linux::ENDED_LOOKS_MAX {
+                if waitpid(Some(orphan), WaitOptions::NOHANG).is_ok_and(|ended| ended.is_none()) {
+                    std::thread::sleep(linux::ENDED_LOOK_WAIT);
+                } else {
+                    break;
+                }
+            }
         }
     }
 }
@@ -104,6 +111,9 @@ mod linux {
 
     /// How deep left processes may have started others.
     pub(super) const GENERATIONS_MAX: usize = 16;
+    /// How often it is looked whether a killed process has ended, and how far apart.
+    pub(super) const ENDED_LOOKS_MAX: usize = 20;
+    pub(super) const ENDED_LOOK_WAIT: std::time::Duration = std::time::Duration::from_millis(2);
 
     /// The children of this process, of all its threads.
     pub(super) fn children() -> Vec<Pid> {

@@ -20,7 +20,8 @@ pub(super) fn find(command: &str, folder: Option<&Path>, path: Option<&OsStr>) -
     if command.contains('/') {
         let file = in_folder(PathBuf::from(command));
         return match check(&file) {
-            Ok(()) => Ok(file),
+            // The child looks for it after it has changed its folder.
+            Ok(()) => std::path::absolute(file),
             Err(kind) => Err(error(kind, command)),
         };
     }
@@ -28,7 +29,7 @@ pub(super) fn find(command: &str, folder: Option<&Path>, path: Option<&OsStr>) -
     for place in std::env::split_paths(path.unwrap_or(OsStr::new(PATH))) {
         let file = in_folder(place.join(command));
         match check(&file) {
-            Ok(()) => return Ok(file),
+            Ok(()) => return std::path::absolute(file),
             Err(io::ErrorKind::PermissionDenied) => refused = Some(io::ErrorKind::PermissionDenied),
             Err(_) => {}
         }
@@ -71,7 +72,7 @@ mod tests {
         assert!(kind("sh", None, None).is_ok());
         assert_eq!(kind("sh", None, Some("/nowhere")), Err(io::ErrorKind::NotFound));
         assert_eq!(kind("/bin/sh", None, Some("")), Ok("/bin/sh".into()));
-        assert_eq!(kind("./sh", Some(Path::new("/bin")), None), Ok("/bin/./sh".into()));
+        assert_eq!(kind("./sh", Some(Path::new("/bin")), None), Ok("/bin/sh".into()));
         assert_eq!(kind("/etc/passwd", None, None), Err(io::ErrorKind::PermissionDenied));
         assert_eq!(kind("passwd", None, Some("/etc")), Err(io::ErrorKind::PermissionDenied));
         let told = find("nosuch-program", None, None).unwrap_err().to_string();

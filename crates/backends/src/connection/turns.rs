@@ -48,6 +48,11 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
+    /// False most of the time: calls need not take turns.
+    pub(crate) fn are_taken(&self) -> bool {
+        self.are_taken.load(Ordering::Relaxed)
+    }
+
     /// From now on calls take turns, for a while. True when they did not before.
     pub(crate) fn begin(&self) -> bool {
         let now = Instant::now();
@@ -62,7 +67,7 @@ impl Turns {
         caller: &Caller,
         client: impl FnOnce() -> Option<ClientKey>,
     ) -> Option<OwnedMutexGuard<()>> {
-        if !self.are_taken.load(Ordering::Relaxed) || self.have_ended() {
+        if !self.are_taken() || self.have_ended() {
             return None;
         }
         let user = User::of(caller, client())?;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use vmcp_domain::{CallContext, Caller, CallerScope, ClientKey, Identity};
+use vmcp_domain::{CallContext, Caller, CallerScope, ClientKey, Identity, counted_address};
 
 use crate::policy::Isolation;
 
@@ -99,7 +99,7 @@ impl Owner {
     pub(crate) fn of(ctx: &CallContext) -> Self {
         match &ctx.caller {
             Caller::Known(identity) => Self::User(identity.issuer.clone(), identity.subject.clone()),
-            Caller::Anonymous => Self::Address(ctx.peer),
+            Caller::Anonymous => Self::Address(ctx.peer.map(counted_address)),
         }
     }
 }

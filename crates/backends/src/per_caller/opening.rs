@@ -17,9 +17,12 @@ use super::{
 use crate::bearing::{Bearing, Holder};
 use crate::failure::Failure;
 use crate::supervisor::{self, Shared};
+use crate::sync::Guarded;
 
 /// How often a caller that waits for room looks again.
 const RETRY_WAIT: Duration = Duration::from_millis(250);
+/// How long an ended process may take to be gone.
+const PROCESS_END_WAIT: Duration = Duration::from_secs(3);
 
 /// What came of looking for a connection.
 enum Found {
@@ -37,9 +40,10 @@ impl CallerConnections {
         owner: Owner,
     ) -> Result<ConnectionRef, Failure> {
         let deadline = Instant::now() + self.bounds.wait;
+        let mut evicted: Option<Instant> = None;
         loop {
             let freed = self.freed.notified();
-            let wait = match self.try_open(&key, holder.as_ref(), &owner) {
+            let wait = match self.try_open(&key, holder.as_ref(), &owner, &mut evicted) {
                 Found::Connection(connection) => return Ok(connection),
                 Found::Full(wait) => wait,
             };
@@ -55,19 +59,29 @@ impl CallerConnections {
         }
     }
 
-    fn try_open(&self, key: &ConnectionKey, holder: Option<&Holder>, owner: &Owner) -> Found {
+    fn try_open(
+        &self,
+        key: &ConnectionKey,
+        holder: Option<&Holder>,
+        owner: &Owner,
+        evicted: &mut Option<Instant>,
+    ) -> Found {
         if let Some(found) = self.find(key, holder.cloned()) {
             return Found::Connection(found);
         }
         if !self.make_room(owner) {
             return Found::Full(RETRY_WAIT);
         }
-        let spare = self.spare.lock().take();
+        let spare = self.take_spare();
         let place = match (&self.processes, &spare) {
             (Some(room), None) => match room.take() {
                 Some(place) => Some(place),
                 None => {
-                    room.make_room();
+                    // The room is free once the process has really ended; until then no other need end for this caller.
+                    if evicted.is_none_or(|evicted| evicted.elapsed() >= PROCESS_END_WAIT) && room.make_room()
+                    {
+                        *evicted = Some(Instant::now());
+                    }
                     return Found::Full(RETRY_WAIT);
                 }
             },
@@ -118,9 +132,12 @@ impl CallerConnections {
             Some(spare) => spare.given_to(scope),
             None => self.begin(self.bearing(holder), OnceLock::from(scope), place),
         };
-        let users = Arc::new(Users { count: AtomicU32::new(0), freed: Arc::clone(&self.freed) });
-        let mut connection =
-            CallerConnection { shared, scope, owner: owner.clone(), users, used: Instant::now() };
+        let users = Arc::new(Users {
+            count: AtomicU32::new(0),
+            freed: Arc::clone(&self.freed),
+            released: Guarded::new(Instant::now()),
+        });
+        let mut connection = CallerConnection { shared, scope, owner: owner.clone(), users };
         let taken = connection.take();
         table.insert(key.clone(), connection);
         taken

@@ -23,6 +23,10 @@ impl Spare {
         self.0
     }
 
+    fn is_broken(&self) -> bool {
+        matches!(&*self.0.phase.borrow(), Phase::Unavailable(_) | Phase::Stopped)
+    }
+
     pub(super) fn end(self) {
         self.0.stop.cancel();
     }
@@ -32,10 +36,10 @@ impl Spare {
 pub(super) async fn keep(connections: Weak<CallerConnections>, stop: CancellationToken) {
     loop {
         let Some(strong) = connections.upgrade() else { return };
-        strong.provide_spare();
+        let wait = strong.provide_spare().unwrap_or(LOOK_WAIT);
         tokio::select! {
-            () = strong.spare_taken.notified() => {}
-            () = sleep(LOOK_WAIT) => {}
+            () = strong.spare_taken.notified(), if wait == LOOK_WAIT => {}
+            () = sleep(wait) => {}
             () = stop.cancelled() => return,
         }
     }
@@ -52,23 +56,36 @@ impl CallerConnections {
         }
     }
 
-    fn provide_spare(&self) {
+    /// The spare process, if there is one that works.
+    pub(super) fn take_spare(&self) -> Option<Spare> {
+        let spare = self.spare.lock().take()?;
+        if spare.is_broken() {
+            spare.end();
+            return None;
+        }
+        Some(spare)
+    }
+
+    /// Starts a spare process where there is room. Says when to try again where starts are too fast.
+    fn provide_spare(&self) -> Option<Duration> {
         // A backend that does not work is not started twice.
         if !matches!(&*self.main.phase.borrow(), Phase::Ready(_)) {
-            return;
+            return None;
         }
         let mut spare = self.spare.lock();
-        let is_broken =
-            |spare: &Spare| matches!(&*spare.0.phase.borrow(), Phase::Unavailable(_) | Phase::Stopped);
-        if let Some(broken) = spare.take_if(|spare| is_broken(spare)) {
+        if let Some(broken) = spare.take_if(|spare| spare.is_broken()) {
             broken.end();
-            return;
+            return None;
         }
         if spare.is_some() {
-            return;
+            return None;
+        }
+        if let Err(wait) = self.starts.take() {
+            return Some(wait);
         }
         if let Some(place) = self.processes.as_ref().and_then(|room| room.take()) {
             *spare = Some(Spare(self.begin(None, OnceLock::new(), Some(place))));
         }
+        None
     }
 }
