@@ -17,7 +17,7 @@ use vmcp_wire::{code, method, trace};
 
 use crate::connection::Connection;
 use crate::failure::{Class, Failure};
-use crate::flights::Purpose;
+use crate::flights::{Asker, Purpose};
 use crate::http::{passthrough, put};
 use crate::inventory;
 use crate::link::Request;
@@ -209,7 +209,7 @@ impl Call<'_> {
         } else {
             None
         };
-        let purpose = Purpose::Call(Arc::clone(&client));
+        let purpose = Purpose::Call(Arc::clone(&client), Asker::of(self.ctx, &*client));
         let mirrored = self.mirrored(connection).map_err(|fault| {
             let text = format!("an argument that is repeated as a header: {fault}");
             Failure::Refused(RpcError::new(code::INVALID_PARAMS, text))

@@ -2,12 +2,13 @@
 //! meanwhile. Identifiers are our own numbers, never used twice on a connection, so no answer reaches a stranger.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use vmcp_domain::{BackendEvent, Caller, ClientPort, Json, QuestionKind};
+use vmcp_domain::{BackendEvent, CallContext, Caller, ClientKey, ClientPort, Json, QuestionKind};
 use vmcp_wire::client::BackendNotice;
 use vmcp_wire::jsonrpc::RpcError;
 
@@ -27,11 +28,45 @@ pub(crate) type Outcome = Result<Json, RpcError>;
 #[derive(Clone, Debug)]
 pub(crate) enum Purpose {
     /// A client's call.
-    Call(Arc<dyn ClientPort>),
+    Call(Arc<dyn ClientPort>, Asker),
     /// The gateway's own upkeep.
     Upkeep,
     /// A `subscriptions/listen`; the channel turns true when the backend has taken it up.
     Listen(watch::Sender<bool>),
+}
+
+/// Whose call it is, as far as that is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    /// The client, where its requests belong together.
+    pub(crate) client: Option<ClientKey>,
+    /// Who it is.
+    pub(crate) caller: Caller,
+    /// Where the request came from; `None` where no network is in between.
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl Asker {
+    pub(crate) fn of(ctx: &CallContext, client: &dyn ClientPort) -> Self {
+        Self { client: client.client_key(), caller: ctx.caller.clone(), address: ctx.peer }
+    }
+
+    /// True when both are certainly one client's. Requests without a session are so by their identity; without one they
+    /// are where they come from this machine.
+    pub(crate) fn is_one_with(&self, other: &Self) -> bool {
+        match (&self.client, &other.client) {
+            (Some(one), Some(other)) => one == other,
+            (Some(_), None) | (None, Some(_)) => false,
+            (None, None) => match (self.caller.identity(), other.caller.identity()) {
+                (Some(one), Some(other)) => one.issuer == other.issuer && one.subject == other.subject,
+                (Some(_), None) | (None, Some(_)) => false,
+                (None, None) => {
+                    let is_local = |asker: &Self| asker.address.is_none_or(|address| address.is_loopback());
+                    is_local(self) && is_local(other)
+                }
+            },
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -76,13 +111,12 @@ impl Table {
     /// A client that cannot be asked counts: the backend does not know that.
     fn only_client(&mut self) -> Result<(u64, Arc<dyn ClientPort>), Addressee> {
         let mut calls = self.flights.iter().filter_map(|(id, flight)| match &flight.purpose {
-            Purpose::Call(client) if !flight.answered => Some((*id, client)),
-            Purpose::Call(_) | Purpose::Upkeep | Purpose::Listen(_) => None,
+            Purpose::Call(client, asker) if !flight.answered => Some((*id, client, asker)),
+            Purpose::Call(..) | Purpose::Upkeep | Purpose::Listen(_) => None,
         });
-        let Some((mut newest, client)) = calls.next() else { return Err(Addressee::Nobody) };
-        let (key, mut client) = (client.client_key(), client);
-        for (id, other) in calls {
-            if key.is_none() || other.client_key() != key {
+        let Some((mut newest, mut client, asker)) = calls.next() else { return Err(Addressee::Nobody) };
+        for (id, other, of_other) in calls {
+            if asker.client.is_none() || of_other.client != asker.client {
                 return Err(Addressee::Unclear);
             }
             // A person is most likely still looking at what was begun last.
@@ -91,7 +125,7 @@ impl Table {
             }
         }
         let client = Arc::clone(client);
-        if self.cancelled.are_all_of(key.as_ref()) { Ok((newest, client)) } else { Err(Addressee::Unclear) }
+        if self.cancelled.are_all_of(asker) { Ok((newest, client)) } else { Err(Addressee::Unclear) }
     }
 }
 
@@ -220,7 +254,7 @@ impl Flights {
                 }
             },
             Some(own) => match table.flights.get(&own) {
-                Some(Flight { purpose: Purpose::Call(client), answered: false, .. }) => {
+                Some(Flight { purpose: Purpose::Call(client, _), answered: false, .. }) => {
                     (own, Arc::clone(client))
                 }
                 _ => return Addressee::Nobody,
@@ -249,7 +283,7 @@ impl Flights {
 
     fn client(&self, id: u64) -> Option<Arc<dyn ClientPort>> {
         match &self.table.lock().flights.get(&id).filter(|flight| !flight.answered)?.purpose {
-            Purpose::Call(client) => Some(Arc::clone(client)),
+            Purpose::Call(client, _) => Some(Arc::clone(client)),
             Purpose::Upkeep | Purpose::Listen(_) => None,
         }
     }
@@ -257,7 +291,7 @@ impl Flights {
     fn listening(&self, id: u64) -> Option<watch::Sender<bool>> {
         match &self.table.lock().flights.get(&id)?.purpose {
             Purpose::Listen(taken) => Some(taken.clone()),
-            Purpose::Call(_) | Purpose::Upkeep => None,
+            Purpose::Call(..) | Purpose::Upkeep => None,
         }
     }
 }
@@ -295,11 +329,11 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut table = self.flights.table.lock();
         let Some(flight) = table.flights.remove(&self.id) else { return };
-        if let Purpose::Call(client) = &flight.purpose
+        if let Purpose::Call(_, asker) = &flight.purpose
             && !self.is_done
             && !flight.answered
         {
-            table.cancelled.add(self.id, client.client_key());
+            table.cancelled.add(self.id, asker.clone());
         }
         drop(table);
         if let Some(gone) = flight.gone {

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use vmcp_domain::ClientKey;
+
+use crate::flights::Asker;
 
 /// How long the backend may go on with a cancelled call, for all that is known, unless it answers before.
 const WORK_WAIT: Duration = Duration::from_mins(2);
@@ -22,13 +23,13 @@ pub(crate) struct CancelledCalls {
 
 #[derive(Debug)]
 struct Cancelled {
-    client: Option<ClientKey>,
+    asker: Asker,
     ends: Instant,
 }
 
 impl CancelledCalls {
-    /// Remembers a call of `client` that nobody waits for any more.
-    pub(crate) fn add(&mut self, id: u64, client: Option<ClientKey>) {
+    /// Remembers a call that nobody waits for any more.
+    pub(crate) fn add(&mut self, id: u64, asker: Asker) {
         let now = Instant::now();
         if self.calls.len() >= CALLS_MAX {
             self.expire(now);
@@ -37,7 +38,7 @@ impl CancelledCalls {
         if self.calls.len() >= CALLS_MAX {
             self.overflow_ends = Some(ends);
         } else {
-            self.calls.insert(id, Cancelled { client, ends });
+            self.calls.insert(id, Cancelled { asker, ends });
         }
     }
 
@@ -49,10 +50,9 @@ impl CancelledCalls {
     }
 
     /// True when every call that the backend may still be working on is of this client.
-    pub(crate) fn are_all_of(&mut self, client: Option<&ClientKey>) -> bool {
+    pub(crate) fn are_all_of(&mut self, asker: &Asker) -> bool {
         self.expire(Instant::now());
-        let is_of_client = |call: &Cancelled| client.is_some() && call.client.as_ref() == client;
-        self.overflow_ends.is_none() && self.calls.values().all(is_of_client)
+        self.overflow_ends.is_none() && self.calls.values().all(|call| call.asker.is_one_with(asker))
     }
 
     fn expire(&mut self, now: Instant) {
@@ -63,35 +63,64 @@ impl CancelledCalls {
 
 #[cfg(test)]
 mod tests {
-    use vmcp_domain::ClientLife;
+    use std::net::IpAddr;
+
+    use vmcp_domain::{Caller, ClientLife};
 
     use super::*;
 
+    fn of_client(life: &ClientLife) -> Asker {
+        Asker { client: Some(life.key()), caller: Caller::Anonymous, address: None }
+    }
+
+    fn from(address: [u8; 4]) -> Asker {
+        Asker { client: None, caller: Caller::Anonymous, address: Some(IpAddr::from(address)) }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_cancelled_call_counts_until_it_is_answered_or_its_time_has_passed() {
-        let (ann, bob) = (ClientLife::default().key(), ClientLife::default().key());
+        let lives = [ClientLife::default(), ClientLife::default()];
+        let [ann, bob] = [0, 1].map(|index: usize| of_client(&lives[index]));
         let mut calls = CancelledCalls::default();
-        assert!(calls.are_all_of(Some(&bob)) && calls.are_all_of(None));
-        calls.add(1, Some(ann.clone()));
-        assert!(calls.are_all_of(Some(&ann)) && !calls.are_all_of(Some(&bob)) && !calls.are_all_of(None));
+        assert!(calls.are_all_of(&bob));
+        calls.add(1, ann.clone());
+        assert!(
+            calls.are_all_of(&ann) && !calls.are_all_of(&bob) && !calls.are_all_of(&from([127, 0, 0, 1]))
+        );
         calls.answered(1);
-        assert!(calls.are_all_of(Some(&bob)));
-        calls.add(2, None);
-        assert!(!calls.are_all_of(Some(&bob)) && !calls.are_all_of(None));
+        assert!(calls.are_all_of(&bob));
+        calls.add(2, from([192, 0, 2, 1]));
+        assert!(!calls.are_all_of(&bob) && !calls.are_all_of(&from([192, 0, 2, 1])));
         tokio::time::advance(WORK_WAIT).await;
-        assert!(calls.are_all_of(Some(&bob)) && calls.calls.is_empty());
+        assert!(calls.are_all_of(&bob) && calls.calls.is_empty());
+    }
+
+    #[test]
+    fn requests_without_a_session_are_one_callers_by_identity_or_on_this_machine() {
+        let known = |subject: &str| {
+            let (issuer, subject) = ("i".to_owned(), subject.to_owned());
+            let identity = vmcp_domain::Identity { issuer, subject, claims: vmcp_domain::Members::new() };
+            Asker { caller: Caller::Known(std::sync::Arc::new(identity)), ..from([192, 0, 2, 1]) }
+        };
+        assert!(known("ann").is_one_with(&known("ann")) && !known("ann").is_one_with(&known("bob")));
+        assert!(from([127, 0, 0, 1]).is_one_with(&from([127, 0, 0, 1])));
+        assert!(!from([192, 0, 2, 1]).is_one_with(&from([192, 0, 2, 1])), "they may be different people");
+        let life = ClientLife::default();
+        let in_session = Asker { client: Some(life.key()), ..known("ann") };
+        assert!(!in_session.is_one_with(&known("ann")) && in_session.is_one_with(&in_session));
     }
 
     #[tokio::test(start_paused = true)]
     async fn calls_without_room_count_for_an_unknown_client() {
-        let ann = ClientLife::default();
+        let life = ClientLife::default();
+        let ann = of_client(&life);
         let mut calls = CancelledCalls::default();
         let count = u64::try_from(CALLS_MAX).unwrap();
-        (0..count).for_each(|id| calls.add(id, Some(ann.key())));
-        assert!(calls.are_all_of(Some(&ann.key())));
-        calls.add(count, Some(ann.key()));
-        assert!(!calls.are_all_of(Some(&ann.key())));
+        (0..count).for_each(|id| calls.add(id, ann.clone()));
+        assert!(calls.are_all_of(&ann));
+        calls.add(count, ann.clone());
+        assert!(!calls.are_all_of(&ann));
         tokio::time::advance(WORK_WAIT).await;
-        assert!(calls.are_all_of(Some(&ann.key())));
+        assert!(calls.are_all_of(&ann));
     }
 }

@@ -10,7 +10,7 @@ use vmcp_wire::method;
 
 use super::*;
 use crate::GatewayIdentity;
-use crate::flights::{Purpose, Ticket};
+use crate::flights::{Asker, Purpose, Ticket};
 use crate::link::{Link, Request};
 use crate::probe;
 
@@ -194,7 +194,8 @@ async fn garbage_is_borne_after_a_message_and_not_for_ever_before() {
 async fn what_is_said_meanwhile_reaches_the_calls_under_way() {
     let (link, mut peer, _wiring) = pair();
     let clients: [Arc<Client>; 2] = Default::default();
-    let port = |client: &Arc<Client>| Purpose::Call(Arc::<Client>::clone(client));
+    let asker = Asker { client: None, caller: vmcp_domain::Caller::Anonymous, address: None };
+    let port = |client: &Arc<Client>| Purpose::Call(Arc::<Client>::clone(client), asker.clone());
     let first = link.flights().enter(port(&clients[0])).unwrap();
     let mut one = link.exchange(&first, call("{}"));
     tokio::select! {
