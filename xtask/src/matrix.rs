@@ -198,7 +198,9 @@ fn behind(server: Side) -> anyhow::Result<Vec<(Side, Vec<Line>)>> {
         }
         Road::Stdio => (None, Backend::stdio("matrix", command.args(["stdio", word]))),
     };
-    let text = config(Names::AsTheyAre, &[backend], "");
+    // One client after the other cancels a call. On a shared connection that leaves questions to the next client unclear for
+    // two minutes, so each session has its own.
+    let text = config(Names::AsTheyAre, &[backend.with("isolation: perSession")], "");
     let gateway = Gateway::start(&text)?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("vmcp.yaml");
