@@ -304,10 +304,10 @@ impl Member<'_> {
                 self.counts.answered.fetch_add(1, Ordering::Relaxed);
                 return Ok(());
             }
-            // On the one channel of a session backend it may have been unclear once whom a question was for.
+            // On the one channel of a session backend it may be unclear whom a question is for.
             let shared = backend.is_multiple_of(4);
             ensure!(
-                shared && message.to_string().contains("several calls are under way"),
+                shared && message.to_string().contains("calls of several clients may be under way"),
                 "{who} got {message}"
             );
             self.counts.unclear.fetch_add(1, Ordering::Relaxed);
