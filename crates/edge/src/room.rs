@@ -1,6 +1,5 @@
-//! Room for streams of changes: bounded over all clients, and for each caller, so that nobody can take the room of
-//! everybody else. Callers without a name are told apart by the address they come from. And room for requests in work,
-//! bounded in the same way.
+//! Bounds on open streams of changes and on requests in work, over all clients and for each caller, so that one caller
+//! cannot take the room of the others.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,7 +16,7 @@ pub(crate) const STREAM_COUNT_MAX: usize = 10_000;
 /// How many of them one caller may hold.
 pub(crate) const STREAMS_PER_CALLER_MAX: usize = 1_000;
 
-/// Room for requests in work. Nobody waits for it, so it is but numbers.
+/// Room for requests in work. A request without room is refused and never waits, so counters are enough.
 #[derive(Debug)]
 pub(crate) struct RequestRoom {
     left: AtomicUsize,
@@ -58,15 +57,6 @@ impl Drop for RequestPlace {
     }
 }
 
-/// Who holds a stream.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Holder {
-    /// A user: issuer and subject.
-    User(String, String),
-    /// Somebody without a name; over standard streams without an address too.
-    Address(Option<IpAddr>),
-}
-
 /// The streams that are open.
 #[derive(Debug, Default)]
 pub(crate) struct StreamRoom(Mutex<Taken>);
@@ -74,7 +64,7 @@ pub(crate) struct StreamRoom(Mutex<Taken>);
 #[derive(Debug, Default)]
 struct Taken {
     total: usize,
-    by_holder: HashMap<Holder, usize>,
+    by_caller: HashMap<CallerNumber, usize>,
 }
 
 impl StreamRoom {
@@ -88,22 +78,19 @@ impl StreamRoom {
         caller: &Caller,
         address: Option<IpAddr>,
     ) -> Result<StreamPlace, Refusal> {
-        let holder = match caller.identity() {
-            Some(identity) => Holder::User(identity.issuer.clone(), identity.subject.clone()),
-            None => Holder::Address(address),
-        };
+        let caller = CallerNumber::of(caller, address);
         let mut taken = self.lock();
         if taken.total >= STREAM_COUNT_MAX {
             return Err(Refusal::Overloaded);
         }
-        let own = taken.by_holder.entry(holder.clone()).or_default();
+        let own = taken.by_caller.entry(caller).or_default();
         if *own >= STREAMS_PER_CALLER_MAX {
             return Err(Refusal::StreamsFull);
         }
         *own += 1;
         taken.total += 1;
         drop(taken);
-        Ok(StreamPlace { room: Arc::clone(self), holder })
+        Ok(StreamPlace { room: Arc::clone(self), caller })
     }
 }
 
@@ -111,17 +98,17 @@ impl StreamRoom {
 #[derive(Debug)]
 pub(crate) struct StreamPlace {
     room: Arc<StreamRoom>,
-    holder: Holder,
+    caller: CallerNumber,
 }
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
         let mut taken = self.room.lock();
         taken.total = taken.total.saturating_sub(1);
-        if let Some(own) = taken.by_holder.get_mut(&self.holder) {
+        if let Some(own) = taken.by_caller.get_mut(&self.caller) {
             *own = own.saturating_sub(1);
             if *own == 0 {
-                taken.by_holder.remove(&self.holder);
+                taken.by_caller.remove(&self.caller);
             }
         }
     }
@@ -151,6 +138,17 @@ mod tests {
         assert!(room.admit(&Caller::Anonymous, address(10)).is_ok());
         held.clear();
         let taken = room.lock();
-        assert_eq!((taken.total, taken.by_holder.len()), (0, 0));
+        assert_eq!((taken.total, taken.by_caller.len()), (0, 0));
+    }
+    #[test]
+    fn the_addresses_of_one_network_share_a_bound() {
+        let room = Arc::new(StreamRoom::default());
+        let host = |last: u16| Some(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]));
+        let held: Vec<_> =
+            (0..1_000).map(|last| room.admit(&Caller::Anonymous, host(last)).unwrap()).collect();
+        assert_eq!(held.len(), STREAMS_PER_CALLER_MAX);
+        assert_eq!(room.admit(&Caller::Anonymous, host(2_000)).unwrap_err(), Refusal::StreamsFull);
+        let other = Some(IpAddr::from([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1]));
+        assert!(room.admit(&Caller::Anonymous, other).is_ok());
     }
 }
