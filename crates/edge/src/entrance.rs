@@ -60,10 +60,7 @@ impl Edge {
             IncomingAuth::Anonymous => Entrant::unasked(Caller::Anonymous),
             IncomingAuth::Local(identity) => Entrant::unasked(Caller::Known(identity.clone())),
             IncomingAuth::Bearer(authenticator) => {
-                let recognised = {
-                    let counted = Some(counted_address(address));
-                    Box::pin(recognise(&**authenticator, &parts.headers, counted)).await
-                };
+                let recognised = Box::pin(recognise(&**authenticator, &parts.headers, address)).await;
                 let admission = recognised.map_err(|fault| refuse(&fault, authenticator.challenge()))?;
                 parts.headers.remove(header::AUTHORIZATION);
                 let until =
@@ -76,7 +73,7 @@ impl Edge {
     }
 
     /// Whether a request for a page shows the scrape key, or a credential of a caller.
-    pub(crate) async fn shows_credential(&self, headers: &HeaderMap) -> bool {
+    pub(crate) async fn shows_credential(&self, headers: &HeaderMap, socket: IpAddr) -> bool {
         let Some(shown) = headers.get(header::AUTHORIZATION) else { return false };
         let bearer = shown.as_bytes().split_at_checked(BEARER.len());
         let key = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case(BEARER)).map(|(_, key)| key);
@@ -89,7 +86,8 @@ impl Edge {
         }
         match &self.policy.incoming {
             IncomingAuth::Bearer(authenticator) => {
-                Box::pin(recognise(&**authenticator, headers, None)).await.is_ok()
+                let address = crate::peer::address(socket, headers, &self.policy.trusted_proxies);
+                Box::pin(recognise(&**authenticator, headers, address)).await.is_ok()
             }
             IncomingAuth::Anonymous | IncomingAuth::Local(_) => false,
         }
@@ -109,7 +107,7 @@ impl Edge {
 async fn recognise(
     authenticator: &dyn Authenticator,
     headers: &HeaderMap,
-    address: Option<IpAddr>,
+    address: IpAddr,
 ) -> Result<Admission, Unauthorized> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let authorization = match (values.next(), values.next()) {
@@ -117,7 +115,7 @@ async fn recognise(
         (Some(_), Some(_)) => return Err(Unauthorized::Malformed),
         (first, _) => first.map(HeaderValue::as_bytes),
     };
-    let recognised = authenticator.authenticate(authorization, address);
+    let recognised = authenticator.authenticate(authorization, Some(counted_address(address)));
     tokio::time::timeout(RECOGNISE_MAX, recognised).await.unwrap_or(Err(Unauthorized::Unavailable))
 }
 

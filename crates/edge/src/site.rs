@@ -151,7 +151,7 @@ async fn beside(site: &Site, parts: &Parts, peer: IpAddr) -> Response<EdgeBody> 
     let Some(pages) = &site.extra else { return reply::refuse(&Refusal::Path, None) };
     let reader = if admin::is_direct(parts, peer) {
         Reader::Local
-    } else if site.edge.shows_credential(&parts.headers).await {
+    } else if site.edge.shows_credential(&parts.headers, peer).await {
         Reader::Credential
     } else {
         Reader::Anyone
