@@ -1,22 +1,39 @@
 //! Stops calling a backend that keeps failing, and lets one call through from time to time to see whether it is
 //! back. Fed by real calls, so a backend that passes health checks but fails calls is found too.
+//!
+//! Where callers have their own connections or processes, each caller has its own circuit beside the common one. The
+//! common one counts failures in a row of different callers only, so a caller whose own process fails closes no other
+//! caller out.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
-use vmcp_domain::Error;
+use vmcp_domain::{CallerScope, Error, Scope};
 
 use crate::policy::BreakerPolicy;
+
+/// How many callers' own circuits are kept. Failures of further callers count for the common circuit alone.
+const OWN_CIRCUITS_MAX: usize = 4096;
 
 /// The breaker of one backend.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     policy: BreakerPolicy,
-    state: Mutex<State>,
+    circuits: Mutex<Circuits>,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum State {
+#[derive(Debug)]
+struct Circuits {
+    common: Circuit,
+    /// Whose failure the common circuit counted last.
+    counted_last: Option<CallerScope>,
+    /// Of callers whose calls fail.
+    own: HashMap<CallerScope, Circuit>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Circuit {
     /// Calls pass. To `Open` when failures in a row reach the threshold.
     Closed { failures: u32 },
     /// Calls are refused. To `Trying` with the first call after `until`.
@@ -30,50 +47,115 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Pass<'a> {
     breaker: &'a Breaker,
+    scope: Scope,
     ended: bool,
+}
+
+impl Circuit {
+    const CLOSED: Self = Self::Closed { failures: 0 };
+
+    fn lets_through(self, now: Instant) -> bool {
+        match self {
+            Self::Closed { .. } => true,
+            Self::Open { until } => now >= until,
+            Self::Trying => false,
+        }
+    }
+
+    /// A call is let through.
+    fn admit(&mut self) {
+        if matches!(self, Self::Open { .. }) {
+            *self = Self::Trying;
+        }
+    }
+
+    /// A call has failed or not; `None` where it says nothing.
+    fn record(&mut self, failed: Option<bool>, policy: BreakerPolicy, now: Instant) {
+        let reopened = Self::Open { until: now + policy.timeout };
+        *self = match (*self, failed) {
+            (Self::Trying, Some(true)) => reopened,
+            // A trial that was taken back says nothing; the next call is the trial.
+            (Self::Trying, None) => Self::Open { until: now },
+            (Self::Closed { failures }, Some(true)) if failures + 1 >= policy.failure_threshold => reopened,
+            (Self::Closed { failures }, Some(true)) => Self::Closed { failures: failures + 1 },
+            (Self::Closed { .. } | Self::Trying, Some(false)) => Self::CLOSED,
+            // A call that began before the circuit opened ends after it.
+            (unchanged @ (Self::Closed { .. } | Self::Open { .. }), _) => unchanged,
+        };
+    }
+}
+
+impl Circuits {
+    fn own(&self, scope: Scope) -> Option<&Circuit> {
+        match scope {
+            Scope::Shared => None,
+            Scope::Caller(scope) => self.own.get(&scope),
+        }
+    }
+
+    fn record(&mut self, scope: Scope, failed: Option<bool>, policy: BreakerPolicy, now: Instant) {
+        let Scope::Caller(scope) = scope else { return self.common.record(failed, policy, now) };
+        self.common.record(self.common_outcome(scope, failed), policy, now);
+        if failed == Some(true) {
+            self.counted_last = Some(scope);
+        }
+        if let Some(circuit) = self.own.get_mut(&scope) {
+            circuit.record(failed, policy, now);
+            if *circuit == Circuit::CLOSED {
+                self.own.remove(&scope);
+            }
+        } else if failed == Some(true) && self.own.len() < OWN_CIRCUITS_MAX {
+            let mut circuit = Circuit::CLOSED;
+            circuit.record(failed, policy, now);
+            self.own.insert(scope, circuit);
+        }
+    }
+
+    /// What a caller's outcome says about the backend as a whole.
+    fn common_outcome(&self, scope: CallerScope, failed: Option<bool>) -> Option<bool> {
+        let fails_again = failed == Some(true)
+            && match self.common {
+                Circuit::Closed { .. } => self.counted_last == Some(scope),
+                // The trial of a caller whose own calls fail anyway.
+                Circuit::Open { .. } | Circuit::Trying => self.own.contains_key(&scope),
+            };
+        if fails_again { None } else { failed }
+    }
 }
 
 impl Breaker {
     pub(crate) fn new(policy: BreakerPolicy) -> Self {
-        Self { policy, state: Mutex::new(State::Closed { failures: 0 }) }
+        let circuits = Circuits { common: Circuit::CLOSED, counted_last: None, own: HashMap::new() };
+        Self { policy, circuits: Mutex::new(circuits) }
     }
 
-    /// Asks for leave to call. `None` while the backend is given time.
-    pub(crate) fn admit(&self, now: Instant) -> Option<Pass<'_>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match *state {
-            State::Closed { .. } => {}
-            State::Open { until } if now < until => return None,
-            State::Open { .. } => *state = State::Trying,
-            State::Trying => return None,
+    /// Asks for leave to call for callers of this scope. `None` while the backend is given time.
+    pub(crate) fn admit(&self, scope: Scope, now: Instant) -> Option<Pass<'_>> {
+        let mut circuits = self.circuits();
+        let own_is_open = circuits.own(scope).is_some_and(|own| !own.lets_through(now));
+        if own_is_open || !circuits.common.lets_through(now) {
+            return None;
         }
-        Some(Pass { breaker: self, ended: false })
+        circuits.common.admit();
+        if let Scope::Caller(scope) = scope
+            && let Some(own) = circuits.own.get_mut(&scope)
+        {
+            own.admit();
+        }
+        Some(Pass { breaker: self, scope, ended: false })
     }
 
-    /// Whether a call would be let through now. Takes nothing.
+    /// Whether calls would be let through now, as far as no caller's own circuit is open. Takes nothing.
     pub(crate) fn lets_through(&self, now: Instant) -> bool {
-        match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::Closed { .. } => true,
-            State::Open { until } => now >= until,
-            State::Trying => false,
-        }
+        self.circuits().common.lets_through(now)
     }
 
-    fn record(&self, failed: Option<bool>, now: Instant) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let reopened = State::Open { until: now + self.policy.timeout };
-        *state = match (*state, failed) {
-            (State::Trying, Some(true)) => reopened,
-            // A trial that was taken back says nothing; the next call is the trial.
-            (State::Trying, None) => State::Open { until: now },
-            (State::Closed { failures }, Some(true)) if failures + 1 >= self.policy.failure_threshold => {
-                reopened
-            }
-            (State::Closed { failures }, Some(true)) => State::Closed { failures: failures + 1 },
-            (State::Closed { .. } | State::Trying, Some(false)) => State::Closed { failures: 0 },
-            // A call that began before the breaker opened ends after it.
-            (unchanged @ (State::Closed { .. } | State::Open { .. }), _) => unchanged,
-        };
+    fn circuits(&self) -> MutexGuard<'_, Circuits> {
+        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, scope: Scope, failed: Option<bool>, now: Instant) {
+        self.circuits().record(scope, failed, self.policy, now);
     }
 }
 
@@ -90,14 +172,14 @@ impl Pass<'_> {
             }
             Ok(_) | Err(_) => Some(false),
         };
-        self.breaker.record(failed, now);
+        self.breaker.record(self.scope, failed, now);
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.breaker.record(None, Instant::now());
+            self.breaker.record(self.scope, None, Instant::now());
         }
     }
 }
@@ -108,26 +190,78 @@ mod tests {
 
     use super::*;
 
-    fn call(breaker: &Breaker, fails: bool) -> bool {
-        let Some(pass) = breaker.admit(Instant::now()) else { return false };
+    const POLICY: BreakerPolicy = BreakerPolicy { failure_threshold: 3, timeout: Duration::from_secs(60) };
+
+    fn call_of(scope: Scope, breaker: &Breaker, fails: bool) -> bool {
+        let Some(pass) = breaker.admit(scope, Instant::now()) else { return false };
         pass.end(&if fails { Err(Error::DeadlineExceeded) } else { Ok(()) }, Instant::now());
         true
     }
 
+    fn call(breaker: &Breaker, fails: bool) -> bool {
+        call_of(Scope::Shared, breaker, fails)
+    }
+
+    fn caller(number: u8) -> Scope {
+        Scope::Caller(CallerScope::new([number; 32]))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn opens_after_failures_in_a_row_and_tries_one_call() {
-        let breaker = Breaker::new(BreakerPolicy { failure_threshold: 3, timeout: Duration::from_secs(60) });
+        let breaker = Breaker::new(POLICY);
         assert!(call(&breaker, true) && call(&breaker, true) && call(&breaker, false));
         assert!(call(&breaker, true) && call(&breaker, true) && call(&breaker, true));
         assert!(!breaker.lets_through(Instant::now()) && !call(&breaker, false), "three in a row open it");
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(breaker.lets_through(Instant::now()));
-        let trial = breaker.admit(Instant::now()).unwrap();
-        assert!(breaker.admit(Instant::now()).is_none(), "one trial at a time");
+        let trial = breaker.admit(Scope::Shared, Instant::now()).unwrap();
+        assert!(breaker.admit(Scope::Shared, Instant::now()).is_none(), "one trial at a time");
         drop(trial);
         assert!(call(&breaker, true), "a trial taken back leaves room for the next");
         assert!(!call(&breaker, false), "a failed trial opens it again");
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(call(&breaker, false) && call(&breaker, true), "a good trial closes it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_caller_that_fails_closes_out_itself_alone() {
+        let (breaker, ann, bob) = (Breaker::new(POLICY), caller(1), caller(2));
+        for _ in 0..3 {
+            assert!(call_of(ann, &breaker, true));
+        }
+        assert!(!call_of(ann, &breaker, true) && breaker.lets_through(Instant::now()));
+        assert!(call_of(bob, &breaker, false));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(call_of(ann, &breaker, false) && call_of(ann, &breaker, true), "its good trial closes it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_of_different_callers_open_the_circuit_for_all() {
+        let (breaker, ann, bob, eve) = (Breaker::new(POLICY), caller(1), caller(2), caller(3));
+        assert!(call_of(ann, &breaker, true) && call_of(bob, &breaker, true) && call_of(ann, &breaker, true));
+        assert!(!call_of(eve, &breaker, false) && !breaker.lets_through(Instant::now()));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(call_of(ann, &breaker, true), "the trial of a caller that fails anyway says nothing");
+        assert!(call_of(eve, &breaker, false) && call_of(bob, &breaker, false));
+        assert!(breaker.lets_through(Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn circuits_of_callers_are_bounded_and_forgotten() {
+        let breaker = Breaker::new(POLICY);
+        let scope = |number: usize| {
+            let mut digest = [0; 32];
+            digest[..8].copy_from_slice(&number.to_le_bytes());
+            Scope::Caller(CallerScope::new(digest))
+        };
+        for number in 0..OWN_CIRCUITS_MAX + 10 {
+            assert!(call_of(scope(number), &breaker, true));
+            assert!(call_of(caller(255), &breaker, false));
+        }
+        assert_eq!(breaker.circuits().own.len(), OWN_CIRCUITS_MAX);
+        for number in 0..OWN_CIRCUITS_MAX {
+            assert!(call_of(scope(number), &breaker, false));
+        }
+        assert!(breaker.circuits().own.is_empty());
     }
 }

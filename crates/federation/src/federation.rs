@@ -202,6 +202,7 @@ impl Federation {
     /// Makes one call to a backend, if its breaker lets calls through.
     async fn through<'a>(
         &'a self,
+        ctx: &CallContext,
         id: &BackendId,
         call: impl FnOnce(&'a dyn Backend) -> Answer<'a, Reply>,
     ) -> Result<Reply, Error> {
@@ -209,7 +210,9 @@ impl Federation {
         let unknown = || Cause::new(format_args!("the catalogue names unknown backend `{id}`"));
         let member = member.ok_or_else(|| Error::Internal(unknown()))?;
         let Some(breaker) = &member.breaker else { return call(&*member.backend).await };
-        let Some(pass) = breaker.admit(Instant::now()) else {
+        // Where the scope fails, the call fails before it reaches the backend.
+        let Ok(scope) = member.backend.scope(ctx) else { return call(&*member.backend).await };
+        let Some(pass) = breaker.admit(scope, Instant::now()) else {
             return Err(Error::BackendUnavailable { backend: id.clone(), cause: Cause::new("circuit open") });
         };
         let outcome = call(&*member.backend).await;
@@ -272,7 +275,7 @@ impl Gateway for Federation {
                 });
                 missing.unwrap_or_else(|| Error::UnknownTool(request.name.clone()))
             })?;
-            let reply = self.through(&target.backend, |backend| {
+            let reply = self.through(ctx, &target.backend, |backend| {
                 backend.call_tool(ctx, target.name, request.arguments, request.continuation, request.rest)
             });
             let reply = reply.await?;
@@ -300,7 +303,7 @@ impl Gateway for Federation {
                 });
                 missing.unwrap_or_else(|| Error::UnknownResource(request.uri.clone()))
             })?;
-            self.through(&backend, |backend| {
+            self.through(ctx, &backend, |backend| {
                 backend.read_resource(ctx, uri, request.continuation, request.rest)
             })
             .await
@@ -322,7 +325,7 @@ impl Gateway for Federation {
                 });
                 missing.unwrap_or_else(|| Error::UnknownPrompt(request.name.clone()))
             })?;
-            self.through(&target.backend, |backend| {
+            self.through(ctx, &target.backend, |backend| {
                 backend.get_prompt(ctx, target.name, request.arguments, request.continuation, request.rest)
             })
             .await
@@ -336,7 +339,7 @@ impl Gateway for Federation {
                 CompletionSubject::Prompt(name) => {
                     let prompt = catalogue.prompt(&name).ok_or(Error::UnknownPrompt(name))?;
                     let target = prompt.target.clone();
-                    self.through(&target.backend, |backend| {
+                    self.through(ctx, &target.backend, |backend| {
                         backend.complete_prompt(ctx, target.name, request.rest)
                     })
                     .await
@@ -346,8 +349,10 @@ impl Gateway for Federation {
                     let served = served.map(|(backend, template)| (backend.clone(), template));
                     let unknown = || Error::UnknownResource(template.as_str().into());
                     let (backend, template) = served.ok_or_else(unknown)?;
-                    self.through(&backend, |backend| backend.complete_template(ctx, template, request.rest))
-                        .await
+                    self.through(ctx, &backend, |backend| {
+                        backend.complete_template(ctx, template, request.rest)
+                    })
+                    .await
                 }
             }
         })
@@ -363,7 +368,7 @@ impl Gateway for Federation {
             if !same {
                 return Err(Error::UnknownTask);
             }
-            self.through(&backend, |to| to.task(ctx, request.verb, id, request.rest)).await
+            self.through(ctx, &backend, |to| to.task(ctx, request.verb, id, request.rest)).await
         })
     }
 }
