@@ -178,15 +178,15 @@ impl Server {
 
     fn connect(&mut self, stream: TcpStream, peer: IpAddr, room: OwnedSemaphorePermit) {
         let is_proxy = self.site.edge.policy.trusted_proxies.iter().any(|network| network.contains(&peer));
-        let address = if is_proxy { None } else { Some(self.addresses.take(peer)) };
-        let Some(address) = address.map_or(Some(None), |taken| taken.map(Some)) else {
+        let address = if is_proxy { None } else { self.addresses.take(peer) };
+        if address.is_none() && !is_proxy {
             tracing::warn!(
                 %peer,
                 connections_max = self.site.edge.policy.limits.connections_per_address_max,
                 "an address has as many connections as it may have; another was closed"
             );
             return;
-        };
+        }
         // Without this an event waits for the client to acknowledge the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");

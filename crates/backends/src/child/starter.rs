@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use tokio::process::{Child, Command};
@@ -32,18 +32,14 @@ pub(super) async fn start(command: Command) -> io::Result<Child> {
 }
 
 fn orders() -> io::Result<Sender<Order>> {
-    static ORDERS: OnceLock<Sender<Order>> = OnceLock::new();
-    static STARTING: Mutex<()> = Mutex::new(());
-    if let Some(orders) = ORDERS.get() {
-        return Ok(orders.clone());
-    }
-    let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(orders) = ORDERS.get() {
+    static ORDERS: Mutex<Option<Sender<Order>>> = Mutex::new(None);
+    let mut started = ORDERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(orders) = &*started {
         return Ok(orders.clone());
     }
     let (orders, receiver) = channel();
     thread::Builder::new().name("children".to_owned()).spawn(move || run(&receiver))?;
-    Ok(ORDERS.get_or_init(|| orders).clone())
+    Ok(started.insert(orders).clone())
 }
 
 fn run(orders: &Receiver<Order>) {

@@ -1,6 +1,8 @@
 //! The validated settings of one gateway, made of the policies of the crates below. What can be built here
 //! can be served.
 
+mod isolation;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
