@@ -58,7 +58,7 @@ impl Asker {
             (Some(one), Some(other)) => one == other,
             (Some(_), None) | (None, Some(_)) => false,
             (None, None) => match (self.caller.identity(), other.caller.identity()) {
-                (Some(one), Some(other)) => one.issuer == other.issuer && one.subject == other.subject,
+                (Some(one), Some(other)) => one.is_same_user(other),
                 (Some(_), None) | (None, Some(_)) => false,
                 (None, None) => {
                     let is_local = |asker: &Self| asker.address.is_none_or(|address| address.is_loopback());

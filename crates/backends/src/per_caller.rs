@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
-use vmcp_domain::{BackendEvent, CallContext, Caller, CallerScope, KeyedClient, Origin, Scope};
+use vmcp_domain::{BackendEvent, CallContext, Caller, CallerScope, Origin, Scope, SilentClient};
 
 pub(crate) use self::key::ConnectionKey;
 use self::key::Owner;
@@ -223,12 +223,12 @@ impl CallerConnections {
         let table = self.table.lock();
         let (key, _) = table.iter().find(|(_, connection)| connection.scope == scope)?;
         let caller = match key {
-            ConnectionKey::User(identity) => Caller::Known(Arc::clone(identity)),
+            ConnectionKey::User(user) => Caller::Known(Arc::clone(&user.0)),
             ConnectionKey::Client(_) | ConnectionKey::Credential(_) => Caller::Anonymous,
         };
         let mut ctx = CallContext::bare(caller, Origin::Gateway);
         if let ConnectionKey::Client(client) = key {
-            ctx.client = Arc::new(KeyedClient(client.clone()));
+            ctx.client = Arc::new(SilentClient(Some(client.clone())));
         }
         Some(ctx)
     }

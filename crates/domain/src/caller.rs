@@ -1,6 +1,8 @@
 //! Who asks. Identity is an argument of every call; nothing reads it from ambient state.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::json::Members;
@@ -23,6 +25,25 @@ impl Caller {
             Self::Known(identity) => Some(identity),
         }
     }
+
+    /// The user, as a key; `None` for an anonymous caller.
+    #[must_use]
+    pub fn user(&self) -> Option<User> {
+        match self {
+            Self::Anonymous => None,
+            Self::Known(identity) => Some(User(Arc::clone(identity))),
+        }
+    }
+
+    /// True when both are the same user, or both anonymous. Claims may differ from one credential to the next.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Anonymous, Self::Anonymous) => true,
+            (Self::Known(one), Self::Known(other)) => one.is_same_user(other),
+            (Self::Anonymous, Self::Known(_)) | (Self::Known(_), Self::Anonymous) => false,
+        }
+    }
 }
 
 /// An authenticated user: the issuer and the subject together, never the subject alone.
@@ -34,6 +55,41 @@ pub struct Identity {
     pub subject: String,
     /// Further claims as the issuer made them.
     pub claims: Members,
+}
+
+impl Identity {
+    /// True when issuer and subject are the same.
+    #[must_use]
+    pub fn is_same_user(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other) || (self.subject == other.subject && self.issuer == other.issuer)
+    }
+}
+
+/// A user as a key in tables: equal where issuer and subject are, whatever the claims. Cheap to copy.
+#[derive(Clone, Debug)]
+pub struct User(pub Arc<Identity>);
+
+impl Deref for User {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.0
+    }
+}
+
+impl PartialEq for User {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_same_user(other)
+    }
+}
+
+impl Eq for User {}
+
+impl Hash for User {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.issuer.hash(state);
+        self.subject.hash(state);
+    }
 }
 
 impl fmt::Debug for Identity {

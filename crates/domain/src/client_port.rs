@@ -205,11 +205,12 @@ pub trait ClientPort: Send + Sync + fmt::Debug {
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>>;
 }
 
-/// A client that hears nothing and answers nothing: for calls that no client made.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoClient;
+/// A client that hears nothing and answers nothing: for requests that no client made, and with a key for those that the
+/// gateway makes on behalf of one client.
+#[derive(Clone, Debug, Default)]
+pub struct SilentClient(pub Option<ClientKey>);
 
-impl ClientPort for NoClient {
+impl ClientPort for SilentClient {
     fn wants_progress(&self) -> bool {
         false
     }
@@ -230,43 +231,11 @@ impl ClientPort for NoClient {
     }
 
     fn client_key(&self) -> Option<ClientKey> {
-        None
+        self.0.clone()
     }
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
         Box::pin(std::future::ready(Err(AskError::Unsupported(question.kind))))
-    }
-}
-
-/// The same for requests made on behalf of one client besides its own.
-#[derive(Clone, Debug)]
-pub struct KeyedClient(pub ClientKey);
-
-impl ClientPort for KeyedClient {
-    fn wants_progress(&self) -> bool {
-        false
-    }
-
-    fn progress(&self, _params: Members) {}
-
-    fn log_level(&self) -> Option<LogLevel> {
-        None
-    }
-
-    fn log(&self, _level: LogLevel, _params: Members) {}
-
-    fn visited(&self, _params: Members) {}
-
-    fn capabilities(&self) -> &ClientCapabilities {
-        NoClient.capabilities()
-    }
-
-    fn client_key(&self) -> Option<ClientKey> {
-        Some(self.0.clone())
-    }
-
-    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
-        NoClient.ask(question)
     }
 }
 

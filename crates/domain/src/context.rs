@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::caller::Caller;
-use crate::client_port::{ClientPort, NoClient};
+use crate::client_port::{ClientPort, SilentClient};
 use crate::json::Members;
 use crate::reservation::Reservation;
 use crate::secret::Secret;
@@ -78,7 +78,7 @@ impl CallContext {
             meta: Members::new(),
             peer: None,
             passthrough_headers: Arc::from([]),
-            client: Arc::new(NoClient),
+            client: Arc::new(SilentClient::default()),
             origin,
             reservation: None,
         }

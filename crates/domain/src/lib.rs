@@ -31,11 +31,11 @@ pub use backend::{
     Backend, BackendEvent, BackendListener, BackendState, BackendStatus, Inventory, OfferedPrompt,
     OfferedResource, OfferedTemplate, OfferedTool,
 };
-pub use caller::{Caller, Identity};
+pub use caller::{Caller, Identity, User};
 pub use client_key::{ClientKey, ClientLife};
 pub use client_port::{
-    AskError, Capability, ClientCapabilities, ClientPort, KeyedClient, LogLevel, NoClient, Question,
-    QuestionKind, TASKS_EXTENSION,
+    AskError, Capability, ClientCapabilities, ClientPort, LogLevel, Question, QuestionKind, SilentClient,
+    TASKS_EXTENSION,
 };
 pub use context::{CallContext, Origin, counted_address};
 pub use credential::{Admission, Authenticator, Challenge, ProtectedResource, TokenFault, Unauthorized};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::caller::Identity;
+use crate::caller::User;
 use crate::client_key::ClientKey;
 
 /// Callers of equal scope look the same to a backend; those of different scopes must share no connection, no session
@@ -41,7 +41,7 @@ pub enum Audience<'a> {
     /// Every client.
     Everyone,
     /// The clients of one user: the change is of something that only this user sees so.
-    User(&'a Identity),
+    User(&'a User),
     /// One client alone.
     Client(&'a ClientKey),
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, watch};
 use vmcp_domain::{
-    Audience, Caller, Change, ChangeListener, ClientKey, Directory, Following, Identity, ResourceUri,
+    Audience, Caller, Change, ChangeListener, ClientKey, Directory, Following, ResourceUri, User,
 };
 
 use crate::session::Session;
@@ -36,13 +36,6 @@ pub(crate) struct Wanted {
 
 impl Wanted {
     pub(crate) const ALL: Self = Self { tools: true, resources: true, prompts: true };
-}
-
-/// The user of a client: issuer and subject.
-type User = (String, String);
-
-fn user(identity: &Identity) -> User {
-    (identity.issuer.clone(), identity.subject.clone())
 }
 
 impl ListCounts {
@@ -111,9 +104,9 @@ impl Changes {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn inboxes_of(&self, identity: &Identity) -> Vec<Arc<Inbox>> {
+    fn inboxes_of(&self, user: &User) -> Vec<Arc<Inbox>> {
         let users = self.users();
-        let inboxes = users.get(&user(identity)).into_iter().flatten();
+        let inboxes = users.get(user).into_iter().flatten();
         inboxes.filter_map(Weak::upgrade).collect()
     }
 }
@@ -121,7 +114,7 @@ impl Changes {
 impl ChangeListener for Changes {
     fn changed(&self, change: &Change, audience: Audience<'_>) {
         let inboxes: Vec<Arc<Inbox>> = match (audience, change) {
-            (Audience::User(identity), _) => self.inboxes_of(identity),
+            (Audience::User(user), _) => self.inboxes_of(user),
             (Audience::Client(client), _) => {
                 self.clients().get(client).and_then(Weak::upgrade).into_iter().collect()
             }
@@ -168,7 +161,7 @@ impl Inbox {
             changes: Arc::clone(changes),
             this: this.clone(),
             caller: caller.clone(),
-            user: caller.identity().map(user),
+            user: caller.user(),
             client,
             uris: Mutex::default(),
             news: Notify::new(),

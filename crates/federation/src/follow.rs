@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::runtime::Handle;
 use vmcp_domain::{
-    Backend, BackendUri, CallContext, Error, Following, KeyedClient, Origin, ResourceUri, Scope,
+    Backend, BackendUri, CallContext, Error, Following, Origin, ResourceUri, Scope, SilentClient,
 };
 
 /// What is followed: at which backend, as whom, and which resource.
@@ -60,7 +60,7 @@ impl Follows {
         let mut own = CallContext::bare(ctx.caller.clone(), Origin::Gateway);
         own.token.clone_from(&ctx.token);
         if let Some(client) = ctx.client.client_key() {
-            own.client = Arc::new(KeyedClient(client));
+            own.client = Arc::new(SilentClient(Some(client)));
         }
         // From here on dropping it undoes what has been done.
         let (table, backend) = (self.0.clone(), backend.clone());

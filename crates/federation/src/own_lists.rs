@@ -7,9 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::{sleep, timeout};
-use vmcp_domain::{
-    Audience, BackendEvent, CallContext, Caller, CallerScope, Change, Inventory, ResourceUri, Scope,
-};
+use vmcp_domain::{Audience, BackendEvent, CallContext, CallerScope, Change, Inventory, ResourceUri, Scope};
 
 use crate::catalogue::{Catalogue, Part};
 use crate::refresh::SPACING;
@@ -215,12 +213,12 @@ async fn look_once(shared: &Arc<Shared>, key: Key) {
 
 /// Tells the one caller.
 fn announce(shared: &Shared, ctx: &CallContext, changes: &[Change]) {
-    let client = ctx.client.client_key();
+    let (client, user) = (ctx.client.client_key(), ctx.caller.user());
     for change in changes {
-        match (&client, &ctx.caller) {
+        match (&client, &user) {
             (Some(client), _) => shared.announce(change, Audience::Client(client)),
-            (None, Caller::Known(identity)) => shared.announce(change, Audience::User(identity)),
-            (None, Caller::Anonymous) => {}
+            (None, Some(user)) => shared.announce(change, Audience::User(user)),
+            (None, None) => {}
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::timeout;
 use vmcp_domain::{
     BackendEvent, BackendId, CallContext, Caller, CallerScope, Error, Identity, Inventory, ResourceUri,
-    Scope, Secret,
+    Scope, Secret, User,
 };
 
 use self::view::View;
@@ -25,7 +25,7 @@ const VIEWS_MAX: usize = 1000;
 /// How many identities are remembered with their view.
 const KNOWN_MAX: usize = 4096;
 /// How many catalogues are remembered by their parts, and how many inventories of one backend.
-const BUILDS_MAX: usize = 64;
+const BUILDS_MAX: usize = 1000;
 const INVENTORIES_MAX: usize = 16;
 
 /// Which callers a view belongs to: the scope at each personal backend, `None` where it lets them not in.
@@ -55,15 +55,28 @@ struct Known {
 
 #[derive(Default)]
 struct Builds {
-    built: VecDeque<Built>,
+    built: HashMap<Vec<BuildKey>, Built>,
+    clock: u64,
     inventories: HashMap<usize, VecDeque<Arc<Inventory>>>,
 }
 
-/// A catalogue and what it was built of, by address.
+/// One part of a catalogue. The inventory is told by its address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct BuildKey {
+    place: usize,
+    present: bool,
+    inventory: usize,
+}
+
+/// A catalogue and what it was built of.
+#[derive(Clone)]
 struct Built {
     base: Arc<Catalogue>,
-    parts: Vec<(usize, Part)>,
+    /// Held so that no other inventory gets an address of the key.
+    _inventories: Vec<Arc<Inventory>>,
     catalogue: Arc<Catalogue>,
+    /// When it was asked for last, on the clock of [`Builds`].
+    used: u64,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -126,7 +139,7 @@ impl Personal {
             if table.views.len() >= VIEWS_MAX {
                 table.forget_oldest();
             }
-            let view = View::new(identity.clone(), token.clone(), key.clone());
+            let view = View::new(User(identity.clone()), token.clone(), key.clone());
             table.views.insert(key, view.clone());
             view
         });
@@ -240,36 +253,45 @@ impl Personal {
     /// The catalogue of the shared parts and these, built unless some view has it already.
     fn build(&self, shared: &Shared, own: Vec<(usize, Part)>, earlier: Option<&Catalogue>) -> Built {
         let base = shared.catalogue();
-        let same = |built: &&Built| {
-            Arc::ptr_eq(&built.base, &base)
-                && built.parts.len() == own.len()
-                && built.parts.iter().zip(&own).all(|((place, part), (other_place, other))| {
-                    place == other_place
-                        && part.present == other.present
-                        && Arc::ptr_eq(&part.inventory, &other.inventory)
-                })
-        };
-        if let Some(built) = locked(&self.builds).built.iter().find(same) {
-            return built.clone();
+        let key = own.iter().map(BuildKey::of).collect::<Vec<_>>();
+        if let Some(built) = locked(&self.builds).find(&base, &key) {
+            return built;
         }
         let mut catalogue = shared.merge(&own);
+        let inventories = own.into_iter().map(|(_, part)| part.inventory).collect();
         if let Some(earlier) = earlier {
             catalogue.keep_unchanged(earlier);
         }
-        let built = Built { base: base.clone(), parts: own, catalogue: Arc::new(catalogue) };
-        let mut builds = locked(&self.builds);
-        builds.built.retain(|built| Arc::ptr_eq(&built.base, &base));
-        if builds.built.len() >= BUILDS_MAX {
-            builds.built.pop_front();
-        }
-        builds.built.push_back(built.clone());
+        let built = Built { base, _inventories: inventories, catalogue: Arc::new(catalogue), used: 0 };
+        locked(&self.builds).keep(key, built.clone());
         built
     }
 }
 
-impl Clone for Built {
-    fn clone(&self) -> Self {
-        Self { base: self.base.clone(), parts: self.parts.clone(), catalogue: self.catalogue.clone() }
+impl BuildKey {
+    fn of((place, part): &(usize, Part)) -> Self {
+        Self { place: *place, present: part.present, inventory: Arc::as_ptr(&part.inventory).addr() }
+    }
+}
+
+impl Builds {
+    fn find(&mut self, base: &Arc<Catalogue>, key: &[BuildKey]) -> Option<Built> {
+        self.clock += 1;
+        let built = self.built.get_mut(key).filter(|built| Arc::ptr_eq(&built.base, base))?;
+        built.used = self.clock;
+        Some(built.clone())
+    }
+
+    fn keep(&mut self, key: Vec<BuildKey>, mut built: Built) {
+        self.built.retain(|_, kept| Arc::ptr_eq(&kept.base, &built.base));
+        if self.built.len() >= BUILDS_MAX
+            && let Some(oldest) =
+                self.built.iter().min_by_key(|(_, kept)| kept.used).map(|(key, _)| key.clone())
+        {
+            self.built.remove(&oldest);
+        }
+        built.used = self.clock;
+        self.built.insert(key, built);
     }
 }
 

@@ -4,10 +4,12 @@
 // A test helper that fails is a test that fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this crate exists to fail tests")]
 
+mod changes;
 pub mod conformance;
 mod fake_backend;
 mod fake_gateway;
 pub mod skip;
 
+pub use changes::watch_changes;
 pub use fake_backend::FakeBackend;
 pub use fake_gateway::{FakeGateway, context, tool};

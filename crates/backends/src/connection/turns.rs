@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
-use vmcp_domain::{Caller, ClientKey};
+use vmcp_domain::{Caller, ClientKey, User};
 
 use crate::sync::Guarded;
 
@@ -21,20 +21,16 @@ const USERS_SWEPT_FROM: usize = 64;
 
 /// Whose calls take turns with each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum User {
-    /// Issuer and subject.
-    Known(String, String),
+enum TurnKey {
+    User(User),
     /// A client without an identity.
     Client(ClientKey),
 }
 
-impl User {
+impl TurnKey {
     /// `None` for a request that nothing connects with any other.
     fn of(caller: &Caller, client: Option<ClientKey>) -> Option<Self> {
-        match caller.identity() {
-            Some(identity) => Some(Self::Known(identity.issuer.clone(), identity.subject.clone())),
-            None => client.map(Self::Client),
-        }
+        caller.user().map(Self::User).or_else(|| client.map(Self::Client))
     }
 }
 
@@ -44,7 +40,7 @@ pub(crate) struct Turns {
     /// False most of the time, so that a call need not lock anything to learn it.
     are_taken: AtomicBool,
     ends: Guarded<Option<Instant>>,
-    users: Guarded<HashMap<User, Arc<Mutex<()>>>>,
+    users: Guarded<HashMap<TurnKey, Arc<Mutex<()>>>>,
 }
 
 impl Turns {
@@ -70,14 +66,14 @@ impl Turns {
         if !self.are_taken() || self.have_ended() {
             return None;
         }
-        let user = User::of(caller, client())?;
+        let key = TurnKey::of(caller, client())?;
         let turn = {
             let mut users = self.users.lock();
             if users.len() >= USERS_SWEPT_FROM {
                 // A mutex that only the table holds is nobody's turn.
                 users.retain(|_, turn| Arc::strong_count(turn) > 1);
             }
-            Arc::clone(users.entry(user).or_default())
+            Arc::clone(users.entry(key).or_default())
         };
         Some(turn.lock_owned().await)
     }

@@ -1,21 +1,19 @@
 //! Which connection of a backend a caller's requests take, by who asks and how the backend keeps callers apart.
 
-use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use vmcp_domain::{CallContext, Caller, CallerScope, ClientKey, Identity, counted_address};
+use vmcp_domain::{CallContext, CallerScope, ClientKey, User, counted_address};
 
 use crate::policy::Isolation;
 
 /// Whose connection it is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ConnectionKey {
     /// All callers to whom the same credential belongs.
     Credential(CallerScope),
-    /// One user, by issuer and subject.
-    User(Arc<Identity>),
+    /// One user.
+    User(User),
     /// One client.
     Client(ClientKey),
 }
@@ -23,10 +21,7 @@ pub(crate) enum ConnectionKey {
 impl ConnectionKey {
     /// The connection that `isolation` gives this request; `None` for the one that everybody shares.
     pub(crate) fn of(isolation: Isolation, ctx: &CallContext) -> Option<Self> {
-        let user = || match &ctx.caller {
-            Caller::Known(identity) => Some(Self::User(Arc::clone(identity))),
-            Caller::Anonymous => None,
-        };
+        let user = || ctx.caller.user().map(Self::User);
         let client = || ctx.client.client_key().map(Self::Client);
         match isolation {
             Isolation::Shared => None,
@@ -40,11 +35,11 @@ impl ConnectionKey {
     pub(crate) fn scope(&self) -> CallerScope {
         let digest = match self {
             Self::Credential(scope) => return *scope,
-            Self::User(identity) => Sha256::new()
+            Self::User(user) => Sha256::new()
                 .chain_update("user\0")
-                .chain_update(identity.issuer.len().to_le_bytes())
-                .chain_update(&identity.issuer)
-                .chain_update(&identity.subject),
+                .chain_update(user.issuer.len().to_le_bytes())
+                .chain_update(&user.issuer)
+                .chain_update(&user.subject),
             Self::Client(key) => {
                 Sha256::new().chain_update("client\0").chain_update(key.number().to_le_bytes())
             }
@@ -58,55 +53,28 @@ impl ConnectionKey {
     }
 }
 
-impl PartialEq for ConnectionKey {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Credential(one), Self::Credential(other)) => one == other,
-            (Self::User(one), Self::User(other)) => {
-                Arc::ptr_eq(one, other) || (one.subject == other.subject && one.issuer == other.issuer)
-            }
-            (Self::Client(one), Self::Client(other)) => one == other,
-            (Self::Credential(_) | Self::User(_) | Self::Client(_), _) => false,
-        }
-    }
-}
-
-impl Eq for ConnectionKey {}
-
-impl Hash for ConnectionKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        match self {
-            Self::Credential(scope) => scope.hash(state),
-            Self::User(identity) => {
-                identity.subject.hash(state);
-                identity.issuer.hash(state);
-            }
-            Self::Client(key) => key.hash(state),
-        }
-    }
-}
-
 /// Who answers for a connection, so that one caller does not take the connections of all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// Issuer and subject.
-    User(String, String),
+    User(User),
     /// A caller without identity; over standard streams without an address too.
     Address(Option<IpAddr>),
 }
 
 impl Owner {
     pub(crate) fn of(ctx: &CallContext) -> Self {
-        match &ctx.caller {
-            Caller::Known(identity) => Self::User(identity.issuer.clone(), identity.subject.clone()),
-            Caller::Anonymous => Self::Address(ctx.peer.map(counted_address)),
+        match ctx.caller.user() {
+            Some(user) => Self::User(user),
+            None => Self::Address(ctx.peer.map(counted_address)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use vmcp_domain::{ClientLife, KeyedClient, Members, Origin};
+    use std::sync::Arc;
+
+    use vmcp_domain::{Caller, ClientLife, Identity, Members, Origin, SilentClient};
 
     use super::*;
 
@@ -117,7 +85,7 @@ mod tests {
         };
         let mut ctx = CallContext::bare(user.map_or(Caller::Anonymous, identity), Origin::Client);
         if let Some(life) = client {
-            ctx.client = Arc::new(KeyedClient(life.key()));
+            ctx.client = Arc::new(SilentClient(Some(life.key())));
         }
         ctx
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use vmcp_backends::policy::{BackendPolicy, CallerBounds, Isolation, ProcessPolicy, StdioPolicy, Transport};
 use vmcp_domain::{
-    BackendState, CallContext, Caller, ClientLife, Error, KeyedClient, Origin, ProtocolVersion, Scope,
+    BackendState, CallContext, Caller, ClientLife, Error, Origin, ProtocolVersion, Scope, SilentClient,
 };
 
 use crate::web::{self, Web};
@@ -17,7 +17,7 @@ fn context(caller: Caller, client: Option<&ClientLife>) -> CallContext {
     let mut ctx = CallContext::bare(caller, Origin::Client);
     ctx.protocol = ProtocolVersion::V2025_11_25;
     if let Some(life) = client {
-        ctx.client = Arc::new(KeyedClient(life.key()));
+        ctx.client = Arc::new(SilentClient(Some(life.key())));
     }
     ctx
 }

@@ -1,4 +1,4 @@
-use vmcp_domain::{Answer, CallContext, Error, Overview};
+use vmcp_domain::{Answer, CallContext, Error, Identity, Overview};
 
 use super::*;
 
@@ -103,16 +103,16 @@ fn what_one_user_sees_is_told_to_that_user_alone() {
     let changes = Changes::new();
     let identity = |issuer: &str| {
         let claims = vmcp_domain::Members::new();
-        Identity { issuer: issuer.to_owned(), subject: "ann".to_owned(), claims }
+        Arc::new(Identity { issuer: issuer.to_owned(), subject: "ann".to_owned(), claims })
     };
     let feed = |issuer: &str| {
-        let inbox = Inbox::new(&changes, &Caller::Known(Arc::new(identity(issuer))), None);
+        let inbox = Inbox::new(&changes, &Caller::Known(identity(issuer)), None);
         assert!(inbox.watch("file:///a".into(), following()));
         Feed::of_stream(&changes, &readable(), inbox, Wanted { prompts: false, ..Wanted::ALL })
     };
     let (mut one, mut other) = (feed("https://one"), feed("https://other"));
     for change in [Change::Tools, Change::Tools, Change::Prompts, Change::Resource("file:///a".into())] {
-        changes.changed(&change, Audience::User(&identity("https://one")));
+        changes.changed(&change, Audience::User(&User(identity("https://one"))));
     }
     assert_eq!(one.take(), [Change::Tools, Change::Resource("file:///a".into())]);
     assert_eq!((one.take(), other.take()), (Vec::new(), Vec::new()));

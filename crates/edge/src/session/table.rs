@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,7 +18,9 @@ use crate::policy::EdgeLimits;
 /// A session idle for less than this is never ended to make room for another, in milliseconds.
 const EVICTION_IDLE_MS_MIN: u64 = 60_000;
 /// How often a full table is searched for sessions to end, in milliseconds.
-const EVICTION_SEARCH_MS: u64 = 1_000;
+pub(super) const EVICTION_SEARCH_MS: u64 = 1_000;
+/// How many callers whose sessions are all in use are remembered.
+const BUSY_CALLERS_MAX: usize = 1_000;
 
 /// Every session there is.
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(crate) struct SessionTable {
     epoch: Instant,
     /// A full table is not searched again before this time.
     search_after_ms: AtomicU64,
+    /// The same for the sessions of callers whose sessions are all in use.
+    search_of_after_ms: Mutex<HashMap<CallerNumber, u64>>,
 }
 
 /// Somebody using a session: as long as this is held the session is not idle.
@@ -88,6 +92,7 @@ impl SessionTable {
             idle_ms_max: u64::try_from(limits.session_idle_max.as_millis()).unwrap_or(u64::MAX),
             epoch: Instant::now(),
             search_after_ms: AtomicU64::new(0),
+            search_of_after_ms: Mutex::default(),
         }
     }
 
@@ -174,10 +179,21 @@ impl SessionTable {
         sessions: &mut HashMap<u128, Arc<Session>>,
     ) -> Vec<Arc<Session>> {
         let now = ms_since(self.epoch);
+        let mut search_after = self.search_of_after_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        if search_after.get(&owner).is_some_and(|after| now < *after) {
+            return Vec::new();
+        }
         let own = sessions.values().filter(|session| session.owner == owner);
         let unused = own.filter(|session| session.users.load(Ordering::Relaxed) == 0);
         let mut unused: Vec<(u64, u128)> =
             unused.map(|session| (session.idle_ms(now), session.key)).collect();
+        if unused.is_empty() {
+            if search_after.len() >= BUSY_CALLERS_MAX {
+                search_after.clear();
+            }
+            search_after.insert(owner, now + EVICTION_SEARCH_MS);
+            return Vec::new();
+        }
         unused.sort_unstable_by(|left, right| right.cmp(left));
         let count = usize::try_from(self.per_caller_max / 10).unwrap_or_default().max(1);
         unused.iter().take(count).filter_map(|(_, key)| sessions.remove(key)).collect()
@@ -188,7 +204,7 @@ impl SessionTable {
     pub(crate) fn find(&self, name: &[u8], caller: &Caller) -> Result<Visit, Refusal> {
         let key = parse(name).ok_or(Refusal::SessionUnknown)?;
         let session = self.read().get(&key).cloned().ok_or(Refusal::SessionUnknown)?;
-        if !same_caller(&session.caller, caller) {
+        if !session.caller.is_same(caller) {
             tracing::warn!(session = %session.name_for_log(), "a session was used by another caller and is ended");
             self.close(&session);
             return Err(Refusal::SessionUnknown);
@@ -255,13 +271,4 @@ fn parse(name: &[u8]) -> Option<u128> {
         return None;
     }
     u128::from_str_radix(std::str::from_utf8(name).ok()?, 16).ok()
-}
-
-/// Issuer and subject together name a caller; claims may change from one credential to the next.
-fn same_caller(left: &Caller, right: &Caller) -> bool {
-    match (left.identity(), right.identity()) {
-        (None, None) => true,
-        (Some(left), Some(right)) => left.issuer == right.issuer && left.subject == right.subject,
-        (None, Some(_)) | (Some(_), None) => false,
-    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use vmcp_domain::{Identity, Json, Members};
 use vmcp_wire::server::Refusal;
 
+use super::table::EVICTION_SEARCH_MS;
 use super::*;
 use crate::policy::EdgeLimits;
 
@@ -103,6 +104,21 @@ async fn one_callers_sessions_give_way_to_its_own_and_to_nobody_elses() {
     assert_eq!(open(&table, me.clone()), Err(Refusal::CallerSessionsFull));
     assert!(open(&table, Caller::Anonymous).is_ok());
     drop(held);
+    tokio::time::advance(Duration::from_millis(EVICTION_SEARCH_MS)).await;
+    assert!(open(&table, me).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_that_are_all_in_use_are_searched_once_a_second() {
+    let table = table(10, 2, 600);
+    let me = known("local", "me");
+    let names = [0; 2].map(|_| open(&table, me.clone()).unwrap());
+    let visits = names.each_ref().map(|name| table.find(name.as_bytes(), &me).unwrap());
+    assert_eq!(open(&table, me.clone()).unwrap_err(), Refusal::CallerSessionsFull);
+    drop(visits);
+    assert_eq!(open(&table, me.clone()).unwrap_err(), Refusal::CallerSessionsFull, "not searched again yet");
+    assert!(open(&table, known("local", "you")).is_ok());
+    tokio::time::advance(Duration::from_millis(EVICTION_SEARCH_MS)).await;
     assert!(open(&table, me).is_ok());
 }
 

@@ -1,18 +1,9 @@
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use vmcp_domain::{Audience, BackendEvent, BackendState, Change, Continuation, Members};
-use vmcp_testkit::{FakeBackend, conformance, context};
+use vmcp_domain::{BackendEvent, BackendState, Continuation, Members};
+use vmcp_testkit::{FakeBackend, conformance, context, watch_changes};
 
 use super::*;
-
-struct Ear(mpsc::UnboundedSender<Change>);
-
-impl ChangeListener for Ear {
-    fn changed(&self, change: &Change, _audience: Audience<'_>) {
-        let _ = self.0.send(change.clone());
-    }
-}
 
 fn start(backends: &[&Arc<FakeBackend>]) -> Federation {
     let backends = backends.iter().map(|backend| (*backend).clone() as Arc<dyn Backend>).collect();
@@ -26,13 +17,6 @@ async fn names(federation: &Federation) -> Vec<String> {
 
 async fn said(reply: Result<Reply, Error>) -> String {
     reply.unwrap().members.get("said").unwrap().to_text().unwrap()
-}
-
-fn watch(federation: &Federation) -> (Arc<dyn ChangeListener>, mpsc::UnboundedReceiver<Change>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let ear: Arc<dyn ChangeListener> = Arc::new(Ear(sender));
-    federation.watch(Arc::downgrade(&ear));
-    (ear, receiver)
 }
 
 #[tokio::test(start_paused = true)]
@@ -56,9 +40,9 @@ async fn a_backend_that_is_down_at_start_appears_when_it_comes() {
     b.set_state(BackendState::Unavailable);
     let federation = start(&[&a, &b]);
     assert_eq!(names(&federation).await, ["read"]);
-    let (_ear, mut changes) = watch(&federation);
+    let (_listener, mut changes) = watch_changes(&federation);
     b.set_state(BackendState::Ready);
-    assert_eq!(changes.recv().await, Some(Change::Tools));
+    assert_eq!(changes.recv().await, Some("Tools for everyone".to_owned()));
     assert_eq!(names(&federation).await, ["read", "write"]);
 }
 
@@ -67,7 +51,7 @@ async fn a_short_absence_changes_no_list_and_a_long_one_moves_no_name() {
     let (a, b) = (FakeBackend::with_tools("a", &["search"]), FakeBackend::with_tools("b", &["search"]));
     let federation = start(&[&a, &b]);
     assert_eq!(names(&federation).await, ["a_search", "b_search"]);
-    let (_ear, mut changes) = watch(&federation);
+    let (_listener, mut changes) = watch_changes(&federation);
     b.set_state(BackendState::Unavailable);
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(names(&federation).await, ["a_search", "b_search"]);
@@ -77,7 +61,7 @@ async fn a_short_absence_changes_no_list_and_a_long_one_moves_no_name() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(changes.try_recv().is_err(), "nobody is bothered by a restart");
     b.set_state(BackendState::Unavailable);
-    assert_eq!(changes.recv().await, Some(Change::Tools));
+    assert_eq!(changes.recv().await, Some("Tools for everyone".to_owned()));
     assert_eq!(names(&federation).await, ["a_search"], "the one that stays keeps its name");
 }
 
@@ -86,7 +70,7 @@ async fn a_storm_of_changes_ends_in_the_latest_list() {
     let a = FakeBackend::with_tools("a", &["t0"]);
     let federation = start(&[&a]);
     assert_eq!(names(&federation).await, ["t0"]);
-    let (_ear, mut changes) = watch(&federation);
+    let (_listener, mut changes) = watch_changes(&federation);
     for round in 1..=1000 {
         a.set_tools(&[&format!("t{round}")]);
         a.tell(BackendEvent::ToolsChanged);
@@ -156,10 +140,10 @@ async fn only_the_owner_speaks_for_a_resource() {
     b.set_resources(&["doc://2"], &[]);
     let federation = start(&[&a, &b]);
     federation.settled().await;
-    let (_ear, mut changes) = watch(&federation);
+    let (_listener, mut changes) = watch_changes(&federation);
     b.tell(BackendEvent::ResourceUpdated("doc://1".into()));
     a.tell(BackendEvent::ResourceUpdated("doc://1".into()));
-    assert_eq!(changes.recv().await, Some(Change::Resource("doc://1".into())));
+    assert_eq!(changes.recv().await, Some("doc://1 for everyone".to_owned()));
     assert!(changes.try_recv().is_err());
 }
 

@@ -1,11 +1,7 @@
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-use vmcp_domain::{
-    Audience, BackendEvent, BackendState, Caller, Change, ChangeListener, Directory, Identity, Members,
-    Secret,
-};
-use vmcp_testkit::{FakeBackend, context};
+use vmcp_domain::{BackendEvent, BackendState, Caller, Directory, Identity, Members, Secret};
+use vmcp_testkit::{FakeBackend, context, watch_changes};
 
 use super::*;
 use crate::federation::Federation;
@@ -68,30 +64,13 @@ async fn what_cannot_be_followed_is_told_and_leaves_nothing_behind() {
     assert_eq!(backend.followed(), ["+file:///a"]);
 }
 
-struct Ear(mpsc::UnboundedSender<String>);
-
-impl ChangeListener for Ear {
-    fn changed(&self, change: &Change, audience: Audience<'_>) {
-        let whom = match audience {
-            Audience::Everyone => "everyone",
-            Audience::User(identity) => &identity.subject,
-            Audience::Client(_) => "one client",
-        };
-        if let Change::Resource(uri) = change {
-            let _ = self.0.send(format!("{uri} for {whom}"));
-        }
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_backend_speaks_for_what_it_serves_and_for_parts_of_what_is_followed_there() {
     let (backend, own) = (FakeBackend::new("b"), FakeBackend::personal("own"));
     backend.set_resources(&["file:///a"], &[]);
     own.set_tools_of("ann", Some(&["pay"]));
     let federation = start(&[&backend, &own]);
-    let (sender, mut heard) = mpsc::unbounded_channel();
-    let ear: Arc<dyn ChangeListener> = Arc::new(Ear(sender));
-    federation.watch(Arc::downgrade(&ear));
+    let (listener, mut changes) = watch_changes(&federation);
     let identity = Identity { issuer: "i".to_owned(), subject: "ann".to_owned(), claims: Members::new() };
     let mut ann = CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client);
     ann.token = Some(Secret::new("token"));
@@ -101,10 +80,12 @@ async fn a_backend_speaks_for_what_it_serves_and_for_parts_of_what_is_followed_t
     // The only backend with resources may speak for what no list names; the other, for nothing.
     own.tell_on(FakeBackend::scope_of("ann"), BackendEvent::ResourceUpdated("file:///a".into()));
     settle().await;
-    drop(ear);
+    drop(listener);
     let mut told = Vec::new();
-    while let Some(line) = heard.recv().await {
-        told.push(line);
+    while let Some(line) = changes.recv().await {
+        if line.contains(":///") {
+            told.push(line);
+        }
     }
     assert_eq!(told, ["file:///a/part for everyone", "other:///a for everyone"]);
 }

@@ -1,27 +1,12 @@
-use std::sync::Weak;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use vmcp_domain::{Backend, ChangeListener, Gateway, Identity, Members, Origin};
-use vmcp_testkit::{FakeBackend, conformance, context};
+use vmcp_domain::{Backend, Caller, ChangeListener, Gateway, Identity, Members, Origin};
+use vmcp_testkit::{FakeBackend, conformance, context, watch_changes};
 
 use super::*;
 use crate::federation::Federation;
 use crate::policy::{AggregationPolicy, HealthPolicy};
-
-/// Writes down whom each change is for.
-struct Ear(mpsc::UnboundedSender<String>);
-
-impl ChangeListener for Ear {
-    fn changed(&self, change: &Change, audience: Audience<'_>) {
-        let whom = match audience {
-            Audience::Everyone => "everyone",
-            Audience::User(identity) => &identity.subject,
-            Audience::Client(_) => "one client",
-        };
-        let _ = self.0.send(format!("{change:?} for {whom}"));
-    }
-}
 
 fn user(subject: &str) -> CallContext {
     let (issuer, subject) = ("https://issuer".to_owned(), subject.to_owned());
@@ -38,7 +23,7 @@ struct Rig {
     backend: Arc<FakeBackend>,
     federation: Federation,
     told: mpsc::UnboundedReceiver<String>,
-    _ear: Arc<dyn ChangeListener>,
+    _listener: Arc<dyn ChangeListener>,
 }
 
 fn rig() -> Rig {
@@ -46,11 +31,8 @@ fn rig() -> Rig {
         (FakeBackend::with_tools("open", &["read"]), FakeBackend::isolating("own", &["base"]));
     let backends: Vec<Arc<dyn Backend>> = vec![open, backend.clone()];
     let federation = Federation::start(AggregationPolicy::default(), HealthPolicy::DEFAULT, backends);
-    let (sender, told) = mpsc::unbounded_channel();
-    let ear: Arc<dyn ChangeListener> = Arc::new(Ear(sender));
-    let weak: Weak<dyn ChangeListener> = Arc::downgrade(&ear);
-    vmcp_domain::Directory::watch(&federation, weak);
-    Rig { backend, federation, told, _ear: ear }
+    let (listener, told) = watch_changes(&federation);
+    Rig { backend, federation, told, _listener: listener }
 }
 
 impl Rig {
@@ -109,4 +91,25 @@ async fn a_change_for_everyone_makes_callers_alike_again() {
         (rig.federation.list_tools(&ann).await.unwrap(), rig.federation.list_tools(&bob).await.unwrap());
     assert!(Arc::ptr_eq(&one, &other));
     assert_eq!(tools(&rig.federation, &bob).await, ["read", "base", "new"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lists_of_hundreds_of_callers_are_built_once_each() {
+    let rig = rig();
+    let callers: Vec<CallContext> = (0..300).map(|number| user(&format!("user{number}"))).collect();
+    for number in 0..300 {
+        let (name, tool) = (format!("user{number}"), format!("tool{number}"));
+        rig.backend.set_tools_of(&name, Some(&[&tool]));
+        rig.backend.tell_on(FakeBackend::scope_of(&name), BackendEvent::ToolsChanged);
+    }
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    let mut before = Vec::new();
+    for (number, ctx) in callers.iter().enumerate() {
+        assert_eq!(tools(&rig.federation, ctx).await, ["read", &format!("tool{number}")]);
+        before.push(rig.federation.list_tools(ctx).await.unwrap());
+    }
+    for (ctx, before) in callers.iter().zip(&before) {
+        let now = rig.federation.list_tools(ctx).await.unwrap();
+        assert!(Arc::ptr_eq(&now, before), "a list was built again though nothing has changed");
+    }
 }

@@ -1,36 +1,12 @@
-use std::sync::Weak;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::time::Instant;
-use vmcp_domain::{Audience, Backend, Change, ChangeListener, Error, Gateway, Members, Origin};
-use vmcp_testkit::{FakeBackend, conformance, context};
+use vmcp_domain::{Backend, Error, Gateway, Members, Origin};
+use vmcp_testkit::{FakeBackend, conformance, context, watch_changes};
 
 use super::*;
 use crate::federation::Federation;
 use crate::policy::{AggregationPolicy, HealthPolicy};
-
-/// Writes down whom each change is for.
-struct Ear(mpsc::UnboundedSender<String>);
-
-impl ChangeListener for Ear {
-    fn changed(&self, change: &Change, audience: Audience<'_>) {
-        let whom = match audience {
-            Audience::Everyone => "everyone",
-            Audience::User(identity) => &identity.subject,
-            Audience::Client(_) => "one client",
-        };
-        let _ = self.0.send(format!("{change:?} for {whom}"));
-    }
-}
-
-fn watch(federation: &Federation) -> (Arc<dyn ChangeListener>, mpsc::UnboundedReceiver<String>) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let ear: Arc<dyn ChangeListener> = Arc::new(Ear(sender));
-    let weak: Weak<dyn ChangeListener> = Arc::downgrade(&ear);
-    vmcp_domain::Directory::watch(federation, weak);
-    (ear, receiver)
-}
 
 fn start(backends: &[&Arc<FakeBackend>]) -> Federation {
     let backends = backends.iter().map(|backend| (*backend).clone() as Arc<dyn Backend>).collect();
@@ -115,7 +91,7 @@ async fn what_changes_for_one_user_is_told_to_that_user() {
     assert_eq!(tools(&federation, &ann).await, ["pay"]);
     assert_eq!(tools(&federation, &bob).await, ["pay"]);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let (_ear, mut changes) = watch(&federation);
+    let (_listener, mut changes) = watch_changes(&federation);
     own.set_tools_of("ann", Some(&["pay", "refund"]));
     own.tell_on(FakeBackend::scope_of("ann"), BackendEvent::ToolsChanged);
     assert_eq!(changes.recv().await.unwrap(), "Tools for ann");

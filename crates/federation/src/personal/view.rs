@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use vmcp_domain::{
-    Audience, BackendId, CallContext, Caller, Change, Error, Identity, Inventory, Origin, ResourceUri, Scope,
-    Secret,
+    Audience, BackendId, CallContext, Caller, Change, Error, Inventory, Origin, ResourceUri, Scope, Secret,
+    User,
 };
 
 use super::{Key, locked};
@@ -16,7 +16,7 @@ use crate::shared::Shared;
 
 /// What some callers see.
 pub(super) struct View {
-    identity: Arc<Identity>,
+    user: User,
     pub(super) key: Key,
     pub(super) state: Mutex<State>,
     /// How many of its backends have neither answered nor failed yet.
@@ -47,11 +47,11 @@ pub(super) struct Slot {
 }
 
 impl View {
-    pub(super) fn new(identity: Arc<Identity>, token: Secret, key: Key) -> Arc<Self> {
+    pub(super) fn new(user: User, token: Secret, key: Key) -> Arc<Self> {
         let slots = key.iter().map(|_| Slot::default()).collect();
         let unsettled = watch::Sender::new(key.iter().flatten().count());
         let state = State { token, slots, catalogue: None, base: None, used: 0 };
-        Arc::new(Self { identity, key, state: Mutex::new(state), unsettled })
+        Arc::new(Self { user, key, state: Mutex::new(state), unsettled })
     }
 
     /// Begins to ask every backend that has not been asked for as long as health checks are apart.
@@ -88,7 +88,7 @@ impl View {
         let scope = scope.and_then(|index| self.key.get(index).copied().flatten()).map(Scope::Caller);
         let follows = scope.is_some_and(|scope| shared.follows.cover(place, scope, uri));
         if follows || catalogue.resource_backend(uri) == backend {
-            shared.announce(&Change::Resource(uri.clone()), Audience::User(&self.identity));
+            shared.announce(&Change::Resource(uri.clone()), Audience::User(&self.user));
         }
     }
 
@@ -123,7 +123,7 @@ impl View {
     async fn look_once(&self, shared: &Arc<Shared>, index: usize) {
         let Some(place) = shared.personal.places.get(index).copied() else { return };
         let Some(member) = shared.members.get(place) else { return };
-        let mut ctx = CallContext::bare(Caller::Known(self.identity.clone()), Origin::Gateway);
+        let mut ctx = CallContext::bare(Caller::Known(Arc::clone(&self.user.0)), Origin::Gateway);
         let is_first = {
             let mut state = locked(&self.state);
             ctx.token = Some(state.token.clone());
@@ -150,7 +150,7 @@ impl View {
             self.unsettled.send_modify(|count| *count = count.saturating_sub(1));
         } else {
             for change in &changes {
-                shared.announce(change, Audience::User(&self.identity));
+                shared.announce(change, Audience::User(&self.user));
             }
         }
     }
