@@ -1,11 +1,17 @@
 //! The JSON-RPC 2.0 envelope: one message in, one message out, parameters and results untouched.
 
+mod error_object;
+mod lenient;
+
 use std::borrow::Cow;
 
 use bytestring::ByteString;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use vmcp_domain::{Json, Members, Part};
+
+use self::error_object::read_error;
+pub use self::lenient::{Unreadable, hear};
 
 /// The deepest nesting of arrays and objects taken from a peer.
 pub const DEPTH_MAX: usize = 128;
@@ -34,11 +40,28 @@ impl Id {
         &self.0
     }
 
-    /// The number, for identifiers that we made.
+    /// The number, for identifiers that we made, however the peer spells it.
     #[must_use]
     pub fn as_number(&self) -> Option<u64> {
-        self.0.as_str().parse().ok()
+        number_by_value(self.0.as_str())
     }
+}
+
+/// A number of ours in a peer's spelling: `7`, `"7"`, `7.0` and `7e0` are the same.
+pub(crate) fn number_by_value(text: &str) -> Option<u64> {
+    /// From here on fractions are no longer exact.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    let text = text.trim_matches('"').trim();
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let number: f64 = text.parse().ok()?;
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be a whole number within the exact ones"
+    )]
+    (number.fract() == 0.0 && (0.0..EXACT_MAX).contains(&number)).then_some(number as u64)
 }
 
 /// A JSON-RPC error object.
@@ -140,20 +163,15 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-#[derive(Deserialize)]
-struct ErrorObject {
-    code: i64,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    data: Option<Json>,
-}
-
-/// Reads one message.
+/// Reads one message of a client. A byte order mark before it, `null` for `params`, and `null` beside a result or an error
+/// are taken as absent; [`hear`] is for backends, and takes more.
 ///
 /// # Errors
 /// When the text is not one JSON-RPC 2.0 message; see [`ParseFault`].
 pub fn parse(text: &ByteString) -> Result<Message, ParseFault> {
+    if let Some(rest) = text.strip_prefix('\u{feff}') {
+        return parse(&text.slice_ref(rest));
+    }
     // The usual forms are read in two passes at the speed of memory; anything else by a parser that can say what is wrong.
     match usual(text) {
         Some(message) => Ok(message),
@@ -188,12 +206,15 @@ fn usual(text: &ByteString) -> Option<Message> {
         None => None,
         Some(id) => Some(Id::from_json(id.to_json())?),
     };
-    let params = params.map(Part::to_json);
+    let params = params.filter(|params| params.as_str() != "null").map(Part::to_json);
     match (method, result, id) {
-        (Some(method), _, Some(id)) => Some(Message::Request { id, method: method.plain_text()?, params }),
-        (Some(method), _, None) => Some(Message::Notification { method: method.plain_text()?, params }),
-        (None, Some(result), id) => Some(Message::Response { id, outcome: Ok(result.to_json()) }),
-        (None, None, _) => None,
+        (Some(_), Some(_), _) => None,
+        (Some(method), None, Some(id)) => Some(Message::Request { id, method: method.plain_text()?, params }),
+        (Some(method), None, None) => Some(Message::Notification { method: method.plain_text()?, params }),
+        (None, Some(result), id) if result.as_str() != "null" => {
+            Some(Message::Response { id, outcome: Ok(result.to_json()) })
+        }
+        (None, Some(_) | None, _) => None,
     }
 }
 
@@ -220,6 +241,7 @@ fn parse_any(text: &ByteString) -> Result<Message, ParseFault> {
         return Err(ParseFault::NotAMessage("`jsonrpc` must be \"2.0\""));
     }
     let slice = |raw: &RawValue| Json::slice_of(text, raw);
+    let present = |raw: &&RawValue| raw.get() != "null";
     let id = envelope.id.map(|raw| {
         Id::from_json(slice(raw)).ok_or(ParseFault::NotAMessage("`id` must be a string or a number"))
     });
@@ -228,26 +250,23 @@ fn parse_any(text: &ByteString) -> Result<Message, ParseFault> {
             Cow::Borrowed(method) => text.slice_ref(method),
             Cow::Owned(method) => ByteString::from(method),
         };
-        let params = envelope.params.map(slice);
+        let params = envelope.params.filter(present).map(slice);
         return match id.transpose()? {
             Some(id) => Ok(Message::Request { id, method, params }),
             None => Ok(Message::Notification { method, params }),
         };
     }
-    let outcome = match (envelope.result, envelope.error) {
+    let outcome = match (envelope.result.filter(present), envelope.error.filter(present)) {
         (Some(result), None) => Ok(slice(result)),
-        (None, Some(error)) => Err(read_error(error)?),
+        (None, Some(error)) => Err(read_error(&slice(error))),
         (Some(_), Some(_)) => return Err(ParseFault::NotAMessage("it has both `result` and `error`")),
-        (None, None) => return Err(ParseFault::NotAMessage("it has no `method`, `result` or `error`")),
+        (None, None) => match envelope.result {
+            Some(null) => Ok(slice(null)),
+            None => return Err(ParseFault::NotAMessage("it has no `method`, `result` or `error`")),
+        },
     };
     // A peer that could not read our identifier answers with `null` or none.
     Ok(Message::Response { id: id.and_then(Result::ok), outcome })
-}
-
-fn read_error(raw: &RawValue) -> Result<RpcError, ParseFault> {
-    let object: ErrorObject = serde_json::from_str(raw.get())
-        .map_err(|_| ParseFault::NotAMessage("`error` must be an object with an integer `code`"))?;
-    Ok(RpcError { code: object.code, message: object.message, data: object.data })
 }
 
 /// True when brackets outside strings never nest deeper than `depth_max`. One pass, no recursion, no allocation.

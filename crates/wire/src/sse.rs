@@ -20,9 +20,6 @@ pub enum SseFault {
     /// One event is larger than allowed.
     #[error("an event is larger than {0} bytes")]
     EventTooLarge(usize),
-    /// The stream is not UTF-8.
-    #[error("the stream is not UTF-8")]
-    NotText,
 }
 
 /// Reads events out of bytes as they arrive.
@@ -55,7 +52,7 @@ impl Decoder {
     /// Takes the next bytes and appends the events they complete to `events`.
     ///
     /// # Errors
-    /// When an event is too large or not text; the stream is of no further use then.
+    /// When an event is too large; the stream is of no further use then.
     pub fn push(&mut self, mut bytes: &[u8], events: &mut Vec<Event>) -> Result<(), SseFault> {
         while !bytes.is_empty() {
             if self.after_cr {
@@ -77,7 +74,7 @@ impl Decoder {
                 None => rest,
                 Some((ending, rest)) => {
                     self.after_cr = *ending == b'\r';
-                    self.end_line(events)?;
+                    self.end_line(events);
                     rest
                 }
             };
@@ -85,9 +82,21 @@ impl Decoder {
         Ok(())
     }
 
-    fn end_line(&mut self, events: &mut Vec<Event>) -> Result<(), SseFault> {
+    /// The event that the stream ended in the middle of, as far as it came.
+    pub fn finish(&mut self) -> Option<Event> {
+        let mut events = Vec::new();
+        if !self.line.is_empty() {
+            self.end_line(&mut events);
+        }
+        self.end_line(&mut events);
+        events.pop()
+    }
+
+    /// Takes a line that is whole. What is not UTF-8 becomes U+FFFD, as the standard has it.
+    fn end_line(&mut self, events: &mut Vec<Event>) {
         let line = std::mem::take(&mut self.line);
-        let mut line = std::str::from_utf8(&line).map_err(|_| SseFault::NotText)?;
+        let line = String::from_utf8_lossy(&line);
+        let mut line = &*line;
         if std::mem::take(&mut self.at_start) {
             line = line.strip_prefix('\u{feff}').unwrap_or(line);
         }
@@ -97,7 +106,7 @@ impl Decoder {
             if std::mem::take(&mut self.has_data) {
                 events.push(event);
             }
-            return Ok(());
+            return;
         }
         let (field, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -113,7 +122,6 @@ impl Decoder {
             // Comments, `retry` and fields nobody has defined.
             _ => {}
         }
-        Ok(())
     }
 }
 

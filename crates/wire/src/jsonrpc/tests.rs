@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn read(text: &str) -> Result<Message, ParseFault> {
@@ -132,4 +134,86 @@ fn the_usual_forms_are_read_as_by_the_parser_for_all() {
         assert_eq!(format!("{:?}", parse(&text)), format!("{:?}", parse_any(&text)), "{text}");
     }
     assert!(usual(&texts[0].into()).is_some() && usual(&texts[4].into()).is_some());
+}
+
+/// What is read of a client's text: its kind, or the code of the refusal.
+fn kind(text: &str) -> String {
+    match read(text) {
+        Ok(Message::Request { id, method, .. }) => format!("request {} {method}", id.as_json().as_str()),
+        Ok(Message::Notification { method, .. }) => format!("notification {method}"),
+        Ok(Message::Response { id, outcome }) => {
+            let id = id.and_then(|id| id.as_number()).map_or("none".to_owned(), |id| id.to_string());
+            match outcome {
+                Ok(result) => format!("answer {id} {}", result.as_str()),
+                Err(error) => format!("error {id} {} {}", error.code, error.message),
+            }
+        }
+        Err(fault) => fault.code().to_string(),
+    }
+}
+
+#[test]
+fn each_spelling_of_a_client_is_read_or_refused_as_listed() {
+    let mut count = 0;
+    let lines = include_str!("spellings_of_clients.txt").lines();
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (text, expected) = line.rsplit_once(" => ").expect(line);
+        assert_eq!(kind(text), expected, "{text}");
+        assert_eq!(kind(&format!("\u{feff}{text}")), expected, "a byte order mark before {text}");
+        count += 1;
+    }
+    assert!(count >= 30, "{count}");
+}
+
+/// A member, its spelling, and whether a client may write it so. The members are those of a request.
+fn members() -> impl Strategy<Value = Vec<(&'static str, bool)>> {
+    let version = prop_oneof![
+        Just((r#""jsonrpc":"2.0""#, true)),
+        Just((r#""jsonrpc":"2.\u0030""#, true)),
+        Just((r#""jsonrpc":2.0"#, false)),
+        Just((r#""jsonrpc":null"#, false)),
+        Just((r#""x":1"#, false)),
+    ];
+    let id = prop_oneof![
+        Just((r#""id":1"#, true)),
+        Just((r#""id":"a""#, true)),
+        Just((r#""i\u0064":1.5"#, true)),
+        Just((r#""id":null"#, false)),
+        Just((r#""id":[1]"#, false)),
+        Just((r#""id":1,"id":1"#, false)),
+    ];
+    let method = prop_oneof![
+        Just((r#""method":"ping""#, true)),
+        Just((r#""method":"\u0070ing""#, true)),
+        Just((r#""method":5"#, false)),
+        Just((r#""method":"ping","method":"ping""#, false)),
+    ];
+    let more = prop_oneof![
+        Just((r#""params":{"a":1}"#, true)),
+        Just((r#""params":null"#, true)),
+        Just((r#""error":null,"result":null"#, true)),
+        Just((r#""params":{},"params":{}"#, false)),
+        Just((r#""params":{"a":01}"#, false)),
+    ];
+    (version, id, method, more).prop_map(|(a, b, c, d)| vec![a, b, c, d]).prop_shuffle()
+}
+
+proptest! {
+    /// Of a client what is doubled, missing or of another type is refused, in any order and with any white space.
+    #[test]
+    fn a_request_is_read_or_refused(members in members(), space in "[ \t\n]{0,2}") {
+        let legal = members.iter().all(|(_, legal)| *legal);
+        let texts: Vec<&str> = members.iter().map(|(text, _)| *text).collect();
+        let text = format!("{space}{{{space}{}{space}}}{space}", texts.join(&format!("{space},{space}")));
+        match read(&text) {
+            Ok(Message::Request { method, params, .. }) => {
+                prop_assert!(legal, "{}", text);
+                prop_assert_eq!(&*method, "ping");
+                let is_kept = params.is_none_or(|params| params.as_str() == r#"{"a":1}"#);
+                prop_assert!(is_kept, "{}", text);
+            }
+            Ok(other) => prop_assert!(false, "{}: {:?}", text, other),
+            Err(fault) => prop_assert!(!legal, "{}: {}", text, fault),
+        }
+    }
 }

@@ -1,0 +1,56 @@
+//! The error object of an answer, whatever types its members have: what the peer said is to arrive.
+
+use vmcp_domain::Json;
+
+use super::RpcError;
+use crate::code;
+
+/// How much is shown of an error that has another form.
+const SHOWN_BYTES_MAX: usize = 2000;
+
+/// Reads an error. A code that is no number becomes [`code::INTERNAL_ERROR`]; without a message the error says what else
+/// it has.
+pub(super) fn read_error(json: &Json) -> RpcError {
+    let Ok(members) = json.members() else {
+        return RpcError::new(code::INTERNAL_ERROR, words(json));
+    };
+    let code = members.get("code").and_then(read_code).unwrap_or(code::INTERNAL_ERROR);
+    let data = members.get("data").filter(|data| !data.is_null());
+    let message = members.get("message").filter(|message| !message.is_null());
+    let message = match (message, data) {
+        (Some(message), _) => words(message),
+        (None, Some(data)) => words(data),
+        (None, None) => words(json),
+    };
+    RpcError { code, message, data: data.cloned() }
+}
+
+/// True for an error object that a serialiser writes for no error: no code and no message.
+pub(super) fn is_empty_error(json: &Json) -> bool {
+    let Ok(members) = json.members() else { return false };
+    let is_empty = |name: &str, empty: &str| {
+        members.get(name).is_none_or(|value| value.is_null() || value.as_str() == empty)
+    };
+    is_empty("code", "0") && is_empty("message", "\"\"") && is_empty("data", "null")
+}
+
+/// A code as a number, a fraction without a rest, or the text of one.
+fn read_code(json: &Json) -> Option<i64> {
+    let text = json.as_str().trim_matches('"').trim();
+    if let Ok(code) = text.parse() {
+        return Some(code);
+    }
+    let fraction: f64 = text.parse().ok()?;
+    // Codes beyond 32 bits are nobody's.
+    #[allow(clippy::cast_possible_truncation, reason = "checked to be within 32 bits")]
+    (fraction.fract() == 0.0 && fraction.abs() < f64::from(i32::MAX)).then_some(fraction as i64)
+}
+
+/// The text of a value: a string's own, else as JSON, bounded.
+fn words(json: &Json) -> String {
+    let text = json.to_text().unwrap_or_else(|| json.as_str().to_owned());
+    match text.char_indices().nth(SHOWN_BYTES_MAX) {
+        Some((end, _)) if json.to_text().is_none() => format!("{}…", text.get(..end).unwrap_or_default()),
+        _ => text,
+    }
+}
