@@ -47,7 +47,7 @@ struct Key {
 pub(crate) struct Form<T> {
     pub(crate) kind: ListKind,
     pub(crate) key: fn(&T) -> &str,
-    pub(crate) write: fn(&T) -> Json,
+    pub(crate) write: fn(&T, ProtocolVersion) -> Json,
 }
 
 impl Pages {
@@ -68,7 +68,10 @@ impl Pages {
         let name = |place: usize| list.get(place).map_or("", |item| (form.key)(item));
         let cut = cursor::page(form.kind.member(), key.cursor.as_deref(), list.len(), page_items_max, name)
             .map_err(|fault| Error::InvalidRequest(fault.to_string()))?;
-        let items: Vec<Json> = list.get(cut.range).unwrap_or_default().iter().map(form.write).collect();
+        let items: Vec<Json> = {
+            let items = list.get(cut.range).unwrap_or_default().iter();
+            items.map(|item| (form.write)(item, version)).collect()
+        };
         let size: usize = items.iter().map(|item| item.as_str().len() + 1).sum();
         let mut out = Vec::with_capacity(size + 256);
         face.write_page(&mut out, version, form.kind, &items, cut.next.as_deref());
@@ -119,7 +122,7 @@ mod tests {
     use super::*;
 
     const TOOLS: Form<Tool> =
-        Form { kind: ListKind::Tools, key: |tool| tool.name.as_str(), write: offer::tool };
+        Form { kind: ListKind::Tools, key: |tool| tool.name.as_str(), write: offer::tool_for };
 
     fn page(pages: &Pages, list: &Arc<ToolList>) -> Bytes {
         let (face, version) = (Face::new("edge", "1"), ProtocolVersion::V2026_07_28);

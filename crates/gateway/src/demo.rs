@@ -113,7 +113,8 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         inherit_env: Vec::new(),
         cwd: None,
     });
-    let glossary = Transport::StreamableHttp(HttpPolicy { url: glossary.parse()?, ca_bundle: None });
+    let glossary =
+        Transport::StreamableHttp(HttpPolicy { url: glossary.parse()?, ca_bundle: None, may_be_sse: false });
     let backend = |name: &str, transport| BackendPolicy {
         credentials: None,
         isolation: Isolation::Shared,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 
-use vmcp_domain::{Json, Target, Tool, ToolHints, ToolOverride};
+use vmcp_domain::{Json, ProtocolVersion, Target, Tool, ToolHints, ToolOverride};
 use vmcp_wire::offer;
 
 use crate::text;
@@ -49,7 +49,10 @@ pub fn virtual_tools() -> Vec<Tool> {
 }
 
 fn made(definition: &str) -> Option<Tool> {
-    let offered = offer::read_tool(&Json::parse(definition.replace('\n', "")).ok()?)?;
+    let offered = {
+        let json = Json::parse(definition.replace('\n', "")).ok()?;
+        offer::read_tool(&json, ProtocolVersion::V2026_07_28).ok()?.item
+    };
     Some(Tool {
         name: offered.name.as_str().into(),
         target: Target::of_virtual(offered.name),

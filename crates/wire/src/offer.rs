@@ -1,77 +1,120 @@
 //! Tools, resources, templates and prompts as they stand in lists: read from backends, written for clients.
-//! Nothing a backend wrote is lost; only the name and what the operator overrides are replaced.
+//! Only the name and what the operator overrides are replaced; what strict clients refuse is mended.
 
 mod compact;
+mod mend;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::Deserialize;
 use vmcp_domain::{
-    Json, Members, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, Prompt, Resource,
-    ResourceTemplate, Tool, ToolHints,
+    Json, Members, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, Prompt, ProtocolVersion,
+    Resource, ResourceTemplate, Tool, ToolHints,
 };
+
+use self::mend::Mended;
 
 pub use compact::compact_tool;
 
-#[derive(Deserialize)]
-struct Annotations<'a> {
-    #[serde(borrow, default)]
-    title: Option<Cow<'a, str>>,
-    #[serde(rename = "readOnlyHint", default)]
-    read_only: Option<bool>,
-    #[serde(rename = "destructiveHint", default)]
-    destructive: Option<bool>,
-    #[serde(rename = "idempotentHint", default)]
-    idempotent: Option<bool>,
-    #[serde(rename = "openWorldHint", default)]
-    open_world: Option<bool>,
+/// Something that a backend lists, read and mended.
+#[derive(Debug)]
+pub struct Read<T> {
+    /// The item.
+    pub item: T,
+    /// What was changed about it, for the operator.
+    pub changes: Vec<String>,
 }
 
-/// Reads a tool definition. `None` when it has no name, or no object as its input schema: clients check what they
-/// are sent, and one such tool would cost them the tools of every other backend.
-#[must_use]
-pub fn read_tool(json: &Json) -> Option<OfferedTool> {
-    let definition = json.members().ok()?;
-    let name = definition.get("name")?.to_text().filter(|name| !name.is_empty())?;
-    definition.get("inputSchema").filter(|schema| schema.is_object())?;
-    let hints = definition.get("annotations").and_then(|json| json.decode::<Annotations<'_>>().ok());
-    Some(OfferedTool {
-        name: name.into(),
+/// Reads a tool definition of a server of this revision.
+///
+/// # Errors
+/// The reason why it cannot be listed: clients check what they are sent, and one such tool would cost them the tools of
+/// every other backend.
+pub fn read_tool(json: &Json, version: ProtocolVersion) -> Result<Read<OfferedTool>, String> {
+    let Mended { members: definition, changes } = mend::tool(json, version)?;
+    let item = OfferedTool {
+        name: text_of(&definition, "name")?.into(),
         description: definition.get("description").and_then(Json::to_text),
-        hints: hints.map_or_else(ToolHints::default, |hints| ToolHints {
-            title: hints.title.map(Cow::into_owned),
-            read_only: hints.read_only,
-            destructive: hints.destructive,
-            idempotent: hints.idempotent,
-            open_world: hints.open_world,
-        }),
+        hints: definition.get("annotations").map_or_else(ToolHints::default, read_hints),
         definition: Arc::new(definition),
-    })
+    };
+    Ok(Read { item, changes })
 }
 
-/// Reads a resource definition. `None` when it has no URI.
-#[must_use]
-pub fn read_resource(json: &Json) -> Option<OfferedResource> {
-    let definition = json.members().ok()?;
-    let uri = definition.get("uri")?.to_text()?.into();
-    Some(OfferedResource { uri, definition: Arc::new(definition) })
+/// Reads a resource definition.
+///
+/// # Errors
+/// The reason why it cannot be listed.
+pub fn read_resource(json: &Json) -> Result<Read<OfferedResource>, String> {
+    let Mended { members: definition, changes } = mend::resource(json)?;
+    let uri = text_of(&definition, "uri")?.into();
+    Ok(Read { item: OfferedResource { uri, definition: Arc::new(definition) }, changes })
 }
 
-/// Reads a resource template definition. `None` when it has no URI template.
-#[must_use]
-pub fn read_template(json: &Json) -> Option<OfferedTemplate> {
-    let definition = json.members().ok()?;
-    let template = definition.get("uriTemplate")?.to_text()?.into();
-    Some(OfferedTemplate { template, definition: Arc::new(definition) })
+/// Reads a resource template definition.
+///
+/// # Errors
+/// The reason why it cannot be listed.
+pub fn read_template(json: &Json) -> Result<Read<OfferedTemplate>, String> {
+    let Mended { members: definition, changes } = mend::template(json)?;
+    let template = text_of(&definition, "uriTemplate")?.into();
+    Ok(Read { item: OfferedTemplate { template, definition: Arc::new(definition) }, changes })
 }
 
-/// Reads a prompt definition. `None` when it has no name.
+/// Reads a prompt definition.
+///
+/// # Errors
+/// The reason why it cannot be listed.
+pub fn read_prompt(json: &Json) -> Result<Read<OfferedPrompt>, String> {
+    let Mended { members: definition, changes } = mend::prompt(json)?;
+    let name = text_of(&definition, "name")?.into();
+    Ok(Read { item: OfferedPrompt { name, definition: Arc::new(definition) }, changes })
+}
+
+fn text_of(definition: &Members, name: &str) -> Result<String, String> {
+    let text = definition.get(name).and_then(Json::to_text).filter(|text| !text.is_empty());
+    text.ok_or_else(|| format!("`{name}` is empty"))
+}
+
+/// The name that an item gives itself, for messages about one that cannot be read.
 #[must_use]
-pub fn read_prompt(json: &Json) -> Option<OfferedPrompt> {
-    let definition = json.members().ok()?;
-    let name = definition.get("name")?.to_text()?.into();
-    Some(OfferedPrompt { name, definition: Arc::new(definition) })
+pub fn name_of(json: &Json) -> Option<String> {
+    let members = json.members().ok()?;
+    ["name", "uri", "uriTemplate"].iter().find_map(|name| members.get(name)?.to_text())
+}
+
+/// Reads hints one by one: one that cannot be read says nothing about the others.
+fn read_hints(annotations: &Json) -> ToolHints {
+    let members = annotations.members().unwrap_or_default();
+    let flag = |name: &str| match members.get(name).map(Json::as_str) {
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        Some(_) | None => None,
+    };
+    ToolHints {
+        title: members.get("title").and_then(Json::to_text),
+        read_only: flag("readOnlyHint"),
+        destructive: flag("destructiveHint"),
+        idempotent: flag("idempotentHint"),
+        open_world: flag("openWorldHint"),
+    }
+}
+
+/// Writes a tool as clients of a revision see it: with sessions, structured results are objects, and an output schema that
+/// says otherwise costs strict clients the whole list.
+#[must_use]
+pub fn tool_for(advertised: &Tool, version: ProtocolVersion) -> Json {
+    let is_object = |schema: &Json| {
+        schema
+            .members()
+            .is_ok_and(|schema| schema.get("type").is_some_and(|kind| kind.as_str() == "\"object\""))
+    };
+    let schema = advertised.definition.get("outputSchema");
+    if !version.has_sessions() || schema.is_none_or(is_object) {
+        return tool(advertised);
+    }
+    let mut definition = (*advertised.definition).clone();
+    definition.take("outputSchema");
+    tool(&Tool { definition: Arc::new(definition), ..advertised.clone() })
 }
 
 /// Writes a tool as clients see it.
@@ -144,7 +187,7 @@ mod tests {
             "description":{"type":"string","description":"gone","default":"gone","enum":["a","b"]},
             "list":{"type":"array","items":{"type":"object","title":"gone","properties":{"x":{"type":"number","examples":[1]}}}}},
             "required":["list"],"additionalProperties":false},"outputSchema":{"type":"object"},"annotations":{"readOnlyHint":true}}"#;
-        let offered = read_tool(&Json::parse(json).unwrap()).unwrap();
+        let offered = read_tool(&Json::parse(json).unwrap(), ProtocolVersion::V2026_07_28).unwrap().item;
         let tool = Tool {
             name: "own_t".into(),
             target: Target { backend: "b".into(), name: offered.name },
@@ -165,8 +208,8 @@ mod tests {
 
     #[test]
     fn only_what_is_overridden_changes() {
-        let text = r#"{"icons":[{"src":"x"}],"name":"a","inputSchema":{"z":1.0,"a":[]},"annotations":{"x":1,"readOnlyHint":false},"_meta":{"k":1}}"#;
-        let offered = read_tool(&Json::parse(text).unwrap()).unwrap();
+        let text = r#"{"icons":[{"src":"x"}],"name":"a","inputSchema":{"type":"object","z":1.0,"a":[]},"annotations":{"x":1,"readOnlyHint":false},"_meta":{"k":1}}"#;
+        let offered = read_tool(&Json::parse(text).unwrap(), ProtocolVersion::V2026_07_28).unwrap().item;
         assert_eq!(offered.hints.read_only, Some(false));
         let mut advertised = Tool {
             name: "a".into(),

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use serde::Deserialize;
 use vmcp_domain::{
     Answer, CallContext, CallTool, Caller, ChangeListener, Complete, CompletionSubject, Directory, Error,
-    Following, Gateway, GetPrompt, Json, Overview, PromptList, ReadResource, Reply, ResourceList,
-    ResourceUri, Target, TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
+    Following, Gateway, GetPrompt, Json, Overview, PromptList, ProtocolVersion, ReadResource, Reply,
+    ResourceList, ResourceUri, Target, TaskRequest, TemplateList, Tool, ToolHints, ToolList, ToolOverride,
 };
 use vmcp_wire::{offer, reply};
 
@@ -116,7 +116,10 @@ fn server(
     run: impl Fn(&str, &Arguments) -> Option<Reply> + Send + Sync + 'static,
 ) -> BuiltIn {
     let definitions = Json::parse(tools.to_owned()).and_then(|json| json.elements()).unwrap_or_default();
-    let tools = definitions.iter().filter_map(offer::read_tool).map(|offered| Tool {
+    let offered = definitions
+        .iter()
+        .filter_map(|definition| Some(offer::read_tool(definition, ProtocolVersion::V2026_07_28).ok()?.item));
+    let tools = offered.map(|offered| Tool {
         name: offered.name.as_str().into(),
         target: Target { backend: "built-in".into(), name: offered.name },
         description: offered.description,

@@ -104,6 +104,10 @@ pub fn read_reply(version: ProtocolVersion, result: &Json) -> Result<Reply, Answ
     let mut members = result.members().map_err(|_| AnswerFault::Malformed("the result is not an object"))?;
     let meta = meta::take(&mut members).unwrap_or_default();
     meta::put(&mut members, &meta.travelling);
+    if version.has_sessions() {
+        // In 2026-07-28 a structured result may be null.
+        members.retain(|_, value| !value.is_null());
+    }
     let failed = members.get("isError").is_some_and(|json| json.as_str() == "true");
     if version.has_sessions() {
         return Ok(Reply { members, failed, stage: Stage::Complete, fresh_for: None });
@@ -126,6 +130,40 @@ pub fn read_reply(version: ProtocolVersion, result: &Json) -> Result<Reply, Answ
         members.take("ttlMs").and_then(|json| json.decode::<u64>().ok()).map(Duration::from_millis);
     members.take("cacheScope");
     Ok(Reply { members, failed, stage, fresh_for })
+}
+
+/// Makes the result of a tool one that strict clients take: `content` is a list, and `isError` true or false.
+pub fn mend_tool_result(reply: &mut Reply) {
+    if reply.stage != Stage::Complete || reply.is_task() {
+        return;
+    }
+    let members = &mut reply.members;
+    match members.get("content") {
+        Some(content) if content.as_str().starts_with('[') => {}
+        content => {
+            let content = match content {
+                Some(object) if object.is_object() => Json::list(std::slice::from_ref(object)),
+                Some(text) if text.as_str().starts_with('"') => {
+                    let block =
+                        [("type".to_owned(), Json::string("text")), ("text".to_owned(), text.clone())];
+                    Json::list(&[block.into_iter().collect::<Members>().to_json()])
+                }
+                Some(_) | None => Json::list(&[]),
+            };
+            members.set("content", content);
+        }
+    }
+    match members.get("isError").map(|flag| flag.as_str().trim_matches('"').to_ascii_lowercase()) {
+        None => {}
+        Some(flag) if matches!(flag.as_str(), "true" | "false") => {
+            reply.failed = flag == "true";
+            members.set("isError", Json::boolean(reply.failed));
+        }
+        Some(flag) => {
+            reply.failed = !matches!(flag.as_str(), "" | "0" | "null" | "no");
+            members.set("isError", Json::boolean(reply.failed));
+        }
+    }
 }
 
 /// What a backend tells without being asked.

@@ -15,6 +15,7 @@ pub fn answered_versions() -> &'static [ProtocolVersion] {
         ProtocolVersion::V2025_11_25,
         ProtocolVersion::V2025_06_18,
         ProtocolVersion::V2025_03_26,
+        ProtocolVersion::V2024_11_05,
     ]
 }
 
@@ -93,10 +94,15 @@ impl Face {
         kind: ResultKind,
         reply: Reply,
     ) -> Option<(usize, ByteString)> {
-        if version.has_sessions() {
-            return write_object(out, &reply.members);
-        }
         let mut members = reply.members;
+        if version.has_sessions() {
+            // A backend of 2026-07-28 may give structured results that are no objects; strict clients of a session refuse
+            // the whole result for it, and its content says the same.
+            if members.get("structuredContent").is_some_and(|content| !content.is_object()) {
+                members.take("structuredContent");
+            }
+            return write_object(out, &members);
+        }
         let stage = match &reply.stage {
             Stage::Complete => COMPLETE,
             Stage::InputRequired => "input_required",
