@@ -17,6 +17,7 @@ mod entrance;
 mod flight;
 mod guard;
 mod head_timer;
+mod lingering;
 mod listen;
 mod listener;
 mod named;

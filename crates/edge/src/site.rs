@@ -20,6 +20,7 @@ use crate::cors;
 use crate::edge::Edge;
 use crate::entrance::{self, Head, METADATA_PATH};
 use crate::guard;
+use crate::lingering::Lingering;
 use crate::post;
 use crate::reply::{self, not_allowed};
 use crate::session;
@@ -33,6 +34,15 @@ pub(crate) struct Site {
     pub(crate) extra: Option<Arc<dyn AdminPages>>,
 }
 
+impl Site {
+    /// True for the path of the MCP endpoint, with a final slash or without: clients are configured with either, and
+    /// many do not follow a redirect with a POST.
+    fn is_endpoint(&self, path: &str) -> bool {
+        let own = self.edge.policy.path.trim_end_matches('/');
+        path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest == "/")
+    }
+}
+
 /// Answers one request that came from `peer`. Whatever goes wrong on the way ends this request only.
 pub(crate) async fn serve<B>(
     site: Arc<Site>,
@@ -40,9 +50,12 @@ pub(crate) async fn serve<B>(
     request: Request<B>,
 ) -> Result<Response<EdgeBody>, Infallible>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
     let over_http2 = request.version() == Version::HTTP_2;
+    let (parts, body) = request.into_parts();
+    let body = Lingering::new(body, parts.version, &parts.headers);
+    let request = Request::from_parts(parts, body);
     let answered = AssertUnwindSafe(route(&site, peer, request)).catch_unwind().await;
     let response = answered.unwrap_or_else(|_| {
         tracing::error!("answering a request panicked");
@@ -61,7 +74,7 @@ async fn route<B: Body<Data = Bytes>>(site: &Site, peer: IpAddr, request: Reques
         tracing::debug!(%refusal, "a request was turned away");
         return reply::refuse(&refusal, None);
     }
-    if parts.uri.path() != site.edge.policy.path {
+    if !site.is_endpoint(parts.uri.path()) {
         return beside(site, &parts, peer).await;
     }
     let origin = cors::origin(&parts.headers);

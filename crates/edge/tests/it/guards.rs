@@ -14,7 +14,9 @@ use vmcp_domain::Secret;
 use vmcp_edge::AdminListener;
 use vmcp_edge::policy::EdgePolicy;
 
-use crate::support::{Client, Gatekeeper, PATIENCE, Pages, call, policy, request, soon, start, start_with};
+use crate::support::{
+    Client, Gatekeeper, PATIENCE, Pages, call, initialize, policy, request, soon, start, start_with,
+};
 
 #[tokio::test]
 async fn foreign_hosts_and_origins_are_refused() {
@@ -239,4 +241,83 @@ async fn the_admin_listener_serves_operators_and_no_web_page() {
     drop(idle);
     stop.cancel();
     soon(served).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_still_sends_reads_why_it_is_refused() {
+    let mut policy = policy();
+    policy.limits.body_bytes_max = 100_000;
+    let edge = start_with(policy);
+    // As simple clients do it: everything is written before anything is read.
+    for declared in [true, false] {
+        let mut stream = TcpStream::connect(edge.client.address).await.unwrap();
+        let (bytes, piece) = (20_000_000_usize, vec![b'x'; 1_000_000]);
+        let length = if declared {
+            format!("content-length: {bytes}")
+        } else {
+            "transfer-encoding: chunked".to_owned()
+        };
+        let head = format!(
+            "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..bytes / piece.len() {
+            if !declared {
+                stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await.unwrap();
+            }
+            stream.write_all(&piece).await.unwrap();
+            if !declared {
+                stream.write_all(b"\r\n").await.unwrap();
+            }
+        }
+        if !declared {
+            stream.write_all(b"0\r\n\r\n").await.unwrap();
+        }
+        assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 413 "), "declared: {declared}");
+    }
+}
+
+#[tokio::test]
+async fn the_path_answers_with_a_final_slash_too() {
+    let edge = start();
+    let ping = initialize("2025-11-25", json!({})).to_string();
+    for (path, status) in
+        [("/mcp", 200), ("/mcp/", 200), ("/mcp/?a=1", 200), ("/mcp//", 404), ("/mcpx", 404), ("/mcp/x", 404)]
+    {
+        let answer = edge.client.send(Method::POST, path, &[], ping.clone()).await;
+        assert_eq!(answer.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_clients_write_oddly_is_taken() {
+    let edge = start();
+    let session = edge.client.session(json!({})).await;
+    let named = [("mcp-session-id", &*session)];
+    for body in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":null}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":null}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":""}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":null}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"_meta":{"progressToken":null}}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":null,"result":null,"error":null}"#,
+        "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}",
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":null,"_meta":null}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":null,"clientInfo":null,"_meta":null}}"#,
+    ] {
+        let headers = if body.contains("initialize") { &[][..] } else { &named[..] };
+        let answer = edge.client.send(Method::POST, "/mcp", headers, body).await;
+        assert_eq!(answer.status, 200, "{body}");
+        let result = answer.json();
+        assert!(result.get("error").is_none(), "{body}: {result}");
+    }
+    // What two readers could read differently is refused as before.
+    for body in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":null,"cursor":"x"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"cursor":null,"Cursor":"x"}}"#,
+        r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#,
+    ] {
+        let answer = edge.client.send(Method::POST, "/mcp", &named, body).await;
+        assert!(answer.json().get("error").is_some(), "{body}");
+    }
 }

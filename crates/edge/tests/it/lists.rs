@@ -70,7 +70,7 @@ async fn foreign_cursors_are_refused() {
     let first = edge.client.ask(&request(1, "resources/list", json!({}))).await;
     let next = first.json()["result"]["nextCursor"].as_str().unwrap().to_owned();
     let tampered: String = next.chars().rev().collect();
-    for cursor in [&*next, &*tampered, "", "?", &"a".repeat(600)] {
+    for cursor in [&*next, &*tampered, "?", &"a".repeat(600)] {
         let message = request(1, "tools/list", json!({"cursor": cursor}));
         let answer = edge.client.ask(&message).await;
         assert_eq!((answer.status, answer.code()), (400, -32602), "{cursor}");

@@ -158,9 +158,12 @@ pub fn read_request(
 ) -> Result<(ClientRequest, RequestHead), RequestFault> {
     let mut params = match params {
         None => Members::new(),
+        Some(params) if params.is_null() => Members::new(),
         Some(params) => params.members().map_err(|_| no_object("params"))?,
     };
     spelling::check("params", &params, spelling::PARAMS)?;
+    // Some clients write `null` for what is absent. A backend never sees it.
+    params.retain(|name, value| !(value.is_null() && spelling::PARAMS.contains(&name)));
     let head = read_head(&mut params)?;
     if !version.has_sessions() {
         check_head(&head)?;
@@ -224,7 +227,10 @@ fn read_era_request(
         (method::LISTEN, false) => {
             let filter =
                 params.take("notifications").ok_or_else(|| invalid("`notifications` is required"))?;
-            let filter = filter.decode().map_err(|error| invalid(format!("`notifications`: {error}")))?;
+            let mut filter = filter.members().map_err(|_| no_object("notifications"))?;
+            filter.retain(|_, value| !value.is_null());
+            let filter =
+                filter.to_json().decode().map_err(|error| invalid(format!("`notifications`: {error}")))?;
             Ok(ClientRequest::Listen(filter))
         }
         _ => Err(RequestFault::UnknownMethod(name.to_owned())),
@@ -242,7 +248,8 @@ fn task(verb: TaskVerb, mut params: Members) -> Result<ClientRequest, RequestFau
 fn read_head(params: &mut Members) -> Result<RequestHead, RequestFault> {
     let meta = meta::take_whole(params).map_err(|fault| invalid(fault.to_string()))?;
     spelling::check(meta::META, &meta, spelling::META)?;
-    let meta = meta::Meta::split(meta);
+    let mut meta = meta::Meta::split(meta);
+    meta.hop.retain(|_, value| !value.is_null());
     let hop = &meta.hop;
     spelling::check_member(meta::CLIENT_INFO, hop, spelling::CLIENT_INFO)?;
     let capabilities = match hop.get(meta::CLIENT_CAPABILITIES) {
@@ -341,7 +348,8 @@ fn object(params: &mut Members, name: &str) -> Result<Option<Json>, RequestFault
 fn cursor(params: &Members) -> Result<Option<String>, RequestFault> {
     match params.get("cursor") {
         None => Ok(None),
-        Some(json) if json.is_null() => Ok(None),
+        // An empty cursor comes from a field that was never set.
+        Some(json) if json.is_null() || json.as_str() == "\"\"" => Ok(None),
         Some(json) => json.to_text().map(Some).ok_or_else(|| invalid("`cursor` must be a string")),
     }
 }

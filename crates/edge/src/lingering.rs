@@ -1,0 +1,84 @@
+//! Requests that are answered before their body has come, such as one that is too large. Closing the connection at once
+//! would reset it, and a client that is still sending would never read the answer; so what still comes is read and
+//! thrown away for a while (RFC 9112, section 9.6).
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Version, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// How long a rest is read.
+const WAIT: Duration = Duration::from_secs(3);
+/// How much of it.
+const BYTES_MAX: usize = 64 << 20;
+/// How many rests are read at a time in this process. The connections of further ones are closed at once.
+static ROOM: Semaphore = Semaphore::const_new(256);
+
+/// The body of a request, whose rest is read when nobody wants it.
+pub(crate) struct Lingering<B: Body<Data = Bytes> + Send + Unpin + 'static> {
+    body: Option<B>,
+    lingers: bool,
+}
+
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Lingering<B> {
+    /// A body that came with `version` and `headers`. HTTP/2 ends single streams, and who asked for leave to send has not
+    /// sent anything yet.
+    pub(crate) fn new(body: B, version: Version, headers: &HeaderMap) -> Self {
+        let lingers = version <= Version::HTTP_11 && !headers.contains_key(header::EXPECT);
+        Self { body: Some(body), lingers }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Body for Lingering<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match &mut self.body {
+            Some(body) => Pin::new(body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+    }
+}
+
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Drop for Lingering<B> {
+    fn drop(&mut self) {
+        let Some(mut body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        let (true, Ok(permit), Ok(runtime)) = (self.lingers, ROOM.try_acquire(), Handle::try_current())
+        else {
+            return;
+        };
+        runtime.spawn(async move {
+            let _permit = permit;
+            let reading = async {
+                let mut bytes = 0_usize;
+                while let Some(Ok(frame)) = body.frame().await {
+                    bytes += frame.data_ref().map_or(0, Bytes::len);
+                    if bytes > BYTES_MAX {
+                        return;
+                    }
+                }
+            };
+            // A client that sends for longer is cut off.
+            let _ = timeout(WAIT, reading).await;
+        });
+    }
+}
