@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
-use bytestring::ByteString;
+use http::Response;
 use http_body::Body;
 use http_body_util::BodyExt;
-use vmcp_wire::jsonrpc::{self, Message};
+use vmcp_domain::Json;
+use vmcp_wire::jsonrpc::{self, Id, Message, Unreadable};
 use vmcp_wire::sse::{self, Decoder};
 
 use crate::arriving::Arriving;
 use crate::failure::{Class, Failure, chain};
+use crate::http::{Carries, carries, content_type};
 use crate::large_buffer::{LARGE_BYTES, LargeBuffer};
 use crate::policy::RESPONSE_BYTES_MAX;
 
@@ -68,16 +70,66 @@ pub(crate) async fn whole(mut body: Arriving, bytes_max: usize) -> Result<Bytes,
     })
 }
 
-/// Reads a body that is one message.
-pub(crate) async fn message(body: Arriving, bytes_max: usize) -> Result<Message, Failure> {
-    parse(whole(body, bytes_max).await?)
+/// Reads a body and finds the outcome of request `id` in it.
+pub(crate) async fn outcome(body: Arriving, id: u64) -> Result<Json, Failure> {
+    let bytes = whole(body, RESPONSE_BYTES_MAX).await?;
+    let mut found = None;
+    let mut fault = None;
+    jsonrpc::hear(bytes, |message| match message {
+        Ok(Message::Response { id: of, outcome }) if answers(of.as_ref(), id, outcome.is_err()) => {
+            found.get_or_insert(outcome.map_err(Failure::Refused));
+        }
+        Ok(Message::Response { .. }) => {
+            fault.get_or_insert_with(|| "the answer belongs to another request".to_owned());
+        }
+        // What comes beside the answer in a batch.
+        Ok(Message::Request { .. } | Message::Notification { .. }) => {}
+        Err(unreadable) => drop(fault.get_or_insert(unreadable.cause)),
+    });
+    let fault = || fault.unwrap_or_else(|| "it holds no answer".to_owned());
+    found.unwrap_or_else(|| Err(Failure::broken(Class::Protocol, format_args!("the answer: {}", fault()))))
 }
 
-/// Reads bytes that are one message.
-pub(crate) fn parse(bytes: Bytes) -> Result<Message, Failure> {
-    let text = ByteString::try_from(bytes)
-        .map_err(|_| Failure::broken(Class::Protocol, "the answer is not UTF-8"))?;
-    jsonrpc::parse(&text).map_err(|fault| Failure::broken(Class::Protocol, fault))
+/// True when a response answers request `id`. A server that could not read the identifier sends none with its error.
+pub(crate) fn answers(found: Option<&Id>, id: u64, is_error: bool) -> bool {
+    match found {
+        Some(found) => found.as_number() == Some(id),
+        None => is_error,
+    }
+}
+
+/// What a body is, by its first byte where that contradicts the content type.
+///
+/// # Errors
+/// When it is plainly something else, such as an HTML page.
+pub(crate) async fn look(response: Response<Arriving>) -> Result<(Carries, Arriving), Failure> {
+    /// Enough for a byte order mark and the name of a field.
+    const START_BYTES: usize = 16;
+    let declared = carries(&response);
+    let kind = content_type(&response);
+    let mut body = response.into_body();
+    let mut start = body.peek(1).await?;
+    if start.len() < START_BYTES && (start.trim_ascii_start().is_empty() || start.starts_with(b"\xef")) {
+        start = body.peek(START_BYTES).await?;
+    }
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
+    let found = match start.first() {
+        Some(b'<') => {
+            let cause = format!("the answer is a page of HTML or XML ({kind})");
+            return Err(Failure::broken(Class::Protocol, cause));
+        }
+        Some(b'{' | b'[') => Carries::Message,
+        Some(_)
+            if [&b"event:"[..], b"data:", b"id:", b"retry:"].iter().any(|field| start.starts_with(field)) =>
+        {
+            Carries::Events
+        }
+        Some(_) | None => declared,
+    };
+    if found != declared {
+        tracing::debug!(kind, ?found, "the answer is not what its content type says");
+    }
+    Ok((found, body))
 }
 
 /// A body that is a stream of events.
@@ -112,7 +164,8 @@ impl Events {
                 return Ok(Some(event));
             }
             let Some(frame) = self.body.frame().await else {
-                return Ok(None);
+                // Some servers end the stream without the blank line that ends an event.
+                return Ok(self.decoder.finish());
             };
             let frame = frame.map_err(|error| Failure::broken(Class::Exited, chain(&*error)))?;
             let Ok(data) = frame.into_data() else {
@@ -135,12 +188,9 @@ impl Events {
     }
 }
 
-/// The message in an event; `None` for events that carry none (other types, and the empty ones that only set an
-/// identifier).
-pub(crate) fn event_message(event: sse::Event) -> Option<Result<Message, Failure>> {
-    if event.data.is_empty() || !(event.kind.is_empty() || event.kind == "message") {
-        return None;
+/// The messages in an event; none in events of other types, and in the empty ones that only set an identifier.
+pub(crate) fn hear_event(event: sse::Event, each: impl FnMut(Result<Message, Unreadable>)) {
+    if !event.data.is_empty() && (event.kind.is_empty() || event.kind == "message") {
+        jsonrpc::hear(sse::text(event).into_bytes(), each);
     }
-    let text = sse::text(event);
-    Some(jsonrpc::parse(&text).map_err(|fault| Failure::broken(Class::Protocol, fault)))
 }

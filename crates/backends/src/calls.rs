@@ -9,7 +9,8 @@ use vmcp_domain::{
     Error, Json, Members, Reply, Stage, TaskVerb, UriTemplate,
 };
 use vmcp_wire::client::{
-    Dialect, Hop, continuation as next_round, read_input_required, read_reply, read_visits, relayable,
+    Dialect, Hop, continuation as next_round, mend_tool_result, read_input_required, read_reply, read_visits,
+    relayable,
 };
 use vmcp_wire::jsonrpc::RpcError;
 use vmcp_wire::server::input_required;
@@ -89,14 +90,15 @@ pub(crate) async fn perform(
     asked: Asked,
     continuation: Continuation,
 ) -> Result<Reply, Error> {
-    let patience = Patience::new(shared.policy.timeouts.call, ctx.deadline);
+    let timeouts = shared.policy.timeouts;
+    let patience = Patience::new(timeouts.call, timeouts.call_max, ctx.deadline);
     let call =
         Call { shared, ctx, asked, client: TimedPort::new(Arc::clone(&ctx.client), Arc::clone(&patience)) };
     // Dropping the work takes the request back at the backend.
     let reply = tokio::select! {
         biased;
         reply = Box::pin(call.rounds(continuation)) => reply,
-        () = patience.spent() => Err(Error::DeadlineExceeded),
+        () = patience.spent() => Err(patience.fault(&shared.policy.id)),
     };
     call.explain(reply)
 }
@@ -179,7 +181,7 @@ impl Call<'_> {
             {
                 // The tool's definition may have changed (2026-07-28, Streamable HTTP, "Client Behavior").
                 let before = connection.mirrors();
-                Box::pin(inventory::take_tools(&connection, self.shared.policy.timeouts.call)).await?;
+                Box::pin(inventory::renew_mirrors(&connection, self.shared.policy.timeouts.call)).await?;
                 if before == connection.mirrors() {
                     return Err(Failure::Refused(error));
                 }
@@ -231,7 +233,11 @@ impl Call<'_> {
         }
         let result = outcome?;
         let reply = read_reply(connection.dialect.version, &result);
-        reply.map_err(|fault| Failure::broken(Class::Protocol, fault))
+        let mut reply = reply.map_err(|fault| Failure::broken(Class::Protocol, fault))?;
+        if matches!(self.asked, Asked::Tool(..)) {
+            mend_tool_result(&mut reply);
+        }
+        Ok(reply)
     }
 
     fn request(

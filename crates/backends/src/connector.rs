@@ -1,6 +1,7 @@
 //! Making one connection, by whichever transport: what the supervisor repeats for as long as the backend is wanted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::timeout;
 use vmcp_wire::client::Introduction;
@@ -13,13 +14,16 @@ use crate::flights::Flights;
 use crate::http::HttpClient;
 use crate::life::{Lifeline, Loss};
 use crate::link::Link;
-use crate::policy::{HttpPolicy, StdioPolicy, Transport};
+use crate::policy::{HttpPolicy, StdioPolicy, Timeouts, Transport};
 use crate::probe;
 use crate::sse;
 use crate::standing::{keep_listening, keep_stream};
 use crate::stdio::Wiring;
 use crate::streamable::Base;
 use crate::supervisor::Shared;
+
+/// How long a server that refused streamable HTTP may take to begin HTTP+SSE.
+const SSE_WAIT: Duration = Duration::from_secs(10);
 
 /// Makes connections to one backend.
 pub(crate) struct Connector {
@@ -51,18 +55,32 @@ impl Connector {
         Self { unprobed: shared.has_sessions, shared }
     }
 
-    /// Makes one connection, within the policy's time.
+    /// Makes one connection, within the policy's time, to which signs of life add.
     pub(crate) async fn connect(&mut self) -> Result<Arc<Connection>, Failure> {
-        let wait = self.shared.policy.timeouts.connect;
-        let late = || Failure::not_sent(Class::Timeout, "the connection was not ready in time");
-        timeout(wait, self.attempt()).await.map_err(|_| late())?
+        let Timeouts { connect, start, .. } = self.shared.policy.timeouts;
+        let signs = Arc::clone(&self.shared.signs);
+        let _starting = signs.begin();
+        tokio::select! {
+            connected = self.attempt() => connected,
+            () = signs.given_up(connect, start) => {
+                let (connect, start) = (connect.as_secs(), start.as_secs());
+                Err(Failure::not_sent(
+                    Class::Timeout,
+                    format_args!(
+                        "it was not ready {connect} s after its last sign of life, or {start} s after its start; \
+                         `startTimeout` allows more"
+                    ),
+                ))
+            }
+        }
     }
 
     async fn attempt(&mut self) -> Result<Arc<Connection>, Failure> {
         let shared = Arc::clone(&self.shared);
         match &shared.policy.transport {
             Transport::Stdio(policy) => Box::pin(self.stdio(policy)).await,
-            Transport::StreamableHttp(policy) => Box::pin(self.streamable(policy)).await,
+            Transport::StreamableHttp(policy) if self.shared.over_sse() => Box::pin(self.sse(policy)).await,
+            Transport::StreamableHttp(policy) => Box::pin(self.streamable_or_sse(policy)).await,
             Transport::Sse(policy) => Box::pin(self.sse(policy)).await,
         }
     }
@@ -88,7 +106,7 @@ impl Connector {
     async fn start(&self, policy: &StdioPolicy) -> Result<Arc<Connection>, Failure> {
         let shared = &self.shared;
         let timeouts = shared.policy.timeouts;
-        let wiring = Wiring::new(&shared.ears, &shared.tasks, timeouts.call);
+        let wiring = Wiring::new(&shared.ears, &shared.tasks, &shared.signs, timeouts.call);
         let attempt = Attempt(Some(Arc::clone(&wiring.life)));
         let link = child::start(policy, &shared.processes, &wiring).await?;
         let introduction = if self.unprobed {
@@ -109,6 +127,28 @@ impl Connector {
         let introduction = probe::duplex::shake_hands(&link, &shared.identity).await?;
         attempt.completed();
         Ok(self.shared_channel(link, introduction))
+    }
+
+    /// Streamable HTTP; where it is refused, HTTP+SSE at the same address.
+    async fn streamable_or_sse(&mut self, policy: &HttpPolicy) -> Result<Arc<Connection>, Failure> {
+        let failure = match self.streamable(policy).await {
+            Err(failure) if probe::streamable::may_be_sse(&failure) => failure,
+            connected => return connected,
+        };
+        if !policy.may_be_sse {
+            if let Failure::Broken(class, cause) = &failure {
+                let hint = format!("{cause}; if it speaks HTTP+SSE, write `transport: sse`");
+                return Err(Failure::Broken(*class, hint));
+            }
+            return Err(failure);
+        }
+        match timeout(SSE_WAIT, self.sse(policy)).await {
+            Ok(Ok(connection)) => {
+                self.shared.found_sse();
+                Ok(connection)
+            }
+            Ok(Err(_)) | Err(_) => Err(failure),
+        }
     }
 
     async fn streamable(&mut self, policy: &HttpPolicy) -> Result<Arc<Connection>, Failure> {

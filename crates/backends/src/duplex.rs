@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{BackendId, BoxFuture, Json, Members, ProtocolVersion};
 use vmcp_wire::client::{Dialect, read_notice};
-use vmcp_wire::jsonrpc::{self, Id, Message};
+use vmcp_wire::jsonrpc::{self, Id, Message, Unreadable};
 use vmcp_wire::method;
 
 use crate::ears::Ears;
@@ -92,7 +92,8 @@ impl Duplex {
     pub(crate) fn receive(&self, message: Message) -> bool {
         match message {
             Message::Response { id, outcome } => {
-                return self.flights.answer(id.and_then(|id| id.as_number()), outcome);
+                let id = id.and_then(|id| id.as_number());
+                return self.flights.answer(id, outcome.map_err(Failure::Refused));
             }
             Message::Notification { method, params } => {
                 self.flights.hear(read_notice(&method, params.as_ref()), None);
@@ -102,14 +103,28 @@ impl Duplex {
         false
     }
 
+    /// Takes something that is no message. True where a request ends with it.
+    pub(crate) fn receive_unreadable(&self, unreadable: &Unreadable) -> bool {
+        let failure = Failure::broken(Class::Protocol, format_args!("the answer: {}", unreadable.cause));
+        match unreadable.id {
+            Some(id) => self.flights.answer(Some(id), Err(failure)),
+            None if unreadable.is_message => self.flights.answer_only(failure),
+            None => false,
+        }
+    }
+
     /// Tells everybody who waits that no answer will come.
     pub(crate) fn abandon(&self) {
         self.flights.abandon();
     }
 
-    /// Tells the only one who waits that no answer will come.
-    pub(crate) fn abandon_only(&self) {
-        self.flights.abandon_only();
+    /// A message was larger than allowed: it is the answer to the only request that waits, if there is only one.
+    pub(crate) fn receive_too_large(&self) {
+        self.flights.answer_only(Failure::broken(Class::TooLarge, "the answer is larger than allowed"));
+    }
+
+    pub(crate) fn backend(&self) -> &BackendId {
+        &self.backend
     }
 
     fn respond(&self, id: Id, name: &str, params: Option<Json>) {
@@ -155,8 +170,7 @@ impl Duplex {
         let outcome = answer.await;
         cancel.id = None;
         match outcome {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(error)) => Err(Failure::Refused(error)),
+            Ok(outcome) => outcome,
             Err(_) => Err(match self.life.loss() {
                 Some(Loss::Failed(class) | Loss::Forgotten(class)) => {
                     Failure::broken(class, "the connection ended before the answer")

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Response, Uri};
 use tokio::time::timeout;
 use vmcp_domain::ProtocolVersion;
@@ -17,6 +17,9 @@ use crate::http::{HttpClient, Outbound, lay_over, put};
 
 /// How long a message that nobody waits for may take (an answer to a question, a cancellation, a farewell).
 pub(crate) const ASIDE_WAIT: Duration = Duration::from_secs(5);
+
+/// Without it any content coding may come (RFC 9110, section 12.5.3).
+const PLAIN: (HeaderName, &str) = (ACCEPT_ENCODING, "identity");
 
 /// The endpoint.
 #[derive(Debug)]
@@ -55,8 +58,8 @@ impl Endpoint {
         };
         let json = "application/json";
         Self {
-            posts: with(&[(CONTENT_TYPE, json), (ACCEPT, "application/json, text/event-stream")]),
-            gets: with(&[(ACCEPT, "text/event-stream")]),
+            posts: with(&[(CONTENT_TYPE, json), (ACCEPT, "application/json, text/event-stream"), PLAIN]),
+            gets: with(&[(ACCEPT, "text/event-stream"), PLAIN]),
             deletes: with(&[]),
             http: Arc::clone(http),
             uri,

@@ -31,6 +31,8 @@ pub(crate) enum Class {
     Exited,
     /// An answer was larger than allowed.
     TooLarge,
+    /// Its health checks kept failing, so its connection was ended.
+    HealthCheck,
     /// Its settings cannot be used (an authority file that cannot be read, say).
     Settings,
 }
@@ -48,6 +50,7 @@ impl Class {
             Self::Spawn => "spawn",
             Self::Exited => "exited",
             Self::TooLarge => "too-large",
+            Self::HealthCheck => "health-check",
             Self::Settings => "settings",
         }
     }
@@ -113,6 +116,10 @@ impl Failure {
                 backend,
                 cause: Cause::new(format_args!("{}: the connection is not known there", class.as_str())),
             },
+            Self::NotSent(Class::Auth, cause) => {
+                let cause = Cause::new(format_args!("{}: {cause}", Class::Auth.as_str()));
+                Error::BackendUnauthorized { backend, cause }
+            }
             Self::NotSent(class, cause) => Error::BackendUnavailable {
                 backend,
                 cause: Cause::new(format_args!("{}: {cause}", class.as_str())),

@@ -10,7 +10,6 @@ use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::{BackendEvent, CallContext, Caller, ClientKey, ClientPort, Json, QuestionKind};
 use vmcp_wire::client::BackendNotice;
-use vmcp_wire::jsonrpc::RpcError;
 
 use crate::connection::{CancelledCalls, Turns};
 use crate::ears::Ears;
@@ -22,7 +21,7 @@ use crate::visits::Visits;
 pub(crate) const FLIGHTS_MAX: usize = 4096;
 
 /// What an answer brings.
-pub(crate) type Outcome = Result<Json, RpcError>;
+pub(crate) type Outcome = Result<Json, Failure>;
 
 /// Whom a request is for.
 #[derive(Clone, Debug)]
@@ -181,12 +180,17 @@ impl Flights {
         }
     }
 
-    /// Tells the only waiting request that none will come, when there is only one.
-    pub(crate) fn abandon_only(&self) {
-        let flights = &mut self.table.lock().flights;
-        if flights.len() == 1 {
-            flights.values_mut().for_each(|flight| flight.answer = None);
-        }
+    /// Ends the only waiting request, when there is only one: what came is certainly about it. False when there is not.
+    pub(crate) fn answer_only(&self, failure: Failure) -> bool {
+        let only = {
+            let table = self.table.lock();
+            let mut waiting = table.flights.iter().filter(|(_, flight)| flight.answer.is_some());
+            match (waiting.next(), waiting.next()) {
+                (Some((id, _)), None) => Some(*id),
+                _ => None,
+            }
+        };
+        only.is_some_and(|id| self.answer(Some(id), Err(failure)))
     }
 
     /// True while the request is under way.

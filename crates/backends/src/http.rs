@@ -1,6 +1,8 @@
 //! The HTTP client of one backend: pooled connections, the operator's headers on every request, redirects on the
 //! same origin only. What the messages mean is the transports'.
 
+mod coding;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,8 +49,9 @@ const IDLE_WAIT_PLAIN: Duration = Duration::from_secs(4);
 const IDLE_WAIT_TLS: Duration = Duration::from_secs(50);
 
 /// Headers that a passed-through client header never sets: they belong to this hop, or are credentials.
-const OWN_HEADERS: [&str; 21] = [
+const OWN_HEADERS: [&str; 22] = [
     "accept",
+    "accept-encoding",
     "authorization",
     "connection",
     "content-encoding",
@@ -161,14 +164,20 @@ impl HttpClient {
     pub(crate) async fn send(&self, mut outbound: Outbound) -> Result<(Response<Arriving>, Uri), Failure> {
         for _ in 0..=REDIRECTS_MAX {
             let response = self.authorized(&outbound).await?;
+            if response.status().is_redirection() && outbound.method == Method::POST {
+                loses_the_message(&response)?;
+            }
             if !follows(response.status(), &outbound.method) {
-                return Ok((response, outbound.uri));
+                return Ok((coding::decode(response).await?, outbound.uri));
             }
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             let target = location.and_then(|location| redirect::target(&outbound.uri, location));
-            outbound.uri = target.ok_or_else(|| {
-                Failure::not_sent(Class::Redirect, "it redirects to another origin, which is not followed")
-            })?;
+            let Some(target) = target else {
+                let place = redirect::shown(location.unwrap_or_default());
+                let cause = format!("it redirects to {place}, another origin, which is not followed");
+                return Err(Failure::not_sent(Class::Redirect, cause));
+            };
+            outbound.uri = target;
         }
         Err(Failure::not_sent(Class::Redirect, "too many redirects"))
     }
@@ -221,7 +230,7 @@ impl HttpClient {
                 Failure::broken(Class::Exited, chain(&error))
             }
         })?;
-        Ok(response.map(Arriving::Secure))
+        Ok(response.map(Arriving::secure))
     }
 }
 
@@ -232,6 +241,21 @@ fn refuses_credential(status: StatusCode, headers: &HeaderMap) -> bool {
         StatusCode::UNAUTHORIZED => true,
         StatusCode::FORBIDDEN => kind.is_some_and(|kind| kind.starts_with("ExpiredToken")),
         _ => false,
+    }
+}
+
+/// Refuses a redirect by which a POST becomes a GET, and says where it leads: a final slash is missing, mostly.
+fn loses_the_message<B>(response: &Response<B>) -> Result<(), Failure> {
+    let status = response.status();
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    match (status, location) {
+        (StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER, Some(location)) => {
+            let (code, place) = (status.as_u16(), redirect::shown(location));
+            let cause =
+                format!("it answers {code} and redirects to {place}; write that address as its `url`");
+            Err(Failure::not_sent(Class::Redirect, cause))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -289,12 +313,29 @@ pub(crate) enum Carries {
     Message,
 }
 
-/// What the response carries.
+/// What the response carries, by its content type.
 pub(crate) fn carries<B>(response: &Response<B>) -> Carries {
-    let kind = response.headers().get(CONTENT_TYPE);
-    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("text/event-stream") { Carries::Events } else { Carries::Message }
+    if media_type(response).eq_ignore_ascii_case("text/event-stream") {
+        Carries::Events
+    } else {
+        Carries::Message
+    }
+}
+
+/// The content type for a message to the operator.
+pub(crate) fn content_type<B>(response: &Response<B>) -> String {
+    match media_type(response) {
+        "" => "no content type".to_owned(),
+        kind => {
+            let kind: String = kind.chars().filter(char::is_ascii_graphic).take(64).collect();
+            format!("content type `{kind}`")
+        }
+    }
+}
+
+fn media_type<B>(response: &Response<B>) -> &str {
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim()
 }
 
 #[cfg(test)]

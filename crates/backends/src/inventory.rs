@@ -4,9 +4,13 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::time::timeout;
-use vmcp_domain::{BackendId, Inventory, Json, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool};
+use vmcp_domain::{
+    BackendId, FailingList, Inventory, Json, OfferRemark, OfferedPrompt, OfferedResource, OfferedTemplate,
+    OfferedTool, ProtocolVersion,
+};
 use vmcp_wire::client::{Offer, read_mirrored, read_page};
-use vmcp_wire::{code, method, offer};
+use vmcp_wire::offer::{self, Read};
+use vmcp_wire::{code, method};
 
 use crate::connection::{Connection, Mirrors};
 use crate::failure::{Class, Failure};
@@ -23,6 +27,9 @@ const ITEMS_MAX: usize = 100_000;
 /// so that one such list does not make the backend unhealthy.
 const OTHER_PAGE_WAIT: Duration = Duration::from_secs(5);
 
+/// Reads an item of a list of a server of this revision; the error is why it cannot be listed.
+type ReadItem<T> = fn(&Json, ProtocolVersion) -> Result<Read<T>, String>;
+
 /// One list of a backend.
 struct List {
     method: &'static str,
@@ -36,31 +43,45 @@ const TEMPLATES: List =
     List { method: method::TEMPLATES_LIST, member: "resourceTemplates", offer: Offer::Resources };
 const PROMPTS: List = List { method: method::PROMPTS_LIST, member: "prompts", offer: Offer::Prompts };
 
-/// The lists beside the tools as they were last read. One that cannot be read any more stays as it was.
+/// The lists as they were last read to their end.
 #[derive(Default)]
 pub(crate) struct LastLists {
+    tools: Guarded<LastList<OfferedTool>>,
     resources: Guarded<LastList<OfferedResource>>,
     templates: Guarded<LastList<OfferedTemplate>>,
     prompts: Guarded<LastList<OfferedPrompt>>,
 }
 
 struct LastList<T> {
-    items: Vec<T>,
+    taken: Taken<T>,
     /// The last attempt to read it failed.
-    failing: bool,
+    is_failing: bool,
 }
 
 impl<T> Default for LastList<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), failing: false }
+        Self { taken: Taken::default(), is_failing: false }
+    }
+}
+
+/// What was read of a list.
+#[derive(Clone)]
+struct Taken<T> {
+    items: Vec<T>,
+    remarks: Vec<OfferRemark>,
+}
+
+impl<T> Default for Taken<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), remarks: Vec::new() }
     }
 }
 
 /// Asks for everything. Each page may take `page_wait`.
 ///
 /// # Errors
-/// When the connection fails, when the tools cannot be read, or when the backend offers no tools and none of its other
-/// lists can be read. A single other list that is refused, malformed or late is reported in the log.
+/// When the connection fails, when no page of the tools can be read, or when the backend offers no tools and none of its
+/// other lists can be read. Any other list that fails is as it was, or as far as it was read.
 pub(crate) async fn take(
     connection: &Connection,
     page_wait: Duration,
@@ -69,76 +90,107 @@ pub(crate) async fn take(
     let other_wait = page_wait.min(OTHER_PAGE_WAIT);
     let (tools, resources, templates, prompts) = futures_util::join!(
         Box::pin(take_tools(connection, page_wait)),
-        Box::pin(take_list(connection, &RESOURCES, offer::read_resource, other_wait)),
-        Box::pin(take_list(connection, &TEMPLATES, offer::read_template, other_wait)),
-        Box::pin(take_list(connection, &PROMPTS, offer::read_prompt, other_wait)),
+        Box::pin(take_list(connection, &RESOURCES, |json, _| offer::read_resource(json), other_wait)),
+        Box::pin(take_list(connection, &TEMPLATES, |json, _| offer::read_template(json), other_wait)),
+        Box::pin(take_list(connection, &PROMPTS, |json, _| offer::read_prompt(json), other_wait)),
     );
-    let mut other =
-        OtherLists { connection, readable: connection.introduction.offers(Offer::Tools), failure: None };
-    let inventory = Inventory {
-        tools: tools?,
-        resources: other.settle(&RESOURCES, resources, &last.resources)?,
-        templates: other.settle(&TEMPLATES, templates, &last.templates)?,
-        prompts: other.settle(&PROMPTS, prompts, &last.prompts)?,
-        instructions: connection.introduction.instructions.clone(),
-        capabilities: connection.introduction.capabilities.clone(),
+    let offers_tools = connection.introduction.offers(Offer::Tools);
+    let mut settling = Settling {
+        connection,
+        any_is_readable: offers_tools,
+        failure: None,
+        inventory: Inventory::default(),
     };
-    match other.failure {
-        Some(failure) if !other.readable => Err(failure),
-        _ => Ok(inventory),
+    let tools = settling.settle(&TOOLS, tools, &last.tools)?;
+    let resources = settling.settle(&RESOURCES, resources, &last.resources)?;
+    let templates = settling.settle(&TEMPLATES, templates, &last.templates)?;
+    let prompts = settling.settle(&PROMPTS, prompts, &last.prompts)?;
+    match settling.failure {
+        Some(failure) if !settling.any_is_readable => return Err(failure),
+        Some(_) | None => {}
     }
+    let introduction = &connection.introduction;
+    Ok(Inventory {
+        tools,
+        resources,
+        templates,
+        prompts,
+        instructions: introduction.instructions.clone(),
+        capabilities: introduction.capabilities.clone(),
+        ..settling.inventory
+    })
 }
 
-/// What came of the lists beside the tools.
-struct OtherLists<'a> {
+/// A list as far as it could be read, and why not further.
+type Outcome<T> = Result<Taken<T>, (Taken<T>, Failure)>;
+
+/// What comes of the lists, one after the other.
+struct Settling<'a> {
     connection: &'a Connection,
     /// Some list that the backend offers can be read.
-    readable: bool,
+    any_is_readable: bool,
     /// Why one of them cannot.
     failure: Option<Failure>,
+    /// Remarks and failing lists.
+    inventory: Inventory,
 }
 
-impl OtherLists<'_> {
-    /// The list as it was read; as it was last read where the fault is the list's alone.
+impl Settling<'_> {
+    /// The list as it was read. Where only the list is at fault: as it was when it was last read to its end, else as far as
+    /// it was read now.
     fn settle<T: Clone>(
         &mut self,
         list: &List,
-        taken: Result<Vec<T>, Failure>,
+        outcome: Outcome<T>,
         last: &Guarded<LastList<T>>,
     ) -> Result<Vec<T>, Failure> {
-        match taken {
-            Ok(items) => {
-                self.readable |= self.connection.introduction.offers(list.offer);
-                *last.lock() = LastList { items: items.clone(), failing: false };
-                Ok(items)
+        let mut last = last.lock();
+        let taken = match outcome {
+            Ok(taken) => {
+                self.any_is_readable |= self.connection.introduction.offers(list.offer);
+                *last = LastList { taken: taken.clone(), is_failing: false };
+                taken
             }
-            Err(failure) if failure.spares_the_connection() => {
-                let mut last = last.lock();
-                // Once, and not at every health check.
-                if !std::mem::replace(&mut last.failing, true) {
-                    tracing::warn!(
-                        backend = %self.connection.backend, list = list.member,
-                        class = failure.class().as_str(), cause = %failure,
-                        "a list cannot be read; it stays as it was"
-                    );
-                }
+            // Without its tools a backend is not listed; that is the federation's to say.
+            Err((taken, failure))
+                if !failure.spares_the_connection()
+                    || (list.offer == Offer::Tools && taken.items.is_empty()) =>
+            {
+                return Err(failure);
+            }
+            Err((taken, failure)) => {
+                let taken = if last.taken.items.is_empty() { taken } else { last.taken.clone() };
+                self.fails(list, &failure, std::mem::replace(&mut last.is_failing, true));
+                self.any_is_readable |= !taken.items.is_empty();
                 self.failure = Some(failure);
-                Ok(last.items.clone())
+                taken
             }
-            Err(failure) => Err(failure),
+        };
+        self.inventory.remarks.extend(taken.remarks);
+        Ok(taken.items)
+    }
+
+    fn fails(&mut self, list: &List, failure: &Failure, is_known: bool) {
+        let (class, cause) = (failure.class().as_str(), failure.to_string());
+        // Once, and not at every health check.
+        if !is_known {
+            let backend = &self.connection.backend;
+            tracing::warn!(%backend, list = list.member, class, cause, "a list cannot be read; it stays as it was");
         }
+        self.inventory.failing.push(FailingList { list: list.member, class, cause });
     }
 }
 
 /// Asks for the tools, and takes note of which arguments are repeated as headers.
-pub(crate) async fn take_tools(
-    connection: &Connection,
-    page_wait: Duration,
-) -> Result<Vec<OfferedTool>, Failure> {
-    let mut tools = take_list(connection, &TOOLS, offer::read_tool, page_wait).await?;
-    if connection.mirrors_arguments {
-        let mut mirrors = Mirrors::new();
-        tools.retain(|tool| match read_mirrored(&tool.definition) {
+async fn take_tools(connection: &Connection, page_wait: Duration) -> Outcome<OfferedTool> {
+    let outcome = take_list(connection, &TOOLS, offer::read_tool, page_wait).await;
+    if !connection.mirrors_arguments {
+        return outcome;
+    }
+    let mut mirrors = Mirrors::new();
+    let mut keep = |taken: Taken<OfferedTool>| {
+        let Taken { mut items, mut remarks } = taken;
+        items.retain(|tool| match read_mirrored(&tool.definition) {
             Ok(mirrored) => {
                 if !mirrored.is_empty() {
                     mirrors.insert(tool.name.clone(), mirrored);
@@ -146,67 +198,100 @@ pub(crate) async fn take_tools(
                 true
             }
             Err(fault) => {
-                tracing::warn!(backend = %connection.backend, tool = %tool.name, %fault, "left out a tool");
+                let (item, text) = (tool.name.to_string(), fault.to_string());
+                remarks.push(OfferRemark { list: TOOLS.member, item, is_left_out: true, text });
                 false
             }
         });
-        connection.set_mirrors(mirrors);
-    }
-    Ok(tools)
+        Taken { items, remarks }
+    };
+    let outcome = match outcome {
+        Ok(taken) => Ok(keep(taken)),
+        Err((taken, failure)) => Err((keep(taken), failure)),
+    };
+    connection.set_mirrors(mirrors);
+    outcome
+}
+
+/// Looks at the tools again for the sake of the arguments that are repeated as headers.
+pub(crate) async fn renew_mirrors(connection: &Connection, page_wait: Duration) -> Result<(), Failure> {
+    take_tools(connection, page_wait).await.map(drop).map_err(|(_, failure)| failure)
 }
 
 async fn take_list<T>(
     connection: &Connection,
     list: &List,
-    read: fn(&Json) -> Option<T>,
+    read: ReadItem<T>,
     page_wait: Duration,
-) -> Result<Vec<T>, Failure> {
+) -> Outcome<T> {
     if !connection.introduction.offers(list.offer) {
-        return Ok(Vec::new());
+        return Ok(Taken::default());
     }
-    let mut taking = Taking::new(&connection.backend, list, read);
+    let mut taking = Taking::new(connection, list, read);
     let mut cursor: Option<String> = None;
     for _ in 0..PAGES_MAX {
-        let params = connection.dialect.list(cursor.as_deref());
-        let page = connection.exchange(Purpose::Upkeep, |_| Request::upkeep(list.method, params));
-        let late = || Failure::broken(Class::Timeout, "no page of a list in time");
-        let page = match timeout(page_wait, page).await.map_err(|_| late())? {
-            // A backend may declare resources and have no templates, say.
-            Err(Failure::Refused(error)) if error.code == code::METHOD_NOT_FOUND => return Ok(taking.items),
-            page => page?,
+        let page = match take_page(connection, list, cursor.as_deref(), page_wait).await {
+            Ok(Some(page)) => page,
+            Ok(None) => return Ok(taking.taken),
+            Err(failure) => return Err((taking.taken, failure)),
         };
-        let (items, next) =
-            read_page(&page, list.member).map_err(|fault| Failure::broken(Class::Protocol, fault))?;
-        match taking.page(cursor.as_deref(), items, next) {
+        match taking.page(cursor.as_deref(), page) {
             Some(next) => cursor = Some(next),
-            None => return Ok(taking.items),
+            None => return Ok(taking.taken),
         }
     }
     tracing::warn!(
         backend = %connection.backend, list = list.member, pages_max = PAGES_MAX,
         "the list has more pages than are taken"
     );
-    Ok(taking.items)
+    Ok(taking.taken)
 }
+
+/// One page: its items, and the cursor of the next. `None` where there is no such list.
+async fn take_page(
+    connection: &Connection,
+    list: &List,
+    cursor: Option<&str>,
+    page_wait: Duration,
+) -> Result<Option<Page>, Failure> {
+    let params = connection.dialect.list(cursor);
+    let page = connection.exchange(Purpose::Upkeep, |_| Request::upkeep(list.method, params));
+    let late = || {
+        let seconds = page_wait.as_secs_f64();
+        Failure::broken(Class::Timeout, format_args!("no page of the list within {seconds} s"))
+    };
+    let page = match timeout(page_wait, page).await.map_err(|_| late())? {
+        // A backend may declare resources and have no templates, say.
+        Err(Failure::Refused(error)) if error.code == code::METHOD_NOT_FOUND => return Ok(None),
+        page => page?,
+    };
+    let page = read_page(&page, list.member).map_err(|fault| Failure::broken(Class::Protocol, fault))?;
+    Ok(Some(page))
+}
+
+/// The items of a page, and the cursor of the next.
+type Page = (Vec<Json>, Option<String>);
 
 /// A list being put together.
 struct Taking<'a, T> {
     backend: &'a BackendId,
+    version: ProtocolVersion,
     list: &'a List,
-    read: fn(&Json) -> Option<T>,
-    items: Vec<T>,
+    read: ReadItem<T>,
+    taken: Taken<T>,
     position: usize,
     first_page: Vec<Json>,
     cursors: HashSet<String>,
 }
 
 impl<'a, T> Taking<'a, T> {
-    fn new(backend: &'a BackendId, list: &'a List, read: fn(&Json) -> Option<T>) -> Self {
+    fn new(connection: &'a Connection, list: &'a List, read: ReadItem<T>) -> Self {
         Self {
-            backend,
+            backend: &connection.backend,
+            version: connection.dialect.version,
             list,
             read,
-            items: Vec::new(),
+            taken: Taken::default(),
             position: 0,
             first_page: Vec::new(),
             cursors: HashSet::new(),
@@ -214,20 +299,25 @@ impl<'a, T> Taking<'a, T> {
     }
 
     /// Takes the page that `cursor` led to. Answers with the cursor of the page to ask for next.
-    fn page(&mut self, cursor: Option<&str>, items: Vec<Json>, next: Option<String>) -> Option<String> {
+    fn page(&mut self, cursor: Option<&str>, (items, next): Page) -> Option<String> {
         // An empty cursor is a cursor like any other, but some servers mean the end by it and answer it with the
         // first page.
         if cursor == Some("") && items == self.first_page {
             return None;
         }
         for item in &items {
-            if self.items.len() >= ITEMS_MAX {
+            if self.taken.items.len() >= ITEMS_MAX {
                 self.warn("the list has more items than are taken");
                 return None;
             }
-            match (self.read)(item) {
-                Some(item) => self.items.push(item),
-                None => self.warn("left out an item that cannot be read"),
+            match (self.read)(item, self.version) {
+                Ok(Read { item: read, changes }) => {
+                    if !changes.is_empty() {
+                        self.remark(item, false, changes.join("; "));
+                    }
+                    self.taken.items.push(read);
+                }
+                Err(reason) => self.remark(item, true, reason),
             }
             self.position += 1;
         }
@@ -242,6 +332,21 @@ impl<'a, T> Taking<'a, T> {
             self.warn("the list leads back to a page already taken");
         }
         None
+    }
+
+    fn remark(&mut self, item: &Json, is_left_out: bool, text: String) {
+        /// The more a list is at fault, the less each fault says.
+        const REMARKS_MAX: usize = 100;
+        /// How much of a name is shown.
+        const NAME_CHARS_MAX: usize = 128;
+        if self.taken.remarks.len() >= REMARKS_MAX {
+            return;
+        }
+        let item = match offer::name_of(item) {
+            Some(name) => name.chars().take(NAME_CHARS_MAX).collect(),
+            None => format!("number {}", self.position + 1),
+        };
+        self.taken.remarks.push(OfferRemark { list: self.list.member, item, is_left_out, text });
     }
 
     fn warn(&self, what: &str) {

@@ -33,6 +33,7 @@ mod question;
 mod redirect;
 mod refusal;
 mod remote;
+mod signs;
 mod sse;
 mod standing;
 mod stdio;

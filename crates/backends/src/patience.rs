@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use vmcp_domain::{
-    AskError, BoxFuture, ClientCapabilities, ClientKey, ClientPort, Json, LogLevel, Members, Question,
-    QuestionKind,
+    AskError, BackendId, BoxFuture, ClientCapabilities, ClientKey, ClientPort, Error, Json, LogLevel,
+    Members, Question, QuestionKind,
 };
 
 use crate::sync::Guarded;
@@ -20,24 +20,34 @@ const QUESTION_WAIT_MAX: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(crate) struct Patience {
     hard: Option<Instant>,
+    allowed: Duration,
+    /// Progress puts the end off until this much of the call's own time has passed.
+    longest: Duration,
     clock: Guarded<Clock>,
     changed: Notify,
 }
 
 #[derive(Debug)]
 struct Clock {
+    began: Instant,
     due: Instant,
     asking: usize,
     stopped: Instant,
 }
 
 impl Patience {
-    /// Runs from now for `allowed`, never beyond `deadline`.
-    pub(crate) fn new(allowed: Duration, deadline: Option<std::time::Instant>) -> Arc<Self> {
+    /// Runs from now for `allowed`, with progress for `longest`, never beyond `deadline`.
+    pub(crate) fn new(
+        allowed: Duration,
+        longest: Duration,
+        deadline: Option<std::time::Instant>,
+    ) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Self {
             hard: deadline.map(Instant::from_std),
-            clock: Guarded::new(Clock { due: now + allowed, asking: 0, stopped: now }),
+            allowed,
+            longest: longest.max(allowed),
+            clock: Guarded::new(Clock { began: now, due: now + allowed, asking: 0, stopped: now }),
             changed: Notify::new(),
         })
     }
@@ -61,6 +71,22 @@ impl Patience {
                 },
             }
         }
+    }
+
+    /// The backend has reported progress: it has as much time again.
+    fn extend(&self) {
+        let mut clock = self.clock.lock();
+        let longest = clock.began + self.longest;
+        clock.due = clock.due.max((Instant::now() + self.allowed).min(longest));
+    }
+
+    /// What is told when the time has passed.
+    pub(crate) fn fault(&self, backend: &BackendId) -> Error {
+        if self.hard.is_some_and(|hard| hard <= Instant::now()) {
+            return Error::DeadlineExceeded;
+        }
+        let clock = self.clock.lock();
+        Error::BackendTimedOut { backend: backend.clone(), after: clock.due - clock.began }
     }
 
     fn look(&self, now: Instant) -> State {
@@ -110,6 +136,7 @@ impl Drop for Asking {
         if clock.asking == 0 {
             let paused = clock.stopped.elapsed();
             clock.due += paused;
+            clock.began += paused;
         }
         drop(clock);
         self.0.changed.notify_waiters();
@@ -151,6 +178,7 @@ impl ClientPort for TimedPort {
     }
 
     fn progress(&self, params: Members) {
+        self.patience.extend();
         self.inner.progress(params);
     }
 
@@ -194,7 +222,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_clock_stands_still_while_the_client_is_asked() {
         let start = Instant::now();
-        let patience = Patience::new(Duration::from_secs(10), None);
+        let patience = Patience::new(Duration::from_secs(10), Duration::ZERO, None);
         let asking = patience.stop();
         let waiting = tokio::spawn({
             let patience = Arc::clone(&patience);
@@ -208,10 +236,34 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn progress_puts_the_end_off_up_to_a_bound() {
+        let start = Instant::now();
+        let patience = Patience::new(Duration::from_secs(10), Duration::from_secs(60), None);
+        let waiting = tokio::spawn({
+            let patience = Arc::clone(&patience);
+            async move { patience.spent().await }
+        });
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            patience.extend();
+        }
+        assert!(!waiting.is_finished());
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        patience.extend();
+        waiting.await.unwrap();
+        assert_eq!(start.elapsed().as_secs(), 60);
+        let fault = patience.fault(&"b".into());
+        assert_eq!(
+            fault.to_string(),
+            "backend `b` did not answer within 60 s; `timeout` of the backend or `operational.timeouts` allows more"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_deadline_is_never_moved() {
         let start = Instant::now();
         let deadline = std::time::Instant::now() + Duration::from_secs(3);
-        let patience = Patience::new(Duration::from_secs(10), Some(deadline));
+        let patience = Patience::new(Duration::from_secs(10), Duration::ZERO, Some(deadline));
         let _asking = patience.stop();
         patience.spent().await;
         assert!(start.elapsed() <= Duration::from_secs(4));

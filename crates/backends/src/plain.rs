@@ -100,7 +100,7 @@ impl PlainClient {
         let unsent = if goes_on { unsent } else { Bytes::new() };
         let pool = (head.keeps && goes_on).then(|| Arc::clone(&self.pool));
         let body = PlainBody::new(connection, head.length, unsent, pool);
-        Ok(head.response.map(|()| Arriving::Plain(body)))
+        Ok(head.response.map(|()| Arriving::plain(body)))
     }
 }
 

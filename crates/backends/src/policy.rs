@@ -171,20 +171,32 @@ pub struct HttpPolicy {
     pub url: http::Uri,
     /// A PEM file of authorities trusted in place of the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// HTTP+SSE is tried where the server refuses streamable HTTP: the operator has not said which it speaks.
+    pub may_be_sse: bool,
 }
 
 /// How long each step may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Starting the process or opening the connection, and finding out the protocol version.
+    /// Opening the connection and finding out the protocol version. A process has so long after each sign of life.
     pub connect: Duration,
-    /// One request, from sending to the end of the answer.
+    /// How long a process may take to start while it gives signs of life: an installer writes what it does.
+    pub start: Duration,
+    /// One request, from sending to the end of the answer. Reported progress allows as much again.
     pub call: Duration,
+    /// One request at most, whatever progress is reported.
+    pub call_max: Duration,
 }
 
 impl Timeouts {
-    /// 30 seconds for both: the reference's default, and long enough for servers that install themselves first.
-    pub const DEFAULT: Self = Self { connect: Duration::from_secs(30), call: Duration::from_secs(30) };
+    /// 30 seconds to connect and to answer, as the reference has it; 5 minutes to start, and 10 for a call that reports
+    /// progress.
+    pub const DEFAULT: Self = Self {
+        connect: Duration::from_secs(30),
+        start: Duration::from_mins(5),
+        call: Duration::from_secs(30),
+        call_max: Duration::from_mins(10),
+    };
 }
 
 impl Default for Timeouts {

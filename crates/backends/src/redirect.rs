@@ -33,6 +33,22 @@ pub(crate) fn target(base: &Uri, location: &str) -> Option<Uri> {
     Uri::builder().scheme(scheme.clone()).authority(authority.clone()).path_and_query(path).build().ok()
 }
 
+/// An address as an operator may read it: without user, password and query, which may be secret.
+pub(crate) fn shown(location: &str) -> String {
+    const CHARS_MAX: usize = 200;
+    let location = location.split(['?', '#']).next().unwrap_or_default();
+    let location = match location.split_once("://") {
+        Some((scheme, rest)) => {
+            let host_begins =
+                rest.split('/').next().and_then(|authority| authority.rfind('@')).map_or(0, |at| at + 1);
+            format!("{scheme}://{}", rest.get(host_begins..).unwrap_or_default())
+        }
+        None => location.to_owned(),
+    };
+    let graphic: String = location.chars().filter(char::is_ascii_graphic).take(CHARS_MAX).collect();
+    format!("`{graphic}`")
+}
+
 fn has_scheme(location: &str) -> bool {
     let Some((scheme, _)) = location.split_once(':') else {
         return false;
@@ -57,6 +73,18 @@ fn same_origin(one: &Uri, other: &Uri) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_has_no_secrets() {
+        for (location, expected) in [
+            ("https://user:secret@host.example/mcp/?key=secret#x", "`https://host.example/mcp/`"),
+            ("/mcp/", "`/mcp/`"),
+            ("https://host.example", "`https://host.example`"),
+            ("http://host.example/a@b\u{7}", "`http://host.example/a@b`"),
+        ] {
+            assert_eq!(shown(location), expected);
+        }
+    }
 
     #[test]
     fn only_the_same_origin_is_followed() {

@@ -17,6 +17,7 @@ use crate::connection::Connection;
 use crate::failure::{Class, Failure};
 use crate::flights::Purpose;
 use crate::inventory;
+use crate::life::Loss;
 use crate::link::Request;
 use crate::per_caller::{CallerConnections, ConnectionRef, Grouping};
 use crate::policy::Isolation;
@@ -62,6 +63,10 @@ impl Remote {
         failure.into_error(self.id())
     }
 
+    fn timed_out(&self, after: Duration) -> Error {
+        Error::BackendTimedOut { backend: self.id().clone(), after }
+    }
+
     fn call_wait(&self) -> Duration {
         self.shared.policy.timeouts.call
     }
@@ -78,7 +83,7 @@ impl Remote {
 
     async fn subscription(&self, name: &'static str, line: &Shared, uri: &BackendUri) -> Result<(), Error> {
         let changed = timeout(self.call_wait(), line.change_subscription(name, uri)).await;
-        let changed = changed.map_err(|_| Error::DeadlineExceeded)?;
+        let changed = changed.map_err(|_| self.timed_out(self.call_wait()))?;
         changed.map_err(|failure| line.error(failure))
     }
 }
@@ -166,17 +171,24 @@ impl Backend for Remote {
         let record = self.shared.record.lock();
         BackendStatus {
             state,
-            transport: self.shared.policy.transport.as_str(),
+            transport: self.shared.transport(),
             protocol,
             last_error: record.last_error.map(Class::as_str),
             reconnect_count: record.connect_count.saturating_sub(1),
             isolation: self.callers.as_ref().map_or("shared", |callers| callers.isolation()),
             caller_connections: self.callers.as_ref().map(|callers| callers.count()),
+            starting: self.shared.starting(),
         }
     }
 
     fn listen(&self, listener: Weak<dyn BackendListener>) {
         self.shared.ears.listen(listener);
+    }
+
+    fn reconnect(&self) {
+        if let Phase::Ready(connection) = &*self.shared.phase.borrow() {
+            connection.link.life().lose(Loss::Failed(Class::HealthCheck));
+        }
     }
 
     fn is_personal(&self) -> bool {
@@ -207,8 +219,8 @@ impl Backend for Remote {
                 }
                 Some(_) | None => self.connection(ctx).await?,
             };
-            let taken = timeout(self.call_wait() * INVENTORY_SHARE, line.take_inventory()).await;
-            let taken = taken.map_err(|_| Error::DeadlineExceeded)?;
+            let wait = self.call_wait() * INVENTORY_SHARE;
+            let taken = timeout(wait, line.take_inventory()).await.map_err(|_| self.timed_out(wait))?;
             taken.map_err(|failure| line.error(failure))
         })
     }

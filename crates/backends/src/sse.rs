@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use vmcp_domain::BoxFuture;
 
-use crate::body::{self, ERROR_BYTES_MAX, Events, event_message};
+use crate::body::{self, ERROR_BYTES_MAX, Events, hear_event};
 use crate::duplex::{Duplex, Outbox, Outgoing};
 use crate::ears::Ears;
 use crate::endpoint::{ASIDE_WAIT, Endpoint};
@@ -86,15 +86,13 @@ async fn read(mut events: Events, duplex: Arc<Duplex>, life: Arc<Lifeline>, clos
             () = ended.cancelled() => break Class::Exited,
         };
         match event {
-            Ok(Some(event)) => match event_message(event) {
-                Some(Ok(message)) => {
-                    duplex.receive(message);
+            Ok(Some(event)) => hear_event(event, |message| match message {
+                Ok(message) => drop(duplex.receive(message)),
+                Err(unreadable) if duplex.receive_unreadable(&unreadable) => {}
+                Err(unreadable) => {
+                    tracing::warn!(why = unreadable.cause, "the backend sent an event that is no message");
                 }
-                Some(Err(failure)) => {
-                    tracing::warn!(%failure, "the backend sent an event that is no message");
-                }
-                None => {}
-            },
+            }),
             Ok(None) => break Class::Exited,
             Err(failure) => break failure.class(),
         }

@@ -15,7 +15,7 @@ use vmcp_wire::jsonrpc::Message;
 use vmcp_wire::method;
 
 use crate::backoff::Backoff;
-use crate::body::{Events, event_message};
+use crate::body::{Events, hear_event};
 use crate::connection::Connection;
 use crate::ears::Ears;
 use crate::endpoint::Endpoint;
@@ -94,15 +94,15 @@ async fn overhear(connection: &Connection, endpoint: &Arc<Endpoint>, events: &mu
         let Ok(Some(event)) = event else {
             return;
         };
-        match event_message(event) {
-            Some(Ok(Message::Notification { method, params })) => {
+        hear_event(event, |message| match message {
+            Ok(Message::Notification { method, params }) => {
                 flights.hear(read_notice(&method, params.as_ref()), None);
             }
-            Some(Ok(Message::Request { id, method, params })) => {
+            Ok(Message::Request { id, method, params }) => {
                 let inquiry = Inquiry::read(&method, params, flights, None);
                 if replies.len() >= QUESTIONS_MAX {
                     tracing::debug!(backend = %connection.backend, "dropped a request: too many are open");
-                    continue;
+                    return;
                 }
                 replies.push(Box::pin(async move {
                     let reply = inquiry.reply(id).await;
@@ -111,12 +111,12 @@ async fn overhear(connection: &Connection, endpoint: &Arc<Endpoint>, events: &mu
                     }
                 }));
             }
-            Some(Ok(Message::Response { .. })) | None => {}
-            Some(Err(failure)) => {
-                tracing::debug!(backend = %connection.backend, %failure, "gave up a stream");
-                return;
+            Ok(Message::Response { .. }) => {}
+            Err(unreadable) => {
+                let why = unreadable.cause;
+                tracing::debug!(backend = %connection.backend, why, "skipped an event that is no message");
             }
-        }
+        });
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -22,12 +21,14 @@ use crate::life::{Lifeline, Loss};
 use crate::lines::{Line, Lines};
 use crate::pace::Pace;
 use crate::policy::RESPONSE_BYTES_MAX;
+use crate::signs::{Noticed, Signs};
 use crate::sync::Guarded;
 
 /// Messages that wait to be written. More wait in their callers, each until its own deadline.
 const QUEUE_MAX: usize = 64;
-/// Lines that are no messages, before the first one that is, after which the backend counts as no MCP server.
-const GARBAGE_MAX: u64 = 200;
+/// How much may come before the first message: a build tool or an installer may say a lot. After more than that the
+/// backend counts as no MCP server.
+const BANNER_BYTES_MAX: usize = 1 << 20;
 
 /// How long a backend that lost its connection may take to end by itself.
 pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(2);
@@ -47,6 +48,8 @@ pub(crate) struct Wiring {
     pub(crate) closing: CancellationToken,
     /// Cancelled at the first byte the backend says on any stream.
     pub(crate) alive: CancellationToken,
+    /// Signs of life while the backend is being started.
+    pub(crate) signs: Arc<Signs>,
     /// Cancelled when everything of the connection has ended.
     pub(crate) closed: CancellationToken,
     /// Where tasks run.
@@ -58,17 +61,28 @@ pub(crate) struct Wiring {
 }
 
 impl Wiring {
-    pub(crate) fn new(ears: &Arc<Ears>, tasks: &TaskTracker, write_wait: Duration) -> Self {
+    pub(crate) fn new(
+        ears: &Arc<Ears>,
+        tasks: &TaskTracker,
+        signs: &Arc<Signs>,
+        write_wait: Duration,
+    ) -> Self {
         Self {
             ears: Arc::clone(ears),
             life: Arc::default(),
             closing: CancellationToken::new(),
             alive: CancellationToken::new(),
+            signs: Arc::clone(signs),
             closed: CancellationToken::new(),
             tasks: tasks.clone(),
             write_wait,
             grace: Arc::new(Guarded::new(ORPHAN_GRACE)),
         }
+    }
+
+    /// The stream, with what is read noticed as a sign of life.
+    pub(crate) fn noticed<R>(&self, reader: R) -> Noticed<R> {
+        Noticed { reader, signs: Arc::clone(&self.signs), alive: self.alive.clone() }
     }
 
     fn backend(&self) -> &BackendId {
@@ -190,8 +204,8 @@ async fn farewell<W: AsyncWrite + Unpin>(writer: &mut W, mut queue: mpsc::Receiv
 }
 
 async fn read<R: AsyncRead + Unpin>(reader: R, duplex: Arc<Duplex>, wiring: Wiring) {
-    let mut lines = Lines::new(reader, RESPONSE_BYTES_MAX);
-    let (mut garbage, mut pace) = (Garbage::default(), Pace::new());
+    let mut lines = Lines::new(wiring.noticed(reader), RESPONSE_BYTES_MAX);
+    let (mut banner, mut pace) = (Banner::default(), Pace::new());
     let ended = wiring.life.token();
     let class = loop {
         let line = tokio::select! {
@@ -201,33 +215,19 @@ async fn read<R: AsyncRead + Unpin>(reader: R, duplex: Arc<Duplex>, wiring: Wiri
         match line {
             Err(_) | Ok(None) => break Class::Exited,
             Ok(Some(Line::Cut(_))) => {
-                wiring.alive.cancel();
                 tracing::warn!(
                     backend = %wiring.backend(),
                     bytes_max = RESPONSE_BYTES_MAX,
                     "skipped a message that is larger than allowed"
                 );
-                duplex.abandon_only();
+                duplex.receive_too_large();
             }
             Ok(Some(Line::Whole(line))) => {
-                wiring.alive.cancel();
                 let bytes = line.len();
-                if line.trim_ascii().is_empty() {
-                    pace.keep(bytes).await;
-                    continue;
+                let is_answer = hear_line(&line.into(), &duplex, &mut banner, &wiring.signs);
+                if banner.is_too_long() {
+                    break Class::Protocol;
                 }
-                let is_answer = match understand(line) {
-                    Ok(message) => {
-                        garbage.understood = true;
-                        duplex.receive(message)
-                    }
-                    Err(why) => {
-                        if garbage.add(wiring.backend(), &why) {
-                            break Class::Protocol;
-                        }
-                        false
-                    }
-                };
                 if !is_answer {
                     pace.keep(bytes).await;
                 }
@@ -238,36 +238,61 @@ async fn read<R: AsyncRead + Unpin>(reader: R, duplex: Arc<Duplex>, wiring: Wiri
     duplex.abandon();
 }
 
-fn understand(line: Vec<u8>) -> Result<jsonrpc::Message, String> {
-    let text = ByteString::try_from(Bytes::from(line)).map_err(|_| "not UTF-8".to_owned())?;
-    jsonrpc::parse(&text).map_err(|fault| match spoken(&text) {
-        Some(words) => format!("{fault}; it says: {words}"),
-        None => fault.to_string(),
-    })
+/// Takes the messages of one line. True for an answer that somebody waited for.
+fn hear_line(line: &Bytes, duplex: &Duplex, banner: &mut Banner, signs: &Signs) -> bool {
+    let mut is_answer = false;
+    if line.trim_ascii().is_empty() {
+        return is_answer;
+    }
+    jsonrpc::hear(line.clone(), |message| match message {
+        Ok(message) => {
+            banner.is_over = true;
+            is_answer |= duplex.receive(message);
+        }
+        Err(unreadable) => {
+            is_answer |= duplex.receive_unreadable(&unreadable);
+            if let Some(text) = log_text(line) {
+                signs.line(&text);
+            }
+            banner.add(duplex.backend(), line, &unreadable.cause);
+        }
+    });
+    is_answer
 }
 
 /// The start of a line that is plainly a log line. Anything that may be a piece of a message is not shown.
-fn spoken(text: &str) -> Option<String> {
+fn log_text(line: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(line.get(..480).unwrap_or(line));
     let text = text.trim_start();
     let first = text.chars().next()?;
-    (first.is_alphabetic()).then(|| text.chars().take(120).filter(|char| !char.is_control()).collect())
+    first.is_alphabetic().then(|| text.chars().take(120).filter(|char| !char.is_control()).collect())
 }
 
+/// What a backend writes to standard output that is no message: an installer's words before the first one, mostly.
 #[derive(Default)]
-struct Garbage {
+struct Banner {
     lines: u64,
-    understood: bool,
+    bytes: usize,
+    /// A message has come.
+    is_over: bool,
 }
 
-impl Garbage {
-    /// Counts and reports a line that is no message. True when there have been too many.
-    fn add(&mut self, backend: &BackendId, why: &str) -> bool {
+impl Banner {
+    /// Counts and reports a line.
+    fn add(&mut self, backend: &BackendId, line: &[u8], why: &str) {
         self.lines += 1;
+        self.bytes += line.len();
         if self.lines <= 5 || self.lines.is_power_of_two() {
-            let lines = self.lines;
-            tracing::warn!(%backend, lines, why, "the backend wrote a line to standard output that is no message");
+            let (lines, says) = (self.lines, log_text(line));
+            tracing::warn!(
+                %backend, lines, why, says,
+                "the backend wrote a line to standard output that is no message"
+            );
         }
-        !self.understood && self.lines >= GARBAGE_MAX
+    }
+
+    fn is_too_long(&self) -> bool {
+        !self.is_over && self.bytes > BANNER_BYTES_MAX
     }
 }
 

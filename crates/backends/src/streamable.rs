@@ -22,14 +22,13 @@ use vmcp_wire::jsonrpc::{self, Id, Message};
 use vmcp_wire::{header, method, sse};
 
 use crate::arriving::Arriving;
-use crate::body::{self, Events, event_message};
+use crate::body::{self, Events, answers};
 use crate::endpoint::{ASIDE_WAIT, Endpoint};
 use crate::failure::{Class, Failure};
 use crate::flights::{Flights, Purpose, Ticket};
 use crate::http::{Carries, HttpClient, carries};
 use crate::life::{Lifeline, Loss};
 use crate::link::{Link, Request};
-use crate::policy::RESPONSE_BYTES_MAX;
 use crate::question::{self, Inquiry, QUESTIONS_MAX};
 use crate::refusal;
 
@@ -132,19 +131,13 @@ impl Streamable {
         response: Response<Arriving>,
         endless: bool,
     ) -> Result<Json, Failure> {
-        match carries(&response) {
+        let (carries, body) = body::look(response).await?;
+        match carries {
             Carries::Events => {
-                let events = Events::new(response.into_body(), endless);
+                let events = Events::new(body, endless);
                 Box::pin(self.follow(id, events, endless)).await
             }
-            Carries::Message => match body::message(response.into_body(), RESPONSE_BYTES_MAX).await? {
-                Message::Response { id: found, outcome } if answers(found.as_ref(), id, outcome.is_err()) => {
-                    outcome.map_err(Failure::Refused)
-                }
-                Message::Response { .. } | Message::Request { .. } | Message::Notification { .. } => {
-                    Err(Failure::broken(Class::Protocol, "the answer belongs to another request"))
-                }
-            },
+            Carries::Message => body::outcome(body, id).await,
         }
     }
 
@@ -154,9 +147,12 @@ impl Streamable {
         // In 2026-07-28 closing the response is the cancellation, and dropping it closes it.
         let cancels = !self.is_stateless() && request.method != method::INITIALIZE;
         let mut cancel = CancelOnDrop { link: self, id: Some(id).filter(|_| cancels) };
+        let method = request.method;
+        let mut status = StatusCode::OK;
         let outcome = async {
             let (response, _) = self.open(id, request).await?;
-            if response.status().is_success() {
+            status = response.status();
+            if status.is_success() {
                 self.read(id, response, endless).await
             } else {
                 Err(Box::pin(refusal::read(self, id, response)).await)
@@ -164,6 +160,12 @@ impl Streamable {
         }
         .await;
         cancel.id = None;
+        let outcome = match outcome {
+            Err(failure) if self.in_session() => {
+                Err(Box::pin(refusal::in_session(self, method, status, failure)).await)
+            }
+            outcome => outcome,
+        };
         if matches!(outcome, Err(Failure::Broken(Class::Exited, _))) {
             self.doubt();
         }
@@ -202,17 +204,20 @@ impl Streamable {
                 Some(()) = replies.next(), if !replies.is_empty() => continue,
             };
             match event {
-                Ok(Some(event)) => match self.understand(id, event)? {
-                    Step::Done(outcome) => {
+                Ok(Some(event)) => {
+                    let heard = self.understand(id, event);
+                    for asked in heard.asked {
+                        if replies.len() < QUESTIONS_MAX {
+                            replies.push(self.reply(id, asked));
+                        } else {
+                            self.asides.post(&self.endpoint, question::too_many(&asked.id));
+                        }
+                    }
+                    if let Some(outcome) = heard.outcome {
                         self.asides.drain(events.into_body());
                         return outcome;
                     }
-                    Step::Reply(asked) if replies.len() < QUESTIONS_MAX => {
-                        replies.push(self.reply(id, asked));
-                    }
-                    Step::Reply(asked) => self.asides.post(&self.endpoint, question::too_many(&asked.id)),
-                    Step::On => {}
-                },
+                }
                 Ok(None) | Err(Failure::Broken(Class::Exited, _))
                     if !endless
                         && !self.is_stateless()
@@ -229,35 +234,37 @@ impl Streamable {
         }
     }
 
-    fn understand(&self, id: u64, event: sse::Event) -> Result<Step, Failure> {
-        let Some(message) = event_message(event).transpose()? else {
-            return Ok(Step::On);
-        };
-        Ok(match message {
-            Message::Response { id: found, outcome } => {
-                if answers(found.as_ref(), id, outcome.is_err()) {
-                    Step::Done(outcome.map_err(Failure::Refused))
-                } else {
-                    tracing::debug!("dropped an answer that belongs to another request");
-                    Step::On
-                }
+    /// Takes the messages of one event.
+    fn understand(&self, id: u64, event: sse::Event) -> Heard {
+        let mut heard = Heard::default();
+        body::hear_event(event, |message| match message {
+            Ok(Message::Response { id: of, outcome }) if answers(of.as_ref(), id, outcome.is_err()) => {
+                heard.outcome.get_or_insert(outcome.map_err(Failure::Refused));
             }
-            Message::Notification { method, params } => {
+            Ok(Message::Response { .. }) => {
+                tracing::debug!("dropped an answer that belongs to another request");
+            }
+            Ok(Message::Notification { method, params }) => {
                 let notice = read_notice(&method, params.as_ref());
-                if matches!(notice, BackendNotice::ListeningEnded(ended) if ended == id)
-                    && self.is_stateless()
-                {
-                    return Err(Failure::broken(Class::Exited, "the backend ended the stream"));
+                let is_end = matches!(notice, BackendNotice::ListeningEnded(ended) if ended == id);
+                if is_end && self.is_stateless() {
+                    let end = Failure::broken(Class::Exited, "the backend ended the stream");
+                    heard.outcome.get_or_insert(Err(end));
+                } else {
+                    self.flights.hear(notice, Some(id));
                 }
-                self.flights.hear(notice, Some(id));
-                Step::On
             }
             // 2026-07-28 allows no requests of the server, and no answers of the client.
-            Message::Request { .. } if self.is_stateless() => Step::On,
-            Message::Request { id, method, params } => {
-                Step::Reply(Asked { id, name: method.to_string(), params })
+            Ok(Message::Request { .. }) if self.is_stateless() => {}
+            Ok(Message::Request { id, method, params }) => {
+                heard.asked.push(Asked { id, name: method.to_string(), params });
             }
-        })
+            Err(unreadable) if unreadable.id == Some(id) || unreadable.is_message => {
+                heard.outcome.get_or_insert(Err(Failure::broken(Class::Protocol, unreadable.cause)));
+            }
+            Err(unreadable) => tracing::debug!(why = unreadable.cause, "skipped an event that is no message"),
+        });
+        heard
     }
 
     fn reply(&self, own: u64, asked: Asked) -> BoxFuture<'_, ()> {
@@ -291,19 +298,11 @@ impl Drop for Doubt {
     }
 }
 
-/// True when a response answers request `id`. A server that could not read the identifier sends none with its error.
-fn answers(found: Option<&Id>, id: u64, is_error: bool) -> bool {
-    match found {
-        Some(found) => found.as_number() == Some(id),
-        None => is_error,
-    }
-}
-
 /// What an event means for the request on whose stream it came.
-enum Step {
-    Done(Result<Json, Failure>),
-    Reply(Asked),
-    On,
+#[derive(Default)]
+struct Heard {
+    outcome: Option<Result<Json, Failure>>,
+    asked: Vec<Asked>,
 }
 
 /// A request of the backend.

@@ -1,18 +1,21 @@
 //! Keeps one backend connected: connects, hears of the end, waits, connects again; and tells everyone how it stands.
 
+mod ready;
+mod renewal;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use vmcp_domain::{BackendEvent, BackendId, BackendUri, CallerScope, Error};
-use vmcp_wire::method;
+use vmcp_domain::{BackendEvent, BackendId, CallerScope, Error, Starting};
 
+pub(crate) use self::ready::ready;
+use self::renewal::renew;
 use crate::GatewayIdentity;
 use crate::backoff::Backoff;
 use crate::bearing::{Bearing, Holder};
@@ -20,14 +23,13 @@ use crate::connection::Connection;
 use crate::connector::Connector;
 use crate::ears::Ears;
 use crate::failure::{Class, Failure};
-use crate::flights::Purpose;
 use crate::http::HttpClient;
 use crate::inventory::LastLists;
 use crate::life::Loss;
-use crate::link::Request;
 use crate::pause::Pause;
 use crate::per_caller::ProcessRoom;
 use crate::policy::{BackendPolicy, ProcessPolicy};
+use crate::signs::Signs;
 use crate::standing::Wanted;
 use crate::sync::Guarded;
 
@@ -35,10 +37,6 @@ use crate::sync::Guarded;
 const STEADY: Duration = Duration::from_secs(10);
 /// A connection that lasted this long and was forgotten by its backend is remade at once.
 const REMEMBERED: Duration = Duration::from_secs(1);
-/// How many subscriptions are renewed at a time.
-const RENEWALS_MAX: usize = 8;
-/// How long renewing all of them may take.
-const RENEWAL_WAIT: Duration = Duration::from_secs(60);
 /// How long a connection may take to end when nobody said otherwise.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -90,8 +88,12 @@ pub(crate) struct Shared {
     wake: Notify,
     /// The wait is over and nobody has asked since: a caller's line is not tried again for nobody.
     dormant: AtomicBool,
-    /// What the backend offers beside tools, as it was last read.
+    /// What the backend offers, as it was last read.
     pub(crate) last_lists: LastLists,
+    /// Signs of life while a connection is being made.
+    pub(crate) signs: Arc<Signs>,
+    /// The backend was found to speak HTTP+SSE. All its connections share the finding.
+    is_sse: Arc<AtomicBool>,
 }
 
 impl Shared {
@@ -123,6 +125,8 @@ impl Shared {
             wake: Notify::new(),
             dormant: AtomicBool::new(false),
             last_lists: LastLists::default(),
+            signs: Arc::default(),
+            is_sse: Arc::default(),
         })
     }
 
@@ -151,7 +155,31 @@ impl Shared {
             wake: Notify::new(),
             dormant: AtomicBool::new(false),
             last_lists: LastLists::default(),
+            signs: Arc::default(),
+            is_sse: Arc::clone(&self.is_sse),
         })
+    }
+
+    /// True once the backend was found to speak HTTP+SSE where streamable HTTP was tried.
+    pub(crate) fn over_sse(&self) -> bool {
+        self.is_sse.load(Ordering::Relaxed)
+    }
+
+    /// From now on it is spoken to over HTTP+SSE.
+    pub(crate) fn found_sse(&self) {
+        self.is_sse.store(true, Ordering::Relaxed);
+        tracing::info!(backend = %self.policy.id, "the backend speaks HTTP+SSE");
+    }
+
+    /// How it is reached, as found out.
+    pub(crate) fn transport(&self) -> &'static str {
+        if self.over_sse() { "sse" } else { self.policy.transport.as_str() }
+    }
+
+    /// What it does while its first connection is being made.
+    pub(crate) fn starting(&self) -> Option<Starting> {
+        let is_connected = matches!(&*self.phase.borrow(), Phase::Ready(_));
+        self.signs.starting().filter(|_| !is_connected)
     }
 
     fn is_personal(&self) -> bool {
@@ -207,7 +235,7 @@ impl Shared {
 
     fn connected(&self, connection: &Arc<Connection>) {
         self.record.lock().connect_count += 1;
-        let (transport, protocol) = (self.policy.transport.as_str(), connection.dialect.version);
+        let (transport, protocol) = (self.transport(), connection.dialect.version);
         if self.is_personal() {
             tracing::debug!(backend = %self.policy.id, transport, %protocol, "a caller's own connection is made");
         } else {
@@ -344,56 +372,4 @@ async fn end(shared: &Shared, connection: &Connection) {
     shared.phase.send_replace(Phase::Stopped);
     let grace = *shared.grace.lock();
     connection.close(grace).await;
-}
-
-/// Subscribes again to everything that is wanted, after the session that knew of it has gone.
-async fn renew(connection: Arc<Connection>, wanted: Wanted) {
-    let subscribing = stream::iter(wanted.iter().cloned()).for_each_concurrent(RENEWALS_MAX, |uri: BackendUri| {
-        let connection = Arc::clone(&connection);
-        async move {
-            let params = connection.dialect.subscription(&uri);
-            let request = Request::upkeep(method::RESOURCES_SUBSCRIBE, params);
-            if let Err(failure) = connection.exchange(Purpose::Upkeep, |_| request).await {
-                tracing::warn!(backend = %connection.backend, %failure, "a subscription could not be renewed");
-            }
-        }
-    });
-    if timeout(RENEWAL_WAIT, subscribing).await.is_err() {
-        tracing::warn!(backend = %connection.backend, "not every subscription could be renewed in time");
-    }
-}
-
-/// Waits for the backend to be ready. A backend being connected is waited for; one that is not reachable is not.
-pub(crate) async fn ready(shared: &Shared) -> Result<Arc<Connection>, Failure> {
-    if let Phase::Ready(connection) = &*shared.phase.borrow()
-        && connection.link.life().loss().is_none()
-    {
-        return Ok(Arc::clone(connection));
-    }
-    Box::pin(becoming_ready(shared)).await
-}
-
-async fn becoming_ready(shared: &Shared) -> Result<Arc<Connection>, Failure> {
-    let mut phase = shared.phase.subscribe();
-    let waiting = async {
-        loop {
-            match &*phase.borrow_and_update() {
-                Phase::Ready(connection) => match connection.link.life().loss() {
-                    None => return Ok(Arc::clone(connection)),
-                    Some(Loss::Failed(class)) => {
-                        return Err(Failure::not_sent(class, "the connection has just ended"));
-                    }
-                    Some(Loss::Forgotten(_)) => {}
-                },
-                Phase::Connecting => {}
-                Phase::Unavailable(class) => return Err(Failure::not_sent(*class, "not connected")),
-                Phase::Stopped => return Err(Failure::not_sent(Class::Exited, "stopped")),
-            }
-            if phase.changed().await.is_err() {
-                return Err(Failure::not_sent(Class::Exited, "stopped"));
-            }
-        }
-    };
-    let late = || Failure::not_sent(Class::Timeout, "still being connected");
-    timeout(shared.policy.timeouts.connect, waiting).await.map_err(|_| late())?
 }

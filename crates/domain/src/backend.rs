@@ -1,6 +1,7 @@
 //! What a transport offers to federation: one MCP server behind the gateway, connected or not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::address::UriTemplate;
 use crate::context::CallContext;
@@ -67,6 +68,34 @@ pub struct Inventory {
     pub instructions: Option<String>,
     /// The capabilities it declared.
     pub capabilities: Members,
+    /// What was mended or left out, in order.
+    pub remarks: Vec<OfferRemark>,
+    /// The lists that could not be read, or not wholly; they are as they were last read, or as far as they were read.
+    pub failing: Vec<FailingList>,
+}
+
+/// Something that a backend lists in a form that clients refuse.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OfferRemark {
+    /// The list: `tools`, `resources`, `resourceTemplates` or `prompts`.
+    pub list: &'static str,
+    /// The item's name, or its place in the list.
+    pub item: String,
+    /// The item is not offered; else it is, mended.
+    pub is_left_out: bool,
+    /// What is wrong with it.
+    pub text: String,
+}
+
+/// A list that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FailingList {
+    /// The list: `tools`, `resources`, `resourceTemplates` or `prompts`.
+    pub list: &'static str,
+    /// The class of the failure, as in [`BackendStatus::last_error`].
+    pub class: &'static str,
+    /// What went wrong. May name what the backend said, so it is for the operator only.
+    pub cause: String,
 }
 
 /// How a backend is doing.
@@ -112,6 +141,17 @@ pub struct BackendStatus {
     pub isolation: &'static str,
     /// How many connections belong to single callers; `None` where all callers share one.
     pub caller_connections: Option<usize>,
+    /// What it has been doing since its first connection was begun, while that is not ready.
+    pub starting: Option<Starting>,
+}
+
+/// A backend that is being started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Starting {
+    /// For how long.
+    pub elapsed: Duration,
+    /// What it said last on its standard error or output, where it has any: one line, shortened, without controls.
+    pub last_line: Option<String>,
 }
 
 /// What a backend tells about itself unasked.
@@ -149,6 +189,8 @@ pub trait Backend: Send + Sync {
     fn status(&self) -> BackendStatus;
     /// Tells `listener` of its events, from now on. One listener; a second call replaces the first.
     fn listen(&self, listener: std::sync::Weak<dyn BackendListener>);
+    /// Ends its connection because its checks keep failing, so that a new one is made. Nothing happens without one.
+    fn reconnect(&self);
     /// True when requests carry a credential of the caller's own, so that what it offers depends on who asks. Its
     /// [`Self::status`] then tells of the gateway's own look at it, and not of any caller's connection.
     fn is_personal(&self) -> bool;

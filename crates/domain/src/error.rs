@@ -285,7 +285,28 @@ pub enum Error {
         /// What it said.
         error: RelayedError,
     },
-    /// No answer came in time.
+    /// The backend wants a credential that it was not shown, or does not take the one it was shown; nothing happened.
+    #[error(
+        "backend `{backend}` refuses the gateway's credentials, or was shown none; its operator has to set them"
+    )]
+    BackendUnauthorized {
+        /// Which one.
+        backend: BackendId,
+        /// What it answered, for the log.
+        cause: Cause,
+    },
+    /// The backend did not answer within its time: the call may or may not have happened.
+    #[error(
+        "backend `{backend}` did not answer within {}; `timeout` of the backend or `operational.timeouts` allows more",
+        seconds(*after)
+    )]
+    BackendTimedOut {
+        /// Which one.
+        backend: BackendId,
+        /// After how long the gateway stopped waiting.
+        after: Duration,
+    },
+    /// No answer came within the time that the request had.
     #[error("no answer in time")]
     DeadlineExceeded,
     /// The client took the request back.
@@ -297,6 +318,15 @@ pub enum Error {
     /// A fault of the gateway itself.
     #[error("internal error")]
     Internal(Cause),
+}
+
+/// A duration as people say it.
+fn seconds(duration: Duration) -> String {
+    if duration.subsec_millis() == 0 || duration.as_secs() >= 60 {
+        format!("{} s", duration.as_secs())
+    } else {
+        format!("{:.1} s", duration.as_secs_f64())
+    }
 }
 
 impl Error {
@@ -319,6 +349,8 @@ impl Error {
             Self::BackendFull { .. } => "backend_full",
             Self::BackendFailed { .. } => "backend_failed",
             Self::BackendRefused { .. } => "backend_refused",
+            Self::BackendUnauthorized { .. } => "backend_unauthorized",
+            Self::BackendTimedOut { .. } => "backend_timed_out",
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Cancelled => "cancelled",
             Self::Overloaded => "overloaded",
@@ -332,6 +364,7 @@ impl Error {
         match self {
             Self::BackendUnavailable { cause, .. }
             | Self::BackendFailed { cause, .. }
+            | Self::BackendUnauthorized { cause, .. }
             | Self::Internal(cause) => Some(cause),
             Self::Denied
             | Self::RateLimited(_)
@@ -346,6 +379,7 @@ impl Error {
             | Self::BackendBusy { .. }
             | Self::BackendFull { .. }
             | Self::BackendRefused { .. }
+            | Self::BackendTimedOut { .. }
             | Self::DeadlineExceeded
             | Self::Cancelled
             | Self::Overloaded => None,

@@ -28,8 +28,8 @@ mod version;
 
 pub use address::{ResourceUri, UriTemplate};
 pub use backend::{
-    Backend, BackendEvent, BackendListener, BackendState, BackendStatus, Inventory, OfferedPrompt,
-    OfferedResource, OfferedTemplate, OfferedTool,
+    Backend, BackendEvent, BackendListener, BackendState, BackendStatus, FailingList, Inventory, OfferRemark,
+    OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, Starting,
 };
 pub use caller::{Caller, Identity, User};
 pub use client_key::{ClientKey, ClientLife};

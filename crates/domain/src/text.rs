@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The longest name that MCP allows (2025-11-25, server/tools, tool names).
-const NAME_CHARS_MAX: usize = 128;
+/// The longest name of a tool or a prompt. MCP advises 128 characters at most (2025-11-25, server/tools, tool names); a
+/// prefix may have been added to those.
+const NAME_CHARS_MAX: usize = 256;
 
 /// Whether a character controls the terminal or reorders the text around it: C0 but for the line break and the tab, DEL,
 /// C1, line and paragraph separators, and the direction marks of Unicode (UAX #9).
@@ -34,13 +35,13 @@ pub fn escape_controls(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Whether clients can be given this name of a tool or a prompt: 1 to 128 characters without controls, characters of no
-/// width and tags (U+E0000 to U+E007F). The interfaces of models refuse a whole list for one such name.
+/// Whether clients can be given this name of a tool or a prompt: 1 to 256 characters without controls but the tab,
+/// characters of no width and tags (U+E0000 to U+E007F). Clients refuse a whole list for one such name.
 #[must_use]
 pub fn is_usable_name(name: &str) -> bool {
     let invisible = |c| {
         is_control(c)
-            || matches!(c, '\n' | '\t' | '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
+            || matches!(c, '\n' | '\u{ad}' | '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
             || matches!(c, '\u{e0000}'..='\u{e007f}')
     };
     (1..=NAME_CHARS_MAX).contains(&name.chars().count()) && !name.contains(invisible)
@@ -61,20 +62,12 @@ mod tests {
 
     #[test]
     fn a_name_has_a_length_and_only_what_can_be_seen() {
-        for usable in ["a", "get issue", "naïve/漢字", &"n".repeat(128)] {
+        for usable in ["a", "get issue", "a\tb", "naïve/漢字", &"n".repeat(256)] {
             assert!(is_usable_name(usable), "{usable}");
         }
-        for unusable in [
-            "",
-            "a\nb",
-            "a\tb",
-            "a\x1bb",
-            "a\u{9b}b",
-            "a\u{202e}b",
-            "a\u{200b}b",
-            "a\u{e0041}",
-            &"n".repeat(129),
-        ] {
+        for unusable in
+            ["", "a\nb", "a\x1bb", "a\u{9b}b", "a\u{202e}b", "a\u{200b}b", "a\u{e0041}", &"n".repeat(257)]
+        {
             assert!(!is_usable_name(unusable), "{unusable:?}");
         }
     }

@@ -154,13 +154,23 @@ async fn serve(task: Task) -> Said {
     })
 }
 
-const TOOLS: Form<Tool> = Form { kind: ListKind::Tools, key: |tool| tool.name.as_str(), write: offer::tool };
-const RESOURCES: Form<Resource> =
-    Form { kind: ListKind::Resources, key: |resource| resource.uri.as_str(), write: offer::resource };
-const TEMPLATES: Form<ResourceTemplate> =
-    Form { kind: ListKind::Templates, key: |template| template.template.as_str(), write: offer::template };
-const PROMPTS: Form<Prompt> =
-    Form { kind: ListKind::Prompts, key: |prompt| prompt.name.as_str(), write: offer::prompt };
+const TOOLS: Form<Tool> =
+    Form { kind: ListKind::Tools, key: |tool| tool.name.as_str(), write: offer::tool_for };
+const RESOURCES: Form<Resource> = Form {
+    kind: ListKind::Resources,
+    key: |resource| resource.uri.as_str(),
+    write: |resource, _| offer::resource(resource),
+};
+const TEMPLATES: Form<ResourceTemplate> = Form {
+    kind: ListKind::Templates,
+    key: |template| template.template.as_str(),
+    write: |template, _| offer::template(template),
+};
+const PROMPTS: Form<Prompt> = Form {
+    kind: ListKind::Prompts,
+    key: |prompt| prompt.name.as_str(),
+    write: |prompt, _| offer::prompt(prompt),
+};
 
 /// Writes the answers of one request.
 pub(crate) struct Answers<'a> {
@@ -268,7 +278,9 @@ impl Answers<'_> {
 fn log(error: &Error) {
     let class = error.class();
     match error {
-        Error::BackendUnavailable { backend, cause } | Error::BackendFailed { backend, cause } => {
+        Error::BackendUnavailable { backend, cause }
+        | Error::BackendUnauthorized { backend, cause }
+        | Error::BackendFailed { backend, cause } => {
             tracing::warn!(class, %backend, cause = cause.for_log(), "a request failed");
         }
         Error::Internal(cause) => tracing::warn!(class, cause = cause.for_log(), "a request failed"),
@@ -285,6 +297,7 @@ fn log(error: &Error) {
         | Error::BackendBusy { .. }
         | Error::BackendFull { .. }
         | Error::BackendRefused { .. }
+        | Error::BackendTimedOut { .. }
         | Error::DeadlineExceeded
         | Error::Cancelled
         | Error::Overloaded => tracing::debug!(class, "a request failed"),

@@ -1,14 +1,14 @@
 //! A backend whose inventory and state a test sets by hand.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use vmcp_domain::{
     Answer, Backend, BackendEvent, BackendId, BackendListener, BackendPromptName, BackendState,
     BackendStatus, BackendToolName, BackendUri, CallContext, Caller, CallerScope, Cause, Continuation, Error,
-    Identity, Inventory, Json, Members, OfferedPrompt, OfferedResource, OfferedTemplate, OfferedTool, Origin,
-    ProtocolVersion, Reply, Scope, TaskVerb, ToolHints, UriTemplate,
+    FailingList, Identity, Inventory, Json, Members, OfferRemark, OfferedPrompt, OfferedResource,
+    OfferedTemplate, OfferedTool, Origin, ProtocolVersion, Reply, Scope, TaskVerb, ToolHints, UriTemplate,
 };
 
 /// Answers every request with a line that names the backend and what was asked.
@@ -25,6 +25,9 @@ pub struct FakeBackend {
     followed: Mutex<Vec<String>>,
     /// How often it was asked for its inventory.
     asked: AtomicUsize,
+    /// How often its connection was ended because of failing checks.
+    reconnects: AtomicUsize,
+    inventory_fails: AtomicBool,
 }
 
 impl FakeBackend {
@@ -40,6 +43,8 @@ impl FakeBackend {
             isolates: false,
             followed: Mutex::default(),
             asked: AtomicUsize::new(0),
+            reconnects: AtomicUsize::new(0),
+            inventory_fails: AtomicBool::new(false),
         })
     }
 
@@ -47,6 +52,23 @@ impl FakeBackend {
     #[must_use]
     pub fn inventory_count(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
+    }
+
+    /// From now on it cannot say what it offers, or can again.
+    pub fn fail_inventory(&self, fails: bool) {
+        self.inventory_fails.store(fails, Ordering::Relaxed);
+    }
+
+    /// What of its offer was mended or left out, and which of its lists fail.
+    pub fn set_faults(&self, remarks: Vec<OfferRemark>, failing: Vec<FailingList>) {
+        let mut inventory = self.inventory.lock().unwrap();
+        (inventory.remarks, inventory.failing) = (remarks, failing);
+    }
+
+    /// How often its connection was ended because of failing checks.
+    #[must_use]
+    pub fn reconnect_count(&self) -> usize {
+        self.reconnects.load(Ordering::Relaxed)
     }
 
     /// A connected backend that tells callers apart and lets nobody in yet.
@@ -205,11 +227,16 @@ impl Backend for FakeBackend {
             reconnect_count: 0,
             isolation: "shared",
             caller_connections: None,
+            starting: None,
         }
     }
 
     fn listen(&self, listener: Weak<dyn BackendListener>) {
         *self.listener.lock().unwrap() = Some(listener);
+    }
+
+    fn reconnect(&self) {
+        self.reconnects.fetch_add(1, Ordering::Relaxed);
     }
 
     fn is_personal(&self) -> bool {
@@ -248,6 +275,12 @@ impl Backend for FakeBackend {
                 std::future::pending::<()>().await;
             }
             self.check()?;
+            if self.inventory_fails.load(Ordering::Relaxed) {
+                return Err(Error::BackendFailed {
+                    backend: self.id.clone(),
+                    cause: Cause::new("status: 500"),
+                });
+            }
             if let Some(callers) = &self.callers {
                 let subject = ctx.caller.identity().map_or("", |identity| &identity.subject);
                 let own = callers.lock().unwrap().get(subject).cloned();

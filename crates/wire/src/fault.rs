@@ -151,6 +151,8 @@ fn session_era(error: &Error, verb: Verb) -> Answer {
         | Error::BackendBusy { .. }
         | Error::BackendFull { .. }
         | Error::BackendFailed { .. }
+        | Error::BackendUnauthorized { .. }
+        | Error::BackendTimedOut { .. }
         | Error::DeadlineExceeded
         | Error::Overloaded
         | Error::LimitsUnavailable
@@ -210,6 +212,8 @@ fn v2026_07_28(error: &Error, verb: Verb) -> Answer {
         | Error::BackendBusy { .. }
         | Error::BackendFull { .. }
         | Error::BackendFailed { .. }
+        | Error::BackendUnauthorized { .. }
+        | Error::BackendTimedOut { .. }
         | Error::DeadlineExceeded
         | Error::Cancelled
         | Error::Overloaded

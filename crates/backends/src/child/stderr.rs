@@ -24,7 +24,7 @@ const TELL_WAIT: Duration = Duration::from_secs(1);
 
 /// Reads until the stream or the connection ends.
 pub(super) async fn log(stderr: ChildStderr, backend: BackendId, wiring: Wiring) {
-    let mut lines = Lines::new(stderr, LINE_BYTES_MAX);
+    let mut lines = Lines::new(wiring.noticed(stderr), LINE_BYTES_MAX);
     let mut bound = Bound::new(Instant::now());
     let mut pace = Pace::new();
     loop {
@@ -38,8 +38,8 @@ pub(super) async fn log(stderr: ChildStderr, backend: BackendId, wiring: Wiring)
             () = wiring.closed.cancelled() => break,
         };
         let Ok(Some(Line::Whole(line) | Line::Cut(line))) = line else { break };
-        wiring.alive.cancel();
         let text = String::from_utf8_lossy(&line);
+        wiring.signs.line(&text);
         if !text.trim().is_empty() && bound.admits(line.len(), Instant::now()) {
             tracing::info!(%backend, stderr = %text.trim_end(), "backend");
         }

@@ -50,6 +50,23 @@ pub(crate) async fn begin(
     shake_hands(base, uri, identity).await
 }
 
+/// True when a failed handshake may mean that the server speaks HTTP+SSE (2025-11-25, Transports, "Backwards
+/// Compatibility"): its address does not take messages.
+pub(crate) fn may_be_sse(failure: &Failure) -> bool {
+    match failure {
+        Failure::Broken(Class::Status, cause) => {
+            ["400", "404", "405", "406", "415"].iter().any(|status| cause.starts_with(status))
+        }
+        Failure::Refused(_) | Failure::Broken(Class::Protocol, _) => true,
+        Failure::Stale(..)
+        | Failure::NotSent(..)
+        | Failure::Broken(..)
+        | Failure::Overloaded
+        | Failure::Full
+        | Failure::Busy(..) => false,
+    }
+}
+
 /// True for a status that says something about credentials or the moment, nothing about the revision.
 fn decides_nothing(status: StatusCode) -> bool {
     matches!(

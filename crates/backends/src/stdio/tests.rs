@@ -51,7 +51,7 @@ fn pair() -> (Arc<Duplex>, Peer, Wiring) {
     let (ours, theirs) = tokio::io::duplex(64 << 10);
     let (reader, writer) = split(ours);
     let ears = Arc::new(Ears::new("b".into()));
-    let wiring = Wiring::new(&ears, &TaskTracker::new(), Duration::from_secs(30));
+    let wiring = Wiring::new(&ears, &TaskTracker::new(), &Arc::default(), Duration::from_secs(30));
     let link = open(reader, writer, &wiring);
     let (reader, writer) = split(theirs);
     let peer = Peer { lines: BufReader::new(reader).lines(), writer };
@@ -178,14 +178,19 @@ async fn garbage_is_borne_after_a_message_and_not_for_ever_before() {
         peer.answer(&id, "{}").await;
     });
     outcome.unwrap();
-    for _ in 0..2 * GARBAGE_MAX {
-        peer.say("[1,").await;
+    let line = format!("{{\"msg\":\"{}\"}}", "x".repeat(64 << 10));
+    for _ in 0..2 * BANNER_BYTES_MAX / line.len() {
+        peer.say(&line).await;
     }
     assert_eq!(wiring.life.loss(), None);
 
     let (_link, mut peer, wiring) = pair();
-    for _ in 0..GARBAGE_MAX {
+    for _ in 0..10_000 {
         peer.say("{\"level\":\"info\"}").await;
+    }
+    assert_eq!(wiring.life.loss(), None);
+    for _ in 0..=(BANNER_BYTES_MAX - 160_000) / line.len() {
+        peer.say(&line).await;
     }
     assert_eq!(wiring.life.lost().await, Loss::Failed(Class::Protocol));
 }

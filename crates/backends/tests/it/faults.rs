@@ -33,12 +33,13 @@ async fn silence_ends_with_the_time_allowed() {
         web::session(&hit)
     })
     .await;
-    let timeouts = Timeouts { connect: Duration::from_secs(8), call: Duration::from_millis(300) };
+    let timeouts =
+        Timeouts { connect: Duration::from_secs(8), call: Duration::from_millis(300), ..Timeouts::DEFAULT };
     let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
     rig.until(BackendState::Ready).await;
     let start = Instant::now();
     let error = rig.call(&context(), "echo", "{}").await.unwrap_err();
-    assert_eq!(error.class(), "deadline_exceeded");
+    assert_eq!(error.class(), "backend_timed_out");
     assert!(start.elapsed() >= Duration::from_millis(300));
     server.until(|hit| hit.method() == "notifications/cancelled").await;
 
@@ -78,8 +79,8 @@ async fn a_stream_that_ends_without_the_answer_is_a_failure() {
 #[tokio::test]
 async fn statuses_have_their_meaning() {
     for (status, class, says) in [
-        (401, "backend_unavailable", "auth"),
-        (403, "backend_unavailable", "auth"),
+        (401, "backend_unauthorized", "auth"),
+        (403, "backend_unauthorized", "auth"),
         (429, "backend_unavailable", "status"),
         (500, "backend_failed", "status"),
         (502, "backend_failed", "status"),
@@ -156,7 +157,8 @@ async fn an_answer_without_end_is_cut() {
         reply
     })
     .await;
-    let timeouts = Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(120) };
+    let timeouts =
+        Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(120), ..Timeouts::DEFAULT };
     let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
     assert!(cause(rig.call(&context(), "echo", "{}").await).starts_with("too-large"));
 }

@@ -1,8 +1,8 @@
 //! Inventories: all pages, and what a backend may get wrong about them.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -218,4 +218,50 @@ async fn a_list_that_cannot_be_read_any_more_stays_as_it_was() {
 async fn a_backend_of_which_nothing_can_be_read_is_reported() {
     let (_server, rig) = beside_tools(json!({"prompts": {}}), |hit, _| web::result(hit, &json!({}))).await;
     assert!(rig.backend.inventory(&context()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_page_that_fails_keeps_what_was_read_before() {
+    // The first time the pages read, later the whole list as it was.
+    let fails = Arc::new(AtomicBool::new(true));
+    let failing = Arc::clone(&fails);
+    let server = web::serve(move |hit: Hit| {
+        let failing = Arc::clone(&failing);
+        async move {
+            match (hit.method(), hit.body["params"]["cursor"].as_str()) {
+                ("tools/list", None) => web::result(&hit, &tools(&["a", "b"], json!("2"))),
+                ("tools/list", _) if failing.load(Relaxed) => {
+                    web::error(200, &hit.body["id"], -32603, "no second page")
+                }
+                ("tools/list", _) => web::result(&hit, &tools(&["c"], Value::Null)),
+                _ => web::session(&hit),
+            }
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    for (fails_now, expected) in [(true, "a b"), (false, "a b c"), (true, "a b c")] {
+        fails.store(fails_now, Relaxed);
+        assert_eq!(names(&rig).await, expected);
+        let inventory = rig.backend.inventory(&context()).await.unwrap();
+        let failing: Vec<_> = inventory.failing.iter().map(|list| (list.list, list.class)).collect();
+        assert_eq!(failing, if fails_now { vec![("tools", "protocol")] } else { vec![] });
+    }
+}
+
+#[tokio::test]
+async fn what_was_mended_or_left_out_is_told() {
+    let odd = json!({"tools": [
+        {"name": "a", "inputSchema": {}, "title": null},
+        {"name": "b", "inputSchema": {"type": "string"}},
+        {"name": "c", "inputSchema": {"type": "object"}},
+    ]});
+    let (_server, rig) = listing(move |_| odd.clone()).await;
+    assert_eq!(names(&rig).await, "a c");
+    let remarks = rig.backend.inventory(&context()).await.unwrap().remarks;
+    let told: Vec<_> = remarks.iter().map(|one| (&*one.item, one.is_left_out, &*one.text)).collect();
+    assert_eq!(
+        told,
+        [("a", false, "`inputSchema` got `type: object`"), ("b", true, "`inputSchema.type` is not `object`"),]
+    );
 }

@@ -8,6 +8,7 @@ mod faults;
 mod hostile;
 mod isolation;
 mod lists;
+mod odd_servers;
 mod personal;
 mod probing;
 mod questions;
@@ -32,7 +33,7 @@ use vmcp_domain::{
 };
 
 pub(crate) const TIMEOUTS: Timeouts =
-    Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(8) };
+    Timeouts { connect: Duration::from_secs(8), call: Duration::from_secs(8), ..Timeouts::DEFAULT };
 
 /// Waits until there is something to be seen, at most for some seconds.
 pub(crate) async fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
@@ -107,7 +108,7 @@ pub(crate) fn policy(transport: Transport, timeouts: Timeouts) -> BackendPolicy 
 }
 
 pub(crate) fn http(url: &str) -> HttpPolicy {
-    HttpPolicy { url: url.parse().unwrap(), ca_bundle: None }
+    HttpPolicy { url: url.parse().unwrap(), ca_bundle: None, may_be_sse: false }
 }
 
 /// A context of a session client with nothing to say.

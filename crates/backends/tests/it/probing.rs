@@ -107,7 +107,8 @@ async fn a_server_that_keeps_the_probe_waiting_is_shaken_hands_with() {
         web::session(&hit)
     })
     .await;
-    let timeouts = Timeouts { connect: Duration::from_millis(600), call: Duration::from_secs(8) };
+    let timeouts =
+        Timeouts { connect: Duration::from_millis(600), call: Duration::from_secs(8), ..Timeouts::DEFAULT };
     let rig = Rig::start(policy(Transport::StreamableHttp(http(&server.url())), timeouts));
     // The call is made while the first connection is under way, and waits for it.
     assert!(rig.call(&context(), "echo", "{}").await.is_ok());

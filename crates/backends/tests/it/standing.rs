@@ -78,7 +78,10 @@ async fn a_session_that_is_gone_is_noticed_by_its_stream() {
     let rig = Rig::http(&server.url());
     let stream = crate::eventually(|| streams.lock().unwrap().first().cloned()).await;
     rig.until(vmcp_domain::BackendState::Ready).await;
+    // What is no message is skipped; the end of the stream is what leads to the next.
     stream.send("data: {]\n\n".to_owned()).unwrap();
+    streams.lock().unwrap()[0] = web::events().0;
+    drop(stream);
     rig.ear.until(&BackendEvent::Connected, 2).await;
     assert_eq!(server.with_method("initialize").len(), 2);
     assert_eq!(rig.ear.count(&BackendEvent::Lost), 0);

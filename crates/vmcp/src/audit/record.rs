@@ -194,6 +194,8 @@ fn failure(error: &Error, answered: &'static str) -> &'static str {
         | Error::BackendBusy { .. }
         | Error::BackendFull { .. }
         | Error::BackendFailed { .. }
+        | Error::BackendUnauthorized { .. }
+        | Error::BackendTimedOut { .. }
         | Error::DeadlineExceeded
         | Error::Overloaded
         | Error::Internal(_) => "error",

@@ -55,6 +55,8 @@ fn errors() -> Vec<Error> {
         relayed(-32021),
         relayed(-32029),
         relayed(7),
+        Error::BackendUnauthorized { backend: "files".into(), cause: cause() },
+        Error::BackendTimedOut { backend: "files".into(), after: Duration::from_secs(30) },
         Error::DeadlineExceeded,
         Error::Cancelled,
         Error::Overloaded,
@@ -77,6 +79,8 @@ fn errors() -> Vec<Error> {
             | Error::BackendUnavailable { .. }
             | Error::BackendFailed { .. }
             | Error::BackendRefused { .. }
+            | Error::BackendUnauthorized { .. }
+            | Error::BackendTimedOut { .. }
             | Error::DeadlineExceeded
             | Error::Cancelled
             | Error::Overloaded

@@ -1,0 +1,86 @@
+//! Content codings of responses. Requests ask for none, but some servers compress whatever is asked for.
+//! Source: RFC 9110, section 8.4.
+
+use async_compression::tokio::bufread::{
+    BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder,
+};
+use futures_util::StreamExt;
+use http::Response;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap};
+use http_body_util::BodyExt;
+use tokio::io::{AsyncRead, BufReader};
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use crate::arriving::Arriving;
+use crate::failure::{Class, Failure};
+
+/// The most codings laid over each other.
+const CODINGS_MAX: usize = 3;
+/// How much is decoded at a time. A small body may decode to a very large one; readers stop at their own bounds.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// The response with its body decoded.
+///
+/// # Errors
+/// When a coding is not known.
+pub(crate) async fn decode(response: Response<Arriving>) -> Result<Response<Arriving>, Failure> {
+    if !response.headers().contains_key(CONTENT_ENCODING) {
+        return Ok(response);
+    }
+    let codings = codings(response.headers());
+    if codings.len() > CODINGS_MAX {
+        return Err(Failure::broken(Class::Protocol, "its content has too many codings"));
+    }
+    let (mut head, mut body) = response.into_parts();
+    for coding in codings.iter().rev() {
+        body = decoded(coding, body).await?;
+    }
+    head.headers.remove(CONTENT_ENCODING);
+    head.headers.remove(CONTENT_LENGTH);
+    Ok(Response::from_parts(head, body))
+}
+
+/// The codings in the order they were laid on.
+fn codings(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(CONTENT_ENCODING).iter();
+    let names = values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let names = names.map(|name| name.trim().to_ascii_lowercase());
+    names.filter(|name| !name.is_empty() && name != "identity").collect()
+}
+
+async fn decoded(coding: &str, mut body: Arriving) -> Result<Arriving, Failure> {
+    // `deflate` is zlib's format by the standard, and often the bare one in practice.
+    let is_zlib = coding == "deflate" && has_zlib_head(body.peek(2).await?);
+    // A response without content is labelled now and then; it has nothing to decode.
+    if body.peek(1).await?.is_empty() {
+        return Ok(body);
+    }
+    let bytes = body.into_data_stream().map(|piece| piece.map_err(std::io::Error::other));
+    let reader = BufReader::new(StreamReader::new(bytes));
+    Ok(match coding {
+        "gzip" | "x-gzip" => {
+            let mut decoder = GzipDecoder::new(reader);
+            decoder.multiple_members(true);
+            read(decoder)
+        }
+        "deflate" if is_zlib => read(ZlibDecoder::new(reader)),
+        "deflate" => read(DeflateDecoder::new(reader)),
+        "br" => read(BrotliDecoder::new(reader)),
+        "zstd" => read(ZstdDecoder::new(reader)),
+        other => {
+            let other: String = other.chars().take(32).filter(char::is_ascii_graphic).collect();
+            let cause = format!("its content is coded as `{other}`, which is not known");
+            return Err(Failure::broken(Class::Protocol, cause));
+        }
+    })
+}
+
+fn read(reader: impl AsyncRead + Send + Sync + 'static) -> Arriving {
+    Arriving::decoded(ReaderStream::with_capacity(reader, PIECE_BYTES))
+}
+
+/// RFC 1950, section 2.2.
+fn has_zlib_head(bytes: &[u8]) -> bool {
+    let [first, second, ..] = bytes else { return false };
+    first & 0x0f == 8 && (u16::from(*first) << 8 | u16::from(*second)) % 31 == 0
+}

@@ -1,0 +1,155 @@
+//! Signs of life of a backend that is being started: what puts off the end of waiting for it, and what an operator reads
+//! meanwhile. A first start may install the server, which takes minutes and says so on standard error.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use vmcp_domain::{Starting, escape_controls};
+
+use crate::sync::Guarded;
+
+/// How much of the last line is shown.
+const LINE_CHARS_MAX: usize = 160;
+
+/// The signs of one backend's starts.
+#[derive(Debug, Default)]
+pub(crate) struct Signs(Guarded<Option<Start>>);
+
+/// The start that is under way.
+#[derive(Debug)]
+struct Start {
+    began: Instant,
+    last_sign: Instant,
+    last_line: Option<String>,
+}
+
+impl Signs {
+    /// A start begins. It is over when the guard is dropped.
+    pub(crate) fn begin(self: &Arc<Self>) -> StartGuard {
+        let now = Instant::now();
+        *self.0.lock() = Some(Start { began: now, last_sign: now, last_line: None });
+        StartGuard(Arc::clone(self))
+    }
+
+    /// Something was written, on whichever stream.
+    fn seen(&self) {
+        if let Some(start) = &mut *self.0.lock() {
+            start.last_sign = Instant::now();
+        }
+    }
+
+    /// A line was written that is no message.
+    pub(crate) fn line(&self, text: &str) {
+        if let Some(start) = &mut *self.0.lock() {
+            let text = text.trim();
+            if !text.is_empty() {
+                let shown: String = text.chars().take(LINE_CHARS_MAX).collect();
+                start.last_line = Some(escape_controls(&shown).replace(['\n', '\t'], " "));
+            }
+        }
+    }
+
+    /// Waits until there was no sign for `silent`, or the start has taken `whole`.
+    pub(crate) async fn given_up(&self, silent: Duration, whole: Duration) {
+        loop {
+            let due = match &*self.0.lock() {
+                Some(start) => (start.last_sign + silent).min(start.began + whole),
+                None => return,
+            };
+            if due <= Instant::now() {
+                return;
+            }
+            sleep_until(due).await;
+        }
+    }
+
+    /// The start that is under way, for the operator.
+    pub(crate) fn starting(&self) -> Option<Starting> {
+        let start = self.0.lock();
+        let start = start.as_ref()?;
+        Some(Starting { elapsed: start.began.elapsed(), last_line: start.last_line.clone() })
+    }
+}
+
+/// Ends a start.
+#[derive(Debug)]
+pub(crate) struct StartGuard(Arc<Signs>);
+
+impl Drop for StartGuard {
+    fn drop(&mut self) {
+        *self.0.0.lock() = None;
+    }
+}
+
+/// A stream of the backend whose every byte is a sign of life. Installers draw progress without line breaks.
+pub(crate) struct Noticed<R> {
+    pub(crate) reader: R,
+    pub(crate) signs: Arc<Signs>,
+    /// Cancelled at the first byte.
+    pub(crate) alive: CancellationToken,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Noticed<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.reader).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.signs.seen();
+            self.alive.cancel();
+        }
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn signs_of_life_put_the_end_off_and_a_bound_ends_it() {
+        let signs = Arc::new(Signs::default());
+        let began = Instant::now();
+        let _start = signs.begin();
+        let given_up = tokio::spawn({
+            let signs = Arc::clone(&signs);
+            async move { signs.given_up(Duration::from_secs(30), Duration::from_secs(100)).await }
+        });
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_secs(25)).await;
+            signs.seen();
+        }
+        given_up.await.unwrap();
+        assert_eq!(began.elapsed().as_secs(), 100);
+        let silent = Instant::now();
+        let _start = signs.begin();
+        signs.given_up(Duration::from_secs(30), Duration::from_secs(100)).await;
+        assert_eq!(silent.elapsed().as_secs(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operator_reads_for_how_long_and_the_last_line() {
+        let signs = Arc::new(Signs::default());
+        signs.line("before");
+        assert_eq!(signs.starting(), None);
+        let start = signs.begin();
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        signs.line("npm\u{1b}[2K installs\t7 packages \n");
+        signs.line("  ");
+        let Some(Starting { elapsed, last_line }) = signs.starting() else { panic!("it is being started") };
+        assert_eq!(
+            (elapsed.as_secs(), last_line.as_deref()),
+            (40, Some("npm\\u001b[2K installs 7 packages"))
+        );
+        drop(start);
+        assert_eq!(signs.starting(), None);
+    }
+}
