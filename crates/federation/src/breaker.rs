@@ -166,10 +166,18 @@ impl Pass<'_> {
         let failed = match outcome {
             // A caller whom the backend does not let in says nothing about how it is doing.
             // Nor does one that did not reach it because it asked for a pause.
-            Err(Error::Denied | Error::BackendBusy { .. } | Error::BackendFull { .. }) => None,
-            Err(Error::BackendUnavailable { .. } | Error::BackendFailed { .. } | Error::DeadlineExceeded) => {
-                Some(true)
-            }
+            Err(
+                Error::Denied
+                | Error::BackendUnauthorized { .. }
+                | Error::BackendBusy { .. }
+                | Error::BackendFull { .. },
+            ) => None,
+            Err(
+                Error::BackendUnavailable { .. }
+                | Error::BackendFailed { .. }
+                | Error::BackendTimedOut { .. }
+                | Error::DeadlineExceeded,
+            ) => Some(true),
             Ok(_) | Err(_) => Some(false),
         };
         self.breaker.record(self.scope, failed, now);

@@ -8,9 +8,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use vmcp_domain::{
-    Answer, Backend, BackendId, BackendListener, BackendState, BackendStatus, CallContext, CallTool, Caller,
-    Cause, ChangeListener, Complete, CompletionSubject, Directory, Error, Following, Gateway, GetPrompt,
-    Inventory, Overview, PromptList, ReadResource, Reply, ResourceList, ResourceUri, TaskHandle, TaskRequest,
+    Answer, Backend, BackendId, BackendListener, BackendState, CallContext, CallTool, Caller, Cause,
+    ChangeListener, Complete, CompletionSubject, Directory, Error, Following, Gateway, GetPrompt, Inventory,
+    Overview, PromptList, ReadResource, Reply, ResourceList, ResourceUri, TaskHandle, TaskRequest,
     TemplateList, ToolList,
 };
 
@@ -23,6 +23,7 @@ use crate::own_lists::OwnLists;
 use crate::personal::Personal;
 use crate::policy::{AggregationPolicy, HealthPolicy};
 use crate::refresh;
+use crate::report::BackendReport;
 use crate::shared::{Member, Shared};
 use crate::task;
 
@@ -33,25 +34,6 @@ use crate::task;
 #[derive(Clone)]
 pub struct Federation {
     shared: Arc<Shared>,
-}
-
-/// What an operator may know about one backend and its share of the offer.
-#[derive(Clone, Debug)]
-pub struct BackendReport {
-    /// The backend.
-    pub id: BackendId,
-    /// How its connection is doing.
-    pub status: BackendStatus,
-    /// Whether its offer is listed now.
-    pub listed: bool,
-    /// How many tools it offered last.
-    pub tool_count: usize,
-    /// How many resources and templates it offered last.
-    pub resource_count: usize,
-    /// How many prompts it offered last.
-    pub prompt_count: usize,
-    /// How many callers it is listed for, where each sees it in a way of its own; the counts above then say nothing.
-    pub caller_count: Option<usize>,
 }
 
 impl Federation {
@@ -66,7 +48,8 @@ impl Federation {
         let isolating: Vec<usize> = isolating.map(|(index, _)| index).collect();
         let unsettled = count - personal.len();
         let member = |backend| {
-            Arc::new(Member { backend, wake: Notify::new(), breaker: health.breaker.map(Breaker::new) })
+            let (wake, breaker) = (Notify::new(), health.breaker.map(Breaker::new));
+            Arc::new(Member { backend, wake, breaker, failure: std::sync::Mutex::default() })
         };
         let shared = Arc::new_cyclic(|this| Shared {
             this: this.clone(),
@@ -121,6 +104,8 @@ impl Federation {
                     .map_or(0, |inventory| inventory.resources.len() + inventory.templates.len()),
                 prompt_count: inventory.map_or(0, |inventory| inventory.prompts.len()),
                 caller_count,
+                failing: inventory.map_or_else(Vec::new, |inventory| inventory.failing.clone()),
+                failure: member.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             }
         };
         self.shared.members.iter().zip(parts.iter()).enumerate().map(report).collect()
@@ -191,6 +176,13 @@ impl Federation {
     /// Why something that a caller does not see may exist all the same.
     fn missing(&self, ctx: &CallContext, offers: impl Fn(&BackendId, &Inventory) -> bool) -> Option<Error> {
         self.shared.personal.missing(&self.shared, ctx, offers)
+    }
+
+    /// Says that the backend of something is away, where it is.
+    fn absent(&self, find: impl FnOnce(&Catalogue) -> Option<BackendId>) -> Option<Error> {
+        let backend = find(&self.shared.catalogue.load())?;
+        let cause = Cause::new("withdrawn from the lists until it returns");
+        Some(Error::BackendUnavailable { backend, cause })
     }
 
     /// True when some backend offers different callers different things, so that no one list is everybody's.
@@ -273,7 +265,8 @@ impl Gateway for Federation {
                     // A name that clashes has a prefix.
                     names.any(|name| request.name.as_str().ends_with(name.as_str()))
                 });
-                missing.unwrap_or_else(|| Error::UnknownTool(request.name.clone()))
+                let absent = || self.absent(|all| all.absent_tool(&request.name).cloned());
+                missing.or_else(absent).unwrap_or_else(|| Error::UnknownTool(request.name.clone()))
             })?;
             let reply = self.through(ctx, &target.backend, |backend| {
                 backend.call_tool(ctx, target.name, request.arguments, request.continuation, request.rest)
@@ -323,7 +316,8 @@ impl Gateway for Federation {
                 let missing = self.missing(ctx, |_, offered| {
                     offered.prompts.iter().any(|one| request.name.as_str().ends_with(one.name.as_str()))
                 });
-                missing.unwrap_or_else(|| Error::UnknownPrompt(request.name.clone()))
+                let absent = || self.absent(|all| all.absent_prompt(&request.name).cloned());
+                missing.or_else(absent).unwrap_or_else(|| Error::UnknownPrompt(request.name.clone()))
             })?;
             self.through(ctx, &target.backend, |backend| {
                 backend.get_prompt(ctx, target.name, request.arguments, request.continuation, request.rest)

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vmcp_domain::BackendId;
+use vmcp_domain::{BackendId, FailingList, OfferRemark};
 
 /// One remark about the catalogue, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +51,20 @@ pub enum Finding {
         /// The backend.
         backend: BackendId,
     },
+    /// Something in a form that clients refuse: it is mended or not offered.
+    Odd {
+        /// The backend.
+        backend: BackendId,
+        /// What is odd about what.
+        remark: OfferRemark,
+    },
+    /// A list cannot be read, or not wholly.
+    Failing {
+        /// The backend.
+        backend: BackendId,
+        /// The list and why.
+        list: FailingList,
+    },
     /// A filter, rename or override names a tool that its backend does not offer.
     NoSuchTool {
         /// The name in the configuration.
@@ -96,8 +110,20 @@ impl fmt::Display for Finding {
                 let shown: String = name.chars().take(NAME_CHARS_MAX).collect();
                 write!(
                     f,
-                    "\"{}\" of backend `{backend}` is not offered: a name has 1 to 128 visible characters; rename it with an override",
+                    "\"{}\" of backend `{backend}` is not offered: a name has 1 to 256 visible characters; rename it with an override",
                     shown.escape_debug()
+                )
+            }
+            Self::Odd { backend, remark: OfferRemark { list, item, is_left_out, text } } => {
+                let (item, text) = (item.escape_debug(), text.escape_debug());
+                let outcome = if *is_left_out { "is not offered" } else { "is offered mended" };
+                write!(f, "\"{item}\" in `{list}` of backend `{backend}` {outcome}: {text}")
+            }
+            Self::Failing { backend, list: FailingList { list, class, cause } } => {
+                let cause = cause.escape_debug();
+                write!(
+                    f,
+                    "`{list}` of backend `{backend}` cannot be read and is as far as known before ({class}: {cause})"
                 )
             }
             Self::NoSuchTool { name, backend } => {

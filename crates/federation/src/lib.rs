@@ -15,10 +15,13 @@ mod own_lists;
 mod personal;
 pub mod policy;
 mod refresh;
+mod report;
 mod shared;
 mod task;
 
 pub use exposure::Exposed;
-pub use federation::{BackendReport, Federation};
+pub use federation::Federation;
 pub use finding::Finding;
 pub use overview::{Item, Permits};
+pub use report::{BackendReport, Health};
+pub use shared::LookFailure;

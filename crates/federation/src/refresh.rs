@@ -8,7 +8,7 @@ use std::time::Duration;
 use vmcp_domain::{BackendState, CallContext, Caller, Origin};
 
 use crate::catalogue::Part;
-use crate::shared::{Member, Shared};
+use crate::shared::{LookFailure, Member, Shared};
 
 /// How many backends are asked for their inventory at once, as far as they answer.
 pub(crate) const DISCOVERY_COUNT_MAX: usize = 10;
@@ -52,6 +52,10 @@ async fn work(federation: Weak<Shared>, place: usize) {
         failures = if fresh { 0 } else { failures.saturating_add(1) };
         if failures >= health.unhealthy_threshold {
             withdraw(&shared, place);
+            // A connection may be at fault in a way that no single answer tells.
+            if ends_connection(failures, health.unhealthy_threshold) {
+                member.backend.reconnect();
+            }
         }
         // Nothing of the federation is held while waiting, or it could never be dropped.
         drop(shared);
@@ -69,6 +73,12 @@ async fn work(federation: Weak<Shared>, place: usize) {
         // Either way it is time to look again.
         let _ = tokio::time::timeout(pause, member.wake.notified()).await;
     }
+}
+
+/// True when so many failed checks in a row are reason to make a new connection: at the threshold, and ever more rarely
+/// after that.
+fn ends_connection(failures: u32, threshold: u32) -> bool {
+    failures.is_multiple_of(threshold) && (failures / threshold).is_power_of_two()
 }
 
 /// Asks for the inventory and publishes it. Returns whether there was one.
@@ -97,11 +107,13 @@ async fn look(shared: &Shared, member: &Member, place: usize, bound: Option<Dura
             );
             let part = Part { backend: backend.id().clone(), inventory: Arc::new(inventory), present: true };
             shared.record(place, |slot| *slot = Some(part));
+            member.fails(None);
             true
         }
         Err(error) => {
             let cause = error.cause().map_or("", |cause| cause.for_log());
             tracing::warn!(backend = %backend.id(), error = %error, cause, "backend not listed");
+            member.fails(Some(LookFailure::of(&error, cause)));
             false
         }
     }

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use vmcp_authz::AuthzPolicy;
-use vmcp_domain::{BackendState, CallContext, Caller, Identity, Json, Members, Origin};
+use vmcp_domain::{CallContext, Caller, Identity, Json, Members, Origin, Starting};
 use vmcp_edge::{AdminPages, Page, Reader};
-use vmcp_federation::{BackendReport, Federation};
+use vmcp_federation::{BackendReport, Federation, Health};
 use vmcp_optimizer::{Optimizer, OptimizerStatus};
 use vmcp_ratelimit::lease::LeaseCounts;
 use vmcp_ratelimit::policy::Mode;
@@ -124,7 +124,7 @@ impl StatusPages {
         let Sources { about, federation, limiter, optimizer, layers, .. } = &self.sources;
         let About { name, group, processes_max, warnings } = about;
         let reports = federation.reports();
-        let healthy = reports.iter().all(|report| report.status.state == BackendState::Ready);
+        let healthy = reports.iter().all(|report| report.health() == Health::Healthy);
         let findings = federation.findings();
         // They name tools, which policies may hide from a caller with a credential.
         let names_tools = reader >= Reader::Local;
@@ -137,7 +137,7 @@ impl StatusPages {
             "ready": self.ready.load(Ordering::Acquire),
             "healthy": healthy,
             "layers": layers,
-            "backends": reports.iter().map(backend).collect::<Vec<_>>(),
+            "backends": reports.iter().map(|report| backend(report, names_tools)).collect::<Vec<_>>(),
             "processes_max": processes_max,
             // They name users and paths of the configuration.
             "warnings": if names_tools { warnings.iter().map(ToString::to_string).collect() } else { Vec::new() },
@@ -215,15 +215,11 @@ fn decode(part: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-fn backend(report: &BackendReport) -> Value {
+fn backend(report: &BackendReport, shows_lines: bool) -> Value {
     let status = &report.status;
     json!({
         "name": report.id.as_str(),
-        "health": match status.state {
-            BackendState::Ready => "healthy",
-            BackendState::Connecting => "unknown",
-            BackendState::Unavailable | BackendState::Stopped => "unhealthy",
-        },
+        "health": report.health().as_str(),
         "state": status.state.as_str(),
         "transport": status.transport,
         "mcp_revision": status.protocol.map(vmcp_domain::ProtocolVersion::as_str),
@@ -234,9 +230,20 @@ fn backend(report: &BackendReport) -> Value {
         "callers": report.caller_count,
         "isolation": status.isolation,
         "caller_connections": status.caller_connections,
-        "last_error": status.last_error,
+        "last_error": report.last_error(),
+        "failing_lists": report.failing.iter().map(|one| json!({"list": one.list, "class": one.class})).collect::<Vec<_>>(),
+        "starting": status.starting.as_ref().map(|starting| describe(starting, shows_lines)),
         "reconnects": status.reconnect_count,
     })
+}
+
+/// What a backend does that is being started: `starting for 40 s: npm installs …`.
+fn describe(starting: &Starting, shows_lines: bool) -> String {
+    let seconds = starting.elapsed.as_secs();
+    match starting.last_line.as_ref().filter(|_| shows_lines) {
+        Some(line) => format!("starting for {seconds} s: {line}"),
+        None => format!("starting for {seconds} s"),
+    }
 }
 
 fn page(status: u16, body: &Value) -> Page {

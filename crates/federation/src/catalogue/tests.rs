@@ -1,8 +1,9 @@
-use vmcp_domain::{Json, OfferedPrompt};
+use vmcp_domain::{Json, OfferedPrompt, OfferedTool, ToolHints, ToolOverride};
 
 use super::*;
 use crate::overview::{Item, Permits};
 use crate::policy::ToolPolicy;
+use crate::policy::{ConflictPolicy, PrefixFormat};
 
 fn part(backend: &str, tools: &[&str], prompts: &[&str]) -> Part {
     let definition =

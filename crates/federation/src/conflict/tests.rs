@@ -146,21 +146,21 @@ fn a_name_listed_twice_counts_once() {
 
 #[test]
 fn a_name_that_clients_cannot_be_given_is_left_out() {
-    let long = format!("a/{}", "n".repeat(129));
+    let long = format!("a/{}", "n".repeat(257));
     check(
         &auto(),
         &["a/fine", "a/", "a/x\ny", "a/e\u{1b}[2J", "b/fine", &long],
         expect![[r#"
-        a/fine -> a_fine
-        a/ -> (none)
-        a/x\ny -> (none)
-        a/e\u{1b}[2J -> (none)
-        b/fine -> b_fine
-        a/nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn -> (none)
-        ! "" of backend `a` is not offered: a name has 1 to 128 visible characters; rename it with an override
-        ! "x\ny" of backend `a` is not offered: a name has 1 to 128 visible characters; rename it with an override
-        ! "e\u{1b}[2J" of backend `a` is not offered: a name has 1 to 128 visible characters; rename it with an override
-        ! "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn" of backend `a` is not offered: a name has 1 to 128 visible characters; rename it with an override
-    "#]],
+            a/fine -> a_fine
+            a/ -> (none)
+            a/x\ny -> (none)
+            a/e\u{1b}[2J -> (none)
+            b/fine -> b_fine
+            a/nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn -> (none)
+            ! "" of backend `a` is not offered: a name has 1 to 256 visible characters; rename it with an override
+            ! "x\ny" of backend `a` is not offered: a name has 1 to 256 visible characters; rename it with an override
+            ! "e\u{1b}[2J" of backend `a` is not offered: a name has 1 to 256 visible characters; rename it with an override
+            ! "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn" of backend `a` is not offered: a name has 1 to 256 visible characters; rename it with an override
+        "#]],
     );
 }

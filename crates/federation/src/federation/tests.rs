@@ -1,9 +1,10 @@
 use std::time::Duration;
 
-use vmcp_domain::{BackendEvent, BackendState, Continuation, Members};
+use vmcp_domain::{BackendEvent, BackendState, Continuation, FailingList, Members, OfferRemark};
 use vmcp_testkit::{FakeBackend, conformance, context, watch_changes};
 
 use super::*;
+use crate::report::Health;
 
 fn start(backends: &[&Arc<FakeBackend>]) -> Federation {
     let backends = backends.iter().map(|backend| (*backend).clone() as Arc<dyn Backend>).collect();
@@ -232,4 +233,62 @@ async fn a_task_is_asked_for_at_the_backend_whose_tool_it_came_from() {
         let outcome = federation.task(&ctx, about(backend, tool)).await;
         assert!(matches!(outcome, Err(Error::UnknownTask)), "{backend} {tool}: {outcome:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_tool_of_a_backend_that_is_away_is_unavailable_and_its_connection_is_remade() {
+    let (a, b) = (FakeBackend::with_tools("a", &["read"]), FakeBackend::with_tools("b", &["write"]));
+    let federation = start(&[&a, &b]);
+    assert_eq!(names(&federation).await, ["read", "write"]);
+    b.set_state(BackendState::Unavailable);
+    b.fail_inventory(true);
+    tokio::time::sleep(HealthPolicy::DEFAULT.interval * 5).await;
+    assert_eq!(names(&federation).await, ["read"]);
+    let ctx = context();
+    let outcome = federation.call_tool(&ctx, conformance::call("write")).await;
+    assert!(matches!(outcome, Err(Error::BackendUnavailable { .. })), "{outcome:?}");
+    let outcome = federation.call_tool(&ctx, conformance::call("never")).await;
+    assert!(matches!(outcome, Err(Error::UnknownTool(_))), "{outcome:?}");
+    assert!(b.reconnect_count() >= 1 && a.reconnect_count() == 0);
+    let reports = federation.reports();
+    assert_eq!((reports[0].health(), reports[1].health()), (Health::Healthy, Health::Unhealthy));
+    b.set_state(BackendState::Ready);
+    tokio::time::sleep(HealthPolicy::DEFAULT.interval).await;
+    let report = &federation.reports()[1];
+    assert_eq!(
+        (report.health(), report.last_error()),
+        (Health::Unhealthy, Some("status")),
+        "its tools are not read"
+    );
+    b.fail_inventory(false);
+    b.tell(BackendEvent::Connected);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(names(&federation).await, ["read", "write"]);
+    assert_eq!(federation.reports()[1].health(), Health::Healthy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_odd_or_fails_is_found_and_told() {
+    let a = FakeBackend::with_tools("a", &["read"]);
+    a.set_faults(
+        vec![OfferRemark {
+            list: "tools",
+            item: "odd".to_owned(),
+            is_left_out: true,
+            text: "why".to_owned(),
+        }],
+        vec![FailingList { list: "prompts", class: "protocol", cause: "the list is missing".to_owned() }],
+    );
+    let federation = start(&[&a]);
+    assert_eq!(names(&federation).await, ["read"]);
+    let findings: Vec<String> = federation.findings().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        findings,
+        [
+            "\"odd\" in `tools` of backend `a` is not offered: why",
+            "`prompts` of backend `a` cannot be read and is as far as known before (protocol: the list is missing)",
+        ]
+    );
+    let report = &federation.reports()[0];
+    assert_eq!((report.health(), report.last_error()), (Health::Degraded, Some("protocol")));
 }

@@ -1,0 +1,184 @@
+//! The lists of all parts as one: who gets which name, and what belongs to whom.
+
+use std::collections::{BTreeMap, HashMap};
+
+use vmcp_domain::{
+    BackendId, OfferedTool, Prompt, PromptList, Resource, ResourceList, ResourceUri, Target, Tool, ToolHints,
+    ToolList, ToolName, ToolOverride,
+};
+
+use super::{Absent, Part};
+use crate::conflict::{Claim, drop_unusable, resolve};
+use crate::finding::{Finding, inspect};
+use crate::policy::{AggregationPolicy, ConflictPolicy, PrefixFormat};
+
+/// The resources of parts in their order. The reference gives a resource that several backends offer to the first of them
+/// by name.
+pub(super) fn merge_resources<'a>(
+    parts: impl Iterator<Item = &'a Part>,
+    by_name: impl Iterator<Item = &'a Part>,
+) -> ResourceList {
+    let mut owners: HashMap<ResourceUri, Option<&BackendId>> = HashMap::new();
+    for part in by_name {
+        for offered in &part.inventory.resources {
+            owners.entry(offered.uri.as_str().into()).or_insert(Some(&part.backend));
+        }
+    }
+    let mut resources = Vec::new();
+    for part in parts {
+        for offered in &part.inventory.resources {
+            let uri = ResourceUri::from(offered.uri.as_str());
+            // A backend that lists it twice has it listed once.
+            if owners.get_mut(&uri).and_then(|owner| owner.take_if(|owner| **owner == part.backend)).is_some()
+            {
+                resources.push(Resource {
+                    uri,
+                    backend: part.backend.clone(),
+                    definition: offered.definition.clone(),
+                });
+            }
+        }
+    }
+    resources
+}
+
+pub(super) fn merge_tools(
+    policy: &AggregationPolicy,
+    parts: &[Part],
+    findings: &mut Vec<Finding>,
+    absent: &mut Absent,
+) -> ToolList {
+    let offered: Vec<(&Part, &OfferedTool, ToolName)> = parts
+        .iter()
+        .flat_map(|part| part.inventory.tools.iter().map(move |tool| (part, tool)))
+        .map(|(part, tool)| (part, tool, policy.own_name(&part.backend, &tool.name)))
+        .collect();
+    let claims: Vec<Claim<'_>> = offered
+        .iter()
+        .map(|(part, _, name)| Claim {
+            backend: &part.backend,
+            name: name.as_str(),
+            visible: policy.shows(&part.backend, name),
+        })
+        .collect();
+    let names = resolve(&policy.conflicts, &claims, findings);
+    let mut tools = Vec::with_capacity(offered.len());
+    for ((part, tool, _), (name, claim)) in offered.iter().zip(names.into_iter().zip(&claims)) {
+        let Some(name) = name else {
+            continue;
+        };
+        if !part.present {
+            if claim.visible {
+                absent.tools.insert(name.into(), part.backend.clone());
+            }
+            continue;
+        }
+        if claim.visible {
+            findings.extend(inspect(&name, &part.backend));
+        }
+        tools.push(advertise(policy, part, tool, name.into()));
+    }
+    findings.extend(parts.iter().flat_map(|part| policy.unmatched(&part.backend, &part.inventory)));
+    tools
+}
+
+fn advertise(policy: &AggregationPolicy, part: &Part, tool: &OfferedTool, name: ToolName) -> Tool {
+    let overrides: ToolOverride = policy
+        .backends
+        .get(&part.backend)
+        .and_then(|backend| backend.overrides.get(&tool.name))
+        .cloned()
+        .unwrap_or_default();
+    let hints = overrides.annotations.as_ref().map_or_else(
+        || tool.hints.clone(),
+        |set| ToolHints {
+            title: set.title.clone().or_else(|| tool.hints.title.clone()),
+            read_only: set.read_only.or(tool.hints.read_only),
+            destructive: set.destructive.or(tool.hints.destructive),
+            idempotent: set.idempotent.or(tool.hints.idempotent),
+            open_world: set.open_world.or(tool.hints.open_world),
+        },
+    );
+    Tool {
+        name,
+        target: Target { backend: part.backend.clone(), name: tool.name.clone() },
+        description: overrides.description.clone().or_else(|| tool.description.clone()),
+        hints,
+        definition: tool.definition.clone(),
+        overrides,
+    }
+}
+
+/// Prompts share the strategy, except that the reference never drops one for priority: a backend in the order keeps
+/// its names, the others get a prefix; and a name that is still claimed twice goes to nobody.
+pub(super) fn merge_prompts(
+    policy: &AggregationPolicy,
+    parts: &[Part],
+    findings: &mut Vec<Finding>,
+    absent: &mut Absent,
+) -> PromptList {
+    let offered: Vec<_> = parts
+        .iter()
+        .flat_map(|part| part.inventory.prompts.iter().map(move |prompt| (part, prompt)))
+        .collect();
+    let mut names: Vec<Option<String>> = match &policy.conflicts {
+        ConflictPolicy::Priority { order, format } => {
+            let named = offered.iter().map(|(part, prompt)| {
+                if order.contains(&part.backend) {
+                    prompt.name.as_str().to_owned()
+                } else {
+                    format.apply(&part.backend, prompt.name.as_str())
+                }
+            });
+            named.map(Some).collect()
+        }
+        ConflictPolicy::Manual => {
+            let format = PrefixFormat::default();
+            offered
+                .iter()
+                .map(|(part, prompt)| Some(format.apply(&part.backend, prompt.name.as_str())))
+                .collect()
+        }
+        strategy @ (ConflictPolicy::Prefix { .. } | ConflictPolicy::Auto { .. }) => {
+            let claims: Vec<Claim<'_>> = offered
+                .iter()
+                .map(|(part, prompt)| Claim {
+                    backend: &part.backend,
+                    name: prompt.name.as_str(),
+                    visible: true,
+                })
+                .collect();
+            resolve(strategy, &claims, findings)
+        }
+    };
+    for ((part, _), name) in offered.iter().zip(&mut names) {
+        drop_unusable(name, &part.backend, findings);
+    }
+    let mut claimed: BTreeMap<String, Vec<BackendId>> = BTreeMap::new();
+    for ((part, _), name) in offered.iter().zip(&names) {
+        if let Some(name) = name {
+            claimed.entry(name.clone()).or_default().push(part.backend.clone());
+        }
+    }
+    let mut prompts = Vec::new();
+    for ((part, prompt), name) in offered.into_iter().zip(names) {
+        let Some(name) = name else {
+            continue;
+        };
+        if !part.present {
+            absent.prompts.insert(name.into(), part.backend.clone());
+            continue;
+        }
+        match claimed.get(&name) {
+            Some(backends) if backends.len() > 1 => {
+                findings.push(Finding::Unresolved { name, backends: backends.clone() });
+            }
+            _ => prompts.push(Prompt {
+                name: name.into(),
+                target: Target { backend: part.backend.clone(), name: prompt.name.clone() },
+                definition: prompt.definition.clone(),
+            }),
+        }
+    }
+    prompts
+}

@@ -1,0 +1,75 @@
+//! What an operator may know about one backend: its connection, its share of the offer, and whether that works.
+
+use vmcp_domain::{BackendId, BackendState, BackendStatus, FailingList};
+
+use crate::shared::LookFailure;
+
+/// What an operator may know about one backend and its share of the offer.
+#[derive(Clone, Debug)]
+pub struct BackendReport {
+    /// The backend.
+    pub id: BackendId,
+    /// How its connection is doing.
+    pub status: BackendStatus,
+    /// Whether its offer is listed now.
+    pub listed: bool,
+    /// How many tools it offered last.
+    pub tool_count: usize,
+    /// How many resources and templates it offered last.
+    pub resource_count: usize,
+    /// How many prompts it offered last.
+    pub prompt_count: usize,
+    /// How many callers it is listed for, where each sees it in a way of its own; the counts above then say nothing.
+    pub caller_count: Option<usize>,
+    /// The lists that cannot be read, or not wholly.
+    pub failing: Vec<FailingList>,
+    /// Why its offer could not be read when it was last asked for, if it could not.
+    pub failure: Option<LookFailure>,
+}
+
+/// Whether what a backend offers works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// All of it.
+    Healthy,
+    /// Some list cannot be read.
+    Degraded,
+    /// It cannot be reached, or its tools cannot be read.
+    Unhealthy,
+    /// It is being connected for the first time.
+    Unknown,
+}
+
+impl Health {
+    /// Its name in `/status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl BackendReport {
+    /// Whether what it offers works, by its connection and by its lists.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        match self.status.state {
+            BackendState::Connecting => Health::Unknown,
+            BackendState::Unavailable | BackendState::Stopped => Health::Unhealthy,
+            BackendState::Ready if self.failure.is_some() => Health::Unhealthy,
+            BackendState::Ready if self.failing.is_empty() => Health::Healthy,
+            BackendState::Ready => Health::Degraded,
+        }
+    }
+
+    /// The class of what fails now, else of the last failure.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&str> {
+        let failure = self.failure.as_ref().map(|failure| failure.class.as_str());
+        failure.or(self.failing.first().map(|list| list.class)).or(self.status.last_error)
+    }
+}
