@@ -57,8 +57,10 @@ pub enum PolicyError {
     #[error("must be PEM: certificates, and for a client of its own a certificate chain and its key")]
     Pem,
     /// It would change which part of a key is hashed, or run into its neighbour.
-    #[error("must not be empty or contain braces, white space or control characters")]
-    KeyPart,
+    #[error(
+        "{0} becomes part of the keys, so it must not be empty or contain braces, white space or control characters"
+    )]
+    KeyPart(&'static str),
     /// `a:b` + `c` and `a` + `b:c` would be one.
     #[error("must not contain a colon")]
     Colon,
@@ -223,7 +225,7 @@ impl RedisPolicy {
     /// When the target or a name is impossible.
     pub fn new(target: Target, namespace: &str, server: &str) -> Result<Self, PolicyError> {
         target.check()?;
-        let namespace = key_part(namespace)?;
+        let namespace = key_part("the namespace", namespace)?;
         if namespace.contains(':') {
             return Err(PolicyError::Colon);
         }
@@ -235,7 +237,7 @@ impl RedisPolicy {
             db: None,
             key_prefix: KEY_PREFIX.to_owned(),
             namespace,
-            server: key_part(server)?,
+            server: key_part("the gateway's `name`", server)?,
             deadline: DECISION_DEADLINE,
             heartbeat: HEARTBEAT,
         })
@@ -274,7 +276,7 @@ impl RedisPolicy {
     /// # Errors
     /// When it contains what a key part must not.
     pub fn with_key_prefix(self, prefix: &str) -> Result<Self, PolicyError> {
-        Ok(Self { key_prefix: key_part(prefix)?, ..self })
+        Ok(Self { key_prefix: key_part("the key prefix", prefix)?, ..self })
     }
 
     /// Gives each decision this long instead of 50 milliseconds.
@@ -354,10 +356,10 @@ pub(crate) fn tcp_settings() -> TcpSettings {
     TcpSettings::default().set_nodelay(true)
 }
 
-fn key_part(text: &str) -> Result<String, PolicyError> {
+fn key_part(what: &'static str, text: &str) -> Result<String, PolicyError> {
     let forbidden = |c: char| matches!(c, '{' | '}') || c.is_whitespace() || c.is_control();
     if text.is_empty() || text.contains(forbidden) {
-        return Err(PolicyError::KeyPart);
+        return Err(PolicyError::KeyPart(what));
     }
     Ok(text.to_owned())
 }

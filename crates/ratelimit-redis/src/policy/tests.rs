@@ -47,9 +47,10 @@ fn parts_of_keys_leave_the_hash_tag_alone() {
     assert_eq!(named("a", "b:c"), Ok(()));
     assert_eq!(named("a:b", "c"), Err(PolicyError::Colon));
     for bad in ["", "a{b", "a}b", "a b", "a\nb", "a\0b"] {
-        assert_eq!(named("ns", bad), Err(PolicyError::KeyPart), "{bad:?}");
-        assert_eq!(named(bad, "srv"), Err(PolicyError::KeyPart), "{bad:?}");
-        assert_eq!(single("redis://h").with_key_prefix(bad).map(drop), Err(PolicyError::KeyPart), "{bad:?}");
+        assert_eq!(named("ns", bad), Err(PolicyError::KeyPart("the gateway's `name`")), "{bad:?}");
+        assert_eq!(named(bad, "srv"), Err(PolicyError::KeyPart("the namespace")), "{bad:?}");
+        let prefixed = single("redis://h").with_key_prefix(bad).map(drop);
+        assert_eq!(prefixed, Err(PolicyError::KeyPart("the key prefix")), "{bad:?}");
     }
     assert_eq!(single("redis://h").key_head(), "thv:rl:{ns:srv}:2:");
     assert_eq!(single("redis://h").with_key_prefix("x:").unwrap().key_head(), "x:{ns:srv}:2:");

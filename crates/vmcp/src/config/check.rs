@@ -73,8 +73,8 @@ impl<'a> Check<'a> {
         if schema["format"] == duration::FORMAT {
             return self.duration(node, path);
         }
-        if let Some(choices) = schema["enum"].as_array() {
-            return self.choice(node, choices, path);
+        if let Some(choices) = choices(schema) {
+            return self.choice(node, &choices, path);
         }
         if is_number_or_text(schema) {
             return self.number_or_text(node, &schema["anyOf"][0], path);
@@ -163,7 +163,7 @@ impl<'a> Check<'a> {
         let schema = self.resolve(property);
         match &node.kind {
             Kind::Null => {
-                !kind_of(schema).is_empty() || !schema["enum"].is_null() || !schema["format"].is_null()
+                !kind_of(schema).is_empty() || choices(schema).is_some() || !schema["format"].is_null()
             }
             Kind::Text { text, expanded: false } => text.is_empty() && kind_of(schema) == "string",
             Kind::Text { .. } | Kind::Bool(..) | Kind::Number(..) | Kind::List(_) | Kind::Map(_) => false,
@@ -305,7 +305,7 @@ impl<'a> Check<'a> {
         if schema["format"] == duration::FORMAT {
             return "1s".into();
         }
-        if let Some(choices) = schema["enum"].as_array() {
+        if let Some(choices) = choices(schema) {
             return choices.first().cloned().unwrap_or_default();
         }
         match kind_of(schema) {
@@ -323,6 +323,20 @@ impl<'a> Check<'a> {
             _ => Value::Null,
         }
     }
+}
+
+/// The words that a value may be. Words that are described each have a schema of their own.
+fn choices(schema: &Value) -> Option<Vec<Value>> {
+    if let Some(words) = schema["enum"].as_array() {
+        return Some(words.clone());
+    }
+    let described = schema["oneOf"].as_array()?;
+    let word = |one: &Value| match (&one["const"], one["enum"].as_array().map(Vec::as_slice)) {
+        (Value::String(word), _) => Some(vec![Value::from(word.as_str())]),
+        (_, Some(words)) => Some(words.to_vec()),
+        (_, None) => None,
+    };
+    Some(described.iter().map(word).collect::<Option<Vec<_>>>()?.concat())
 }
 
 /// The schema's type without `null`; empty when anything goes.
@@ -357,5 +371,24 @@ fn name_of(node: &Node) -> String {
         Kind::Text { text, .. } | Kind::Bool(_, text) | Kind::Number(_, text) => format!("`{text}`"),
         Kind::List(_) => "a list".to_owned(),
         Kind::Map(_) => "a map".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::schema;
+
+    /// A word that is refused by the reader of the shape and not here is told without its line.
+    #[test]
+    fn the_words_of_every_enum_are_known_here() {
+        let schema = serde_json::to_value(schema()).unwrap();
+        let defs = schema["$defs"].as_object().unwrap();
+        let described: Vec<&String> =
+            defs.iter().filter(|(_, def)| def["oneOf"].is_array()).map(|(name, _)| name).collect();
+        assert!(described.len() >= 4, "{described:?}");
+        for name in described {
+            assert!(choices(&defs[name]).is_some_and(|words| words.len() > 1), "{name}");
+        }
     }
 }

@@ -170,6 +170,9 @@ pub(crate) struct Backend {
     pub(crate) headers: BTreeMap<String, String>,
     /// How long one call may take. Left out: `operational.timeouts`.
     pub(crate) timeout: Option<GoDuration>,
+    /// How long it may take to start. Left out: 30s after each sign of life (something written to standard error or output),
+    /// and 5m in all; 30s over HTTP.
+    pub(crate) start_timeout: Option<GoDuration>,
     /// Which callers share a connection where the server keeps state. Left out: a process is shared; at a server over HTTP
     /// that hands out sessions each caller has a connection of its own.
     pub(crate) isolation: Option<Isolation>,
@@ -348,6 +351,8 @@ pub(crate) enum LogLevel {
 pub(crate) struct CallTimeouts {
     /// For every backend. Left out: 30s.
     pub(crate) default: Option<GoDuration>,
+    /// For a call that keeps reporting progress, which otherwise may take as long again with each report. Left out: 10m.
+    pub(crate) max: Option<GoDuration>,
     /// For single backends, by name.
     #[serde(default)]
     pub(crate) per_workload: BTreeMap<String, GoDuration>,

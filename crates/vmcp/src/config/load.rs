@@ -37,7 +37,9 @@ pub(super) fn read(path: &Path) -> Result<String, Problem> {
     if bytes.len() > FILE_BYTES_MAX {
         return Err(Problem::new("", format!("is larger than {FILE_BYTES_MAX} bytes")));
     }
-    String::from_utf8(bytes).map_err(|_| Problem::new("", "is not UTF-8 text"))
+    let text = String::from_utf8(bytes).map_err(|_| Problem::new("", "is not UTF-8 text"))?;
+    // Editors on Windows write a byte order mark.
+    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
 }
 
 /// Loads the text of a YAML config; `file` stands before every message.

@@ -1,6 +1,8 @@
 //! The `mcpServers` JSON of desktop clients (and `servers`, as VS Code calls it): the same servers, from the
 //! file people have already. Keys that clients add for themselves are told about, not refused.
 
+mod server_names;
+
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -95,22 +97,54 @@ pub(super) fn parse(text: &str, env: Option<Env<'_>>) -> Servers {
     let found = ["mcpServers", "servers"].into_iter().find_map(|key| Some((key, root.get(key)?)));
     let Some((key, Value::Object(servers))) = found else {
         let mut problem = Problem::new("", "has no map `mcpServers` (or `servers`)");
-        let keys = root.as_object().into_iter().flat_map(Map::keys).map(String::as_str);
-        if let Some(near) = keys.into_iter().find(|key| nearest(key, ["mcpServers"]).is_some()) {
-            problem = problem.hint(format!("`{near}` should be `mcpServers`"));
+        let keys = || root.as_object().into_iter().flat_map(Map::keys).map(String::as_str);
+        let near = keys().find(|key| nearest(key, ["mcpServers"]).is_some());
+        if let Some(other) = near.or_else(|| keys().find(|key| OTHER_LISTS.contains(key))) {
+            problem = problem.hint(format!("`{other}` should be `mcpServers`, a map of servers by name"));
         }
         out.problems.push(problem);
         return out;
     };
+    let mut names = server_names::Names::default();
     for (name, server) in servers {
         let mut reader = Reader { path: join(key, name), env, out: &mut out };
-        if let Some(backend) = reader.server(name, server) {
+        if let Some(mut backend) = reader.server(name, server) {
             let path = reader.path;
+            backend.name = names.clean(name);
+            if backend.name != *name {
+                let message = format!(
+                    "is called `{}` here: clients refuse tool names that begin with it",
+                    backend.name
+                );
+                out.warnings.push(Problem::new(&path, message));
+            }
             out.backends.push(backend);
             out.paths.push(path);
         }
     }
     out
+}
+
+/// What other clients call the map of servers.
+const OTHER_LISTS: [&str; 5] = ["mcp", "context_servers", "amp.mcpServers", "mcp.servers", "extensions"];
+/// What other clients call a server's members, and what they are called here.
+const OTHER_WORDS: [(&str, &str); 6] = [
+    ("serverUrl", "url"),
+    ("httpUrl", "url"),
+    ("uri", "url"),
+    ("endpoint", "url"),
+    ("cmd", "command"),
+    ("environment", "env"),
+];
+
+/// True for a server that somebody switched off, in the words of the clients that know how.
+fn is_off(entries: &Map<String, Value>) -> bool {
+    let is = |key: &str, word: bool| match entries.get(key) {
+        Some(Value::Bool(flag)) => *flag == word,
+        Some(Value::String(text)) => text.parse() == Ok(word),
+        Some(_) | None => false,
+    };
+    is("disabled", true) || ["enabled", "isActive", "active"].iter().any(|key| is(key, false))
 }
 
 struct Reader<'a, 'e> {
@@ -125,12 +159,13 @@ impl Reader<'_, '_> {
             self.problem("", "must be a map");
             return None;
         };
-        if entries.get("disabled") == Some(&Value::Bool(true)) {
+        if is_off(entries) {
             self.out.warnings.push(Problem::new(&self.path, "is disabled and left out"));
             return None;
         }
         let mut backend = Backend { name: name.to_owned(), ..Backend::default() };
-        for (key, value) in entries {
+        // Some clients write every member that they know.
+        for (key, value) in entries.iter().filter(|(_, value)| !value.is_null()) {
             match key.as_str() {
                 "command" => backend.command = self.text(key, value),
                 "args" => backend.args = self.list(key, value),
@@ -139,10 +174,15 @@ impl Reader<'_, '_> {
                 "url" => backend.url = self.text(key, value),
                 "headers" => backend.headers = self.map(key, value),
                 "type" | "transport" => backend.transport = self.transport(key, value),
-                "disabled" => {}
+                "disabled" | "enabled" | "isActive" | "active" => {}
                 _ => {
                     let path = join(&self.path, key);
                     let warning = Problem::new(path, "is not known here and has no effect");
+                    if let Some((_, right)) = OTHER_WORDS.iter().find(|(other, _)| other == key) {
+                        let needs = Problem::new(join(&self.path, key), "is another client's word");
+                        self.out.problems.push(needs.hint(format!("it should be `{right}`")));
+                        continue;
+                    }
                     let known = ["command", "args", "env", "cwd", "url", "headers", "type", "disabled"];
                     self.out.warnings.push(warning.nearest(key, known));
                 }
@@ -157,12 +197,13 @@ impl Reader<'_, '_> {
     }
 
     fn transport(&mut self, key: &str, value: &Value) -> Option<BackendTransport> {
-        match value.as_str() {
-            Some("stdio") => Some(BackendTransport::Stdio),
+        let word = value.as_str().map(|word| word.to_ascii_lowercase().replace(['-', '_'], ""));
+        match word.as_deref() {
+            Some("stdio" | "local") => Some(BackendTransport::Stdio),
             Some("sse") => Some(BackendTransport::Sse),
-            Some("http" | "streamable-http" | "streamableHttp" | "streamable_http") => {
-                Some(BackendTransport::StreamableHttp)
-            }
+            Some("http" | "streamablehttp") => Some(BackendTransport::StreamableHttp),
+            // Which of the two it is, the server shows.
+            Some("remote") => None,
             _ => {
                 self.problem(key, "must be one of `stdio`, `http`, `streamable-http`, `sse`");
                 None

@@ -177,7 +177,7 @@ fn show_stdio(stdio: &StdioPolicy, out: &mut Map<String, Value>) {
 }
 
 fn show_http(http: &HttpPolicy, headers: &[(String, Secret)], out: &mut Map<String, Value>) {
-    let HttpPolicy { url, ca_bundle } = http;
+    let HttpPolicy { url, ca_bundle, may_be_sse: _ } = http;
     out.insert("url".to_owned(), redact_url(url).into());
     if let Some(file) = ca_bundle {
         out.insert("caBundlePath".to_owned(), file.to_string_lossy().into());

@@ -20,14 +20,16 @@ use crate::config::report::{item, join};
 /// How long calls may take, by `operational.timeouts`.
 struct CallTimes {
     default: Duration,
+    max: Duration,
     backends: BTreeMap<String, Duration>,
 }
 
 impl CallTimes {
     fn convert(file: CallTimeouts, names: &[String], findings: &mut Findings<'_>) -> Self {
-        let CallTimeouts { default, per_workload } = file;
+        let CallTimeouts { default, max, per_workload } = file;
         let path = "operational.timeouts";
         let default = default.and_then(|default| findings.positive(&join(path, "default"), default));
+        let max = max.and_then(|max| findings.positive(&join(path, "max"), max));
         let mut backends = BTreeMap::new();
         for (name, timeout) in per_workload {
             let path = join(&join(path, "perWorkload"), &name);
@@ -36,10 +38,22 @@ impl CallTimes {
                 backends.insert(name, timeout);
             }
         }
-        Self { default: default.unwrap_or(Timeouts::DEFAULT.call), backends }
+        Self {
+            default: default.unwrap_or(Timeouts::DEFAULT.call),
+            max: max.unwrap_or(Timeouts::DEFAULT.call_max),
+            backends,
+        }
     }
 
-    fn of(&self, name: &str, own: Option<GoDuration>, path: &str, findings: &mut Findings<'_>) -> Timeouts {
+    fn of(
+        &self,
+        name: &str,
+        (own, start): (Option<GoDuration>, Option<GoDuration>),
+        path: &str,
+        findings: &mut Findings<'_>,
+    ) -> Timeouts {
+        let start = start.and_then(|start| findings.positive(&join(path, "startTimeout"), start));
+        let path = &join(path, "timeout");
         let shared = self.backends.get(name).copied();
         if own.is_some() && shared.is_some() {
             findings
@@ -47,7 +61,12 @@ impl CallTimes {
                 .hint = Some("keep one of them".to_owned());
         }
         let own = own.and_then(|own| findings.positive(path, own));
-        Timeouts { call: own.or(shared).unwrap_or(self.default), ..Timeouts::DEFAULT }
+        Timeouts {
+            connect: start.unwrap_or(Timeouts::DEFAULT.connect),
+            start: start.unwrap_or(Timeouts::DEFAULT.start),
+            call: own.or(shared).unwrap_or(self.default),
+            call_max: self.max,
+        }
     }
 }
 
@@ -131,14 +150,16 @@ fn convert_one(
         cwd,
         headers,
         timeout,
+        start_timeout,
         isolation: _,
     } = backend;
     if !metadata.is_empty() {
         findings.warn(join(path, "metadata"), "has no effect");
     }
-    let timeouts = calls.of(&name, timeout, &join(path, "timeout"), findings);
+    let timeouts = calls.of(&name, (timeout, start_timeout), path, findings);
     let http = HttpKeys { url, kind, ca_bundle_path, headers };
     let stdio = StdioKeys { command, args, env, inherit_env, cwd };
+    let is_open = transport.is_none();
     let (transport, (headers, credentials)) = match choose(transport, &http, &stdio, path, findings)? {
         BackendTransport::Stdio => {
             outgoing.stdio(&name, findings);
@@ -146,7 +167,7 @@ fn convert_one(
         }
         chosen @ (BackendTransport::StreamableHttp | BackendTransport::Sse) => {
             let (policy, shown) = http.convert(&name, path, outgoing, findings);
-            let policy = policy?;
+            let policy = HttpPolicy { may_be_sse: is_open, ..policy? };
             let transport = match chosen {
                 BackendTransport::Sse => Transport::Sse(policy),
                 BackendTransport::StreamableHttp | BackendTransport::Stdio => {
@@ -288,7 +309,7 @@ impl HttpKeys {
                 credentials = Some(exchanged);
             }
         }
-        (url.map(|url| HttpPolicy { url, ca_bundle }), (out, credentials))
+        (url.map(|url| HttpPolicy { url, ca_bundle, may_be_sse: false }), (out, credentials))
     }
 }
 

@@ -41,6 +41,21 @@ aggregation:
 ",
     ),
     (
+        "wrong words where a few are known",
+        "
+name: a
+backends: [{name: b, command: c, isolation: private}]
+rateLimiting:
+  mode: audit
+  onStoreFailure: open
+  anonymous: allow
+  consistency: strict
+  answer: {shape: text}
+  shared: {maxTokens: 1, refillPeriod: 1m, mode: of}
+  tools: [{name: t, mode: shaddow, perUser: {maxTokens: 1, refillPeriod: 1m}}]
+",
+    ),
+    (
         "keys of the Kubernetes resource only",
         "
 name: a

@@ -1,0 +1,82 @@
+//! Names of servers as clients have them, made fit to begin the name of a tool: `github.com/…/src/github`, `@scope/x` and
+//! `My Server (prod)` are names of servers in files of desktop clients.
+
+use std::collections::BTreeSet;
+
+/// The longest name: with a tool's own it is to stay within the 64 characters that the interfaces of models allow.
+const CHARS_MAX: usize = 32;
+
+/// The names given so far.
+#[derive(Default)]
+pub(super) struct Names(BTreeSet<String>);
+
+impl Names {
+    /// The name that a server gets: its own where that is fit, else its last part, else all of it, shortened, with a number
+    /// if another has it.
+    pub(super) fn clean(&mut self, name: &str) -> String {
+        let last = name.rsplit('/').find(|part| !part.trim().is_empty()).unwrap_or(name);
+        let candidates = [fit(last), fit(name)];
+        let own =
+            if is_fit(name) && name.chars().count() <= CHARS_MAX { Some(name.to_owned()) } else { None };
+        let free = own.into_iter().chain(candidates).find(|one| !one.is_empty() && !self.0.contains(one));
+        let chosen = free.unwrap_or_else(|| {
+            let base = fit(name);
+            let base = if base.is_empty() { "server" } else { &base };
+            let mut numbered = (2..).map(|number| format!("{base}_{number}"));
+            // Every number is tried until one is free.
+            numbered.find(|one| !self.0.contains(one)).unwrap_or_default()
+        });
+        self.0.insert(chosen.clone());
+        chosen
+    }
+}
+
+fn is_safe(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+fn is_fit(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(is_safe)
+}
+
+/// The name with `_` for each run of characters that are not safe.
+fn fit(name: &str) -> String {
+    if is_fit(name) {
+        return name.chars().take(CHARS_MAX).collect();
+    }
+    let mut fit = String::with_capacity(name.len());
+    for c in name.chars() {
+        match is_safe(c) {
+            true => fit.push(c),
+            false if fit.is_empty() || fit.ends_with('_') => {}
+            false => fit.push('_'),
+        }
+    }
+    fit.trim_end_matches('_').chars().take(CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_fit_and_stay_apart() {
+        let mut names = Names::default();
+        for (name, expected) in [
+            ("github.com/modelcontextprotocol/servers/tree/main/src/github", "github"),
+            ("@scope/server", "server"),
+            ("@other/server", "other_server"),
+            ("@other/server/", "other_server_2"),
+            ("My Server (prod)", "My_Server_prod"),
+            ("büro", "b_ro"),
+            ("__proto__", "__proto__"),
+            ("a.b-c_d", "a.b-c_d"),
+            ("日本", "server_2"),
+            ("漢字", "server_3"),
+            ("", "server_4"),
+            (&"x".repeat(80), &"x".repeat(32)),
+        ] {
+            assert_eq!(names.clean(name), expected, "{name}");
+        }
+    }
+}
