@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use vmcp_domain::{Json, Prospect, RateLimit, Reply, Retry};
+use vmcp_domain::{Json, Members, Prospect, RateLimit, Reply, Retry};
 use vmcp_wire::{offer, reply};
 
 use crate::optimizer::{Finding, Findings};
@@ -14,6 +14,13 @@ use crate::policy::Schemas;
 const TOKEN_BYTES: usize = 4;
 /// A limit that gives way later than this is a quota that is used up rather than a brake.
 const THROTTLED_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// The most that one tool takes of a result, and all together, in bytes. Some servers describe a tool in megabytes.
+const TOOL_BYTES_MAX: usize = 16 << 10;
+const RESULT_BYTES_MAX: usize = 64 << 10;
+/// How much of a description is left of a tool that takes more than that.
+const SHORT_CHARS: usize = 1000;
+const SHORTEST_CHARS: usize = 200;
 
 /// What the list would have cost and what the result costs, in tokens of four bytes of JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -57,7 +64,13 @@ pub(crate) fn write(
     found: &Findings,
     schemas: Schemas,
 ) -> Result<(Reply, TokenMetrics), vmcp_domain::JsonError> {
-    let tools: Vec<Json> = found.tools.iter().map(|one| entry(one, schemas)).collect::<Result<_, _>>()?;
+    let mut room = RESULT_BYTES_MAX;
+    let bounded = found.tools.iter().map(|one| {
+        let entry = shortened(entry(one, schemas)?, one, TOOL_BYTES_MAX.min(room))?;
+        room = room.saturating_sub(entry.as_str().len());
+        Ok(entry)
+    });
+    let tools: Vec<Json> = bounded.collect::<Result<_, vmcp_domain::JsonError>>()?;
     let returned = tools.iter().map(|tool| tool.as_str().len()).sum();
     let token_metrics = TokenMetrics::of(found.list_bytes, returned);
     let raw: Vec<&RawValue> = tools.iter().map(Json::decode::<&RawValue>).collect::<Result<_, _>>()?;
@@ -82,6 +95,47 @@ fn entry(finding: &Finding, schemas: Schemas) -> Result<Json, vmcp_domain::JsonE
     let mut members = written.members()?;
     members.set("availability", Json::encode(&availability)?);
     Ok(members.to_json())
+}
+
+/// The entry if it takes no more than `bytes_max`; else with a part of its description and of its schema, and a note.
+fn shortened(entry: Json, finding: &Finding, bytes_max: usize) -> Result<Json, vmcp_domain::JsonError> {
+    if entry.as_str().len() <= bytes_max {
+        return Ok(entry);
+    }
+    let bytes = entry.as_str().len();
+    let short = |schema: Option<Json>, chars: usize| {
+        let description: String =
+            finding.tool.description.iter().flat_map(|text| text.chars()).take(chars).collect();
+        let mut members = Members::new();
+        members.set("name", Json::string(finding.tool.name.as_str()));
+        members.set("description", Json::string(&description));
+        let note = match schema {
+            Some(schema) => {
+                members.set("inputSchema", schema);
+                "its description is cut"
+            }
+            None => {
+                let any = [("type".to_owned(), Json::string("object"))].into_iter().collect::<Members>();
+                members.set("inputSchema", any.to_json());
+                "its description is cut and its arguments are left out"
+            }
+        };
+        members.set("note", Json::string(&format!("this tool takes {bytes} bytes in the list; {note}")));
+        if let Some(availability) =
+            entry.members().ok().and_then(|members| members.get("availability").cloned())
+        {
+            members.set("availability", availability);
+        }
+        members.to_json()
+    };
+    let compact = offer::compact_tool(&finding.tool).members()?.get("inputSchema").cloned();
+    let with_schema = short(compact, SHORT_CHARS);
+    if with_schema.as_str().len() <= bytes_max {
+        return Ok(with_schema);
+    }
+    let without = short(None, SHORT_CHARS);
+    // A tool that is found is named, however little room is left.
+    Ok(if without.as_str().len() <= bytes_max { without } else { short(None, SHORTEST_CHARS) })
 }
 
 fn limited(limit: &RateLimit) -> Availability {
