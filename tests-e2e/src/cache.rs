@@ -53,6 +53,17 @@ pub fn node() -> anyhow::Result<PathBuf> {
     found.with_context(|| format!("no node in {}; remove that folder and run ./test", lib.display()))
 }
 
+/// The Go compiler of the cache.
+pub fn go() -> anyhow::Result<PathBuf> {
+    let lib = installed("venv", "go")?.join("lib");
+    let mut versions = std::fs::read_dir(&lib).with_context(|| lib.display().to_string())?;
+    let found = versions.find_map(|version| {
+        let go = version.ok()?.path().join("site-packages/go/bin/go");
+        go.exists().then_some(go)
+    });
+    found.with_context(|| format!("no go in {}; remove that folder and run ./test", lib.display()))
+}
+
 /// A file of an installed npm package: the entry to run with [`node`].
 pub fn npm(name: &str, file: &str) -> anyhow::Result<PathBuf> {
     let path = installed("npm", name)?.join("node_modules").join(file);

@@ -13,4 +13,5 @@ pub mod mcp;
 pub mod process;
 pub mod redis;
 pub mod servers;
+pub mod strict;
 pub mod wait;

@@ -32,7 +32,7 @@ fn nothing_a_backend_says_controls_a_terminal_or_forges_a_line() -> anyhow::Resu
     }
     let output = Command::new(binary("vmcp")?).arg("tools").arg("-c").arg(&file).output()?;
     let told = String::from_utf8(output.stderr)?;
-    ensure!(told.matches("is not offered: a name has 1 to 128 visible characters").count() == 3, "{told}");
+    ensure!(told.matches("is not offered: a name has 1 to 256 visible characters").count() == 3, "{told}");
 
     let gateway = Gateway::start(&text)?;
     let said = || Some(gateway.process.said()).filter(|said| said.contains("turns red"));

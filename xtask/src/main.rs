@@ -6,6 +6,7 @@ mod conformance;
 mod crowd;
 mod matrix;
 mod model;
+mod odd;
 mod packages;
 mod release;
 mod soak;
@@ -105,6 +106,12 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Puts servers that are odd in one way each in front of strict clients and writes docs/odd-servers.md.
+    Odd {
+        /// Writes nothing; fails if docs/odd-servers.md would change.
+        #[arg(long)]
+        check: bool,
+    },
     /// What the suite starts in its client scenarios; not for people.
     #[command(hide = true)]
     ConformanceClient {
@@ -136,6 +143,7 @@ fn main() -> ExitCode {
         Chore::Model => model::run(),
         Chore::Conformance { check } => conformance::run(check),
         Chore::Matrix { check } => matrix::run(check),
+        Chore::Odd { check } => odd::run(check),
         Chore::ConformanceClient { url } => conformance::client::run(&url),
     };
     match done {
