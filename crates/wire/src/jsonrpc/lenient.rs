@@ -15,8 +15,10 @@ use vmcp_domain::Json;
 use super::error_object::{is_empty_error, read_error};
 use super::{DEPTH_MAX, Id, Message, depth_within, number_by_value, usual};
 
-/// How many places of one text are tried for the start of a message.
-const STARTS_MAX: usize = 64;
+/// How many places of one text are tried for the start of a message, and how long such a text may be: a log line before a
+/// message is short, and each try may read all of it.
+const STARTS_MAX: usize = 16;
+const EMBEDDED_BYTES_MAX: usize = 4 << 20;
 /// How many messages of one text are read.
 const MESSAGES_MAX: usize = 10_000;
 
@@ -104,6 +106,9 @@ fn first_value(text: &ByteString) -> Option<(Json, ByteString)> {
 
 /// The first message with something else before it.
 fn embedded(text: &ByteString) -> Option<(Json, ByteString)> {
+    if text.len() > EMBEDDED_BYTES_MAX {
+        return None;
+    }
     let starts = text.match_indices('{').map(|(place, _)| place).take(STARTS_MAX);
     for start in starts {
         let rest = text.slice_ref(text.get(start..).unwrap_or_default());

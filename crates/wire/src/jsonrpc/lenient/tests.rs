@@ -71,6 +71,16 @@ fn deep_nesting_ends_the_call() {
     assert_eq!(told(deep.as_bytes()), "ended");
 }
 
+/// A hostile text costs a bounded number of passes: this would take minutes otherwise.
+#[test]
+fn hostile_texts_are_given_up_soon() {
+    let braces = "x".to_owned() + &"{\"a\":NaN,".repeat(2_000_000);
+    let found = heard(braces.as_bytes());
+    assert!(matches!(found.as_slice(), [Err(_)]));
+    let nans = format!("{{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":[{}", "NaN,".repeat(2_000_000));
+    assert_eq!(told(nans.as_bytes()), "ended");
+}
+
 #[test]
 fn the_identifier_is_found_by_the_outermost_member_or_the_end() {
     for (text, expected) in [
