@@ -2,19 +2,73 @@
 
 use std::io;
 
+use bytes::Bytes;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
+use crate::large_buffer::{LARGE_BYTES, LargeBuffer};
 use crate::pace::Pace;
 
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// How much is kept of a line that is too long.
+const CUT_BYTES: usize = 4 << 10;
 
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// Its bytes, without the line ending.
-    Whole(Vec<u8>),
+    Whole(Bytes),
     /// The start of a line that was longer than allowed; the rest has been skipped.
-    Cut(Vec<u8>),
+    Cut(Bytes),
+}
+
+/// What has been read of one line. Long ones are kept in memory of their own, which the system gets back.
+#[derive(Default)]
+struct Held {
+    small: Vec<u8>,
+    large: Option<LargeBuffer>,
+}
+
+impl Held {
+    fn len(&self) -> usize {
+        self.large.as_ref().map_or(self.small.len(), LargeBuffer::len)
+    }
+
+    fn extend(&mut self, piece: &[u8], bytes_max: usize) -> io::Result<()> {
+        if let Some(large) = &mut self.large {
+            return large.extend(piece);
+        }
+        if self.small.len() + piece.len() < LARGE_BYTES {
+            self.small.extend_from_slice(piece);
+            return Ok(());
+        }
+        // Memory is only taken for what is written, so the buffer never has to grow.
+        let mut large = LargeBuffer::new(bytes_max)?;
+        large.extend(&std::mem::take(&mut self.small))?;
+        large.extend(piece)?;
+        self.large = Some(large);
+        Ok(())
+    }
+
+    /// Keeps the start alone.
+    fn cut(&mut self) {
+        let start = self.as_ref();
+        let start = start.get(..CUT_BYTES).unwrap_or(start).to_vec();
+        *self = Self { small: start, large: None };
+    }
+
+    fn freeze(self) -> Bytes {
+        match self.large {
+            Some(large) => large.freeze(),
+            None => Bytes::from(self.small),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        self.large.as_ref().map_or(&self.small, AsRef::as_ref)
+    }
 }
 
 /// Reads lines.
@@ -33,7 +87,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
     /// The next line; `None` at the end. A last line without an ending counts.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Line>> {
-        let (mut line, mut cut, mut ended, mut seen) = (Vec::new(), false, false, false);
+        let (mut line, mut cut, mut ended, mut seen) = (Held::default(), false, false, false);
         while !ended {
             let chunk = self.reader.fill_buf().await?;
             if chunk.is_empty() {
@@ -44,8 +98,13 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             ended = end.is_some();
             let piece = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or_default();
             let room = self.bytes_max - line.len();
-            cut |= piece.len() > room;
-            line.extend_from_slice(piece.get(..room).unwrap_or(piece));
+            if !cut {
+                line.extend(piece.get(..room).unwrap_or(piece), self.bytes_max)?;
+                if piece.len() > room {
+                    cut = true;
+                    line.cut();
+                }
+            }
             let used = piece.len() + usize::from(ended);
             self.reader.consume(used);
             if cut {
@@ -55,13 +114,14 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         if !seen {
             return Ok(None);
         }
+        let line = line.freeze();
         if cut {
             return Ok(Some(Line::Cut(line)));
         }
-        if line.last() == Some(&b'\r') {
-            line.pop();
-        }
-        Ok(Some(Line::Whole(line)))
+        Ok(Some(Line::Whole(match line.as_ref() {
+            [start @ .., b'\r'] => line.slice(..start.len()),
+            _ => line,
+        })))
     }
 }
 
@@ -75,10 +135,21 @@ mod tests {
         let mut found = Vec::new();
         while let Some(line) = lines.next().await.unwrap() {
             found.push(match line {
-                Line::Whole(line) => String::from_utf8(line).unwrap(),
-                Line::Cut(line) => format!("{}…", String::from_utf8(line).unwrap()),
+                Line::Whole(line) => String::from_utf8(line.to_vec()).unwrap(),
+                Line::Cut(line) => format!("{}…", String::from_utf8(line.to_vec()).unwrap()),
             });
         }
         assert_eq!(found, ["a", "", "1234…", "1234", "end"]);
+    }
+
+    #[tokio::test]
+    async fn long_lines_are_whole_or_give_their_memory_back() {
+        let long = vec![b'x'; 3 * LARGE_BYTES];
+        let text = [&long[..], b"\n", &long, b"yz\nend\r\n"].concat();
+        let mut lines = Lines::new(&text[..], long.len());
+        assert_eq!(lines.next().await.unwrap(), Some(Line::Whole(Bytes::from(long))));
+        let Some(Line::Cut(start)) = lines.next().await.unwrap() else { panic!("it is too long") };
+        assert_eq!(start.len(), CUT_BYTES);
+        assert_eq!(lines.next().await.unwrap(), Some(Line::Whole(Bytes::from_static(b"end"))));
     }
 }

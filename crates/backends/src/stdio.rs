@@ -224,7 +224,7 @@ async fn read<R: AsyncRead + Unpin>(reader: R, duplex: Arc<Duplex>, wiring: Wiri
             }
             Ok(Some(Line::Whole(line))) => {
                 let bytes = line.len();
-                let is_answer = hear_line(&line.into(), &duplex, &mut banner, &wiring.signs);
+                let is_answer = hear_line(&line, &duplex, &mut banner, &wiring.signs);
                 if banner.is_too_long() {
                     break Class::Protocol;
                 }
