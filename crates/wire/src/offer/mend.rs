@@ -2,8 +2,8 @@
 //! the tools of every other backend. A `null` member is dropped, an optional member of a wrong type is left out, a
 //! schema gets its `type`; what lacks something that cannot be supplied is left out whole. Everything else stays byte
 //! for byte.
-//! Sources: the schemas of 2025-11-25 and 2026-07-28; the readers of the TypeScript, Python, Go, Rust, C#, Kotlin and
-//! Java SDKs, whose strictest rule for each member counts.
+//! Sources: the schemas of 2025-11-25 and 2026-07-28; the readers of the TypeScript, Python, Go and Rust SDKs, whose
+//! strictest rule for each member counts and which run as clients in `tests-e2e/tests/strict_clients.rs`.
 
 use serde_json::Value;
 use vmcp_domain::{Json, Members, ProtocolVersion};
