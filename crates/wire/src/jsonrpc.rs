@@ -51,6 +51,9 @@ impl Id {
 pub(crate) fn number_by_value(text: &str) -> Option<u64> {
     /// From here on fractions are no longer exact.
     const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
     let text = text.trim_matches('"').trim();
     if let Ok(number) = text.parse() {
         return Some(number);
@@ -169,9 +172,7 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 /// # Errors
 /// When the text is not one JSON-RPC 2.0 message; see [`ParseFault`].
 pub fn parse(text: &ByteString) -> Result<Message, ParseFault> {
-    if let Some(rest) = text.strip_prefix('\u{feff}') {
-        return parse(&text.slice_ref(rest));
-    }
+    let text = &text.slice_ref(text.trim_start_matches('\u{feff}'));
     // The usual forms are read in two passes at the speed of memory; anything else by a parser that can say what is wrong.
     match usual(text) {
         Some(message) => Ok(message),

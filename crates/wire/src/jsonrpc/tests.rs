@@ -217,3 +217,10 @@ proptest! {
         }
     }
 }
+
+/// Each mark cost a level of the stack once.
+#[test]
+fn any_number_of_byte_order_marks_is_taken_off() {
+    let text = ByteString::from("\u{feff}".repeat(100_000) + r#"{"jsonrpc":"2.0","method":"n"}"#);
+    assert!(matches!(parse(&text), Ok(Message::Notification { .. })));
+}
