@@ -20,6 +20,10 @@ use crate::visits::Visits;
 /// The most requests under way at one backend.
 pub(crate) const FLIGHTS_MAX: usize = 4096;
 
+/// The first identifier on a connection. Servers number their own questions and the lines of their logs from 0 or 1; none
+/// of those is to be taken for one of ours.
+const FIRST_ID: u64 = 1_000_000;
+
 /// What an answer brings.
 pub(crate) type Outcome = Result<Json, Failure>;
 
@@ -131,7 +135,7 @@ impl Table {
 impl Flights {
     pub(crate) fn new(ears: Arc<Ears>) -> Arc<Self> {
         Arc::new(Self {
-            next: AtomicU64::new(1),
+            next: AtomicU64::new(FIRST_ID),
             table: Guarded::default(),
             ears,
             turns: Turns::default(),
@@ -196,6 +200,12 @@ impl Flights {
     /// True while the request is under way.
     pub(crate) fn has(&self, id: u64) -> bool {
         self.table.lock().flights.contains_key(&id)
+    }
+
+    /// True while a client's call waits for its answer.
+    pub(crate) fn has_calls(&self) -> bool {
+        let waits = |flight: &Flight| matches!(flight.purpose, Purpose::Call(..)) && !flight.answered;
+        self.table.lock().flights.values().any(waits)
     }
 
     /// Hands a notification to whom it concerns. `own` is the request on whose own stream it came, if any.

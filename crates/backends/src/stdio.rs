@@ -240,10 +240,10 @@ async fn read<R: AsyncRead + Unpin>(reader: R, duplex: Arc<Duplex>, wiring: Wiri
 
 /// Takes the messages of one line. True for an answer that somebody waited for.
 fn hear_line(line: &Bytes, duplex: &Duplex, banner: &mut Banner, signs: &Signs) -> bool {
-    let mut is_answer = false;
     if line.trim_ascii().is_empty() {
-        return is_answer;
+        return false;
     }
+    let (mut is_answer, mut why) = (false, None);
     jsonrpc::hear(line.clone(), |message| match message {
         Ok(message) => {
             banner.is_over = true;
@@ -251,12 +251,16 @@ fn hear_line(line: &Bytes, duplex: &Duplex, banner: &mut Banner, signs: &Signs) 
         }
         Err(unreadable) => {
             is_answer |= duplex.receive_unreadable(&unreadable);
-            if let Some(text) = log_text(line) {
-                signs.line(&text);
-            }
-            banner.add(duplex.backend(), line, &unreadable.cause);
+            why.get_or_insert(unreadable.cause);
         }
     });
+    // A line is counted once, however much of it is no message.
+    if let Some(why) = why {
+        if let Some(text) = log_text(line) {
+            signs.line(&text);
+        }
+        banner.add(duplex.backend(), line, &why);
+    }
     is_answer
 }
 

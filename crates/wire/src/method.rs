@@ -65,6 +65,28 @@ pub fn of_task(verb: TaskVerb) -> &'static str {
     }
 }
 
+/// True for requests that clients make of servers and never the other way round.
+#[must_use]
+pub fn is_of_clients(method: &str) -> bool {
+    matches!(
+        method,
+        INITIALIZE
+            | DISCOVER
+            | TOOLS_LIST
+            | TOOLS_CALL
+            | RESOURCES_LIST
+            | TEMPLATES_LIST
+            | RESOURCES_READ
+            | RESOURCES_SUBSCRIBE
+            | RESOURCES_UNSUBSCRIBE
+            | PROMPTS_LIST
+            | PROMPTS_GET
+            | COMPLETE
+            | SET_LEVEL
+            | LISTEN
+    )
+}
+
 /// `notifications/initialized`.
 pub const INITIALIZED: &str = "notifications/initialized";
 /// `notifications/cancelled`.

@@ -245,7 +245,10 @@ async fn a_request_that_may_have_happened_is_not_sent_again() {
                     if read == 0 || !text.contains("server/discover") {
                         return;
                     }
-                    let body = r#"{"jsonrpc":"2.0","id":1,"result":{"supportedVersions":["2026-07-28"],"capabilities":{}}}"#;
+                    let id = text.split_once("\"id\":").and_then(|(_, rest)| rest.split_once(',')).unwrap().0;
+                    let body = format!(
+                        r#"{{"jsonrpc":"2.0","id":{id},"result":{{"supportedVersions":["2026-07-28"],"capabilities":{{}}}}}}"#
+                    );
                     let answer = format!(
                         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
                         body.len()

@@ -142,3 +142,54 @@ async fn a_process_that_does_not_read_holds_nobody_else_up() {
     rig.call(&ctx, "echo", "{}").await.unwrap();
     rig.stop().await;
 }
+
+/// A server that logs all it receives to standard output, among its answers.
+#[tokio::test]
+async fn a_log_of_what_was_received_is_no_message() {
+    let log = r#"echo "<- $line"; echo "$line";"#;
+    let slow = format!(
+        r#"
+while IFS= read -r line; do
+  {log}
+  id=${{line#*\"id\":}}; id=${{id%%,*}}
+  case "$line" in
+    *'"server/discover"'*) echo "{{\"jsonrpc\":\"2.0\",\"id\":$id,\"error\":{{\"code\":-32601,\"message\":\"m\"}}}}" ;;
+    *'"initialize"'*) echo "{{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{{\"protocolVersion\":\"2025-06-18\",\"capabilities\":{{\"tools\":{{}}}}}}}}" ;;
+    *'"tools/call"'*) sleep 0.3; echo 'upstream said "error", again'; echo '{{"level":"warn","error":"retrying","id":1}}'
+      echo "{{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{{\"content\":[],\"structuredContent\":1}}}}" ;;
+  esac
+done
+"#
+    );
+    let rig = start(&slow);
+    assert_eq!(structured(&rig.call(&context(), "echo", "{}").await), "1");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_long_array_before_the_first_message_is_one_line() {
+    let plugins = serde_json::to_string(&vec!["plugin"; 2_000]).unwrap();
+    let rig = start(&format!("echo '{plugins}'\n{}", script("")));
+    rig.call(&context(), "echo", "{}").await.unwrap();
+    rig.stop().await;
+}
+
+/// A server that does one thing at a time answers no check while it works.
+#[tokio::test]
+async fn a_connection_at_work_is_not_made_anew() {
+    let rig = start(&script(
+        r#"*'"slow"'*) sleep 1; echo "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":{\"content\":[]}}" ;;"#,
+    ));
+    rig.call(&context(), "echo", "{}").await.unwrap();
+    let ctx = context();
+    let call = rig.call(&ctx, "slow", "{}");
+    let checks = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!rig.backend.reconnect());
+    };
+    let (reply, ()) = tokio::join!(call, checks);
+    reply.unwrap();
+    assert!(rig.backend.reconnect());
+    rig.ear.until(&BackendEvent::Connected, 2).await;
+    rig.stop().await;
+}

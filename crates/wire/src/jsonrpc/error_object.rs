@@ -34,6 +34,11 @@ pub(super) fn is_empty_error(json: &Json) -> bool {
     is_empty("code", "0") && is_empty("message", "\"\"") && is_empty("data", "null")
 }
 
+/// True for an object with a code that is a number, in any spelling.
+pub(super) fn has_code(json: &Json) -> bool {
+    json.members().is_ok_and(|members| members.get("code").and_then(read_code).is_some())
+}
+
 /// A code as a number, a fraction without a rest, or the text of one.
 fn read_code(json: &Json) -> Option<i64> {
     let text = json.as_str().trim_matches('"').trim();

@@ -4,16 +4,20 @@
 //!
 //! Read: byte order marks, bytes that are not UTF-8, `NaN` and `Infinity`, a missing `jsonrpc`, `null` for an absent
 //! member, identifiers as texts or fractions, error objects of any types, log text around a message, several messages
-//! in one text. Not read: members given twice. Of a result and
-//! an error the error counts, unless it says nothing.
+//! in one text. Not read: members given twice, requests of clients (some servers log what they receive), and other JSON
+//! such as the lines of a log. Of a result and an error the error counts, unless it says nothing.
+
+mod broken;
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use serde_json::value::RawValue;
 use vmcp_domain::Json;
 
-use super::error_object::{is_empty_error, read_error};
+use self::broken::broken;
+use super::error_object::{has_code, is_empty_error, read_error};
 use super::{DEPTH_MAX, Id, Message, depth_within, number_by_value, usual};
+use crate::method;
 
 /// How many places of one text are tried for the start of a message, and how long such a text may be: a log line before a
 /// message is short, and each try may read all of it.
@@ -21,6 +25,21 @@ const STARTS_MAX: usize = 16;
 const EMBEDDED_BYTES_MAX: usize = 4 << 20;
 /// How many messages of one text are read.
 const MESSAGES_MAX: usize = 10_000;
+
+/// Members that programs give the lines of a log.
+const LOG_MEMBERS: [&str; 11] = [
+    "@timestamp",
+    "event",
+    "level",
+    "lvl",
+    "logger",
+    "message",
+    "msg",
+    "severity",
+    "time",
+    "timestamp",
+    "ts",
+];
 
 /// A text that is no message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,12 +52,19 @@ pub struct Unreadable {
     pub cause: String,
 }
 
+impl Unreadable {
+    fn is_no_message(&self) -> bool {
+        self.id.is_none() && !self.is_message
+    }
+}
+
 /// Reads the messages in what a backend wrote as one: a line, an event, or a body. `each` gets every one of them, and
 /// what cannot be read; at least one of either.
 pub fn hear(bytes: Bytes, mut each: impl FnMut(Result<Message, Unreadable>)) {
     let text = decode(bytes);
     // As nearly everybody writes it.
     match usual(&text) {
+        Some(Message::Request { method, .. }) if method::is_of_clients(&method) => each(Err(of_client())),
         Some(message) => each(Ok(message)),
         None => hear_unusual(&text, &mut each),
     }
@@ -57,22 +83,20 @@ fn decode(bytes: Bytes) -> ByteString {
 fn hear_unusual(text: &ByteString, each: &mut impl FnMut(Result<Message, Unreadable>)) {
     if !depth_within(text.as_bytes(), DEPTH_MAX) {
         let cause = format!("the message is nested deeper than {DEPTH_MAX} levels");
-        return each(Err(Unreadable { id: find_id(text), is_message: true, cause }));
+        return each(Err(broken(text, cause)));
     }
-    let mut rest = text.clone();
+    let mut rest = text.slice_ref(text.trim_ascii());
     let mut heard = 0_usize;
     while let Some((value, after)) = first_value(&rest) {
         heard += hear_value(&value, each);
-        if heard >= MESSAGES_MAX || after.trim_ascii().is_empty() {
+        // A log line may follow a message; another message may too.
+        let after = after.slice_ref(after.trim_ascii_start());
+        if heard >= MESSAGES_MAX || !after.starts_with(['{', '[']) {
             return;
         }
-        // A log line may follow a message; another message may too.
-        match after.trim_ascii_start().starts_with(['{', '[']) {
-            true => rest = after,
-            false => return,
-        }
+        rest = after;
     }
-    if heard > 0 && !looks_like_a_message(&rest) {
+    if heard > 0 && broken(&rest, String::new()).is_no_message() {
         return;
     }
     if let Some((value, _)) = embedded(&rest) {
@@ -83,11 +107,7 @@ fn hear_unusual(text: &ByteString, each: &mut impl FnMut(Result<Message, Unreada
         Err(error) => format!("it is not valid JSON: {error}"),
         Ok(_) => "it is not a JSON-RPC message".to_owned(),
     };
-    each(Err(Unreadable { id: find_id(&rest), is_message: looks_like_a_message(&rest), cause }));
-}
-
-fn looks_like_a_message(text: &str) -> bool {
-    text.contains("\"jsonrpc\"") || text.contains("\"result\"") || text.contains("\"error\"")
+    each(Err(broken(&rest, cause)));
 }
 
 /// The JSON value that the text begins with, and what follows it.
@@ -104,7 +124,7 @@ fn first_value(text: &ByteString) -> Option<(Json, ByteString)> {
     first(text).or_else(|| first(&without_nan(text)?))
 }
 
-/// The first message with something else before it.
+/// The first message with something else before it. Servers also log what they receive, so that requests of ours are none.
 fn embedded(text: &ByteString) -> Option<(Json, ByteString)> {
     if text.len() > EMBEDDED_BYTES_MAX {
         return None;
@@ -161,8 +181,7 @@ fn hear_value(value: &Json, each: &mut impl FnMut(Result<Message, Unreadable>)) 
         each(read_object(element));
     }
     if elements.is_empty() {
-        let cause = "it is not a JSON-RPC message".to_owned();
-        each(Err(Unreadable { id: None, is_message: false, cause }));
+        each(Err(no_message()));
     }
     elements.len().max(1)
 }
@@ -171,142 +190,129 @@ fn hear_value(value: &Json, each: &mut impl FnMut(Result<Message, Unreadable>)) 
 #[derive(Default)]
 struct Envelope {
     is_marked: bool,
-    id: Option<Json>,
-    method: Option<Json>,
-    params: Option<Json>,
-    result: Option<Json>,
-    error: Option<Json>,
-    null_result: Option<Json>,
-    doubled: bool,
+    id: Member,
+    method: Member,
+    params: Member,
+    result: Member,
+    error: Member,
+    /// It has members that the lines of a log have.
+    is_like_a_log: bool,
+}
+
+/// A member of an envelope.
+#[derive(Default)]
+struct Member {
+    value: Option<Json>,
+    null: Option<Json>,
+    is_doubled: bool,
+}
+
+impl Member {
+    fn take(&mut self, json: Json) {
+        self.is_doubled |= self.null.is_some() || self.value.is_some();
+        let place = if json.is_null() { &mut self.null } else { &mut self.value };
+        *place = Some(json);
+    }
 }
 
 impl Envelope {
     fn read(value: &Json) -> Self {
         let mut envelope = Self::default();
-        let mut named: Vec<&'static str> = Vec::new();
         value.visit_members(|literal, part| {
-            let json = part.to_json();
-            let is_null = json.is_null();
             let name = serde_json::from_str::<String>(literal).unwrap_or_default();
-            let (name, slot) = match name.as_str() {
+            let member = match name.as_str() {
                 "jsonrpc" => {
                     envelope.is_marked = true;
                     return;
                 }
-                "id" => ("id", &mut envelope.id),
-                "method" => ("method", &mut envelope.method),
-                "params" => ("params", &mut envelope.params),
-                "result" if is_null => ("result", &mut envelope.null_result),
-                "result" => ("result", &mut envelope.result),
-                "error" => ("error", &mut envelope.error),
-                _ => return,
+                "id" => &mut envelope.id,
+                "method" => &mut envelope.method,
+                "params" => &mut envelope.params,
+                "result" => &mut envelope.result,
+                "error" => &mut envelope.error,
+                other => {
+                    envelope.is_like_a_log |= LOG_MEMBERS.contains(&other);
+                    return;
+                }
             };
-            envelope.doubled |= named.contains(&name);
-            named.push(name);
-            if !is_null || name == "result" {
-                *slot = Some(json);
-            }
+            member.take(part.to_json());
         });
         envelope
     }
 
+    fn is_doubled(&self) -> bool {
+        [&self.id, &self.method, &self.params, &self.result, &self.error].iter().any(|one| one.is_doubled)
+    }
+
+    /// False for a line of a log that was written as JSON. What it calls an error is a text mostly, and it may well name
+    /// the request that it is about.
+    fn may_be_answer(&self) -> bool {
+        self.is_marked
+            || !self.is_like_a_log
+            || self.result.value.as_ref().is_some_and(Json::is_object)
+            || self.error.value.as_ref().is_some_and(has_code)
+    }
+
     fn unreadable(&self, cause: &str) -> Unreadable {
         // A request of the backend has a number of its own.
-        let id = self.id.as_ref().filter(|_| self.method.is_none());
+        let id = self.id.value.as_ref().filter(|_| self.method.value.is_none());
         Unreadable {
             id: id.and_then(|id| number_by_value(id.as_str())),
-            is_message: self.is_marked || self.result.is_some() || self.error.is_some(),
+            is_message: self.is_marked,
             cause: cause.to_owned(),
         }
     }
 }
 
+fn no_message() -> Unreadable {
+    Unreadable { id: None, is_message: false, cause: "it is not a JSON-RPC message".to_owned() }
+}
+
+/// A server logs what it receives. An answer would be logged as well, and taken for that of the request.
+fn of_client() -> Unreadable {
+    Unreadable { cause: "it is a request of a client".to_owned(), ..no_message() }
+}
+
 fn read_object(value: &Json) -> Result<Message, Unreadable> {
     if !value.is_object() {
-        let cause = "it is not a JSON-RPC message".to_owned();
-        return Err(Unreadable { id: None, is_message: false, cause });
+        return Err(no_message());
     }
     let envelope = Envelope::read(value);
-    if envelope.doubled {
+    let method = envelope.method.value.as_ref();
+    if method.is_none() && !envelope.may_be_answer() {
+        return Err(no_message());
+    }
+    if envelope.is_doubled() {
         return Err(envelope.unreadable("a member of the message is given twice"));
     }
-    match (&envelope.method, &envelope.result, &envelope.error) {
+    let answer = |outcome| {
+        let id = envelope.id.value.clone().and_then(Id::from_json);
+        Ok(Message::Response { id, outcome })
+    };
+    match (method, &envelope.result.value, &envelope.error.value) {
         // Some servers repeat the method in the answer, and some write an empty error beside each result.
-        (_, Some(result), error) if error.as_ref().is_none_or(is_empty_error) => {
-            Ok(Message::Response { id: envelope.id.and_then(Id::from_json), outcome: Ok(result.clone()) })
-        }
-        (_, _, Some(error)) => {
-            let outcome = Err(read_error(error));
-            Ok(Message::Response { id: envelope.id.and_then(Id::from_json), outcome })
-        }
-        (Some(method), _, None) => {
-            let method = method.to_text().ok_or_else(|| envelope.unreadable("`method` is no text"))?;
-            let method = ByteString::from(method);
-            match envelope.id.map(Id::from_json) {
-                None => Ok(Message::Notification { method, params: envelope.params }),
-                Some(Some(id)) => Ok(Message::Request { id, method, params: envelope.params }),
-                Some(None) => Err(Unreadable {
-                    id: None,
-                    is_message: true,
-                    cause: "`id` is neither a text nor a number".to_owned(),
-                }),
-            }
-        }
-        (None, _, None) => match envelope.null_result.clone() {
-            Some(null) => {
-                Ok(Message::Response { id: envelope.id.and_then(Id::from_json), outcome: Ok(null) })
-            }
+        (_, Some(result), error) if error.as_ref().is_none_or(is_empty_error) => answer(Ok(result.clone())),
+        (_, _, Some(error)) => answer(Err(read_error(error))),
+        (Some(method), _, None) => read_question(&envelope, method),
+        (None, _, None) => match &envelope.result.null {
+            Some(null) => answer(Ok(null.clone())),
             None => Err(envelope.unreadable("it has no `method`, `result` or `error`")),
         },
     }
 }
 
-/// The number under `id` in a text that is no JSON: of the outermost object as far as its start can be followed, else
-/// of its very end.
-fn find_id(text: &str) -> Option<u64> {
-    let text = text.get(text.find('{')?..)?;
-    id_from_start(text).or_else(|| id_at_end(text))
-}
-
-fn id_from_start(text: &str) -> Option<u64> {
-    let (mut depth, mut place) = (0_usize, 0_usize);
-    let bytes = text.as_bytes();
-    while let Some(byte) = bytes.get(place) {
-        place += 1;
-        match byte {
-            b'"' => {
-                let end = super::after_string(bytes, place);
-                let name = text.get(place..end.checked_sub(1)?)?;
-                place = end;
-                let value = text.get(end..)?.trim_ascii_start().strip_prefix(':');
-                if let Some(value) = value.filter(|_| depth == 1 && name == "id") {
-                    return leading_number(value.trim_ascii_start());
-                }
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.checked_sub(1)?,
-            _ => {}
-        }
+/// A request or a notification of the backend.
+fn read_question(envelope: &Envelope, method: &Json) -> Result<Message, Unreadable> {
+    let method = method.to_text().ok_or_else(|| envelope.unreadable("`method` is no text"))?;
+    if method::is_of_clients(&method) {
+        return Err(of_client());
     }
-    None
-}
-
-fn leading_number(text: &str) -> Option<u64> {
-    match text.strip_prefix('"') {
-        Some(inside) => number_by_value(inside.split('"').next()?),
-        None => {
-            let is_number = |char: char| char.is_ascii_digit() || matches!(char, '.' | 'e' | 'E' | '+' | '-');
-            number_by_value(text.split(|char| !is_number(char)).next()?)
-        }
+    let (method, params) = (ByteString::from(method), envelope.params.value.clone());
+    match envelope.id.value.clone().map(Id::from_json) {
+        None => Ok(Message::Notification { method, params }),
+        Some(Some(id)) => Ok(Message::Request { id, method, params }),
+        Some(None) => Err(envelope.unreadable("`id` is neither a text nor a number")),
     }
-}
-
-fn id_at_end(text: &str) -> Option<u64> {
-    let text = text.trim_ascii_end().strip_suffix('}')?;
-    let (before, value) = text.rsplit_once(':')?;
-    let name = before.trim_ascii_end();
-    let is_member = name.strip_suffix("\"id\"")?.trim_ascii_end().ends_with([',', '{']);
-    if is_member { number_by_value(value.trim_ascii()) } else { None }
 }
 
 #[cfg(test)]

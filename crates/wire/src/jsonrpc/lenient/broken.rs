@@ -1,0 +1,79 @@
+//! What can be said about a text that is no JSON: whose answer it was meant to be.
+
+use super::Unreadable;
+use crate::jsonrpc::{after_string, number_by_value};
+
+/// What is said about a text that cannot be read. It is about a request of ours where it begins like an answer, or has one
+/// in it, and names no method. Anything else may be a line of a log.
+pub(super) fn broken(text: &str, cause: String) -> Unreadable {
+    let nothing = |cause| Unreadable { id: None, is_message: false, cause };
+    let Some(start) = text.find('{') else { return nothing(cause) };
+    let is_first =
+        text.get(..start).is_some_and(|before| before.trim_ascii_start().trim_matches('[').is_empty());
+    let object = text.get(start..).unwrap_or_default();
+    let is_marked = object.contains("\"jsonrpc\"");
+    let has_outcome = object.contains("\"result\"") || object.contains("\"error\"");
+    let may_be_answer = if is_first { is_marked || has_outcome } else { is_marked && has_outcome };
+    let found = outer_members(object);
+    if !may_be_answer || found.has_method {
+        return nothing(cause);
+    }
+    let id = found.id.or_else(|| id_at_end(object));
+    Unreadable { id, is_message: is_first && is_marked, cause }
+}
+
+/// What is found of the outermost object of a text that is no JSON, as far as its start can be followed.
+#[derive(Default)]
+struct Found {
+    id: Option<u64>,
+    has_method: bool,
+}
+
+fn outer_members(text: &str) -> Found {
+    let mut found = Found::default();
+    let (mut depth, mut place) = (0_usize, 0_usize);
+    let bytes = text.as_bytes();
+    while let Some(byte) = bytes.get(place) {
+        place += 1;
+        match byte {
+            b'"' => {
+                let end = after_string(bytes, place);
+                let name = end.checked_sub(1).and_then(|last| text.get(place..last));
+                place = end;
+                let after = text.get(end..).unwrap_or_default().trim_ascii_start();
+                match (depth, name, after.strip_prefix(':')) {
+                    (1, Some("id"), Some(value)) if found.id.is_none() => {
+                        found.id = leading_number(value.trim_ascii_start());
+                    }
+                    (1, Some("method"), Some(value)) => {
+                        found.has_method |= !value.trim_ascii_start().starts_with("null");
+                    }
+                    _ => {}
+                }
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth <= 1 => break,
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+    }
+    found
+}
+
+fn leading_number(text: &str) -> Option<u64> {
+    match text.strip_prefix('"') {
+        Some(inside) => number_by_value(inside.split('"').next()?),
+        None => {
+            let is_number = |char: char| char.is_ascii_digit() || matches!(char, '.' | 'e' | 'E' | '+' | '-');
+            number_by_value(text.split(|char| !is_number(char)).next()?)
+        }
+    }
+}
+
+fn id_at_end(text: &str) -> Option<u64> {
+    let text = text.trim_ascii_end().strip_suffix('}')?;
+    let (before, value) = text.rsplit_once(':')?;
+    let name = before.trim_ascii_end();
+    let is_member = name.strip_suffix("\"id\"")?.trim_ascii_end().ends_with([',', '{']);
+    if is_member { number_by_value(value.trim_ascii()) } else { None }
+}
