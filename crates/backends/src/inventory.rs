@@ -187,7 +187,8 @@ async fn take_tools(connection: &Connection, page_wait: Duration) -> Outcome<Off
     if !connection.mirrors_arguments {
         return outcome;
     }
-    let mut mirrors = Mirrors::new();
+    // Tools on pages that could not be read are offered as they were, with their headers.
+    let mut mirrors = if outcome.is_ok() { Mirrors::new() } else { Mirrors::clone(&connection.mirrors()) };
     let mut keep = |taken: Taken<OfferedTool>| {
         let Taken { mut items, mut remarks } = taken;
         items.retain(|tool| match read_mirrored(&tool.definition) {
@@ -312,8 +313,8 @@ impl<'a, T> Taking<'a, T> {
             }
             match (self.read)(item, self.version) {
                 Ok(Read { item: read, changes }) => {
-                    if !changes.is_empty() {
-                        self.remark(item, false, changes.join("; "));
+                    if let Some(changes) = changes.told() {
+                        self.remark(item, false, changes);
                     }
                     self.taken.items.push(read);
                 }

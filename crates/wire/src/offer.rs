@@ -14,6 +14,7 @@ use vmcp_domain::{
 use self::mend::Mended;
 
 pub use compact::compact_tool;
+pub use mend::Changes;
 
 /// Something that a backend lists, read and mended.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Read<T> {
     /// The item.
     pub item: T,
     /// What was changed about it, for the operator.
-    pub changes: Vec<String>,
+    pub changes: Changes,
 }
 
 /// Reads a tool definition of a server of this revision.

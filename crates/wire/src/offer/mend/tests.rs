@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::*;
 
@@ -15,8 +16,7 @@ fn session_tool(json: &Json) -> Result<Mended, String> {
 fn mended(mend: Mend, text: &str) -> String {
     match mend(&Json::parse(text.to_owned()).unwrap()) {
         Ok(Mended { members, changes }) => {
-            let changes =
-                if changes.is_empty() { String::new() } else { format!(" # {}", changes.join(" # ")) };
+            let changes = changes.told().map_or_else(String::new, |told| format!(" # {told}"));
             format!("{}{changes}", members.to_json().as_str())
         }
         Err(reason) => format!("left out: {reason}"),
@@ -41,7 +41,7 @@ fn what_is_fit_stays_byte_for_byte() {
         (prompt, r#"{"name":"p","arguments":[{"name":"x","required":true}]}"#),
         (
             resource,
-            r#"{"uri":"a:b","name":"n","size":12.0,"annotations":{"audience":["user"],"priority":0.5}}"#,
+            r#"{"uri":"a:b","name":"n","size":12,"annotations":{"audience":["user"],"priority":0.5}}"#,
         ),
         (template, r#"{"uriTemplate":"a:{b}","name":"n","description":"\ud83d\ude00 \"\\u\\"}"#),
     ];
@@ -164,7 +164,7 @@ fn odd_prompts_and_resources_are_mended_or_left_out() {
         (
             resource,
             r#"{"uri":"a:b","name":"n","size":"12","mimeType":null}"#,
-            r##"{"uri":"a:b","name":"n"} # `size` is not a number; the member is left out"##,
+            r##"{"uri":"a:b","name":"n"} # `size` is not a whole number; the member is left out"##,
         ),
         (resource, r#"{"uri":null,"name":"n"}"#, "left out: `uri` is not a text"),
         (
@@ -177,6 +177,63 @@ fn odd_prompts_and_resources_are_mended_or_left_out() {
     for (mend, text, expected) in cases {
         assert_eq!(mended(mend, text), expected);
     }
+}
+
+/// The rules of the readers, each with an item that breaks it.
+const READER_RULES: &str = include_str!("reader_rules.txt");
+
+#[test]
+fn what_readers_demand_is_made_so() {
+    let mut readers_seen = std::collections::BTreeSet::new();
+    for line in READER_RULES.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let [readers, what, case] = line.splitn(3, " | ").collect::<Vec<_>>().try_into().unwrap();
+        readers_seen.extend(readers.split(", "));
+        let mend = match what {
+            "tool" => tool,
+            "session tool" => session_tool,
+            "prompt" => prompt,
+            "resource" => resource,
+            "template" => template as Mend,
+            other => panic!("{other}"),
+        };
+        let (item, expected) = case.rsplit_once(" => ").expect(line);
+        let json = Json::parse(item.to_owned()).unwrap();
+        match (mend(&json), expected) {
+            (Ok(Mended { members, changes }), "the same") => {
+                assert_eq!((members.to_json().as_str(), changes.told()), (item, None), "{line}");
+            }
+            (Ok(mended), expected) => assert_eq!(mended.members.to_json().as_str(), expected, "{line}"),
+            (Err(reason), expected) => {
+                assert!(format!("left out: {reason}").starts_with(expected), "{line}: {reason}");
+            }
+        }
+    }
+    for sdk in ["C#", "Kotlin", "Java", "TypeScript", "Python", "Go"] {
+        assert!(readers_seen.contains(sdk), "{sdk}");
+    }
+}
+
+/// One list may be wrong in any number of places: this took gigabytes and minutes once.
+#[test]
+fn hostile_items_are_mended_soon_and_told_in_short() {
+    let icons = "1,".repeat(500_000);
+    let text = format!(r#"{{"name":"a","inputSchema":{{"type":"object"}},"icons":[{icons}1]}}"#);
+    let told = tool(&Json::parse(text).unwrap()).unwrap().changes.told().unwrap();
+    assert!(told.len() < 1000 && told.ends_with("; and 499993 more"), "{told}");
+    let properties: Vec<String> = (0..9_990).map(|number| format!(r#""p{number}":true"#)).collect();
+    let text = format!(
+        r#"{{"name":"a","inputSchema":{{"type":"object","properties":{{{}}}}}}}"#,
+        properties.join(",")
+    );
+    for _ in 0..100 {
+        assert!(tool(&Json::parse(text.clone()).unwrap()).unwrap().changes.told().is_none());
+    }
+    let deep = format!(
+        r#"{{"name":"a","inputSchema":{{"type":"object","x":{}1{}}}}}"#,
+        "[".repeat(70),
+        "]".repeat(70)
+    );
+    assert!(tool(&Json::parse(deep).unwrap()).unwrap_err().contains("deeper than 61 levels"));
 }
 
 /// What the strictest of the readers demands of a tool, said another time.
@@ -252,10 +309,10 @@ proptest! {
             // Once mended there is nothing left to mend.
             let again = tool(&members.to_json()).unwrap();
             prop_assert_eq!(again.members.to_json(), members.to_json());
-            prop_assert!(again.changes.is_empty());
+            prop_assert!(again.changes.told().is_none());
             if is_fit(&serde_json::from_str(&text).unwrap()) {
                 prop_assert_eq!(members.to_json(), Json::parse(text).unwrap());
-                prop_assert!(changes.is_empty());
+                prop_assert!(changes.told().is_none());
             }
         }
     }
