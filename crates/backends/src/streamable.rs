@@ -30,7 +30,7 @@ use crate::http::{Carries, HttpClient, carries};
 use crate::life::{Lifeline, Loss};
 use crate::link::{Link, Request};
 use crate::question::{self, Inquiry, QUESTIONS_MAX};
-use crate::refusal;
+use crate::refusal::{self, Refusal};
 
 const METHOD: HeaderName = HeaderName::from_static(header::METHOD);
 const NAME: HeaderName = HeaderName::from_static(header::NAME);
@@ -148,12 +148,10 @@ impl Streamable {
         let cancels = !self.is_stateless() && request.method != method::INITIALIZE;
         let mut cancel = CancelOnDrop { link: self, id: Some(id).filter(|_| cancels) };
         let method = request.method;
-        let mut status = StatusCode::OK;
-        let outcome = async {
+        let outcome: Result<Json, Refusal> = async {
             let (response, _) = self.open(id, request).await?;
-            status = response.status();
-            if status.is_success() {
-                self.read(id, response, endless).await
+            if response.status().is_success() {
+                Ok(self.read(id, response, endless).await?)
             } else {
                 Err(Box::pin(refusal::read(self, id, response)).await)
             }
@@ -161,10 +159,10 @@ impl Streamable {
         .await;
         cancel.id = None;
         let outcome = match outcome {
-            Err(failure) if self.in_session() => {
-                Err(Box::pin(refusal::in_session(self, method, status, failure)).await)
+            Err(refusal) if self.in_session() => {
+                Err(Box::pin(refusal::in_session(self, method, refusal)).await)
             }
-            outcome => outcome,
+            outcome => outcome.map_err(|refusal| refusal.failure),
         };
         if matches!(outcome, Err(Failure::Broken(Class::Exited, _))) {
             self.doubt();
@@ -333,7 +331,10 @@ impl Asides {
     /// Reads the end of a stream, so that its connection is not closed with it. That is the present thread's, as the
     /// connection is.
     fn drain(&self, mut rest: Arriving) {
-        if rest.is_end_stream() || matches!(rest.frame().now_or_never(), Some(None | Some(Err(_)))) {
+        if rest.is_decoded()
+            || rest.is_end_stream()
+            || matches!(rest.frame().now_or_never(), Some(None | Some(Err(_))))
+        {
             return;
         }
         if let Ok(permit) = Arc::clone(&self.drains).try_acquire_owned() {

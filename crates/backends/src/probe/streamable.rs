@@ -125,7 +125,7 @@ async fn outcome(
     if response.status().is_success() {
         return link.read(id, response, false).await;
     }
-    let failure = refusal::read(link, id, response).await;
+    let failure = refusal::read(link, id, response).await.failure;
     // Nothing has been agreed that could have been forgotten.
     Err(match failure {
         Failure::Stale(_, Some(error)) => Failure::Refused(error),

@@ -8,6 +8,7 @@ mod faults;
 mod hostile;
 mod isolation;
 mod lists;
+mod lost_sessions;
 mod odd_servers;
 mod personal;
 mod probing;

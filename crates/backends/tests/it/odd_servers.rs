@@ -2,7 +2,7 @@
 //! the call at once with a reason.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_compression::tokio::write::{BrotliEncoder, DeflateEncoder, GzipEncoder, ZlibEncoder, ZstdEncoder};
@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use vmcp_backends::policy::{HttpPolicy, Transport};
-use vmcp_domain::BackendState;
+use vmcp_domain::{BackendEvent, BackendState};
 
 use crate::web::{self, Hit, Reply};
 use crate::{Rig, TIMEOUTS, cause, context, http, policy, structured};
@@ -20,12 +20,14 @@ fn answer(hit: &Hit, result: &Value) -> Value {
     json!({"jsonrpc": "2.0", "id": hit.body["id"], "result": result})
 }
 
-fn said(hit: &Hit) -> Value {
+pub(crate) fn said(hit: &Hit) -> Value {
     answer(hit, &json!({"content": [], "structuredContent": {"said": hit.method()}}))
 }
 
 /// A rig whose server answers calls by `reply` and everything else as usual.
-async fn calling(reply: impl Fn(&Hit) -> Reply + Send + Sync + Clone + 'static) -> (web::Web, Rig) {
+pub(crate) async fn calling(
+    reply: impl Fn(&Hit) -> Reply + Send + Sync + Clone + 'static,
+) -> (web::Web, Rig) {
     let server = web::serve(move |hit: Hit| {
         let reply = reply.clone();
         async move { if hit.method() == "tools/call" { reply(&hit) } else { web::session(&hit) } }
@@ -104,6 +106,13 @@ async fn an_unknown_coding_is_named() {
 }
 
 #[tokio::test]
+async fn codings_over_each_other_are_refused() {
+    let (_server, rig) = calling(|_| coded("application/json", "gzip,gzip", b"x".to_vec())).await;
+    let cause = cause(rig.call(&context(), "echo", "{}").await);
+    assert_eq!(cause, "protocol: its content has several codings over each other");
+}
+
+#[tokio::test]
 async fn the_first_byte_counts_where_the_content_type_lies() {
     type Form = fn(&str) -> String;
     let forms: [(&str, Form); 6] = [
@@ -128,88 +137,6 @@ async fn the_first_byte_counts_where_the_content_type_lies() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_lost_in_any_words_is_begun_anew_once() {
-    let own = |hit: &Hit, code: i64, message: &str| {
-        json!({"jsonrpc": "2.0", "id": hit.body["id"], "error": {"code": code, "message": message}})
-            .to_string()
-    };
-    type Words = fn(&Hit, &dyn Fn(&Hit, i64, &str) -> String) -> (u16, &'static str, String);
-    let forms: [Words; 11] = [
-        |_, _| (404, "text/plain", "no".to_owned()),
-        |_, _| (400, "text/plain", "no".to_owned()),
-        |_, _| (410, "text/plain", "gone".to_owned()),
-        |_, _| (409, "text/plain", "no".to_owned()),
-        |_, _| (422, "application/json", "{}".to_owned()),
-        |hit, own| (404, "application/json", own(hit, -32601, "Method not found")),
-        |hit, own| (503, "application/json", own(hit, -32001, "gone")),
-        |hit, own| (200, "application/json", own(hit, -32001, "gone")),
-        |hit, own| (200, "text/event-stream", format!("data: {}\n\n", own(hit, -32001, "gone"))),
-        |hit, own| (500, "application/json", own(hit, -32603, "Unknown session ID")),
-        |hit, own| (400, "application/json", own(hit, -32000, "Bad Request: No valid session ID provided")),
-    ];
-    for (index, words) in forms.into_iter().enumerate() {
-        let sessions = Arc::new(AtomicUsize::new(0));
-        let opened = Arc::clone(&sessions);
-        let server = web::serve(move |hit: Hit| {
-            let opened = Arc::clone(&opened);
-            async move {
-                if hit.verb != Method::POST {
-                    return web::empty(405);
-                }
-                if hit.method() == "initialize" {
-                    let number = opened.fetch_add(1, Ordering::Relaxed) + 1;
-                    let mut reply = web::session(&hit);
-                    reply.headers_mut().insert("mcp-session-id", number.to_string().parse().unwrap());
-                    return reply;
-                }
-                // The first session is forgotten once a tool is called.
-                let in_first = hit.header("mcp-session-id") == Some("1");
-                if in_first && matches!(hit.method(), "tools/call" | "ping") {
-                    let (status, kind, body) = words(&hit, &own);
-                    return web::bytes(status, kind, body);
-                }
-                if hit.method() == "tools/call" { web::json(200, &said(&hit)) } else { web::session(&hit) }
-            }
-        })
-        .await;
-        let rig = Rig::http(&server.url());
-        let reply = rig.call(&context(), "echo", "{}").await;
-        assert_eq!(structured(&reply), r#"{"said":"tools/call"}"#, "form {index}");
-        assert_eq!(sessions.load(Ordering::Relaxed), 2, "form {index}");
-        assert_eq!(server.with_method("tools/call").len(), 2, "form {index}");
-    }
-}
-
-#[tokio::test]
-async fn a_call_that_may_have_happened_is_not_made_again() {
-    // Everything in the first session is a fault of the server, which says nothing of sessions.
-    let server = web::serve(move |hit: Hit| async move {
-        match hit.method() {
-            "tools/call" | "ping" => web::bytes(500, "text/plain", "oops"),
-            _ => web::session(&hit),
-        }
-    })
-    .await;
-    let rig = Rig::http(&server.url());
-    assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_failed");
-    server.until(|hit| hit.method() == "ping").await;
-    assert_eq!(server.with_method("tools/call").len(), 1);
-}
-
-#[tokio::test]
-async fn an_error_about_another_session_ends_no_session() {
-    let (server, rig) = calling(|hit| {
-        let error = json!({"code": -32000, "message": "browser session closed"});
-        web::json(200, &json!({"jsonrpc": "2.0", "id": hit.body["id"], "error": error}))
-    })
-    .await;
-    for _ in 0..2 {
-        assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
-    }
-    assert_eq!((server.with_method("initialize").len(), server.with_method("tools/call").len()), (1, 2));
-}
-
-#[tokio::test]
 async fn a_broken_answer_ends_its_call_at_once() {
     let start = Instant::now();
     let (_server, rig) = calling(|hit| {
@@ -228,10 +155,23 @@ async fn a_broken_answer_ends_its_call_at_once() {
 
 /// A server of HTTP+SSE that refuses messages at the address of its stream.
 async fn old_server(refusal: u16) -> web::Web {
+    replaced_server(refusal, Arc::default()).await
+}
+
+/// A server of HTTP+SSE that speaks streamable HTTP once `is_replaced`.
+async fn replaced_server(refusal: u16, is_replaced: Arc<AtomicBool>) -> web::Web {
     let stream: Arc<std::sync::Mutex<Option<tokio::sync::mpsc::UnboundedSender<String>>>> = Arc::default();
     web::serve(move |hit: Hit| {
-        let stream = Arc::clone(&stream);
+        let (stream, is_replaced) = (Arc::clone(&stream), Arc::clone(&is_replaced));
         async move {
+            if is_replaced.load(Ordering::Relaxed) {
+                stream.lock().unwrap().take();
+                return match (hit.verb.as_str(), hit.method()) {
+                    ("POST", "tools/call") => web::json(200, &said(&hit)),
+                    ("POST", _) => web::session(&hit),
+                    _ => web::empty(405),
+                };
+            }
             if hit.verb == Method::GET {
                 let (events, reply) = web::events();
                 events.send("event: endpoint\ndata: /messages\n\n".to_owned()).unwrap();
@@ -272,6 +212,24 @@ async fn http_sse_is_tried_where_no_transport_is_written() {
     let server = old_server(405).await;
     let rig = Rig::http(&server.url());
     rig.until(BackendState::Unavailable).await;
+    assert_eq!(rig.backend.status().transport, "streamable-http");
+}
+
+#[tokio::test]
+async fn a_server_that_is_replaced_by_one_of_streamable_http_is_found() {
+    let is_replaced = Arc::new(AtomicBool::new(false));
+    let server = replaced_server(405, Arc::clone(&is_replaced)).await;
+    let rig = Rig::start(policy(
+        Transport::StreamableHttp(HttpPolicy { may_be_sse: true, ..http(&server.url()) }),
+        TIMEOUTS,
+    ));
+    rig.call(&context(), "echo", "{}").await.unwrap();
+    assert_eq!(rig.backend.status().transport, "sse");
+    is_replaced.store(true, Ordering::Relaxed);
+    // The first request after the change ends the old stream.
+    rig.call(&context(), "echo", "{}").await.unwrap_err();
+    rig.ear.until(&BackendEvent::Connected, 2).await;
+    rig.call(&context(), "echo", "{}").await.unwrap();
     assert_eq!(rig.backend.status().transport, "streamable-http");
 }
 

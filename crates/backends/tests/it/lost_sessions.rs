@@ -1,0 +1,157 @@
+//! Sessions that a server no longer knows, in its own words: a new one is begun, and no call that may have happened is
+//! made twice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::json;
+
+use crate::odd_servers::{calling, said};
+use crate::web::{self, Hit, Reply};
+use crate::{Rig, context, structured};
+
+#[tokio::test]
+async fn a_session_that_is_lost_in_any_words_is_begun_anew_once() {
+    let own = |hit: &Hit, code: i64, message: &str| {
+        json!({"jsonrpc": "2.0", "id": hit.body["id"], "error": {"code": code, "message": message}})
+            .to_string()
+    };
+    type Words = fn(&Hit, &dyn Fn(&Hit, i64, &str) -> String) -> (u16, &'static str, String);
+    let forms: [Words; 11] = [
+        |_, _| (404, "text/plain", "no".to_owned()),
+        |_, _| (400, "text/plain", "no".to_owned()),
+        |_, _| (410, "text/plain", "gone".to_owned()),
+        |_, _| (409, "text/plain", "no".to_owned()),
+        |_, _| (422, "application/json", "{}".to_owned()),
+        |hit, own| (404, "application/json", own(hit, -32601, "Method not found")),
+        |hit, own| (503, "application/json", own(hit, -32001, "gone")),
+        |hit, own| (200, "application/json", own(hit, -32001, "gone")),
+        |hit, own| (200, "text/event-stream", format!("data: {}\n\n", own(hit, -32001, "gone"))),
+        |hit, own| (500, "application/json", own(hit, -32603, "Unknown session ID")),
+        |hit, own| (400, "application/json", own(hit, -32000, "Bad Request: No valid session ID provided")),
+    ];
+    for (index, words) in forms.into_iter().enumerate() {
+        let sessions = Arc::new(AtomicUsize::new(0));
+        let opened = Arc::clone(&sessions);
+        let server = web::serve(move |hit: Hit| {
+            let opened = Arc::clone(&opened);
+            async move {
+                if hit.verb != Method::POST {
+                    return web::empty(405);
+                }
+                if hit.method() == "initialize" {
+                    let number = opened.fetch_add(1, Ordering::Relaxed) + 1;
+                    let mut reply = web::session(&hit);
+                    reply.headers_mut().insert("mcp-session-id", number.to_string().parse().unwrap());
+                    return reply;
+                }
+                // The first session is forgotten once a tool is called.
+                let in_first = hit.header("mcp-session-id") == Some("1");
+                if in_first && matches!(hit.method(), "tools/call" | "ping") {
+                    let (status, kind, body) = words(&hit, &own);
+                    return web::bytes(status, kind, body);
+                }
+                if hit.method() == "tools/call" { web::json(200, &said(&hit)) } else { web::session(&hit) }
+            }
+        })
+        .await;
+        let rig = Rig::http(&server.url());
+        let reply = rig.call(&context(), "echo", "{}").await;
+        assert_eq!(structured(&reply), r#"{"said":"tools/call"}"#, "form {index}");
+        assert_eq!(sessions.load(Ordering::Relaxed), 2, "form {index}");
+        assert_eq!(server.with_method("tools/call").len(), 2, "form {index}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_may_have_happened_is_not_made_again() {
+    // Everything in the first session is a fault of the server, which says nothing of sessions.
+    let server = web::serve(move |hit: Hit| async move {
+        match hit.method() {
+            "tools/call" | "ping" => web::bytes(500, "text/plain", "oops"),
+            _ => web::session(&hit),
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_failed");
+    server.until(|hit| hit.method() == "ping").await;
+    assert_eq!(server.with_method("tools/call").len(), 1);
+}
+
+/// Refuses every call and every ping in this way.
+async fn refusing(
+    call: impl Fn(&Hit) -> Reply + Copy + Send + Sync + 'static,
+    ping: fn(&Hit) -> Reply,
+) -> (web::Web, Rig) {
+    let server = web::serve(move |hit: Hit| async move {
+        match hit.method() {
+            "tools/call" => call(&hit),
+            "ping" => ping(&hit),
+            _ if hit.verb == Method::POST => web::session(&hit),
+            _ => web::empty(405),
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    (server, rig)
+}
+
+fn error(status: u16, hit: &Hit, code: i64, message: &str) -> Reply {
+    web::error(status, &hit.body["id"], code, message)
+}
+
+#[tokio::test]
+async fn a_server_without_ping_that_answers_errors_by_status_keeps_its_session() {
+    let (server, rig) = refusing(
+        |hit| error(400, hit, -32000, "upstream rejected the order"),
+        |hit| error(400, hit, -32601, "method not found"),
+    )
+    .await;
+    for _ in 0..2 {
+        assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
+    }
+    assert_eq!((server.with_method("initialize").len(), server.with_method("tools/call").len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_call_whose_session_ended_while_it_ran_is_not_made_again() {
+    for status in [200, 500] {
+        let call = move |hit: &Hit| error(status, hit, -32000, "session process exited");
+        let (server, rig) = refusing(call, |_| web::empty(404)).await;
+        assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
+        assert_eq!(server.with_method("tools/call").len(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_ping_that_is_never_answered_holds_no_refusal_back() {
+    let server = web::serve(move |hit: Hit| async move {
+        match hit.method() {
+            "tools/call" => error(404, &hit, -32001, "session?"),
+            "ping" => std::future::pending().await,
+            _ if hit.verb == Method::POST => web::session(&hit),
+            _ => web::empty(405),
+        }
+    })
+    .await;
+    let rig = Rig::http(&server.url());
+    let start = Instant::now();
+    assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
+    assert!(start.elapsed() < Duration::from_secs(6));
+}
+
+#[tokio::test]
+async fn an_error_about_another_session_ends_no_session() {
+    let (server, rig) = calling(|hit| {
+        let error = json!({"code": -32000, "message": "browser session closed"});
+        web::json(200, &json!({"jsonrpc": "2.0", "id": hit.body["id"], "error": error}))
+    })
+    .await;
+    for _ in 0..2 {
+        assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
+    }
+    assert_eq!((server.with_method("initialize").len(), server.with_method("tools/call").len()), (1, 2));
+}
