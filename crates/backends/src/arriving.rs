@@ -10,6 +10,7 @@ use futures_util::Stream;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::task::coop;
 
 use crate::failure::{Class, Failure, chain};
 use crate::plain::PlainBody;
@@ -44,6 +45,11 @@ impl Arriving {
 
     pub(crate) fn decoded(bytes: impl Stream<Item = io::Result<Bytes>> + Send + Sync + 'static) -> Self {
         Self { first: Bytes::new(), source: Source::Decoded(Box::pin(bytes)) }
+    }
+
+    /// True for what comes out of a content coding.
+    pub(crate) fn is_decoded(&self) -> bool {
+        matches!(self.source, Source::Decoded(_))
     }
 
     /// The start of the body: at least `count` bytes, unless the body is shorter. They are read again afterwards.
@@ -86,10 +92,13 @@ impl Body for Arriving {
             Source::Plain(body) => {
                 body.poll_data(cx).map(|data| data.map(|data| data.map(Frame::data).map_err(Fault::from)))
             }
-            Source::Decoded(bytes) => bytes
-                .as_mut()
-                .poll_next(cx)
-                .map(|data| data.map(|data| data.map(Frame::data).map_err(Fault::from))),
+            Source::Decoded(bytes) => {
+                // A few bytes may decode to very many: time-outs are to be looked at in between.
+                let budget = std::task::ready!(coop::poll_proceed(cx));
+                let data = std::task::ready!(bytes.as_mut().poll_next(cx));
+                budget.made_progress();
+                Poll::Ready(data.map(|data| data.map(Frame::data).map_err(Fault::from)))
+            }
         }
     }
 

@@ -106,8 +106,7 @@ pub(crate) async fn look(response: Response<Arriving>) -> Result<(Carries, Arriv
     /// Enough for a byte order mark and the name of a field.
     const START_BYTES: usize = 16;
     let declared = carries(&response);
-    let kind = content_type(&response);
-    let mut body = response.into_body();
+    let (head, mut body) = response.into_parts();
     let mut start = body.peek(1).await?;
     if start.len() < START_BYTES && (start.trim_ascii_start().is_empty() || start.starts_with(b"\xef")) {
         start = body.peek(START_BYTES).await?;
@@ -115,7 +114,7 @@ pub(crate) async fn look(response: Response<Arriving>) -> Result<(Carries, Arriv
     let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start).trim_ascii_start();
     let found = match start.first() {
         Some(b'<') => {
-            let cause = format!("the answer is a page of HTML or XML ({kind})");
+            let cause = format!("the answer is a page of HTML or XML ({})", content_type(&head.headers));
             return Err(Failure::broken(Class::Protocol, cause));
         }
         Some(b'{' | b'[') => Carries::Message,
@@ -127,7 +126,11 @@ pub(crate) async fn look(response: Response<Arriving>) -> Result<(Carries, Arriv
         Some(_) | None => declared,
     };
     if found != declared {
-        tracing::debug!(kind, ?found, "the answer is not what its content type says");
+        tracing::debug!(
+            kind = content_type(&head.headers),
+            ?found,
+            "the answer is not what its content type says"
+        );
     }
     Ok((found, body))
 }
@@ -164,8 +167,9 @@ impl Events {
                 return Ok(Some(event));
             }
             let Some(frame) = self.body.frame().await else {
-                // Some servers end the stream without the blank line that ends an event.
-                return Ok(self.decoder.finish());
+                // Some servers end the stream without the blank line that ends an event. An event that broke off in
+                // the middle comes again when the stream is taken up.
+                return Ok(self.decoder.finish().filter(holds_a_message));
             };
             let frame = frame.map_err(|error| Failure::broken(Class::Exited, chain(&*error)))?;
             let Ok(data) = frame.into_data() else {
@@ -186,6 +190,12 @@ impl Events {
     pub(crate) fn into_body(self) -> Arriving {
         self.body
     }
+}
+
+fn holds_a_message(event: &sse::Event) -> bool {
+    let mut holds_one = false;
+    hear_event(event.clone(), |message| holds_one |= message.is_ok());
+    holds_one
 }
 
 /// The messages in an event; none in events of other types, and in the empty ones that only set an identifier.

@@ -79,7 +79,14 @@ impl Connector {
         let shared = Arc::clone(&self.shared);
         match &shared.policy.transport {
             Transport::Stdio(policy) => Box::pin(self.stdio(policy)).await,
-            Transport::StreamableHttp(policy) if self.shared.over_sse() => Box::pin(self.sse(policy)).await,
+            Transport::StreamableHttp(policy) if self.shared.over_sse() => {
+                let connected = Box::pin(self.sse(policy)).await;
+                if connected.is_err() {
+                    // It may have been replaced by one that speaks streamable HTTP.
+                    self.shared.forget_sse();
+                }
+                connected
+            }
             Transport::StreamableHttp(policy) => Box::pin(self.streamable_or_sse(policy)).await,
             Transport::Sse(policy) => Box::pin(self.sse(policy)).await,
         }

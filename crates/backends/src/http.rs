@@ -315,7 +315,7 @@ pub(crate) enum Carries {
 
 /// What the response carries, by its content type.
 pub(crate) fn carries<B>(response: &Response<B>) -> Carries {
-    if media_type(response).eq_ignore_ascii_case("text/event-stream") {
+    if media_type(response.headers()).eq_ignore_ascii_case("text/event-stream") {
         Carries::Events
     } else {
         Carries::Message
@@ -323,8 +323,8 @@ pub(crate) fn carries<B>(response: &Response<B>) -> Carries {
 }
 
 /// The content type for a message to the operator.
-pub(crate) fn content_type<B>(response: &Response<B>) -> String {
-    match media_type(response) {
+pub(crate) fn content_type(headers: &HeaderMap) -> String {
+    match media_type(headers) {
         "" => "no content type".to_owned(),
         kind => {
             let kind: String = kind.chars().filter(char::is_ascii_graphic).take(64).collect();
@@ -333,8 +333,8 @@ pub(crate) fn content_type<B>(response: &Response<B>) -> String {
     }
 }
 
-fn media_type<B>(response: &Response<B>) -> &str {
-    let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+fn media_type(headers: &HeaderMap) -> &str {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.split(';').next().unwrap_or_default().trim()
 }
 

@@ -185,10 +185,15 @@ impl Backend for Remote {
         self.shared.ears.listen(listener);
     }
 
-    fn reconnect(&self) {
+    fn reconnect(&self) -> bool {
         if let Phase::Ready(connection) = &*self.shared.phase.borrow() {
+            // A server that does one thing at a time answers no check while it works.
+            if connection.link.flights().has_calls() {
+                return false;
+            }
             connection.link.life().lose(Loss::Failed(Class::HealthCheck));
         }
+        true
     }
 
     fn is_personal(&self) -> bool {

@@ -171,6 +171,11 @@ impl Shared {
         tracing::info!(backend = %self.policy.id, "the backend speaks HTTP+SSE");
     }
 
+    /// What it speaks is found out anew.
+    pub(crate) fn forget_sse(&self) {
+        self.is_sse.store(false, Ordering::Relaxed);
+    }
+
     /// How it is reached, as found out.
     pub(crate) fn transport(&self) -> &'static str {
         if self.over_sse() { "sse" } else { self.policy.transport.as_str() }
