@@ -189,8 +189,9 @@ pub trait Backend: Send + Sync {
     fn status(&self) -> BackendStatus;
     /// Tells `listener` of its events, from now on. One listener; a second call replaces the first.
     fn listen(&self, listener: std::sync::Weak<dyn BackendListener>);
-    /// Ends its connection because its checks keep failing, so that a new one is made. Nothing happens without one.
-    fn reconnect(&self);
+    /// Ends its connection because its checks keep failing, so that a new one is made. False while a call is
+    /// under way on it, which it may yet answer; nothing has happened then. Nothing happens without a connection.
+    fn reconnect(&self) -> bool;
     /// True when requests carry a credential of the caller's own, so that what it offers depends on who asks. Its
     /// [`Self::status`] then tells of the gateway's own look at it, and not of any caller's connection.
     fn is_personal(&self) -> bool;

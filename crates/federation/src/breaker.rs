@@ -13,7 +13,7 @@ use vmcp_domain::{CallerScope, Error, Scope};
 
 use crate::policy::BreakerPolicy;
 
-/// How many callers' own circuits are kept. Failures of further callers count for the common circuit alone.
+/// How many callers' own circuits are kept. Beyond that the one whose caller has not failed for longest is forgotten.
 const OWN_CIRCUITS_MAX: usize = 4096;
 
 /// The breaker of one backend.
@@ -28,8 +28,8 @@ struct Circuits {
     common: Circuit,
     /// Whose failure the common circuit counted last.
     counted_last: Option<CallerScope>,
-    /// Of callers whose calls fail.
-    own: HashMap<CallerScope, Circuit>,
+    /// Of callers whose calls fail, with the time of the last failure.
+    own: HashMap<CallerScope, (Circuit, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Circuits {
     fn own(&self, scope: Scope) -> Option<&Circuit> {
         match scope {
             Scope::Shared => None,
-            Scope::Caller(scope) => self.own.get(&scope),
+            Scope::Caller(scope) => self.own.get(&scope).map(|(circuit, _)| circuit),
         }
     }
 
@@ -99,15 +99,28 @@ impl Circuits {
         if failed == Some(true) {
             self.counted_last = Some(scope);
         }
-        if let Some(circuit) = self.own.get_mut(&scope) {
+        if let Some((circuit, failed_at)) = self.own.get_mut(&scope) {
             circuit.record(failed, policy, now);
             if *circuit == Circuit::CLOSED {
                 self.own.remove(&scope);
+            } else if failed == Some(true) {
+                *failed_at = now;
             }
-        } else if failed == Some(true) && self.own.len() < OWN_CIRCUITS_MAX {
+        } else if failed == Some(true) {
+            if self.own.len() >= OWN_CIRCUITS_MAX {
+                self.forget_one();
+            }
             let mut circuit = Circuit::CLOSED;
             circuit.record(failed, policy, now);
-            self.own.insert(scope, circuit);
+            self.own.insert(scope, (circuit, now));
+        }
+    }
+
+    /// Callers who never come back would keep their circuits for ever.
+    fn forget_one(&mut self) {
+        let oldest = self.own.iter().min_by_key(|(_, (_, failed_at))| *failed_at).map(|(scope, _)| *scope);
+        if let Some(scope) = oldest {
+            self.own.remove(&scope);
         }
     }
 
@@ -138,7 +151,7 @@ impl Breaker {
         }
         circuits.common.admit();
         if let Scope::Caller(scope) = scope
-            && let Some(own) = circuits.own.get_mut(&scope)
+            && let Some((own, _)) = circuits.own.get_mut(&scope)
         {
             own.admit();
         }
@@ -263,11 +276,13 @@ mod tests {
             Scope::Caller(CallerScope::new(digest))
         };
         for number in 0..OWN_CIRCUITS_MAX + 10 {
+            tokio::time::advance(Duration::from_millis(1)).await;
             assert!(call_of(scope(number), &breaker, true));
             assert!(call_of(caller(255), &breaker, false));
         }
         assert_eq!(breaker.circuits().own.len(), OWN_CIRCUITS_MAX);
-        for number in 0..OWN_CIRCUITS_MAX {
+        // The newest are kept.
+        for number in 10..OWN_CIRCUITS_MAX + 10 {
             assert!(call_of(scope(number), &breaker, false));
         }
         assert!(breaker.circuits().own.is_empty());

@@ -39,7 +39,7 @@ pub(crate) fn start(shared: &Arc<Shared>) {
 
 async fn work(federation: Weak<Shared>, place: usize) {
     let mut failures = 0_u32;
-    let mut first = true;
+    let (mut first, mut is_overdue) = (true, false);
     loop {
         let Some(shared) = federation.upgrade() else { return };
         let Some(member) = shared.members.get(place).cloned() else { return };
@@ -52,11 +52,12 @@ async fn work(federation: Weak<Shared>, place: usize) {
         failures = if fresh { 0 } else { failures.saturating_add(1) };
         if failures >= health.unhealthy_threshold {
             withdraw(&shared, place);
-            // A connection may be at fault in a way that no single answer tells.
-            if ends_connection(failures, health.unhealthy_threshold) {
-                member.backend.reconnect();
-            }
+            // A connection may be at fault in a way that no single answer tells. One that is at work is left alone; a
+            // call that is never answered ends by its own time-out.
+            is_overdue |= ends_connection(failures, health.unhealthy_threshold);
+            is_overdue = is_overdue && !member.backend.reconnect();
         }
+        is_overdue &= !fresh;
         // Nothing of the federation is held while waiting, or it could never be dropped.
         drop(shared);
         let pause = match member.backend.status().state {

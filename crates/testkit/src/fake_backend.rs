@@ -235,8 +235,9 @@ impl Backend for FakeBackend {
         *self.listener.lock().unwrap() = Some(listener);
     }
 
-    fn reconnect(&self) {
+    fn reconnect(&self) -> bool {
         self.reconnects.fetch_add(1, Ordering::Relaxed);
+        true
     }
 
     fn is_personal(&self) -> bool {
