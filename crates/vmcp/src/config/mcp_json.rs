@@ -105,7 +105,7 @@ pub(super) fn parse(text: &str, env: Option<Env<'_>>) -> Servers {
         out.problems.push(problem);
         return out;
     };
-    let mut names = server_names::Names::default();
+    let mut names = server_names::Names::reserving(servers.keys());
     for (name, server) in servers {
         let mut reader = Reader { path: join(key, name), env, out: &mut out };
         if let Some(mut backend) = reader.server(name, server) {

@@ -7,18 +7,22 @@ use std::collections::BTreeSet;
 const CHARS_MAX: usize = 32;
 
 /// The names given so far.
-#[derive(Default)]
 pub(super) struct Names(BTreeSet<String>);
 
 impl Names {
+    /// Keeps the names that are fit as they are for the servers that have them.
+    pub(super) fn reserving<'a>(all: impl Iterator<Item = &'a String>) -> Self {
+        Self(all.filter(|name| keeps(name)).cloned().collect())
+    }
+
     /// The name that a server gets: its own where that is fit, else its last part, else all of it, shortened, with a number
     /// if another has it.
     pub(super) fn clean(&mut self, name: &str) -> String {
+        if keeps(name) {
+            return name.to_owned();
+        }
         let last = name.rsplit('/').find(|part| !part.trim().is_empty()).unwrap_or(name);
-        let candidates = [fit(last), fit(name)];
-        let own =
-            if is_fit(name) && name.chars().count() <= CHARS_MAX { Some(name.to_owned()) } else { None };
-        let free = own.into_iter().chain(candidates).find(|one| !one.is_empty() && !self.0.contains(one));
+        let free = [fit(last), fit(name)].into_iter().find(|one| !one.is_empty() && !self.0.contains(one));
         let chosen = free.unwrap_or_else(|| {
             let base = fit(name);
             let base = if base.is_empty() { "server" } else { &base };
@@ -33,6 +37,11 @@ impl Names {
 
 fn is_safe(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+/// True for a name that stays as it is.
+fn keeps(name: &str) -> bool {
+    is_fit(name) && name.chars().count() <= CHARS_MAX
 }
 
 fn is_fit(name: &str) -> bool {
@@ -61,8 +70,11 @@ mod tests {
 
     #[test]
     fn names_become_fit_and_stay_apart() {
-        let mut names = Names::default();
+        let taken = ["a.b-c_d".to_owned(), "jira".to_owned()];
+        let mut names = Names::reserving(taken.iter());
         for (name, expected) in [
+            ("@early/jira", "early_jira"),
+            ("jira", "jira"),
             ("github.com/modelcontextprotocol/servers/tree/main/src/github", "github"),
             ("@scope/server", "server"),
             ("@other/server", "other_server"),
