@@ -41,6 +41,9 @@ pub enum Health {
 }
 
 impl Health {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Healthy, Self::Degraded, Self::Unhealthy, Self::Unknown];
+
     /// Its name in `/status`.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -2,6 +2,7 @@
 //! that a client can make up without bound.
 
 mod audit;
+mod backends;
 mod optimizer;
 mod waiting;
 
@@ -14,9 +15,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use vmcp_domain::{LimitScope, Limited};
+use vmcp_federation::BackendReport;
 use vmcp_ratelimit::{DecisionEvent, Observer, StoreFailure, WaitEnd};
 
 pub(crate) use audit::AuditCounters;
+use backends::BackendMetrics;
 use optimizer::OptimizerMetrics;
 use waiting::WaitMetrics;
 
@@ -46,6 +49,7 @@ pub(crate) struct Metrics {
     optimizer: OptimizerMetrics,
     authentications: Family<OutcomeLabels, Counter>,
     groups_unknown: Counter,
+    backends: BackendMetrics,
     audit: AuditCounters,
     namespace: String,
     server: String,
@@ -99,6 +103,7 @@ impl Metrics {
             optimizer: OptimizerMetrics::default(),
             authentications: Family::default(),
             groups_unknown: Counter::default(),
+            backends: BackendMetrics::default(),
             audit: AuditCounters::default(),
             registry: Registry::default(),
             namespace: namespace.to_owned(),
@@ -147,6 +152,7 @@ impl Metrics {
             "Credentials that were shown at the door",
             metrics.authentications.clone(),
         );
+        metrics.backends.register(&mut registry);
         metrics.waiting.register(&mut registry);
         metrics.audit.register(&mut registry);
         metrics.optimizer.register(&mut registry);
@@ -183,12 +189,17 @@ impl Metrics {
         }
     }
 
-    /// Counts what became of one credential, by a class out of a fixed set.
     /// Takes over what the policies have counted.
     pub(crate) fn set_groups_unknown(&self, count: u64) {
         self.groups_unknown.inner().store(count, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// Takes over how the backends are doing.
+    pub(crate) fn set_backends(&self, reports: &[BackendReport]) {
+        self.backends.set(reports);
+    }
+
+    /// Counts what became of one credential, by a class out of a fixed set.
     pub(crate) fn authentication(&self, outcome: &'static str) {
         self.authentications.get_or_create(&OutcomeLabels { outcome }).inc();
     }

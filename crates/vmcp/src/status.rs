@@ -70,10 +70,30 @@ impl StatusPages {
         Arc::new(Self { sources, ready })
     }
 
+    /// Ready once every backend has answered or failed. A backend that fails later takes nobody's other tools away, so
+    /// that the gateway stays ready; the counts say how much of it works.
+    fn readiness(&self, sees_state: bool) -> Page {
+        let reports = self.sources.federation.reports();
+        let count = |health: Health| reports.iter().filter(|report| report.health() == health).count();
+        let backends = json!({
+            "healthy": count(Health::Healthy),
+            "degraded": count(Health::Degraded),
+            "unhealthy": count(Health::Unhealthy),
+            "unknown": count(Health::Unknown),
+        });
+        let backends = if sees_state { backends } else { Value::Null };
+        if self.ready.load(Ordering::Acquire) {
+            page(200, &json!({"status": "ready", "backends": backends}))
+        } else {
+            page(503, &json!({"status": "not_ready", "reason": "backends_pending", "backends": backends}))
+        }
+    }
+
     fn metrics(&self) -> Page {
         if let Some(policy) = &self.sources.authz {
             self.sources.metrics.set_groups_unknown(policy.groups_unknown_count());
         }
+        self.sources.metrics.set_backends(&self.sources.federation.reports());
         Page {
             status: 200,
             content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -267,8 +287,7 @@ impl AdminPages for StatusPages {
         let sees_users = reader >= Reader::Operator;
         match path {
             "/health" | "/ping" => Some(page(200, &json!({"status": "ok"}))),
-            "/readyz" if self.ready.load(Ordering::Acquire) => Some(page(200, &json!({"status": "ready"}))),
-            "/readyz" => Some(page(503, &json!({"status": "not_ready", "reason": "backends_pending"}))),
+            "/readyz" => Some(self.readiness(sees_state)),
             "/status" if sees_state => Some(page(200, &self.status(reader))),
             "/metrics" if sees_state || self.sources.metrics_are_open => Some(self.metrics()),
             "/status" | "/metrics" => Some(withheld(STATE_REMEDY)),

@@ -1,0 +1,122 @@
+//! How the backends are doing, as it is when the page is read.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use vmcp_federation::{BackendReport, Health};
+
+/// The gauges.
+#[derive(Default)]
+pub(super) struct BackendMetrics {
+    health: Family<HealthLabels, Gauge>,
+    failing_lists: Family<BackendLabels, Gauge>,
+    tools: Family<BackendLabels, Gauge>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BackendLabels {
+    backend: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct HealthLabels {
+    backend: String,
+    health: &'static str,
+}
+
+impl BackendMetrics {
+    /// Puts the gauges on the page.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "vmcp_backend_health",
+            "1 for the health that the backend has now, 0 for the others",
+            self.health.clone(),
+        );
+        registry.register(
+            "vmcp_backend_failing_lists",
+            "Lists of the backend that cannot be read, or not wholly",
+            self.failing_lists.clone(),
+        );
+        registry.register("vmcp_backend_tools", "Tools that the backend offered last", self.tools.clone());
+    }
+
+    /// Takes over what is known of each backend.
+    pub(super) fn set(&self, reports: &[BackendReport]) {
+        for report in reports {
+            let backend = || report.id.as_str().to_owned();
+            for health in Health::ALL {
+                let labels = HealthLabels { backend: backend(), health: health.as_str() };
+                self.health.get_or_create(&labels).set(i64::from(report.health() == health));
+            }
+            let labels = BackendLabels { backend: backend() };
+            let failing = report.failing.len() + usize::from(report.failure.is_some());
+            self.failing_lists.get_or_create(&labels).set(number(failing));
+            self.tools.get_or_create(&labels).set(number(report.tool_count));
+        }
+    }
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text;
+    use vmcp_domain::{BackendState, BackendStatus, FailingList};
+
+    use super::*;
+
+    fn report() -> BackendReport {
+        BackendReport {
+            id: "files".into(),
+            status: BackendStatus {
+                state: BackendState::Ready,
+                transport: "stdio",
+                protocol: None,
+                last_error: None,
+                reconnect_count: 0,
+                isolation: "shared",
+                caller_connections: None,
+                starting: None,
+            },
+            listed: true,
+            tool_count: 3,
+            resource_count: 0,
+            prompt_count: 0,
+            caller_count: None,
+            failing: Vec::new(),
+            failure: None,
+        }
+    }
+
+    #[test]
+    fn a_failing_list_is_on_the_page_until_it_can_be_read() {
+        let (metrics, mut registry) = (BackendMetrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        let page = |reports: &[BackendReport]| {
+            let mut page = String::new();
+            metrics.set(reports);
+            text::encode(&mut page, &registry).unwrap();
+            page
+        };
+        let list = FailingList { list: "prompts", class: "status", cause: "500".to_owned() };
+        let failing = page(&[BackendReport { failing: vec![list], ..report() }]);
+        for line in [
+            r#"vmcp_backend_health{backend="files",health="degraded"} 1"#,
+            r#"vmcp_backend_health{backend="files",health="healthy"} 0"#,
+            r#"vmcp_backend_failing_lists{backend="files"} 1"#,
+            r#"vmcp_backend_tools{backend="files"} 3"#,
+        ] {
+            assert!(failing.lines().any(|found| found == line), "{line} in {failing}");
+        }
+        let healthy = page(&[report()]);
+        for line in [
+            r#"vmcp_backend_health{backend="files",health="degraded"} 0"#,
+            r#"vmcp_backend_failing_lists{backend="files"} 0"#,
+        ] {
+            assert!(healthy.lines().any(|found| found == line), "{line} in {healthy}");
+        }
+    }
+}
