@@ -85,11 +85,17 @@ impl Failure {
         Self::Broken(class, cause.to_string())
     }
 
-    /// One request failed, which says nothing about others on the connection: it was refused, or its answer is late,
-    /// malformed, too large or an HTTP error.
+    /// One request failed, which says nothing about others on the connection: it was refused, also for lack of a scope or
+    /// because it came too soon, or its answer is late, malformed, too large or an HTTP error.
     pub(crate) fn spares_the_connection(&self) -> bool {
-        use Class::{Protocol, Status, Timeout, TooLarge};
-        matches!(self, Self::Refused(_) | Self::Broken(Protocol | Status | Timeout | TooLarge, _))
+        use Class::{Auth, Protocol, Status, Timeout, TooLarge};
+        matches!(
+            self,
+            Self::Refused(_)
+                | Self::Busy(..)
+                | Self::NotSent(Auth | Status, _)
+                | Self::Broken(Protocol | Status | Timeout | TooLarge, _)
+        )
     }
 
     /// The class for `/status`.

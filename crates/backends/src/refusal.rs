@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::{Response, StatusCode};
 use tokio::time::timeout;
-use vmcp_domain::Json;
-use vmcp_wire::client::speaks_2026_07_28;
+use vmcp_domain::{Json, Members};
+use vmcp_wire::client::{read_discover, speaks_2026_07_28};
 use vmcp_wire::code;
 use vmcp_wire::jsonrpc::{self, Message, RpcError};
 use vmcp_wire::method;
@@ -196,6 +196,29 @@ pub(crate) async fn in_session(link: &Streamable, method: &str, refusal: Refusal
             link.life().lose(Loss::Forgotten(Class::Status));
             failure
         }
+    }
+}
+
+/// What a refusal without sessions comes to that may mean another revision: the backend is asked whether it still speaks
+/// this one. `params` are those of the request. Some servers answer so to a single request.
+pub(crate) async fn in_revision(link: &Streamable, params: &Json, refusal: Refusal) -> Failure {
+    let Failure::Stale(class, error) = refusal.failure else { return refusal.failure };
+    let is_spoken = timeout(CONFIRMING_WAIT, speaks_on(link, params)).await.unwrap_or(false);
+    if is_spoken { plain(refusal.status, error) } else { Failure::Stale(class, error) }
+}
+
+/// True when the backend introduces itself as it did when the connection began.
+async fn speaks_on(link: &Streamable, params: &Json) -> bool {
+    let Ok(ticket) = link.flights().enter(Purpose::Upkeep) else { return false };
+    let meta = params.members().ok().and_then(|mut params| params.take("_meta"));
+    let params: Members = meta.into_iter().map(|meta| ("_meta".to_owned(), meta)).collect();
+    let request = Request::upkeep(method::DISCOVER, params.to_json());
+    match link.open(ticket.id(), request).await {
+        Ok((response, _)) if response.status().is_success() => {
+            let found = link.read(ticket.id(), response, false).await;
+            found.is_ok_and(|found| read_discover(&found).is_ok())
+        }
+        Ok(_) | Err(_) => false,
     }
 }
 

@@ -148,6 +148,7 @@ impl Streamable {
         let cancels = !self.is_stateless() && request.method != method::INITIALIZE;
         let mut cancel = CancelOnDrop { link: self, id: Some(id).filter(|_| cancels) };
         let method = request.method;
+        let params = request.params.clone();
         let outcome: Result<Json, Refusal> = async {
             let (response, _) = self.open(id, request).await?;
             if response.status().is_success() {
@@ -162,6 +163,7 @@ impl Streamable {
             Err(refusal) if self.in_session() => {
                 Err(Box::pin(refusal::in_session(self, method, refusal)).await)
             }
+            Err(refusal) => Err(Box::pin(refusal::in_revision(self, &params, refusal)).await),
             outcome => outcome.map_err(|refusal| refusal.failure),
         };
         if matches!(outcome, Err(Failure::Broken(Class::Exited, _))) {

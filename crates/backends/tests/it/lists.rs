@@ -183,6 +183,52 @@ async fn tools_do_not_depend_on_the_other_lists() {
     }
 }
 
+/// Whatever the status of another list, with and without sessions.
+#[tokio::test]
+async fn tools_do_not_depend_on_the_status_of_the_other_lists() {
+    let all = json!({"tools": {}, "resources": {}, "prompts": {}});
+    for status in
+        [400, 401, 402, 403, 404, 405, 408, 409, 410, 418, 421, 422, 429, 451, 500, 501, 502, 503, 504]
+    {
+        for has_sessions in [true, false] {
+            let declared = all.clone();
+            let server = web::serve(move |hit: Hit| {
+                let declared = declared.clone();
+                async move {
+                    match hit.method() {
+                        "initialize" if has_sessions => {
+                            let result = json!({"protocolVersion": "2025-11-25", "capabilities": declared});
+                            let mut reply = web::result(&hit, &result);
+                            reply.headers_mut().insert("mcp-session-id", "s".parse().unwrap());
+                            reply
+                        }
+                        "server/discover" if !has_sessions => web::result(
+                            &hit,
+                            &json!({"resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": declared}),
+                        ),
+                        "prompts/list" | "resources/list" | "resources/templates/list" => {
+                            let mut reply = web::bytes(status, "text/plain", "no");
+                            if status == 429 {
+                                reply.headers_mut().insert("retry-after", "60".parse().unwrap());
+                            }
+                            reply
+                        }
+                        _ if has_sessions => web::session(&hit),
+                        _ => web::stateless(&hit),
+                    }
+                }
+            })
+            .await;
+            let rig = Rig::http(&server.url());
+            assert_eq!(names(&rig).await, "echo", "{status} {has_sessions}");
+            rig.call(&context(), "echo", "{}").await.unwrap();
+            // The connection is the first; without sessions each list may be followed by the question what is spoken.
+            let (begun, asked) = if has_sessions { ("initialize", 1) } else { ("server/discover", 4) };
+            assert!(server.with_method(begun).len() <= asked, "{status} {has_sessions}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn tools_do_not_wait_for_another_list_for_ever() {
     let server = web::serve(|hit: Hit| async move {
