@@ -35,11 +35,16 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// True for the path of the MCP endpoint, with a final slash or without: clients are configured with either, and
-    /// many do not follow a redirect with a POST.
-    fn is_endpoint(&self, path: &str) -> bool {
+    /// True for a request to the MCP endpoint: at its path with a final slash or without, since clients are configured
+    /// with either and many do not follow a redirect with a POST, and at `/`, where ToolHive's operator sends clients.
+    /// At `/` a GET is for the endpoint only if it asks for events; a browser asks for a page.
+    fn is_endpoint(&self, parts: &Parts) -> bool {
         let own = self.edge.policy.path.trim_end_matches('/');
-        path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest == "/")
+        let path = parts.uri.path();
+        if path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest == "/") {
+            return parts.method != Method::GET || path != "/" || asks_for_events(parts);
+        }
+        path == "/" && (parts.method != Method::GET || asks_for_events(parts))
     }
 }
 
@@ -74,7 +79,7 @@ async fn route<B: Body<Data = Bytes>>(site: &Site, peer: IpAddr, request: Reques
         tracing::debug!(%refusal, "a request was turned away");
         return reply::refuse(&refusal, None);
     }
-    if !site.is_endpoint(parts.uri.path()) {
+    if !site.is_endpoint(&parts) {
         return beside(site, &parts, peer).await;
     }
     let origin = cors::origin(&parts.headers);
@@ -117,7 +122,7 @@ async fn endpoint<B: Body<Data = Bytes>>(
 
 fn get(edge: &Arc<Edge>, head: &Head) -> Response<EdgeBody> {
     let parts = &head.parts;
-    if !guard::accepts(&parts.headers).events || !parts.headers.contains_key(header::ACCEPT) {
+    if !asks_for_events(parts) {
         // The identifier is what the reference answers with, and clients have come to know it.
         let id = Id::from_json(Json::string("server-error"));
         return reply::refuse(&Refusal::NotAcceptable("text/event-stream"), id.as_ref());
@@ -126,6 +131,10 @@ fn get(edge: &Arc<Edge>, head: &Head) -> Response<EdgeBody> {
         return not_allowed("POST");
     }
     session::listen(edge, head)
+}
+
+fn asks_for_events(parts: &Parts) -> bool {
+    parts.headers.contains_key(header::ACCEPT) && guard::accepts(&parts.headers).events
 }
 
 /// 2026-07-28 has POST alone.
