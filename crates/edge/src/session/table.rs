@@ -199,14 +199,13 @@ impl SessionTable {
         unused.iter().take(count).filter_map(|(_, key)| sessions.remove(key)).collect()
     }
 
-    /// Finds the session called `name` for `caller`. A session that somebody else tries to use is ended: its name
-    /// has leaked.
+    /// Finds the session called `name` for `caller`. Somebody else who knows the name reads what is said of sessions that
+    /// do not exist, and the owner goes on: a name that has leaked must not let others end it.
     pub(crate) fn find(&self, name: &[u8], caller: &Caller) -> Result<Visit, Refusal> {
         let key = parse(name).ok_or(Refusal::SessionUnknown)?;
         let session = self.read().get(&key).cloned().ok_or(Refusal::SessionUnknown)?;
         if !session.caller.is_same(caller) {
-            tracing::warn!(session = %session.name_for_log(), "a session was used by another caller and is ended");
-            self.close(&session);
+            tracing::warn!(session = %session.name_for_log(), "another caller tried to use a session and is refused");
             return Err(Refusal::SessionUnknown);
         }
         if session.idle_ms(ms_since(self.epoch)) > self.idle_ms_max {

@@ -40,7 +40,7 @@ fn is_open(table: &SessionTable, name: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_session_that_somebody_else_uses_is_ended() {
+async fn a_session_is_of_no_use_to_somebody_else_and_goes_on() {
     let thieves = [known("local", "you"), known("elsewhere", "me"), Caller::Anonymous];
     for thief in thieves {
         let table = table(10, 1000, 60);
@@ -48,8 +48,7 @@ async fn a_session_that_somebody_else_uses_is_ended() {
         assert!(table.find(name.as_bytes(), &known("local", "me")).is_ok());
         let stolen = table.find(name.as_bytes(), &thief);
         assert_eq!(stolen.unwrap_err(), Refusal::SessionUnknown);
-        let owner = table.find(name.as_bytes(), &known("local", "me"));
-        assert_eq!(owner.unwrap_err(), Refusal::SessionUnknown);
+        assert!(table.find(name.as_bytes(), &known("local", "me")).is_ok());
     }
 }
 
