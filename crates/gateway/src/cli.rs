@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use vmcp::config::Overrides;
 
@@ -11,6 +11,8 @@ use vmcp::config::Overrides;
 #[derive(Debug, Parser)]
 #[command(name = "vmcp", version, about, disable_help_subcommand = true)]
 pub(crate) struct Cli {
+    #[command(flatten)]
+    shared: Shared,
     /// How log lines look; human on a terminal, JSON elsewhere, if left out.
     #[arg(long, global = true, value_enum)]
     pub(crate) log_format: Option<LogFormat>,
@@ -25,6 +27,15 @@ pub(crate) enum LogFormat {
     /// For people.
     Human,
     /// One JSON object a line.
+    Json,
+}
+
+/// How findings about a configuration are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FindingsFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object for programs.
     Json,
 }
 
@@ -50,6 +61,12 @@ pub(crate) enum Command {
     Validate {
         #[command(flatten)]
         source: Source,
+        /// How the findings are printed: lines on standard error, or one JSON object on standard output.
+        #[arg(long, value_enum, default_value = "text")]
+        format: FindingsFormat,
+        /// Refuse what has a warning, such as a backend that is named and not there.
+        #[arg(long)]
+        strict: bool,
     },
     /// Write a commented starter configuration.
     Init {
@@ -247,18 +264,58 @@ pub(crate) enum ConfigCommand {
     Schema,
 }
 
-/// Where the configuration comes from.
+/// What may be written before the command as well as after it.
 #[derive(Args, Debug)]
+struct Shared {
+    /// The configuration file (YAML), for commands that take one.
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Log at the level `debug`, for commands that take a configuration.
+    #[arg(long, global = true)]
+    debug: bool,
+}
+
+/// What a command that takes a configuration adds to [`Shared`].
+#[derive(Args, Debug)]
+struct OwnSource {
+    /// The `mcpServers` JSON file of a desktop client, instead of a configuration file.
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    mcp_json: Option<PathBuf>,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug)]
 pub(crate) struct Source {
     /// The configuration file (YAML).
-    #[arg(short, long, value_name = "FILE", conflicts_with = "mcp_json")]
     pub(crate) config: Option<PathBuf>,
-    /// The `mcpServers` JSON file of a desktop client, in place of a configuration file.
-    #[arg(long, value_name = "FILE")]
+    /// The `mcpServers` JSON file of a desktop client, instead of a configuration file.
     pub(crate) mcp_json: Option<PathBuf>,
     /// Log at the level `debug`.
-    #[arg(long)]
     pub(crate) debug: bool,
+}
+
+/// Derived arguments cannot read what is shared with the commands above them.
+impl FromArgMatches for Source {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let Shared { config, debug } = Shared::from_arg_matches(matches)?;
+        let OwnSource { mcp_json } = OwnSource::from_arg_matches(matches)?;
+        Ok(Self { config, mcp_json, debug })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Source {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        OwnSource::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
 }
 
 /// Where to listen.

@@ -15,25 +15,36 @@ use vmcp::RunningGateway;
 use vmcp::config::{LogLevel, Overrides, Report, Settings, load_file, load_mcp_json};
 use vmcp::process::{environment, user};
 
+/// Something was wrong with the command line or the configuration.
+pub(crate) const EXIT_CONFIG: u8 = 2;
+
 /// What a source alone sets over the file.
 pub(crate) fn overrides(source: &Source) -> Overrides {
     Overrides { debug: source.debug, ..Overrides::default() }
 }
 
 /// Loads the configuration; warnings go to standard error.
-pub(crate) fn load(source: &Source, mut overrides: Overrides) -> anyhow::Result<Settings> {
+pub(crate) fn load(source: &Source, overrides: Overrides) -> anyhow::Result<Settings> {
+    let (file, loaded) = read(source, overrides)?;
+    let settings = loaded?;
+    for warning in &settings.warnings {
+        terminal::tell(Report::line(&file, warning, "warning: "));
+    }
+    Ok(settings)
+}
+
+/// Reads the configuration and says nothing. Answers with its path besides.
+pub(crate) fn read(
+    source: &Source,
+    mut overrides: Overrides,
+) -> anyhow::Result<(String, Result<Settings, Report>)> {
     overrides.user = Some(user());
     let (path, loaded) = match (&source.config, &source.mcp_json) {
         (Some(path), _) => (path, load_file(path, &environment, &overrides)),
         (None, Some(path)) => (path, load_mcp_json(path, &environment, &overrides)),
         (None, None) => anyhow::bail!("name a configuration with --config FILE or --mcp-json FILE"),
     };
-    let settings = loaded?;
-    let file = path.display().to_string();
-    for warning in &settings.warnings {
-        terminal::tell(Report::line(&file, warning, "warning: "));
-    }
-    Ok(settings)
+    Ok((path.display().to_string(), loaded))
 }
 
 /// The log level of a command whose output is its answer: only trouble, unless asked for more.

@@ -12,14 +12,12 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use vmcp::config::{LogLevel, Overrides, Report};
 
-use crate::cli::{AuthCommand, AuthzCommand, Cli, Command};
+use crate::cli::{AuthCommand, AuthzCommand, Cli, Command, FindingsFormat};
 
 /// What one call allocates is often freed on another thread, where the system's allocator takes locks.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Something was wrong with the command line or the configuration.
-const EXIT_CONFIG: u8 = 2;
 /// Something went wrong while running.
 const EXIT_RUN: u8 = 1;
 
@@ -36,7 +34,7 @@ fn main() -> ExitCode {
         Err(error) => {
             terminal::tell(format_args!("vmcp: {error:#}"));
             let config = error.downcast_ref::<Report>().is_some();
-            ExitCode::from(if config { EXIT_CONFIG } else { EXIT_RUN })
+            ExitCode::from(if config { commands::EXIT_CONFIG } else { EXIT_RUN })
         }
     }
 }
@@ -56,7 +54,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Init { from, output } => commands::init::run(from.as_deref(), output.as_deref()),
-        Command::Validate { source } => commands::validate::run(&source),
+        Command::Validate { source, format: FindingsFormat::Text, strict } => {
+            commands::validate::text(&source, strict)
+        }
+        Command::Validate { source, format: FindingsFormat::Json, strict } => {
+            commands::validate::json(&source, strict)
+        }
         Command::Config { command } => commands::validate::config(&command),
         Command::Serve { source, listen, enable_audit } => {
             let overrides = Overrides { enable_audit, ..listen.overrides(Some(&source)) };

@@ -5,13 +5,16 @@ use std::process::ExitCode;
 
 use crate::cli::{ConfigCommand, Source};
 use crate::terminal;
-use vmcp::config::{effective_json, effective_yaml, schema_text};
+use serde_json::{Value, json};
+use vmcp::config::{Problem, Settings, effective_json, effective_yaml, schema_text};
 
 /// Loads the configuration as `serve` would and says that it could be served.
-pub(crate) fn run(source: &Source) -> anyhow::Result<ExitCode> {
+pub(crate) fn text(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
     let settings = super::load(source, super::overrides(source))?;
+    let is_refused = strict && !settings.warnings.is_empty();
     eprintln!(
-        "ok: {} with {} backend{}, {} warning{}",
+        "{}: {} with {} backend{}, {} warning{}",
+        if is_refused { "refused" } else { "ok" },
         settings.name,
         settings.backends.len(),
         plural(settings.backends.len()),
@@ -22,7 +25,37 @@ pub(crate) fn run(source: &Source) -> anyhow::Result<ExitCode> {
         terminal::tell(format_args!("  {line}"));
     }
     terminal::tell(format_args!("  at most {} processes of stdio backends", settings.process_worst_case()));
-    Ok(ExitCode::SUCCESS)
+    Ok(if is_refused { ExitCode::from(super::EXIT_CONFIG) } else { ExitCode::SUCCESS })
+}
+
+/// The same for programs: `valid`, `errors` and `warnings` with `path`, `line`, `message` and `hint`, and for what can be
+/// served `name`, `backends` and `processesMax`.
+pub(crate) fn json(source: &Source, strict: bool) -> anyhow::Result<ExitCode> {
+    let (file, loaded) = super::read(source, super::overrides(source))?;
+    let (settings, errors, warnings) = match loaded {
+        Ok(settings) => {
+            let warnings = settings.warnings.clone();
+            (Some(settings), Vec::new(), warnings)
+        }
+        Err(report) => (None, report.problems, report.warnings),
+    };
+    let is_refused = strict && !warnings.is_empty();
+    let is_valid = settings.is_some() && !is_refused;
+    let answer = json!({
+        "file": file,
+        "valid": is_valid,
+        "name": settings.as_ref().map(|settings| &settings.name),
+        "backends": settings.as_ref().map(|settings| settings.backends.len()),
+        "processesMax": settings.as_ref().map(Settings::process_worst_case),
+        "errors": errors.iter().map(finding).collect::<Vec<_>>(),
+        "warnings": warnings.iter().map(finding).collect::<Vec<_>>(),
+    });
+    writeln!(std::io::stdout(), "{answer:#}")?;
+    Ok(if is_valid { ExitCode::SUCCESS } else { ExitCode::from(super::EXIT_CONFIG) })
+}
+
+fn finding(Problem { path, line, message, hint, .. }: &Problem) -> Value {
+    json!({"path": path, "line": line, "message": message, "hint": hint})
 }
 
 fn plural(count: usize) -> &'static str {
