@@ -33,6 +33,18 @@ pub struct BackendPolicy {
     pub credentials: Option<Credentials>,
 }
 
+impl BackendPolicy {
+    /// What proves the gateway or its caller to the backend, in the words of `outgoingAuth`.
+    #[must_use]
+    pub fn auth_type(&self) -> &'static str {
+        match &self.credentials {
+            Some(credentials) => credentials.0.name(),
+            None if self.headers.is_empty() => "unauthenticated",
+            None => "header_injection",
+        }
+    }
+}
+
 /// Which callers share a connection to a backend that keeps state: a stdio process, or an HTTP session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {

@@ -175,6 +175,7 @@ impl Backend for Remote {
             protocol,
             last_error: record.last_error.map(Class::as_str),
             reconnect_count: record.connect_count.saturating_sub(1),
+            auth_type: self.shared.policy.auth_type(),
             isolation: self.callers.as_ref().map_or("shared", |callers| callers.isolation()),
             caller_connections: self.callers.as_ref().map(|callers| callers.count()),
             starting: self.shared.starting(),

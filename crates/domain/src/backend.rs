@@ -137,6 +137,8 @@ pub struct BackendStatus {
     pub last_error: Option<&'static str>,
     /// How often the connection has been made anew.
     pub reconnect_count: u64,
+    /// What proves the gateway or its caller to it: `unauthenticated`, `header_injection`, or the name of a strategy.
+    pub auth_type: &'static str,
     /// Which callers share a connection now, as the configuration spells it.
     pub isolation: &'static str,
     /// How many connections belong to single callers; `None` where all callers share one.

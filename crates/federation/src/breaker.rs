@@ -6,6 +6,7 @@
 //! caller out.
 
 use std::collections::HashMap;
+use std::mem::Discriminant;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
@@ -23,9 +24,31 @@ pub(crate) struct Breaker {
     circuits: Mutex<Circuits>,
 }
 
+/// Whether calls are let through to a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CircuitState {
+    /// They are.
+    Closed,
+    /// They are refused.
+    Open,
+    /// The next one is let through as a trial, or one is under way.
+    HalfOpen,
+}
+
+/// What an operator may know of a circuit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CircuitReport {
+    /// Its state now.
+    pub state: CircuitState,
+    /// When it last changed; `None` while it has not.
+    pub changed_at: Option<Instant>,
+}
+
 #[derive(Debug)]
 struct Circuits {
     common: Circuit,
+    /// When the common circuit last became another.
+    changed_at: Option<Instant>,
     /// Whose failure the common circuit counted last.
     counted_last: Option<CallerScope>,
     /// Of callers whose calls fail, with the time of the last failure.
@@ -94,8 +117,13 @@ impl Circuits {
     }
 
     fn record(&mut self, scope: Scope, failed: Option<bool>, policy: BreakerPolicy, now: Instant) {
-        let Scope::Caller(scope) = scope else { return self.common.record(failed, policy, now) };
+        let before = std::mem::discriminant(&self.common);
+        let Scope::Caller(scope) = scope else {
+            self.common.record(failed, policy, now);
+            return self.note_change(before, now);
+        };
         self.common.record(self.common_outcome(scope, failed), policy, now);
+        self.note_change(before, now);
         if failed == Some(true) {
             self.counted_last = Some(scope);
         }
@@ -113,6 +141,12 @@ impl Circuits {
             let mut circuit = Circuit::CLOSED;
             circuit.record(failed, policy, now);
             self.own.insert(scope, (circuit, now));
+        }
+    }
+
+    fn note_change(&mut self, before: Discriminant<Circuit>, now: Instant) {
+        if std::mem::discriminant(&self.common) != before {
+            self.changed_at = Some(now);
         }
     }
 
@@ -138,7 +172,8 @@ impl Circuits {
 
 impl Breaker {
     pub(crate) fn new(policy: BreakerPolicy) -> Self {
-        let circuits = Circuits { common: Circuit::CLOSED, counted_last: None, own: HashMap::new() };
+        let circuits =
+            Circuits { common: Circuit::CLOSED, changed_at: None, counted_last: None, own: HashMap::new() };
         Self { policy, circuits: Mutex::new(circuits) }
     }
 
@@ -149,7 +184,9 @@ impl Breaker {
         if own_is_open || !circuits.common.lets_through(now) {
             return None;
         }
+        let before = std::mem::discriminant(&circuits.common);
         circuits.common.admit();
+        circuits.note_change(before, now);
         if let Scope::Caller(scope) = scope
             && let Some((own, _)) = circuits.own.get_mut(&scope)
         {
@@ -161,6 +198,17 @@ impl Breaker {
     /// Whether calls would be let through now, as far as no caller's own circuit is open. Takes nothing.
     pub(crate) fn lets_through(&self, now: Instant) -> bool {
         self.circuits().common.lets_through(now)
+    }
+
+    /// The state of the common circuit.
+    pub(crate) fn report(&self, now: Instant) -> CircuitReport {
+        let circuits = self.circuits();
+        let state = match circuits.common {
+            Circuit::Closed { .. } => CircuitState::Closed,
+            Circuit::Open { until } if now < until => CircuitState::Open,
+            Circuit::Open { .. } | Circuit::Trying => CircuitState::HalfOpen,
+        };
+        CircuitReport { state, changed_at: circuits.changed_at }
     }
 
     fn circuits(&self) -> MutexGuard<'_, Circuits> {

@@ -49,7 +49,7 @@ impl Federation {
         let unsettled = count - personal.len();
         let member = |backend| {
             let (wake, breaker) = (Notify::new(), health.breaker.map(Breaker::new));
-            Arc::new(Member { backend, wake, breaker, failure: std::sync::Mutex::default() })
+            Arc::new(Member { backend, wake, breaker, checks: std::sync::Mutex::default() })
         };
         let shared = Arc::new_cyclic(|this| Shared {
             this: this.clone(),
@@ -105,7 +105,8 @@ impl Federation {
                 prompt_count: inventory.map_or(0, |inventory| inventory.prompts.len()),
                 caller_count,
                 failing: inventory.map_or_else(Vec::new, |inventory| inventory.failing.clone()),
-                failure: member.failure.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                checks: member.checks.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                circuit: member.breaker.as_ref().map(|breaker| breaker.report(Instant::now())),
             }
         };
         self.shared.members.iter().zip(parts.iter()).enumerate().map(report).collect()

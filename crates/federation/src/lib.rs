@@ -5,6 +5,7 @@
 
 mod breaker;
 mod catalogue;
+mod checks;
 mod conflict;
 mod exposure;
 mod federation;
@@ -19,9 +20,10 @@ mod report;
 mod shared;
 mod task;
 
+pub use breaker::{CircuitReport, CircuitState};
+pub use checks::{Checks, LookFailure};
 pub use exposure::Exposed;
 pub use federation::Federation;
 pub use finding::Finding;
 pub use overview::{Item, Permits};
 pub use report::{BackendReport, Health};
-pub use shared::LookFailure;

@@ -69,26 +69,16 @@ impl Default for PrefixFormat {
     }
 }
 
-/// Why a prefix format is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PrefixFormatError {
-    /// Without the placeholder every backend would get the same prefix.
-    #[error("the format must contain `{{workload}}`, or two backends would get the same prefix")]
-    MissingPlaceholder,
-}
-
 impl PrefixFormat {
-    /// Takes over a format.
-    ///
-    /// # Errors
-    /// When the placeholder `{workload}` is missing.
-    pub fn new(format: impl Into<String>) -> Result<Self, PrefixFormatError> {
-        let format = format.into();
-        if format.contains("{workload}") {
-            Ok(Self(format))
-        } else {
-            Err(PrefixFormatError::MissingPlaceholder)
-        }
+    /// Takes over a format. Without the placeholder `{workload}` every backend gets the same prefix.
+    pub fn new(format: impl Into<String>) -> Self {
+        Self(format.into())
+    }
+
+    /// True when backends get different prefixes.
+    #[must_use]
+    pub fn names_backend(&self) -> bool {
+        self.0.contains("{workload}")
     }
 
     /// The name of `tool` with the prefix of `backend`.

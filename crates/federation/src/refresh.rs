@@ -8,7 +8,8 @@ use std::time::Duration;
 use vmcp_domain::{BackendState, CallContext, Caller, Origin};
 
 use crate::catalogue::Part;
-use crate::shared::{LookFailure, Member, Shared};
+use crate::checks::LookFailure;
+use crate::shared::{Member, Shared};
 
 /// How many backends are asked for their inventory at once, as far as they answer.
 pub(crate) const DISCOVERY_COUNT_MAX: usize = 10;
@@ -108,13 +109,13 @@ async fn look(shared: &Shared, member: &Member, place: usize, bound: Option<Dura
             );
             let part = Part { backend: backend.id().clone(), inventory: Arc::new(inventory), present: true };
             shared.record(place, |slot| *slot = Some(part));
-            member.fails(None);
+            member.checked(None);
             true
         }
         Err(error) => {
             let cause = error.cause().map_or("", |cause| cause.for_log());
             tracing::warn!(backend = %backend.id(), error = %error, cause, "backend not listed");
-            member.fails(Some(LookFailure::of(&error, cause)));
+            member.checked(Some(LookFailure::of(&error, cause)));
             false
         }
     }

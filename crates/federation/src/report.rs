@@ -2,7 +2,11 @@
 
 use vmcp_domain::{BackendId, BackendState, BackendStatus, FailingList};
 
-use crate::shared::LookFailure;
+use crate::breaker::CircuitReport;
+use crate::checks::Checks;
+
+/// The class of failures that are about credentials.
+const AUTH: &str = "auth";
 
 /// What an operator may know about one backend and its share of the offer.
 #[derive(Clone, Debug)]
@@ -23,8 +27,10 @@ pub struct BackendReport {
     pub caller_count: Option<usize>,
     /// The lists that cannot be read, or not wholly.
     pub failing: Vec<FailingList>,
-    /// Why its offer could not be read when it was last asked for, if it could not.
-    pub failure: Option<LookFailure>,
+    /// How the looks at its offer went.
+    pub checks: Checks,
+    /// Whether calls are let through to it, where `circuitBreaker` is on.
+    pub circuit: Option<CircuitReport>,
 }
 
 /// Whether what a backend offers works.
@@ -36,13 +42,16 @@ pub enum Health {
     Degraded,
     /// It cannot be reached, or its tools cannot be read.
     Unhealthy,
+    /// It refuses the credential that the configuration gives it, or wants one and gets none.
+    Unauthenticated,
     /// It is being connected for the first time.
     Unknown,
 }
 
 impl Health {
     /// Each of them.
-    pub const ALL: [Self; 4] = [Self::Healthy, Self::Degraded, Self::Unhealthy, Self::Unknown];
+    pub const ALL: [Self; 5] =
+        [Self::Healthy, Self::Degraded, Self::Unhealthy, Self::Unauthenticated, Self::Unknown];
 
     /// Its name in `/status`.
     #[must_use]
@@ -51,6 +60,7 @@ impl Health {
             Self::Healthy => "healthy",
             Self::Degraded => "degraded",
             Self::Unhealthy => "unhealthy",
+            Self::Unauthenticated => "unauthenticated",
             Self::Unknown => "unknown",
         }
     }
@@ -60,10 +70,15 @@ impl BackendReport {
     /// Whether what it offers works, by its connection and by its lists.
     #[must_use]
     pub fn health(&self) -> Health {
+        let failure = self.checks.failure.as_ref();
         match self.status.state {
             BackendState::Connecting => Health::Unknown,
+            BackendState::Unavailable if self.status.last_error == Some(AUTH) => Health::Unauthenticated,
             BackendState::Unavailable | BackendState::Stopped => Health::Unhealthy,
-            BackendState::Ready if self.failure.is_some() => Health::Unhealthy,
+            BackendState::Ready if failure.is_some_and(|failure| failure.class == AUTH) => {
+                Health::Unauthenticated
+            }
+            BackendState::Ready if failure.is_some() => Health::Unhealthy,
             BackendState::Ready if self.failing.is_empty() => Health::Healthy,
             BackendState::Ready => Health::Degraded,
         }
@@ -72,7 +87,7 @@ impl BackendReport {
     /// The class of what fails now, else of the last failure.
     #[must_use]
     pub fn last_error(&self) -> Option<&str> {
-        let failure = self.failure.as_ref().map(|failure| failure.class.as_str());
+        let failure = self.checks.failure.as_ref().map(|failure| failure.class.as_str());
         failure.or(self.failing.first().map(|list| list.class)).or(self.status.last_error)
     }
 }

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
 use vmcp_domain::{
-    Audience, Backend, BackendEvent, BackendId, BackendListener, Change, ChangeListener, Error, ResourceUri,
-    Scope,
+    Audience, Backend, BackendEvent, BackendId, BackendListener, Change, ChangeListener, ResourceUri, Scope,
 };
 
 use crate::breaker::Breaker;
 use crate::catalogue::{Catalogue, Part};
+use crate::checks::{Checks, LookFailure};
 use crate::finding::Finding;
 use crate::follow::Follows;
 use crate::own_lists::OwnLists;
@@ -51,40 +52,15 @@ pub(crate) struct Member {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) wake: Notify,
     pub(crate) breaker: Option<Breaker>,
-    /// Why the last look at its offer failed, if it did.
-    pub(crate) failure: Mutex<Option<LookFailure>>,
-}
-
-/// Why a look at a backend's offer failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LookFailure {
-    /// The class of the failure, as in [`vmcp_domain::BackendStatus::last_error`].
-    pub class: String,
-    /// What went wrong; for the operator only.
-    pub cause: String,
+    /// How the looks at its offer went.
+    pub(crate) checks: Mutex<Checks>,
 }
 
 impl Member {
-    /// Takes note of how the last look at its offer ended.
-    pub(crate) fn fails(&self, failure: Option<LookFailure>) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
-    }
-}
-
-impl LookFailure {
-    /// Of an error whose cause begins with its class, as those of backends do.
-    pub(crate) fn of(error: &Error, cause: &str) -> Self {
-        let (class, cause) = match (error, cause.split_once(": ")) {
-            (Error::DeadlineExceeded | Error::BackendTimedOut { .. }, _) => {
-                ("timeout".to_owned(), "no answer within the time of a check".to_owned())
-            }
-            (_, Some((class, cause))) => (class.to_owned(), cause.to_owned()),
-            (Error::BackendRefused { error, .. }, None) => {
-                ("protocol".to_owned(), format!("error {}: {}", error.code, error.message))
-            }
-            (other, None) => ("protocol".to_owned(), other.to_string()),
-        };
-        Self { class, cause }
+    /// Takes note of how a look at its offer ended.
+    pub(crate) fn checked(&self, failure: Option<LookFailure>) {
+        let mut checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        checks.record(failure, Instant::now());
     }
 }
 

@@ -225,6 +225,7 @@ impl Backend for FakeBackend {
             protocol: Some(ProtocolVersion::V2026_07_28),
             last_error: None,
             reconnect_count: 0,
+            auth_type: "unauthenticated",
             isolation: "shared",
             caller_connections: None,
             starting: None,

@@ -2,15 +2,17 @@
 //! (how each backend is doing), `/metrics`, and `/limits` (who calls most, and what is left for whom). They name no URL,
 //! no command and no error text. Who may read which is decided here; who asks is the edge's to find out.
 
+mod backends;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use vmcp_authz::AuthzPolicy;
-use vmcp_domain::{CallContext, Caller, Identity, Json, Members, Origin, Starting};
+use vmcp_domain::{CallContext, Caller, Identity, Json, Members, Origin};
 use vmcp_edge::{AdminPages, Page, Reader};
-use vmcp_federation::{BackendReport, Federation, Health};
+use vmcp_federation::{Federation, Health};
 use vmcp_optimizer::{Optimizer, OptimizerStatus};
 use vmcp_ratelimit::lease::LeaseCounts;
 use vmcp_ratelimit::policy::Mode;
@@ -79,6 +81,7 @@ impl StatusPages {
             "healthy": count(Health::Healthy),
             "degraded": count(Health::Degraded),
             "unhealthy": count(Health::Unhealthy),
+            "unauthenticated": count(Health::Unauthenticated),
             "unknown": count(Health::Unknown),
         });
         let backends = if sees_state { backends } else { Value::Null };
@@ -148,8 +151,9 @@ impl StatusPages {
         let findings = federation.findings();
         // They name tools, which policies may hide from a caller with a credential.
         let names_tools = reader >= Reader::Local;
-        let told: Vec<String> =
-            if names_tools { findings.iter().map(ToString::to_string).collect() } else { Vec::new() };
+        let absent = warnings.iter().filter(|warning| warning.names_absent);
+        let told = findings.iter().map(ToString::to_string).chain(absent.clone().map(ToString::to_string));
+        let told: Vec<String> = if names_tools { told.collect() } else { Vec::new() };
         json!({
             "name": name,
             "group_ref": group,
@@ -157,13 +161,13 @@ impl StatusPages {
             "ready": self.ready.load(Ordering::Acquire),
             "healthy": healthy,
             "layers": layers,
-            "backends": reports.iter().map(|report| backend(report, names_tools)).collect::<Vec<_>>(),
+            "backends": reports.iter().map(|report| backends::row(report, names_tools)).collect::<Vec<_>>(),
             "processes_max": processes_max,
             // They name users and paths of the configuration.
             "warnings": if names_tools { warnings.iter().map(ToString::to_string).collect() } else { Vec::new() },
             "warning_count": warnings.len(),
             "findings": told,
-            "finding_count": findings.len(),
+            "finding_count": findings.len() + absent.count(),
             "limits": limiter.as_ref().map(|limiter| json!({
                 "store": if limiter.store_available().is_some() { "redis" } else { "memory" },
                 "store_available": limiter.store_available(),
@@ -235,37 +239,6 @@ fn decode(part: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-fn backend(report: &BackendReport, shows_lines: bool) -> Value {
-    let status = &report.status;
-    json!({
-        "name": report.id.as_str(),
-        "health": report.health().as_str(),
-        "state": status.state.as_str(),
-        "transport": status.transport,
-        "mcp_revision": status.protocol.map(vmcp_domain::ProtocolVersion::as_str),
-        "listed": report.listed,
-        "tools": report.tool_count,
-        "resources": report.resource_count,
-        "prompts": report.prompt_count,
-        "callers": report.caller_count,
-        "isolation": status.isolation,
-        "caller_connections": status.caller_connections,
-        "last_error": report.last_error(),
-        "failing_lists": report.failing.iter().map(|one| json!({"list": one.list, "class": one.class})).collect::<Vec<_>>(),
-        "starting": status.starting.as_ref().map(|starting| describe(starting, shows_lines)),
-        "reconnects": status.reconnect_count,
-    })
-}
-
-/// What a backend does that is being started: `starting for 40 s: npm installs …`.
-fn describe(starting: &Starting, shows_lines: bool) -> String {
-    let seconds = starting.elapsed.as_secs();
-    match starting.last_line.as_ref().filter(|_| shows_lines) {
-        Some(line) => format!("starting for {seconds} s: {line}"),
-        None => format!("starting for {seconds} s"),
-    }
-}
-
 fn page(status: u16, body: &Value) -> Page {
     Page { status, content_type: "application/json", body: Bytes::from(body.to_string()) }
 }
@@ -289,8 +262,11 @@ impl AdminPages for StatusPages {
             "/health" | "/ping" => Some(page(200, &json!({"status": "ok"}))),
             "/readyz" => Some(self.readiness(sees_state)),
             "/status" if sees_state => Some(page(200, &self.status(reader))),
+            "/api/backends/health" if sees_state => {
+                Some(page(200, &backends::health(&self.sources.federation.reports())))
+            }
             "/metrics" if sees_state || self.sources.metrics_are_open => Some(self.metrics()),
-            "/status" | "/metrics" => Some(withheld(STATE_REMEDY)),
+            "/status" | "/metrics" | "/api/backends/health" => Some(withheld(STATE_REMEDY)),
             "/limits" if sees_users => self.top(),
             _ => {
                 let rest =

@@ -32,7 +32,7 @@ fn auto() -> ConflictPolicy {
 }
 
 fn prefix(format: &str) -> ConflictPolicy {
-    ConflictPolicy::Prefix { format: PrefixFormat::new(format).unwrap() }
+    ConflictPolicy::Prefix { format: PrefixFormat::new(format) }
 }
 
 fn priority(order: &[&str]) -> ConflictPolicy {

@@ -50,7 +50,7 @@ impl BackendMetrics {
                 self.health.get_or_create(&labels).set(i64::from(report.health() == health));
             }
             let labels = BackendLabels { backend: backend() };
-            let failing = report.failing.len() + usize::from(report.failure.is_some());
+            let failing = report.failing.len() + usize::from(report.checks.failure.is_some());
             self.failing_lists.get_or_create(&labels).set(number(failing));
             self.tools.get_or_create(&labels).set(number(report.tool_count));
         }
@@ -65,6 +65,7 @@ fn number(count: usize) -> i64 {
 mod tests {
     use prometheus_client::encoding::text;
     use vmcp_domain::{BackendState, BackendStatus, FailingList};
+    use vmcp_federation::Checks;
 
     use super::*;
 
@@ -77,6 +78,7 @@ mod tests {
                 protocol: None,
                 last_error: None,
                 reconnect_count: 0,
+                auth_type: "unauthenticated",
                 isolation: "shared",
                 caller_connections: None,
                 starting: None,
@@ -87,7 +89,8 @@ mod tests {
             prompt_count: 0,
             caller_count: None,
             failing: Vec::new(),
-            failure: None,
+            checks: Checks::default(),
+            circuit: None,
         }
     }
 

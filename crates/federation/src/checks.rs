@@ -1,0 +1,77 @@
+//! How the looks at one backend's offer went, for operators.
+
+use tokio::time::Instant;
+use vmcp_domain::Error;
+
+/// Why a look at a backend's offer failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookFailure {
+    /// The class of the failure, as in [`vmcp_domain::BackendStatus::last_error`].
+    pub class: String,
+    /// What went wrong; for the operator only.
+    pub cause: String,
+}
+
+impl LookFailure {
+    /// Of an error whose cause begins with its class, as those of backends do.
+    pub(crate) fn of(error: &Error, cause: &str) -> Self {
+        let (class, cause) = match (error, cause.split_once(": ")) {
+            (Error::DeadlineExceeded | Error::BackendTimedOut { .. }, _) => {
+                ("timeout".to_owned(), "no answer within the time of a check".to_owned())
+            }
+            (_, Some((class, cause))) => (class.to_owned(), cause.to_owned()),
+            (Error::BackendRefused { error, .. }, None) => {
+                ("protocol".to_owned(), format!("error {}: {}", error.code, error.message))
+            }
+            (other, None) => ("protocol".to_owned(), other.to_string()),
+        };
+        Self { class, cause }
+    }
+}
+
+/// The looks at a backend's offer so far. A backend that tells callers apart is not looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Checks {
+    /// Why the last one failed, if it did.
+    pub failure: Option<LookFailure>,
+    /// How many have failed since the last good one.
+    pub failures_in_a_row: u32,
+    /// When the last one ended.
+    pub checked_at: Option<Instant>,
+    /// When they began to fail or to succeed.
+    pub changed_at: Option<Instant>,
+}
+
+impl Checks {
+    /// Takes note of one look.
+    pub(crate) fn record(&mut self, failure: Option<LookFailure>, now: Instant) {
+        if self.checked_at.is_none() || self.failure.is_some() != failure.is_some() {
+            self.changed_at = Some(now);
+        }
+        self.checked_at = Some(now);
+        self.failures_in_a_row = if failure.is_some() { self.failures_in_a_row.saturating_add(1) } else { 0 };
+        self.failure = failure;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn failures_in_a_row_are_counted_and_changes_dated() {
+        let mut checks = Checks::default();
+        let failure = || Some(LookFailure { class: "status".to_owned(), cause: "500".to_owned() });
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        for (second, failure, failures, changed) in
+            [(1, None, 0, 1), (2, failure(), 1, 2), (3, failure(), 2, 2), (4, None, 0, 4), (5, None, 0, 4)]
+        {
+            checks.record(failure, at(second));
+            assert_eq!(checks.failures_in_a_row, failures, "{second}");
+            assert_eq!((checks.checked_at, checks.changed_at), (Some(at(second)), Some(at(changed))));
+        }
+    }
+}

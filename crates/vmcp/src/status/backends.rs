@@ -1,0 +1,118 @@
+//! How each backend is doing: the rows of `/status`, and `/api/backends/health` in the form of ToolHive's vMCP, whose
+//! dashboards and operator read it.
+
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::time::Instant;
+use vmcp_domain::{ProtocolVersion, Starting};
+use vmcp_federation::{BackendReport, CircuitState, Health};
+
+/// What Go writes for a time that is not known.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// One row of `/status`. What a starting server writes is for readers on this machine.
+pub(super) fn row(report: &BackendReport, shows_lines: bool) -> Value {
+    let status = &report.status;
+    json!({
+        "name": report.id.as_str(),
+        "health": report.health().as_str(),
+        "state": status.state.as_str(),
+        "transport": status.transport,
+        "auth_type": status.auth_type,
+        "mcp_revision": status.protocol.map(ProtocolVersion::as_str),
+        "listed": report.listed,
+        "tools": report.tool_count,
+        "resources": report.resource_count,
+        "prompts": report.prompt_count,
+        "callers": report.caller_count,
+        "isolation": status.isolation,
+        "caller_connections": status.caller_connections,
+        "last_error": report.last_error(),
+        "failing_lists": report.failing.iter().map(|one| json!({"list": one.list, "class": one.class})).collect::<Vec<_>>(),
+        "circuit": report.circuit.map(|circuit| circuit_state(circuit.state)),
+        "starting": status.starting.as_ref().map(|starting| describe(starting, shows_lines)),
+        "reconnects": status.reconnect_count,
+    })
+}
+
+/// What a backend does that is being started: `starting for 40 s: npm installs …`.
+fn describe(starting: &Starting, shows_lines: bool) -> String {
+    let seconds = starting.elapsed.as_secs();
+    match starting.last_line.as_ref().filter(|_| shows_lines) {
+        Some(line) => format!("starting for {seconds} s: {line}"),
+        None => format!("starting for {seconds} s"),
+    }
+}
+
+fn circuit_state(state: CircuitState) -> &'static str {
+    match state {
+        CircuitState::Closed => "closed",
+        CircuitState::Open => "open",
+        CircuitState::HalfOpen => "half-open",
+    }
+}
+
+/// `/api/backends/health`.
+pub(super) fn health(reports: &[BackendReport]) -> Value {
+    let count = |health: Health| reports.iter().filter(|report| report.health() == health).count();
+    let backends: Map<String, Value> =
+        reports.iter().map(|report| (report.id.as_str().to_owned(), state(report))).collect();
+    json!({
+        "monitoring_enabled": true,
+        "summary": {
+            "Total": reports.len(),
+            "Healthy": count(Health::Healthy),
+            "Degraded": count(Health::Degraded),
+            "Unhealthy": count(Health::Unhealthy),
+            "Unknown": count(Health::Unknown),
+            "Unauthenticated": count(Health::Unauthenticated),
+        },
+        "backends": backends,
+    })
+}
+
+fn state(report: &BackendReport) -> Value {
+    let is_working = matches!(report.health(), Health::Healthy | Health::Degraded);
+    let circuit = report.circuit;
+    json!({
+        "Status": report.health().as_str(),
+        "ConsecutiveFailures": report.checks.failures_in_a_row,
+        "LastCheckTime": date(report.checks.checked_at),
+        "LastErrorCategory": if is_working { "" } else { report.last_error().map_or("", category) },
+        "LastTransitionTime": date(report.checks.changed_at),
+        "CircuitState": circuit.map_or("closed", |circuit| circuit_state(circuit.state)),
+        "CircuitLastChanged": date(circuit.and_then(|circuit| circuit.changed_at)),
+        "MCPRevision": report.status.protocol.map_or("", ProtocolVersion::as_str),
+    })
+}
+
+/// A class of failures in ToolHive's words.
+fn category(class: &str) -> &'static str {
+    match class {
+        "auth" => "authentication_failed",
+        "timeout" => "timeout",
+        "connect" | "tls" => "connection_failed",
+        "exited" | "spawn" => "backend_unavailable",
+        _ => "health_check_failed",
+    }
+}
+
+/// The time of day of a moment. Where the clock was set since, it is what it would have been by the clock of now.
+fn date(moment: Option<Instant>) -> String {
+    let time = moment.and_then(|moment| crate::process::wall_time().checked_sub(moment.elapsed()));
+    let text = time.and_then(|time| OffsetDateTime::from(time).format(&Rfc3339).ok());
+    text.unwrap_or_else(|| NEVER.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_as_go_writes_them() {
+        assert_eq!(date(None), "0001-01-01T00:00:00Z");
+        let now = date(Some(Instant::now()));
+        assert!(now.starts_with("20") && now.ends_with('Z') && now.contains('T'), "{now}");
+    }
+}
