@@ -74,15 +74,17 @@ impl<'a> Findings<'a> {
         Some(duration.0)
     }
 
-    /// A name that must be that of a backend. Backends without a name are reported elsewhere, and then
+    /// A name that should be that of a backend; a warning where it is not. ToolHive's groups come and go, so its files name
+    /// backends that are not there. Backends without a name are reported elsewhere, and then
     /// nothing can be said about names that are missing.
     fn backend(&mut self, path: &str, name: &str, known: &[String]) -> bool {
         if known.iter().any(|known| known == name) {
             return true;
         }
         if !self.discovers && !known.iter().any(String::is_empty) {
-            let problem = Problem::new(path, format!("no backend is called `{name}`"));
-            self.add(problem.nearest(name, known.iter().map(String::as_str)));
+            let problem = Problem::new(path, format!("no backend is called `{name}`, so this has no effect"));
+            let problem = Problem { names_absent: true, ..problem };
+            self.warnings.push(problem.nearest(name, known.iter().map(String::as_str)));
         }
         false
     }
@@ -113,6 +115,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         rate_limiting,
         loop_breaker,
         passthrough_headers,
+        auth_server_config: _,
     } = file;
     let storage = session_storage.as_ref().map(|storage| (storage, rate_limiting.is_some()));
     check_whole(&name, &metadata, storage, findings);
@@ -210,12 +213,13 @@ fn no_backends(backends: &[Backend], group: Option<&str>, findings: &mut Finding
 
 fn storage_warnings(storage: SessionStorage, limited: bool, findings: &mut Findings<'_>) {
     let SessionStorage { provider, address, db, key_prefix } = storage;
-    // Sessions in Redis are refused as a whole by the table of unbuilt features.
     if provider == StorageProvider::Redis {
-        if limited {
-            let text = "serves the limits only: sessions are kept in this process, so clients of the session era need an affinity to one replica";
-            findings.warn("sessionStorage.provider", text);
-        }
+        let what = if limited { "serves the limits only" } else { "has no effect" };
+        let text = format!(
+            "{what}: sessions are kept in this process and end with it, so run one replica, or send each client to \
+             the same one"
+        );
+        findings.warn("sessionStorage.provider", text);
         if key_prefix.is_some() {
             findings.warn("sessionStorage.keyPrefix", "has no effect on limits");
         }

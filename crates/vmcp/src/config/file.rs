@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 pub(crate) use super::duration::GoDuration;
 pub(crate) use admin::*;
@@ -74,6 +75,8 @@ pub(crate) struct File {
     /// Client request headers that are passed on to every backend.
     #[serde(default)]
     pub(crate) passthrough_headers: Vec<String>,
+    /// An authorization server of the gateway's own. Not in this build.
+    pub(crate) auth_server_config: Option<Map<String, Value>>,
 }
 
 /// Where HTTP is served. Flags of the command line win over these.

@@ -22,9 +22,37 @@ use super::tree::{self, FILE_BYTES_MAX, Kind};
 pub fn load_file(path: &Path, env: Env<'_>, overrides: &Overrides) -> Result<Settings, Report> {
     let file = path.display().to_string();
     match read(path) {
-        Ok(text) => load_text(&text, &file, env, overrides),
+        Ok(text) => {
+            let beside = beside(path);
+            match load_text(&text, &file, env, overrides) {
+                loaded if beside.is_none() => loaded,
+                Ok(settings) => {
+                    let problems = beside.into_iter().collect();
+                    Err(Report { file, problems, warnings: settings.warnings })
+                }
+                Err(mut report) => {
+                    report.problems.extend(beside);
+                    Err(report)
+                }
+            }
+        }
         Err(problem) => Err(Report { file, problems: vec![problem], warnings: Vec::new() }),
     }
+}
+
+/// What ToolHive reads beside its configuration and this build does not have. Without it callers could not log in.
+fn beside(path: &Path) -> Option<Problem> {
+    const AUTH_SERVER: &str = "authserver-config.yaml";
+    let other = path.with_file_name(AUTH_SERVER);
+    if path.file_name().is_some_and(|name| name == AUTH_SERVER) || !other.exists() {
+        return None;
+    }
+    let message =
+        format!("`{AUTH_SERVER}` lies beside it, and this build does not have an authorization server yet");
+    Some(
+        Problem::new("", message)
+            .hint("write `incomingAuth` with the issuer that callers log in to, and move that file away"),
+    )
 }
 
 /// Reads a file of bounded size.

@@ -14,12 +14,14 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// It names a backend that is not there. `/status` tells of it as a finding.
+    pub names_absent: bool,
 }
 
 impl Problem {
     /// A problem without hint; its line is found by its path later.
     pub(crate) fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { path: path.into(), line: None, message: message.into(), hint: None }
+        Self { path: path.into(), line: None, message: message.into(), hint: None, names_absent: false }
     }
 
     /// Adds what to do about it.

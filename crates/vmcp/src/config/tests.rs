@@ -4,6 +4,7 @@ mod accepted;
 mod errors;
 mod mutation;
 mod printed;
+mod reference;
 
 use std::time::Duration;
 

@@ -75,14 +75,13 @@ fn convert_conflicts(
     if !priority_order.is_empty() && strategy != ConflictResolution::Priority {
         findings.warn(&order_path, "has an effect only with `conflictResolution: priority`");
     }
-    let format = match prefix_format.map(PrefixFormat::new) {
-        None => PrefixFormat::default(),
-        Some(Ok(format)) => format,
-        Some(Err(error)) => {
-            findings.problem(&format_path, error.to_string());
-            return None;
-        }
-    };
+    let format = prefix_format.map_or_else(PrefixFormat::default, PrefixFormat::new);
+    if !format.names_backend() && names.len() > 1 && strategy != ConflictResolution::Manual {
+        findings.warn(
+            &format_path,
+            "does not contain `{workload}`: tools of one name at two backends clash, and only the first is listed",
+        );
+    }
     Some(match strategy {
         ConflictResolution::Prefix => ConflictPolicy::Prefix { format },
         ConflictResolution::Auto => ConflictPolicy::Auto { format },

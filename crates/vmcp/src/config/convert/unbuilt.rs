@@ -3,7 +3,7 @@
 //! Whoever builds a feature deletes its row.
 
 use super::Findings;
-use crate::config::file::{File, StorageProvider, Telemetry};
+use crate::config::file::{File, Telemetry};
 use crate::config::report::{Problem, item};
 
 /// A feature this build does not have.
@@ -39,24 +39,19 @@ pub(in crate::config) const UNBUILT: &[Unbuilt] = &[
         remedy: REMOVE,
     },
     Unbuilt {
-        path: "sessionStorage.provider",
-        feature: "sessions in Redis",
-        asked_for: |file| {
-            let storage = file.session_storage.as_ref();
-            // With limits the section also says where they are kept, which this build has.
-            file.rate_limiting.is_none()
-                && storage.is_some_and(|storage| storage.provider == StorageProvider::Redis)
-        },
-        remedy: "use `memory` and one replica",
+        path: "authServerConfig",
+        feature: "an authorization server",
+        asked_for: |file| file.auth_server_config.is_some(),
+        remedy: "write `incomingAuth` with the issuer that callers log in to, and remove the section",
     },
 ];
 
-/// True unless the section only says who may read `/metrics`. With a collector, traces and metrics are on where nothing
-/// else is written.
+/// True unless the section only asks for `/metrics`. With a collector, traces and metrics are on where nothing else is
+/// written; without one, metrics are those of `/metrics`.
 fn sends_something(telemetry: &Telemetry) -> bool {
-    let kinds = [telemetry.tracing_enabled, telemetry.metrics_enabled];
-    let collector = telemetry.endpoint.is_some();
-    kinds.iter().any(|on| on.unwrap_or(collector))
+    let has_collector = telemetry.endpoint.is_some();
+    telemetry.tracing_enabled.unwrap_or(has_collector)
+        || (has_collector && telemetry.metrics_enabled.unwrap_or(true))
 }
 
 /// Refuses what the table names, and what only the Kubernetes operator can resolve.

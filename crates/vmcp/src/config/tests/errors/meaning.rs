@@ -229,10 +229,6 @@ rateLimiting:
 ",
     ),
     (
-        "sessions in Redis",
-        "{name: a, backends: [{name: b, command: c}], sessionStorage: {provider: redis, address: 'h:6379'}}",
-    ),
-    (
         "URLs",
         "
 name: a
@@ -329,14 +325,6 @@ aggregation:
 name: a
 backends: [{name: b, command: c}]
 aggregation: {conflictResolution: manual, conflictResolutionConfig: {priorityOrder: [b], prefixFormat: '{workload}-'}}
-",
-    ),
-    (
-        "a prefix that is the same for all",
-        "
-name: a
-backends: [{name: b, command: c}]
-aggregation: {conflictResolution: prefix, conflictResolutionConfig: {prefixFormat: 'my_'}}
 ",
     ),
     (
@@ -492,6 +480,7 @@ operational: {failureHandling: {partialFailureMode: best_effort, statusReporting
 telemetry: {endpoint: 'localhost:4317', tracingEnabled: true, samplingRate: 0.05}
 optimizer: {}
 codeMode: {enabled: true}
+authServerConfig: {issuer: 'https://vmcp.example.com'}
 sessionStorage: {provider: redis, address: 'redis:6379'}
 rateLimiting: {perUser: {maxTokens: 10, refillPeriod: {duration: 1m0s}}}
 ",
