@@ -199,8 +199,7 @@ impl Answers<'_> {
     }
 
     fn empty(&self) -> Answer {
-        let write = |out: &mut Vec<u8>| self.edge.face.write_empty(out, self.protocol);
-        Answer::result(Message::whole(write_message(self.id, 128, write)))
+        pong(self.edge, self.protocol, self.id)
     }
 
     fn discover(&self, caller: &Caller) -> Answer {
@@ -272,6 +271,12 @@ impl Answers<'_> {
         let (status, error) = fault.answer(self.protocol);
         Answer::error(status, Some(self.id), &error)
     }
+}
+
+/// The empty result.
+pub(crate) fn pong(edge: &Edge, protocol: ProtocolVersion, id: &Id) -> Answer {
+    let write = |out: &mut Vec<u8>| edge.face.write_empty(out, protocol);
+    Answer::result(Message::whole(write_message(id, 128, write)))
 }
 
 /// Says in the log what went wrong, without a word of what was asked or answered.

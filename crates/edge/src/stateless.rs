@@ -12,7 +12,7 @@ use vmcp_wire::server::{ClientRequest, Refusal, RequestFault, RequestHead, name_
 
 use crate::body::EdgeBody;
 use crate::dialogue::{Dialogue, Route};
-use crate::dispatch::Task;
+use crate::dispatch::{self, Task};
 use crate::edge::Edge;
 use crate::entrance::Head;
 use crate::guard::Accepts;
@@ -38,6 +38,10 @@ pub(crate) async fn serve(
     let (request, head) = match read(&parts.headers, name, params) {
         Ok(read) => read,
         Err(Fault::Header(fault)) => return reply::refuse(&Refusal::Header(fault), Some(&id)),
+        // Not in this revision, but clients of older ones ask, the Go SDK without `_meta`, and take a refusal for the end.
+        Err(Fault::Request(RequestFault::InvalidHead(_))) if name == method::PING => {
+            return reply::json(dispatch::pong(edge, VERSION, &id));
+        }
         Err(Fault::Request(fault)) => {
             let (status, error) = fault.answer(VERSION);
             return reply::json(Answer::error(status, Some(&id), &error));
@@ -91,10 +95,6 @@ fn read(
     let missing = Fault::Header(HeaderFault::Missing(header::PROTOCOL_VERSION));
     let said = said.ok_or(missing)?;
     named::METHOD.check(headers, name).map_err(Fault::Header)?;
-    // The method went with the handshake, and its absence is part of what the revision promises.
-    if name == method::PING {
-        return Err(Fault::Request(RequestFault::UnknownMethod(name.to_owned())));
-    }
     let (request, head) = read_request(VERSION, name, params).map_err(|fault| match &fault {
         RequestFault::UnsupportedVersion(date) => {
             match header::check(header::PROTOCOL_VERSION, Some(said), date) {
@@ -102,7 +102,9 @@ fn read(
                 Err(fault) => Fault::Header(fault),
             }
         }
-        RequestFault::UnknownMethod(_) | RequestFault::InvalidParams(_) => Fault::Request(fault),
+        RequestFault::UnknownMethod(_) | RequestFault::InvalidParams(_) | RequestFault::InvalidHead(_) => {
+            Fault::Request(fault)
+        }
     })?;
     if let Some(expected) = name_header(&request) {
         named::NAME.check(headers, expected).map_err(Fault::Header)?;

@@ -79,6 +79,10 @@ pub fn answer_with(error: &Error, version: ProtocolVersion, verb: Verb, limit: L
     if version.has_sessions() { session_era(error, verb) } else { v2026_07_28(error, verb) }
 }
 
+/// The message of a limited call, as ToolHive's programs compare it. What it means is in `data.detail`, and in the text of a
+/// failed tool result.
+const LIMITED: &str = "Rate limit exceeded";
+
 fn limited(refusal: &RateLimit, version: ProtocolVersion, verb: Verb, limit: LimitAnswer) -> Answer {
     let text = refusal.to_string();
     // One code serves both eras; where the newer one forbids it, the reference's takes its place.
@@ -92,6 +96,7 @@ fn limited(refusal: &RateLimit, version: ProtocolVersion, verb: Verb, limit: Lim
     }
     data.set("rule", Json::string(&refusal.rule));
     data.set("scope", Json::string(refusal.scope.as_str()));
+    data.set("detail", Json::string(&text));
     let as_result = match (limit.shape, verb) {
         (_, Verb::Other) | (LimitShape::JsonRpcError | LimitShape::Http429, Verb::CallTool) => false,
         (LimitShape::ToolError, Verb::CallTool) => true,
@@ -101,12 +106,12 @@ fn limited(refusal: &RateLimit, version: ProtocolVersion, verb: Verb, limit: Lim
         let mut members = crate::reply::failure(&text).members;
         let mut structured = Members::new();
         structured.set("code", Json::integer(code));
-        structured.set("message", Json::string(&text));
+        structured.set("message", Json::string(LIMITED));
         structured.set("data", data.to_json());
         members.set("structuredContent", structured.to_json());
         return Answer { status: 200, headers: Vec::new(), body: Body::ToolResult(members) };
     }
-    let mut answer = with_data(rpc(200, code, text), data.to_json());
+    let mut answer = with_data(rpc(200, code, LIMITED.to_owned()), data.to_json());
     if limit.shape == LimitShape::Http429 {
         answer.status = 429;
         answer.headers = limit_headers(refusal);
@@ -175,10 +180,12 @@ fn v2026_07_28(error: &Error, verb: Verb) -> Answer {
         Error::RateLimited(refusal) => {
             limited(refusal, ProtocolVersion::V2026_07_28, Verb::Other, LimitAnswer::DEFAULT)
         }
+        // The specification asks for a status of 400 for some codes only, and this is none of them. The Go SDK (1.7.0) ends
+        // its client on any such status.
         Error::UnknownTool(_) | Error::UnknownPrompt(_) | Error::UnknownTask | Error::InvalidRequest(_) => {
-            rpc(400, code::INVALID_PARAMS, text)
+            rpc(200, code::INVALID_PARAMS, text)
         }
-        Error::UnknownResource(uri) => with_data(rpc(400, code::INVALID_PARAMS, text), uri_data(uri)),
+        Error::UnknownResource(uri) => with_data(rpc(200, code::INVALID_PARAMS, text), uri_data(uri)),
         Error::MissingCapability(capability) => {
             let needed = named(&capability.to_string(), Json::empty_object());
             let needed = match capability {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use vmcp_domain::{Json, Members};
 
 /// The revision a request speaks.
 pub const PROTOCOL_VERSION: &str = "mcp-protocol-version";
@@ -41,6 +42,24 @@ pub enum HeaderFault {
         /// What the body says.
         expected: String,
     },
+}
+
+impl HeaderFault {
+    /// The members that ToolHive's vMCP gives with its error: `header`, and what is known of `headerValue` and `bodyValue`.
+    pub(crate) fn data(&self) -> Json {
+        match self {
+            Self::Missing(header) | Self::Malformed(header) => mismatch(header, None, None),
+            Self::Differs { header, found, expected } => mismatch(header, Some(found), Some(expected)),
+        }
+    }
+}
+
+/// What a header and the body say of one thing.
+pub(crate) fn mismatch(header: &str, header_value: Option<&str>, body_value: Option<&str>) -> Json {
+    let values = [("header", Some(header)), ("headerValue", header_value), ("bodyValue", body_value)];
+    let members =
+        values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Json::string(value?))));
+    members.collect::<Members>().to_json()
 }
 
 /// Writes a value so that it survives as a header: as it is when it is plain, else in the base64 form.

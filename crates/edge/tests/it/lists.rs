@@ -73,7 +73,7 @@ async fn foreign_cursors_are_refused() {
     for cursor in [&*next, &*tampered, "?", &"a".repeat(600)] {
         let message = request(1, "tools/list", json!({"cursor": cursor}));
         let answer = edge.client.ask(&message).await;
-        assert_eq!((answer.status, answer.code()), (400, -32602), "{cursor}");
+        assert_eq!((answer.status, answer.code()), (200, -32602), "{cursor}");
         let answer = edge.client.post(&[("mcp-session-id", &session)], &message).await;
         assert_eq!((answer.status, answer.code()), (200, -32602), "{cursor}");
     }

@@ -46,7 +46,7 @@ async fn a_question_ends_the_round_and_the_answer_goes_on_with_the_same_call() {
     assert_eq!(second.json()["result"]["said"], yes());
     // The stack was called once, and what was said last is not said again.
     let third = edge.client.ask(&again(3, "ask", json!({"1": yes()}), &state)).await;
-    assert_eq!((third.status, third.code()), (400, -32602), "{third:?}");
+    assert_eq!((third.status, third.code()), (200, -32602), "{third:?}");
     let probe = edge.client.ask(&call(4, "echo", json!({}))).await;
     assert_eq!(probe.status, 200);
     assert_eq!(edge.fake.heard().await, Heard::Started("echo".to_owned()));
@@ -82,7 +82,7 @@ async fn several_rounds_and_several_questions() {
     assert_eq!(left.as_object().unwrap().keys().collect::<Vec<_>>(), ["2"]);
     // Answers of the wrong form are told so, and the state stays good.
     let wrong = edge.client.ask(&again(6, "ask-both", json!({"2": "yes"}), &state)).await;
-    assert_eq!((wrong.status, wrong.code()), (400, -32602));
+    assert_eq!((wrong.status, wrong.code()), (200, -32602));
     let done = edge.client.ask(&again(7, "ask-both", json!({"2": {"roots": []}}), &state)).await;
     assert_eq!(done.json()["result"]["roots"], json!({"roots": []}), "{done:?}");
 }
@@ -104,7 +104,7 @@ async fn a_state_is_good_for_its_request_alone() {
         ("a cut state", again(2, "ask", answers.clone(), &json!(&text[..text.len() / 2]))),
     ] {
         let refused = edge.client.ask(&message).await;
-        assert_eq!((refused.status, refused.code()), (400, -32602), "{case}: {refused:?}");
+        assert_eq!((refused.status, refused.code()), (200, -32602), "{case}: {refused:?}");
     }
     // None of that has spoilt it for the client it was made for.
     let good = edge.client.ask(&again(3, "ask", answers, &state)).await;
@@ -131,7 +131,7 @@ async fn a_state_is_good_for_its_caller_alone() {
     let (_, state) = asked(&as_user(&edge.client, "alice", &asking(1, "ask")).await);
     let message = again(2, "ask", json!({"1": yes()}), &state);
     let stolen = as_user(&edge.client, "bob", &message).await;
-    assert_eq!((stolen.status, stolen.code()), (400, -32602), "{stolen:?}");
+    assert_eq!((stolen.status, stolen.code()), (200, -32602), "{stolen:?}");
     let own = as_user(&edge.client, "alice", &message).await;
     assert_eq!(own.json()["result"]["said"], yes(), "{own:?}");
 }

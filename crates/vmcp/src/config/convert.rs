@@ -125,8 +125,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
     let has_tokens = incoming_auth.as_ref().is_some_and(|auth| auth.kind == IncomingKind::Oidc);
     let outgoing = (outgoing_auth.unwrap_or_default(), has_tokens);
-    let calls = timeouts.unwrap_or_default();
-    let backends = backend::convert_all((backends, &names), calls, outgoing, findings);
+    let backends = backend::convert_all((backends, &names), timeouts.unwrap_or_default(), outgoing, findings);
     let aggregation = aggregation::convert(aggregation.unwrap_or_default(), &names, findings);
     let authz = incoming::authz(incoming_auth.as_ref(), &name, optimizer.is_some(), findings);
     let (listen, passthrough) = (listen.unwrap_or_default(), passthrough_headers);

@@ -80,16 +80,18 @@ pub fn check_params<'a>(
     find: impl Fn(&str) -> Option<&'a [u8]>,
 ) -> Result<(), RpcError> {
     for rule in rules {
+        let found = find(&rule.header);
         let refuse = |what: &str| {
             let text = format!("Header mismatch: the {} header {what}", rule.header);
-            Err(RpcError::new(code::HEADER_MISMATCH, text))
+            let data =
+                header::mismatch(&rule.header, found.and_then(|found| std::str::from_utf8(found).ok()), None);
+            Err(RpcError { data: Some(data), ..RpcError::new(code::HEADER_MISMATCH, text) })
         };
         let value = match arguments.map(|arguments| at(arguments, &rule.path)) {
             Some(Err(fault)) => return refuse(&format!("has no one argument to match: {fault}")),
             Some(Ok(value)) => value,
             None => None,
         };
-        let found = find(&rule.header);
         match (value, found) {
             (None, None) => {}
             (None, Some(_)) => return refuse("is present, but the argument is not"),

@@ -100,6 +100,8 @@ impl Refusal {
             Self::SessionsFull | Self::Overloaded => (503, code::INTERNAL_ERROR),
             Self::Internal => (500, code::INTERNAL_ERROR),
         };
-        (status, RpcError::new(code, self.to_string()))
+        let error = RpcError::new(code, self.to_string());
+        let data = if let Self::Header(fault) = self { Some(fault.data()) } else { None };
+        (status, RpcError { data, ..error })
     }
 }

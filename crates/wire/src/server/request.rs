@@ -101,6 +101,9 @@ pub enum RequestFault {
     /// The parameters are wrong.
     #[error("{0}")]
     InvalidParams(String),
+    /// What every request carries is missing or wrong: `params` as a whole, or `_meta`.
+    #[error("{0}")]
+    InvalidHead(String),
     /// The revision is not served.
     #[error("Unsupported protocol version")]
     UnsupportedVersion(String),
@@ -115,7 +118,9 @@ impl RequestFault {
             Self::UnknownMethod(_) => {
                 (if stateless { 404 } else { 200 }, RpcError::new(code::METHOD_NOT_FOUND, self.to_string()))
             }
-            Self::InvalidParams(_) => {
+            Self::InvalidParams(_) => (200, RpcError::new(code::INVALID_PARAMS, self.to_string())),
+            // 2026-07-28, Basic Protocol, "Per-request protocol fields".
+            Self::InvalidHead(_) => {
                 (if stateless { 400 } else { 200 }, RpcError::new(code::INVALID_PARAMS, self.to_string()))
             }
             Self::UnsupportedVersion(requested) => {
@@ -156,18 +161,12 @@ pub fn read_request(
     name: &str,
     params: Option<&Json>,
 ) -> Result<(ClientRequest, RequestHead), RequestFault> {
-    let mut params = match params {
-        None => Members::new(),
-        Some(params) if params.is_null() => Members::new(),
-        Some(params) => params.members().map_err(|_| no_object("params"))?,
-    };
-    spelling::check("params", &params, spelling::PARAMS)?;
-    // Some clients write `null` for what is absent. A backend never sees it.
-    params.retain(|name, value| !(value.is_null() && spelling::PARAMS.contains(&name)));
-    let head = read_head(&mut params)?;
-    if !version.has_sessions() {
-        check_head(&head)?;
-    }
+    let (mut params, head) = read_envelope(version, params).map_err(|fault| match fault {
+        RequestFault::InvalidParams(text) => RequestFault::InvalidHead(text),
+        RequestFault::UnknownMethod(_)
+        | RequestFault::InvalidHead(_)
+        | RequestFault::UnsupportedVersion(_) => fault,
+    })?;
     let request = match name {
         method::TOOLS_LIST => ClientRequest::ListTools(cursor(&params)?),
         method::TOOLS_CALL => ClientRequest::CallTool(read_call(params)?),
@@ -191,6 +190,26 @@ pub fn read_request(
         _ => return read_era_request(version, name, params).map(|request| (request, head)),
     };
     Ok((request, head))
+}
+
+/// The parameters without what is for this hop, and that.
+fn read_envelope(
+    version: ProtocolVersion,
+    params: Option<&Json>,
+) -> Result<(Members, RequestHead), RequestFault> {
+    let mut params = match params {
+        None => Members::new(),
+        Some(params) if params.is_null() => Members::new(),
+        Some(params) => params.members().map_err(|_| no_object("params"))?,
+    };
+    spelling::check("params", &params, spelling::PARAMS)?;
+    // Some clients write `null` for what is absent. A backend never sees it.
+    params.retain(|name, value| !(value.is_null() && spelling::PARAMS.contains(&name)));
+    let head = read_head(&mut params)?;
+    if !version.has_sessions() {
+        check_head(&head)?;
+    }
+    Ok((params, head))
 }
 
 /// Methods that exist in one era only.
