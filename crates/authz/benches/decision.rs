@@ -75,7 +75,8 @@ fn others(condition: &str, others: usize) -> (f64, f64) {
     let asker = policy.recognise(&caller("alice"));
     let arguments = Json::parse(r#"{"z": 1.0,"a":[]}"#).unwrap();
     let hints = ToolHints { read_only: Some(true), ..ToolHints::default() };
-    let ask = Ask::CallTool { name: "asked", hints: Some(&hints), arguments: Some(&arguments) };
+    let ask =
+        Ask::CallTool { name: "asked", backend: None, hints: Some(&hints), arguments: Some(&arguments) };
     let ours = time(2_000, || assert!(black_box(policy.decide_for(&asker, &ask)).allowed));
 
     let [principal, action, resource] =

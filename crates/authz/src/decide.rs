@@ -68,12 +68,21 @@ struct Item {
 impl AuthzPolicy {
     fn item(&self, ask: &Ask<'_>) -> Item {
         let uid = self.types.item(ask.verb(), ask.name());
-        let above = self.world.above(&uid).filter(|above| **above != uid).cloned().collect();
+        let mut above: Vec<EntityUid> =
+            self.world.above(&uid).filter(|above| **above != uid).cloned().collect();
+        if let Some(backend) = ask.backend().filter(|_| self.names_backends) {
+            let backend = self.types.server(backend);
+            above.extend(self.world.above(&backend).filter(|above| **above != backend).cloned());
+            above.push(backend);
+        }
         Item { uid, above }
     }
 
-    /// Whether the annotations of what is asked for make a difference.
-    pub(crate) fn reads_hints(&self, asker: &Asker, ask: &Ask<'_>) -> bool {
+    /// Whether more of the tool than its name makes a difference: its annotations, or its backend.
+    pub(crate) fn reads_tool(&self, asker: &Asker, ask: &Ask<'_>) -> bool {
+        if self.names_backends {
+            return true;
+        }
         let Ok(facts) = asker.facts() else { return false };
         let item = self.item(ask);
         let caller = (&facts.uid, &*facts.above);

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use vmcp_domain::{
-    CallContext, Error, Prompt, PromptList, Resource, ResourceList, ResourceTemplate, TemplateList, Tool,
-    ToolHints, ToolList, ToolName,
+    BackendId, CallContext, Error, Prompt, PromptList, Resource, ResourceList, ResourceTemplate,
+    TemplateList, Tool, ToolHints, ToolList, ToolName,
 };
 
 use crate::callers::{Callers, Known, Lists};
@@ -61,21 +61,26 @@ impl Guard {
         Error::Denied
     }
 
-    /// Whether annotations make a difference to the decision.
-    pub(crate) fn reads_hints(&self, known: &Known, ask: &Ask<'_>) -> bool {
-        self.policy.reads_hints(&known.asker, ask)
+    /// Whether more of a tool than its name makes a difference to the decision.
+    pub(crate) fn reads_tool(&self, known: &Known, ask: &Ask<'_>) -> bool {
+        self.policy.reads_tool(&known.asker, ask)
     }
 
-    /// The annotations of the tool, if `tools` has it.
-    pub(crate) fn hints(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<ToolHints> {
-        self.names.hints(tools, name)
+    /// The backend and the annotations of the tool, if `tools` has it.
+    pub(crate) fn find(&self, tools: &Arc<ToolList>, name: &ToolName) -> Option<(BackendId, ToolHints)> {
+        self.names.find(tools, name)
     }
 
     /// The tools that the caller may call.
     pub(crate) fn tools(&self, ctx: &CallContext, whole: Arc<ToolList>) -> Arc<ToolList> {
         let known = self.recognise(ctx);
         self.tools.side(whole, &known.tools, |tool| {
-            let ask = Ask::CallTool { name: tool.name.as_str(), hints: Some(&tool.hints), arguments: None };
+            let ask = Ask::CallTool {
+                name: tool.name.as_str(),
+                backend: Some(tool.target.backend.as_str()),
+                hints: Some(&tool.hints),
+                arguments: None,
+            };
             self.shows(&known, &ask)
         })
     }

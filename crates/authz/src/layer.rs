@@ -80,14 +80,15 @@ impl Gateway for Authorized {
         Box::pin(async move {
             let known = self.guard.recognise(ctx);
             let arguments = request.arguments.as_ref();
-            let ask = |hints| Ask::CallTool { name: request.name.as_str(), hints, arguments };
-            if self.guard.reads_hints(&known, &ask(None)) {
+            let ask =
+                |backend, hints| Ask::CallTool { name: request.name.as_str(), backend, hints, arguments };
+            if self.guard.reads_tool(&known, &ask(None, None)) {
                 let tools = self.inner.list_tools(ctx).await?;
-                // Without its annotations a tool that does not exist would be judged as no tool that does is.
-                let hints = self.guard.hints(&tools, &request.name).ok_or(Error::Denied)?;
-                self.guard.check(&known, &ask(Some(&hints)))?;
+                // Without its backend and annotations a tool that does not exist would be judged as no tool that does is.
+                let (backend, hints) = self.guard.find(&tools, &request.name).ok_or(Error::Denied)?;
+                self.guard.check(&known, &ask(Some(backend.as_str()), Some(&hints)))?;
             } else {
-                self.guard.check(&known, &ask(None))?;
+                self.guard.check(&known, &ask(None, None))?;
             }
             alike(self.inner.call_tool(ctx, request).await)
         })

@@ -18,6 +18,8 @@ pub(crate) struct Lint<'a> {
     pub(crate) types: &'a Types,
     pub(crate) world: &'a World,
     pub(crate) server: &'a [EntityUid],
+    /// What tools belong to besides.
+    pub(crate) backend_names: &'a [String],
     /// Tools that no policy is asked about.
     pub(crate) unasked_tools: &'a [String],
     pub(crate) warnings: &'a mut Vec<AuthzProblem>,
@@ -41,7 +43,9 @@ pub(crate) fn check(written: &[Written], reads: &[Reads], mut lint: Lint<'_>) {
         if let Some((message, hint)) = principal(&written.policy, types, world) {
             say((format!("{message}, so the policy {effect} nothing"), hint));
         }
-        if let Some((message, hint)) = resource(&written.policy, &verbs, types, world, lint.server) {
+        if let Some((message, hint)) =
+            resource(&written.policy, &verbs, types, world, (lint.server, lint.backend_names))
+        {
             say((format!("{message}, so the policy {effect} nothing"), hint));
         }
         if !written.record.permits && names_group(&written.policy, types) {
@@ -147,7 +151,7 @@ fn resource(
     verbs: &[Verb],
     types: &Types,
     world: &World,
-    server: &[EntityUid],
+    (server, backend_names): (&[EntityUid], &[String]),
 ) -> Option<(String, String)> {
     if verbs.is_empty() {
         return None;
@@ -158,17 +162,25 @@ fn resource(
     let is = |name: &EntityTypeName| {
         (!is_item(name)).then(|| (format!("nothing that is asked for is of the type `{name}`"), hint()))
     };
+    let is_backend = |uid: &EntityUid| {
+        verbs.contains(&Verb::CallTool)
+            && uid.type_name().to_string() == SERVER
+            && backend_names.iter().any(|name| name == uid.id().unescaped())
+    };
     let within = |uid: &EntityUid| {
         let declared = || {
-            world
-                .iter()
-                .any(|(below, declared)| is_item(below.type_name()) && declared.ancestors.contains(uid))
+            world.iter().any(|(below, declared)| {
+                (is_item(below.type_name()) || is_backend(below)) && declared.ancestors.contains(uid)
+            })
         };
-        if is_item(uid.type_name()) || server.contains(uid) || declared() {
+        if is_item(uid.type_name()) || server.contains(uid) || is_backend(uid) || declared() {
             return None;
         }
+        let is_server = uid.type_name().to_string() == SERVER;
         let hint = match server.first() {
-            Some(server) if uid.type_name().to_string() == SERVER => format!("this gateway is {server}"),
+            Some(server) if is_server => {
+                format!("this gateway is {server}, and tools belong to their backends' names as well")
+            }
             _ => hint(),
         };
         Some((format!("nothing that is asked for belongs to {uid}"), hint))

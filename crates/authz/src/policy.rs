@@ -12,7 +12,7 @@ use crate::asker::Asker;
 use crate::decide::Decision;
 use crate::index::Index;
 use crate::lint::{self, Lint};
-use crate::parse::{Record, read_policies};
+use crate::parse::{Record, Written, read_policies};
 use crate::problem::AuthzProblem;
 use crate::scan::{Names, Reads};
 use crate::words::{Ask, GROUP, Types, Verb};
@@ -27,6 +27,8 @@ pub struct PolicySource {
     pub entities_json: String,
     /// The gateway's name: everything it offers belongs to `MCP::"<name>"`.
     pub server_name: String,
+    /// The backends' names: the tools of each belong to `MCP::"<backend>"` besides.
+    pub backend_names: Vec<String>,
     /// The claim that holds groups, or a path to it with dots; goes before `groups`, `roles` and `cognito:groups`.
     pub group_claim_name: Option<String>,
     /// The claim that holds roles, or a path to it with dots. Roles are groups that come from another claim.
@@ -48,6 +50,8 @@ pub struct AuthzPolicy {
     pub(crate) records: Vec<Record>,
     /// What every item belongs to: the server, and what that is declared to belong to.
     pub(crate) server: Vec<EntityUid>,
+    /// Some policy or declaration speaks of another server: a backend.
+    pub(crate) names_backends: bool,
     pub(crate) actions: [Entity; 3],
     /// Every entity that the right side of an `in` can come to, besides the request's own.
     pub(crate) askable: HashSet<EntityUid>,
@@ -69,21 +73,14 @@ impl AuthzPolicy {
             policies,
             entities_json,
             server_name,
+            backend_names,
             group_claim_name,
             role_claim_name,
             unasked_tools,
             group_entity_type,
         } = source;
         let (mut problems, mut warnings) = (Vec::new(), Vec::new());
-        if server_name.is_empty() {
-            problems.push(
-                AuthzProblem::new(
-                    "name",
-                    "policies need the gateway's name, because everything belongs to `MCP::\"<name>\"`",
-                )
-                .with_hint("give the gateway a name"),
-            );
-        }
+        check_name(server_name, &mut problems);
         let types = read_types(group_entity_type.as_deref(), &mut problems);
         let written = read_policies(policies, &mut problems);
         let text = if entities_json.trim().is_empty() { "[]" } else { entities_json };
@@ -96,6 +93,7 @@ impl AuthzPolicy {
         reads.iter().for_each(|reads| all.add(reads));
         let server = types.server(server_name);
         let server: Vec<EntityUid> = std::iter::once(&server).chain(world.above(&server)).cloned().collect();
+        let names_backends = names_backends(&written, &world, &types, &server);
         let askable = written
             .iter()
             .flat_map(|written| written.policy.entity_literals())
@@ -111,8 +109,14 @@ impl AuthzPolicy {
                 "the declared actions cannot be brought into order",
             )]);
         };
-        let lint =
-            Lint { types: &types, world: &world, server: &server, unasked_tools, warnings: &mut warnings };
+        let lint = Lint {
+            types: &types,
+            world: &world,
+            server: &server,
+            backend_names,
+            unasked_tools,
+            warnings: &mut warnings,
+        };
         lint::check(&written, &reads, lint);
         Ok(Self {
             index: Index::build(&written, &reads, &types, &world, &server),
@@ -127,6 +131,7 @@ impl AuthzPolicy {
             types,
             world,
             server,
+            names_backends,
             askable,
             warnings,
         })
@@ -162,6 +167,21 @@ impl AuthzPolicy {
     pub fn recognise(&self, caller: &Caller) -> Asker {
         Asker::new(self, caller)
     }
+}
+
+fn check_name(server_name: &str, problems: &mut Vec<AuthzProblem>) {
+    if server_name.is_empty() {
+        let message = "policies need the gateway's name, because everything belongs to `MCP::\"<name>\"`";
+        problems.push(AuthzProblem::new("name", message).with_hint("give the gateway a name"));
+    }
+}
+
+/// Whether a policy or a declaration speaks of a server other than this gateway.
+fn names_backends(written: &[Written], world: &World, types: &Types, server: &[EntityUid]) -> bool {
+    let literals = written.iter().flat_map(|written| written.policy.entity_literals());
+    let declared = world.iter().map(|(uid, _)| uid.clone());
+    let mut all = literals.chain(declared).chain(world.named().cloned());
+    all.any(|uid| types.is_server(&uid) && !server.contains(&uid))
 }
 
 /// The entity of an action: its name as `operation`, over what is declared.

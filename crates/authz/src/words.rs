@@ -91,6 +91,8 @@ pub enum Ask<'a> {
     CallTool {
         /// The advertised name.
         name: &'a str,
+        /// The backend that offers it, where the tool is known.
+        backend: Option<&'a str>,
         /// The annotations in force, where the tool is known.
         hints: Option<&'a ToolHints>,
         /// The arguments object, if any was sent.
@@ -114,6 +116,13 @@ impl Ask<'_> {
             Self::CallTool { .. } => Verb::CallTool,
             Self::GetPrompt { .. } => Verb::GetPrompt,
             Self::ReadResource { .. } => Verb::ReadResource,
+        }
+    }
+
+    pub(crate) fn backend(&self) -> Option<&str> {
+        match self {
+            Self::CallTool { backend, .. } => *backend,
+            Self::GetPrompt { .. } | Self::ReadResource { .. } => None,
         }
     }
 
@@ -157,6 +166,11 @@ impl Types {
         EntityUid::from_type_name_and_id(self.client.clone(), EntityId::new(subject))
     }
 
+    pub(crate) fn is_server(&self, uid: &EntityUid) -> bool {
+        *uid.type_name() == self.server
+    }
+
+    /// A server by its name: this gateway, or a backend.
     pub(crate) fn server(&self, name: &str) -> EntityUid {
         EntityUid::from_type_name_and_id(self.server.clone(), EntityId::new(name))
     }

@@ -50,9 +50,12 @@ impl Directory for Served {
         let asker = policy.recognise(caller);
         let permits = |item: Item<'_>| {
             let ask = match item {
-                Item::Tool(tool) => {
-                    Ask::CallTool { name: tool.name.as_str(), hints: Some(&tool.hints), arguments: None }
-                }
+                Item::Tool(tool) => Ask::CallTool {
+                    name: tool.name.as_str(),
+                    backend: Some(tool.target.backend.as_str()),
+                    hints: Some(&tool.hints),
+                    arguments: None,
+                },
                 Item::Resource(resource) => Ask::ReadResource { uri: resource.uri.as_str() },
                 Item::Template(offered) => Ask::ReadResource { uri: offered.template.as_str() },
                 Item::Prompt(prompt) => Ask::GetPrompt { name: prompt.name.as_str() },

@@ -248,7 +248,12 @@ fn ours(policy: &AuthzPolicy, case: &Case) -> Outcome {
     let arguments = case.arguments.as_ref().map(|members| Json::encode(&object(members)).unwrap());
     let hints = ToolHints { read_only: case.read_only, ..ToolHints::default() };
     let ask = match case.kind {
-        0 => Ask::CallTool { name: case.name, hints: Some(&hints), arguments: arguments.as_ref() },
+        0 => Ask::CallTool {
+            name: case.name,
+            backend: None,
+            hints: Some(&hints),
+            arguments: arguments.as_ref(),
+        },
         1 => Ask::GetPrompt { name: case.name },
         _ => Ask::ReadResource { uri: case.name },
     };

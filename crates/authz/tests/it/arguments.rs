@@ -143,7 +143,7 @@ fn arguments_are_looked_at_only_when_a_policy_that_applies_does() {
     ]);
     // What is no object would be an error if anybody looked.
     let arguments = Json::parse("[]").unwrap();
-    let ask = |name| Ask::CallTool { name, hints: None, arguments: Some(&arguments) };
+    let ask = |name| Ask::CallTool { name, backend: None, hints: None, arguments: Some(&arguments) };
     assert!(policy.decide(&caller("a", "{}"), &ask("free")).allowed);
     let bound = policy.decide(&caller("a", "{}"), &ask("bound"));
     assert!(!bound.allowed);

@@ -9,7 +9,7 @@ use vmcp_domain::{
 };
 use vmcp_testkit::{FakeGateway, conformance, context, tool};
 
-use crate::{caller, caller_of, policy};
+use crate::{build, caller, caller_of, policy, source};
 
 fn as_caller(caller: Caller) -> CallContext {
     CallContext::bare(caller, Origin::Client)
@@ -258,4 +258,48 @@ async fn policies_may_spell_an_address_as_they_like() {
     let permits = policy(&[r#"permit(principal, action, resource == Resource::"note://wiki/%73tart");"#]);
     let ask = Ask::ReadResource { uri: "note://wiki/start" };
     assert!(permits.decide(&caller("ann", "{}"), &ask).allowed);
+}
+
+/// Tools belong to their backends, by scopes, in conditions, and by what is declared of a backend.
+#[tokio::test]
+async fn a_tool_belongs_to_its_backend() {
+    let inner = FakeGateway::new(vec![
+        tool("github", "x", "read"),
+        tool("github", "y", "write"),
+        tool("jira", "x", "ask"),
+    ]);
+    let entities =
+        r#"[{"uid":{"type":"MCP","id":"jira"},"attrs":{},"parents":[{"type":"Team","id":"plans"}]}]"#;
+    for (policies, expected) in [
+        (&[r#"permit(principal, action, resource in MCP::"github");"#][..], &["read", "write"][..]),
+        (&[r#"permit(principal, action, resource) when { resource in MCP::"jira" };"#], &["ask"]),
+        (&[r#"permit(principal, action, resource is Tool in MCP::"jira");"#], &["ask"]),
+        (&[r#"permit(principal, action, resource in Team::"plans");"#], &["ask"]),
+        (
+            &[
+                r#"permit(principal, action, resource in MCP::"gate");"#,
+                r#"forbid(principal, action == Action::"call_tool", resource in MCP::"github") unless { resource == Tool::"read" };"#,
+            ],
+            &["read", "ask"],
+        ),
+        (&[r#"permit(principal, action, resource in MCP::"absent");"#], &[]),
+    ] {
+        let mut source = source(policies);
+        source.entities_json = entities.to_owned();
+        source.backend_names = vec!["github".to_owned(), "jira".to_owned()];
+        let policy = build(&source);
+        assert_eq!(
+            policy.warnings().len(),
+            usize::from(expected.is_empty()),
+            "{policies:?}: {:?}",
+            policy.warnings()
+        );
+        let gateway = Authorized::wrap(inner.clone(), Arc::new(policy));
+        let ctx = as_caller(Caller::Anonymous);
+        assert_eq!(names(&gateway, &ctx).await, expected, "{policies:?}");
+        for name in ["read", "write", "ask", "nosuch"] {
+            let outcome = gateway.call_tool(&ctx, conformance::call(name)).await;
+            assert_eq!(outcome.is_ok(), expected.contains(&name), "{policies:?} {name}");
+        }
+    }
 }

@@ -51,11 +51,13 @@ fn caller(subject: &str, claims: &str) -> Caller {
 }
 
 fn tool(name: &str) -> Ask<'_> {
-    Ask::CallTool { name, hints: None, arguments: None }
+    Ask::CallTool { name, backend: None, hints: None, arguments: None }
 }
 
 /// Whether `caller` may call `name` with `arguments`.
 fn calls(policy: &AuthzPolicy, caller: &Caller, name: &str, arguments: &str) -> bool {
     let arguments = Json::parse(arguments).unwrap();
-    policy.decide(caller, &Ask::CallTool { name, hints: None, arguments: Some(&arguments) }).allowed
+    policy
+        .decide(caller, &Ask::CallTool { name, backend: None, hints: None, arguments: Some(&arguments) })
+        .allowed
 }

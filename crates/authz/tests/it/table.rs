@@ -39,7 +39,7 @@ fn every_caller_gets_what_the_policies_say() {
         ToolHints { destructive: Some(false), ..ToolHints::default() },
         ToolHints { destructive: Some(true), ..ToolHints::default() },
     );
-    let call = |name, hints, arguments| Ask::CallTool { name, hints, arguments };
+    let call = |name, hints, arguments| Ask::CallTool { name, backend: None, hints, arguments };
     let asks: [(&str, Ask<'_>); 11] = [
         ("call weather", call("weather", Some(&tame), None)),
         ("call wipe, destructive", call("wipe", Some(&wild), None)),

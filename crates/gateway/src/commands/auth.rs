@@ -45,7 +45,9 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
             let gateway = RunningGateway::start(settings.without_vectors(), Additions::default()).await;
             let ctx = CallContext::bare(Caller::Anonymous, Origin::Operator);
             let tools = gateway.exposed.list_tools(&ctx).await?;
-            let hints = tools.iter().find(|tool| tool.name.as_str() == name).map(|tool| tool.hints.clone());
+            let tool = tools.iter().find(|tool| tool.name.as_str() == name);
+            let (backend, hints) =
+                (tool.map(|tool| tool.target.backend.as_str()), tool.map(|tool| &tool.hints));
             gateway.stop().await;
             if VIRTUAL_NAMES.contains(&&*name) {
                 terminal::tell(format_args!(
@@ -58,7 +60,7 @@ pub(crate) async fn explain(mut settings: Settings, asked: ExplainArgs) -> anyho
             }
             policy.explain(
                 &caller,
-                &Ask::CallTool { name: &name, hints: hints.as_ref(), arguments: arguments.as_ref() },
+                &Ask::CallTool { name: &name, backend, hints, arguments: arguments.as_ref() },
             )
         }
         Action::GetPrompt => policy.explain(&caller, &Ask::GetPrompt { name: &name }),

@@ -127,7 +127,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let outgoing = (outgoing_auth.unwrap_or_default(), has_tokens);
     let backends = backend::convert_all((backends, &names), timeouts.unwrap_or_default(), outgoing, findings);
     let aggregation = aggregation::convert(aggregation.unwrap_or_default(), &names, findings);
-    let authz = incoming::authz(incoming_auth.as_ref(), &name, optimizer.is_some(), findings);
+    let authz = incoming::authz(incoming_auth.as_ref(), (&name, &names), optimizer.is_some(), findings);
     let (listen, passthrough) = (listen.unwrap_or_default(), passthrough_headers);
     let has_one_identity = isolation::has_one_identity(incoming_auth.as_ref());
     let parts = edge::Parts { name: name.clone(), listen, incoming: incoming_auth, passthrough };

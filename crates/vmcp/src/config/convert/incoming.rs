@@ -238,7 +238,7 @@ fn warn_of_shared_names(auth: &IncomingAuth, policies: &[String], findings: &mut
 /// The policies; `None` without any. Virtual tools are offered outside them.
 pub(super) fn authz(
     file: Option<&IncomingAuth>,
-    name: &str,
+    (name, backend_names): (&str, &[String]),
     has_virtual: bool,
     findings: &mut Findings<'_>,
 ) -> Option<Arc<AuthzPolicy>> {
@@ -268,6 +268,7 @@ pub(super) fn authz(
         policies: policies.clone(),
         entities_json: entities_json.clone().unwrap_or_default(),
         server_name: name.to_owned(),
+        backend_names: backend_names.to_vec(),
         group_claim_name: group_claim_name.clone(),
         role_claim_name: role_claim_name.clone(),
         group_entity_type: group_entity_type.clone(),
