@@ -1,19 +1,16 @@
 //! The link over streamable HTTP: every request is its own exchange, answered with one message or with a stream of
 //! events that ends in the answer. Sources: 2026-07-28, Streamable HTTP; 2025-11-25, Transports.
 
+mod asides;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::header::{HeaderName, HeaderValue};
 use http::{Response, StatusCode, Uri};
-use http_body::Body;
-use http_body_util::BodyExt;
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{BoxFuture, Json, Members, ProtocolVersion};
@@ -21,6 +18,7 @@ use vmcp_wire::client::{BackendNotice, Dialect, read_notice};
 use vmcp_wire::jsonrpc::{self, Id, Message};
 use vmcp_wire::{header, method, sse};
 
+use self::asides::Asides;
 use crate::arriving::Arriving;
 use crate::body::{self, Events, answers};
 use crate::endpoint::{ASIDE_WAIT, Endpoint};
@@ -34,10 +32,6 @@ use crate::refusal::{self, Refusal};
 
 const METHOD: HeaderName = HeaderName::from_static(header::METHOD);
 const NAME: HeaderName = HeaderName::from_static(header::NAME);
-/// The most messages on their way that nobody waits for (cancellations), and the most ends of streams.
-const ASIDES_MAX: usize = 256;
-/// How long the end of a stream is waited for after its answer, so that its connection can serve again.
-const DRAIN_WAIT: Duration = Duration::from_secs(1);
 /// How often a broken stream is taken up again, and after which wait.
 const RESUMES_MAX: usize = 3;
 const RESUME_WAIT: Duration = Duration::from_secs(1);
@@ -76,12 +70,7 @@ impl Streamable {
             flights: Arc::clone(&base.flights),
             life: Arc::default(),
             doubted: Arc::default(),
-            asides: Asides {
-                tasks: base.tasks.clone(),
-                runtime: Handle::current(),
-                messages: Arc::new(Semaphore::new(ASIDES_MAX)),
-                drains: Arc::new(Semaphore::new(ASIDES_MAX)),
-            },
+            asides: Asides::new(base.tasks.clone()),
         }
     }
 
@@ -310,52 +299,6 @@ struct Asked {
     id: Id,
     name: String,
     params: Option<Json>,
-}
-
-/// Work that nobody waits for, bounded in number and time.
-struct Asides {
-    tasks: TaskTracker,
-    runtime: Handle,
-    messages: Arc<Semaphore>,
-    drains: Arc<Semaphore>,
-}
-
-impl Asides {
-    fn post(&self, endpoint: &Arc<Endpoint>, message: Vec<u8>) {
-        let endpoint = Arc::clone(endpoint);
-        self.spawn(async move {
-            if let Err(failure) = endpoint.post_aside(message).await {
-                tracing::debug!(%failure, "a message was not taken");
-            }
-        });
-    }
-
-    /// Reads the end of a stream, so that its connection is not closed with it. That is the present thread's, as the
-    /// connection is.
-    fn drain(&self, mut rest: Arriving) {
-        if rest.is_decoded()
-            || rest.is_end_stream()
-            || matches!(rest.frame().now_or_never(), Some(None | Some(Err(_))))
-        {
-            return;
-        }
-        if let Ok(permit) = Arc::clone(&self.drains).try_acquire_owned() {
-            self.tasks.spawn(async move {
-                let _permit = permit;
-                let _ = timeout(DRAIN_WAIT, async { while let Some(Ok(_)) = rest.frame().await {} }).await;
-            });
-        }
-    }
-
-    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        if let Ok(permit) = Arc::clone(&self.messages).try_acquire_owned() {
-            let work = async move {
-                let _permit = permit;
-                work.await;
-            };
-            self.tasks.spawn_on(work, &self.runtime);
-        }
-    }
 }
 
 /// Takes a request back when its future is dropped early: with sessions, closing the response says nothing (2025-11-25).
