@@ -41,8 +41,25 @@ pub enum Reader {
 ///
 /// Asked on the request's own task, so it must not block.
 pub trait AdminPages: Send + Sync {
-    /// The page under `path`, if there is one. What `reader` may not see is a page that says so.
-    fn page(&self, path: &str, reader: Reader) -> Option<Page>;
+    /// The page under `path`, if there is one. What `reader` may not see is a page that says so. `accept` is what the request
+    /// says of content types, empty where it says nothing.
+    fn page(&self, path: &str, reader: Reader, accept: &str) -> Option<Page>;
+}
+
+/// What a request says of content types, as far as it is text.
+fn accept_of(headers: &HeaderMap) -> String {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    values.collect::<Vec<_>>().join(",")
+}
+
+/// The page that a request asks for, if there is one.
+pub(crate) fn page_for(
+    pages: &dyn AdminPages,
+    path: &str,
+    headers: &HeaderMap,
+    reader: Reader,
+) -> Option<Page> {
+    pages.page(path, reader, &accept_of(headers))
 }
 
 /// Headers by which proxies say that they stand in between.

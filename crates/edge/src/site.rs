@@ -178,7 +178,7 @@ async fn beside(site: &Site, parts: &Parts, peer: IpAddr) -> Response<EdgeBody> 
     } else {
         Reader::Anyone
     };
-    match pages.page(parts.uri.path(), reader) {
+    match admin::page_for(&**pages, parts.uri.path(), &parts.headers, reader) {
         None => reply::refuse(&Refusal::Path, None),
         Some(page) if reads(parts) => admin::respond(page, &parts.method),
         Some(_) => not_allowed("GET, HEAD"),

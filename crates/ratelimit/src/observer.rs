@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use vmcp_domain::{LimitScope, Limited, RateLimit};
 
 use crate::clock::Micros;
@@ -18,6 +19,8 @@ pub struct DecisionEvent<'a> {
     pub allowed: bool,
     /// For whom the refusing rule counts; `None` for an allowed call.
     pub scope: Option<LimitScope>,
+    /// For whom each bucket of the call counts, without those in shadow mode.
+    pub checked: SmallVec<[LimitScope; 4]>,
     /// The refusal by a limit; `None` for an allowed call, and for one that was refused for another reason.
     pub refusal: Option<&'a RateLimit>,
     /// How many rules in shadow mode would have refused.
@@ -37,6 +40,7 @@ impl<'a> DecisionEvent<'a> {
             at,
             allowed: false,
             scope: None,
+            checked: SmallVec::new(),
             refusal: None,
             would_refuse: 0,
             fail_open: false,

@@ -206,6 +206,11 @@ impl Plan {
         self.buckets.iter().map(|bucket| bucket.mode).chain(slots).any(|mode| mode == Mode::Enforce)
     }
 
+    /// For whom each bucket counts that may refuse.
+    pub(crate) fn enforced_scopes(&self) -> impl Iterator<Item = LimitScope> {
+        self.buckets.iter().filter(|bucket| bucket.mode == Mode::Enforce).map(|bucket| bucket.scope)
+    }
+
     /// True when nothing limits the tool.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -3,7 +3,9 @@
 
 mod audit;
 mod backends;
+mod limits;
 mod optimizer;
+mod plain;
 mod waiting;
 
 use std::sync::{Arc, OnceLock};
@@ -14,19 +16,18 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use vmcp_domain::{LimitScope, Limited};
+use vmcp_domain::LimitScope;
 use vmcp_federation::BackendReport;
 use vmcp_ratelimit::{DecisionEvent, Observer, StoreFailure, WaitEnd};
 
 pub(crate) use audit::AuditCounters;
 use backends::BackendMetrics;
+use limits::LimitMetrics;
 use optimizer::OptimizerMetrics;
 use waiting::WaitMetrics;
 
 /// Upper bounds of duration buckets, in seconds: from one table look-up to a slow tool.
 const SECONDS: [f64; 12] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
-/// The same for decisions, which take microseconds in memory.
-const DECISION_SECONDS: [f64; 10] = [1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 1.0];
 
 /// What most requests are, and how they end.
 const USUAL: (&str, &str) = ("tools/call", "ok");
@@ -38,21 +39,13 @@ pub(crate) struct Metrics {
     durations: Family<VerbLabels, Histogram>,
     /// Those of [`USUAL`].
     usual: OnceLock<(Counter, Histogram)>,
-    decisions: Family<DecisionLabels, Counter>,
-    /// The one of `decisions` that nearly every call counts in.
-    allowed: OnceLock<Counter>,
-    would_deny: Counter,
-    fail_open: Counter,
-    store_errors: Family<StoreLabels, Counter>,
-    latency: Histogram,
+    limits: LimitMetrics,
     waiting: WaitMetrics,
     optimizer: OptimizerMetrics,
     authentications: Family<OutcomeLabels, Counter>,
     groups_unknown: Counter,
     backends: BackendMetrics,
     audit: AuditCounters,
-    namespace: String,
-    server: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -71,20 +64,6 @@ struct VerbLabels {
     method: &'static str,
 }
 
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct DecisionLabels {
-    namespace: String,
-    server: String,
-    decision: &'static str,
-    scope: &'static str,
-    operation_type: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct StoreLabels {
-    error_type: &'static str,
-}
-
 impl Metrics {
     /// Counters at zero.
     pub(crate) fn new(namespace: &str, server: &str) -> Arc<Self> {
@@ -93,12 +72,7 @@ impl Metrics {
             requests: Family::default(),
             usual: OnceLock::new(),
             durations: Family::new_with_constructor(|| Histogram::new(SECONDS)),
-            decisions: Family::default(),
-            allowed: OnceLock::new(),
-            would_deny: Counter::default(),
-            fail_open: Counter::default(),
-            store_errors: Family::default(),
-            latency: Histogram::new(DECISION_SECONDS),
+            limits: LimitMetrics::new(namespace, server),
             waiting: WaitMetrics::default(),
             optimizer: OptimizerMetrics::default(),
             authentications: Family::default(),
@@ -106,8 +80,6 @@ impl Metrics {
             backends: BackendMetrics::default(),
             audit: AuditCounters::default(),
             registry: Registry::default(),
-            namespace: namespace.to_owned(),
-            server: server.to_owned(),
         };
         registry.register("vmcp_requests", "Requests that went through the stack", metrics.requests.clone());
         registry.register_with_unit(
@@ -117,59 +89,21 @@ impl Metrics {
             metrics.durations.clone(),
         );
         registry.register(
-            "toolhive_rate_limit_decisions",
-            "Decisions of the rate limiter",
-            metrics.decisions.clone(),
-        );
-        registry.register(
             "vmcp_authz_groups_unknown",
             "Decisions that denied because the caller's groups could not be read from its token",
             metrics.groups_unknown.clone(),
-        );
-        registry.register(
-            "vmcp_rate_limit_would_deny",
-            "Rules in shadow mode that would have refused a call",
-            metrics.would_deny.clone(),
-        );
-        registry.register(
-            "toolhive_rate_limit_fail_open",
-            "Calls let through because the shared store did not answer",
-            metrics.fail_open.clone(),
-        );
-        registry.register(
-            "toolhive_rate_limit_redis_errors",
-            "Decisions that the shared store did not answer",
-            metrics.store_errors.clone(),
-        );
-        registry.register_with_unit(
-            "toolhive_rate_limit_check_latency",
-            "How long decisions took",
-            Unit::Seconds,
-            metrics.latency.clone(),
         );
         registry.register(
             "vmcp_authentications",
             "Credentials that were shown at the door",
             metrics.authentications.clone(),
         );
+        metrics.limits.register(&mut registry);
         metrics.backends.register(&mut registry);
         metrics.waiting.register(&mut registry);
         metrics.audit.register(&mut registry);
         metrics.optimizer.register(&mut registry);
         Arc::new(Self { registry, ..metrics })
-    }
-
-    fn decision(&self, event: &DecisionEvent<'_>) -> DecisionLabels {
-        DecisionLabels {
-            namespace: self.namespace.clone(),
-            server: self.server.clone(),
-            decision: if event.allowed { "allowed" } else { "rejected" },
-            scope: event.scope.map_or("", LimitScope::as_str),
-            operation_type: match event.limited {
-                Limited::Tool(_) => "tool_call",
-                Limited::Method(name) => name,
-            },
-        }
     }
 
     /// Counts one request.
@@ -209,25 +143,23 @@ impl Metrics {
         self.audit.clone()
     }
 
-    /// The page.
-    pub(crate) fn page(&self) -> String {
+    /// The page and its content type: OpenMetrics, or the older text format where `accept` asks for that alone.
+    pub(crate) fn page(&self, accept: &str) -> (&'static str, String) {
         let mut page = String::new();
         // Writing into a string does not fail.
         let _ = text::encode(&mut page, &self.registry);
-        page
+        if plain::is_wanted(accept) {
+            ("text/plain; version=0.0.4; charset=utf-8", plain::of_openmetrics(&page))
+        } else {
+            ("application/openmetrics-text; version=1.0.0; charset=utf-8", page)
+        }
     }
 }
 
 impl Observer for Metrics {
     fn decided(&self, event: &DecisionEvent<'_>) {
         let scope = event.scope.map_or("", LimitScope::as_str);
-        if event.allowed && event.scope.is_none() && matches!(event.limited, Limited::Tool(_)) {
-            let make = || self.decisions.get_or_create_owned(&self.decision(event));
-            self.allowed.get_or_init(make).inc();
-        } else {
-            self.decisions.get_or_create(&self.decision(event)).inc();
-        }
-        self.latency.observe(event.took.as_secs_f64());
+        self.limits.decided(event);
         // All at once: each time something is recorded the span is looked up.
         tracing::record_all!(
             tracing::Span::current(),
@@ -235,11 +167,7 @@ impl Observer for Metrics {
             rate_limit.rejected_by = scope,
             rate_limit.fail_open = event.fail_open
         );
-        if event.fail_open {
-            self.fail_open.inc();
-        }
         if event.would_refuse > 0 {
-            self.would_deny.inc_by(event.would_refuse as u64);
             tracing::info!(tool = %event.limited, rules = event.would_refuse, "a rule in shadow mode would have refused");
         }
         if !event.allowed {
@@ -248,7 +176,7 @@ impl Observer for Metrics {
     }
 
     fn store_failed(&self, failure: StoreFailure) {
-        self.store_errors.get_or_create(&StoreLabels { error_type: failure.label() }).inc();
+        self.limits.store_failed(failure);
     }
 
     fn refunded(&self) {}

@@ -92,16 +92,13 @@ impl StatusPages {
         }
     }
 
-    fn metrics(&self) -> Page {
+    fn metrics(&self, accept: &str) -> Page {
         if let Some(policy) = &self.sources.authz {
             self.sources.metrics.set_groups_unknown(policy.groups_unknown_count());
         }
         self.sources.metrics.set_backends(&self.sources.federation.reports());
-        Page {
-            status: 200,
-            content_type: "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            body: Bytes::from(self.sources.metrics.page()),
-        }
+        let (content_type, text) = self.sources.metrics.page(accept);
+        Page { status: 200, content_type, body: Bytes::from(text) }
     }
 
     /// Who has called limited tools most.
@@ -255,7 +252,7 @@ const STATE_REMEDY: &str = "this page is for processes of this machine without a
 const USERS_REMEDY: &str = "this page names users, so it is on the admin listener only (`admin.listen`)";
 
 impl AdminPages for StatusPages {
-    fn page(&self, path: &str, reader: Reader) -> Option<Page> {
+    fn page(&self, path: &str, reader: Reader, accept: &str) -> Option<Page> {
         let sees_state = reader >= Reader::Credential;
         let sees_users = reader >= Reader::Operator;
         match path {
@@ -265,7 +262,7 @@ impl AdminPages for StatusPages {
             "/api/backends/health" if sees_state => {
                 Some(page(200, &backends::health(&self.sources.federation.reports())))
             }
-            "/metrics" if sees_state || self.sources.metrics_are_open => Some(self.metrics()),
+            "/metrics" if sees_state || self.sources.metrics_are_open => Some(self.metrics(accept)),
             "/status" | "/metrics" | "/api/backends/health" => Some(withheld(STATE_REMEDY)),
             "/limits" if sees_users => self.top(),
             _ => {

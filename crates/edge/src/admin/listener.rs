@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use vmcp_wire::server::Refusal;
 
-use super::{AdminPages, Reader, respond};
+use super::{AdminPages, Reader, page_for, respond};
 use crate::body::EdgeBody;
 use crate::{guard, reply};
 
@@ -108,7 +108,7 @@ fn answer(pages: &dyn AdminPages, request: &Request<Incoming>, is_loopback: bool
     if *request.method() != Method::GET && *request.method() != Method::HEAD {
         return reply::not_allowed("GET, HEAD");
     }
-    match pages.page(request.uri().path(), Reader::Operator) {
+    match page_for(pages, request.uri().path(), request.headers(), Reader::Operator) {
         Some(page) => respond(page, request.method()),
         None => reply::refuse(&Refusal::Path, None),
     }

@@ -61,7 +61,7 @@ impl Drop for Running {
 pub(crate) struct Pages;
 
 impl AdminPages for Pages {
-    fn page(&self, path: &str, reader: Reader) -> Option<Page> {
+    fn page(&self, path: &str, reader: Reader, _accept: &str) -> Option<Page> {
         if path == "/reader" {
             let body = format!("{reader:?}").into();
             return Some(Page { status: 200, content_type: "text/plain", body });

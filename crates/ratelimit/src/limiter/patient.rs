@@ -124,6 +124,7 @@ impl Limiter {
         ctx: &CallContext,
     ) -> Result<Permit<'a>, Error> {
         let mut event = DecisionEvent::begin(&bound.limited, self.clock.now());
+        event.checked.extend(bound.plan.enforced_scopes());
         let outcome = match self.user(bound, ctx) {
             Err(error) => Err(error),
             Ok(user) if bound.plan.may_wait => self.ask_or_wait(bound, ctx, &user, &mut event).await,

@@ -1,0 +1,204 @@
+//! What the limiter decides, in the series and words of ToolHive's vMCP.
+
+use std::sync::OnceLock;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use vmcp_domain::{LimitScope, Limited};
+use vmcp_ratelimit::{DecisionEvent, StoreFailure};
+
+/// Upper bounds of the durations of decisions, in seconds; they take microseconds in memory.
+const SECONDS: [f64; 10] = [1e-6, 1e-5, 1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2, 0.1, 1.0];
+
+/// The counters.
+pub(super) struct LimitMetrics {
+    place: PlaceLabels,
+    decisions: Family<DecisionLabels, Counter>,
+    /// Those of `decisions` that nearly every call counts in, by [`LimitScope`].
+    allowed: [OnceLock<Counter>; 6],
+    would_deny: Counter,
+    fail_open: Family<PlaceLabels, Counter>,
+    store_errors: Family<StoreLabels, Counter>,
+    latency: Family<PlaceLabels, Histogram>,
+    /// The one of `latency`.
+    latency_here: Histogram,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PlaceLabels {
+    namespace: String,
+    server: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DecisionLabels {
+    namespace: String,
+    server: String,
+    decision: &'static str,
+    scope: &'static str,
+    operation_type: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StoreLabels {
+    namespace: String,
+    server: String,
+    error_type: &'static str,
+}
+
+impl LimitMetrics {
+    /// Counters at zero.
+    pub(super) fn new(namespace: &str, server: &str) -> Self {
+        let place = PlaceLabels { namespace: namespace.to_owned(), server: server.to_owned() };
+        let latency = Family::<PlaceLabels, Histogram>::new_with_constructor(|| Histogram::new(SECONDS));
+        let fail_open = Family::<PlaceLabels, Counter>::default();
+        // So that the series begins at zero.
+        drop(fail_open.get_or_create(&place));
+        Self {
+            decisions: Family::default(),
+            allowed: Default::default(),
+            would_deny: Counter::default(),
+            fail_open,
+            store_errors: Family::default(),
+            latency_here: latency.get_or_create_owned(&place),
+            latency,
+            place,
+        }
+    }
+
+    /// Puts the counters on the page.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "toolhive_rate_limit_decisions",
+            "Decisions of the rate limiter, one for each bucket of an allowed call",
+            self.decisions.clone(),
+        );
+        registry.register(
+            "vmcp_rate_limit_would_deny",
+            "Rules in shadow mode that would have refused a call",
+            self.would_deny.clone(),
+        );
+        registry.register(
+            "toolhive_rate_limit_fail_open",
+            "Calls let through because the shared store did not answer",
+            self.fail_open.clone(),
+        );
+        registry.register(
+            "toolhive_rate_limit_redis_errors",
+            "Decisions that the shared store did not answer",
+            self.store_errors.clone(),
+        );
+        registry.register_with_unit(
+            "toolhive_rate_limit_check_latency",
+            "How long decisions took",
+            Unit::Seconds,
+            self.latency.clone(),
+        );
+    }
+
+    fn labels(&self, decision: &'static str, scope: Option<LimitScope>, limited: &Limited) -> DecisionLabels {
+        let (scope, operation) = scope.map_or(("none", "server"), words);
+        let operation_type = match limited {
+            Limited::Tool(_) => operation,
+            Limited::Method(name) => name,
+        };
+        let PlaceLabels { namespace, server } = self.place.clone();
+        DecisionLabels { namespace, server, decision, scope, operation_type }
+    }
+
+    /// Counts one decision.
+    pub(super) fn decided(&self, event: &DecisionEvent<'_>) {
+        if event.allowed {
+            for scope in &event.checked {
+                self.allow(*scope, event.limited);
+            }
+        } else {
+            self.decisions.get_or_create(&self.labels("rejected", event.scope, event.limited)).inc();
+        }
+        self.latency_here.observe(event.took.as_secs_f64());
+        if event.fail_open {
+            self.fail_open.get_or_create(&self.place).inc();
+        }
+        self.would_deny.inc_by(event.would_refuse as u64);
+    }
+
+    fn allow(&self, scope: LimitScope, limited: &Limited) {
+        let make = || self.decisions.get_or_create_owned(&self.labels("allowed", Some(scope), limited));
+        match (limited, self.allowed.get(scope as usize)) {
+            // Without a look into the table, which all threads share.
+            (Limited::Tool(_), Some(known)) => known.get_or_init(make).inc(),
+            _ => make().inc(),
+        };
+    }
+
+    /// Counts a decision that the store did not answer.
+    pub(super) fn store_failed(&self, failure: StoreFailure) {
+        let PlaceLabels { namespace, server } = self.place.clone();
+        self.store_errors
+            .get_or_create(&StoreLabels { namespace, server, error_type: failure.label() })
+            .inc();
+    }
+}
+
+/// A scope in ToolHive's words, `scope` and `operation_type`; claims are ours.
+fn words(scope: LimitScope) -> (&'static str, &'static str) {
+    match scope {
+        LimitScope::Server => ("shared", "server"),
+        LimitScope::Tool => ("shared", "tool"),
+        LimitScope::User => ("per_user", "server"),
+        LimitScope::UserTool => ("per_user", "tool"),
+        LimitScope::Claim => ("per_claim", "server"),
+        LimitScope::ClaimTool => ("per_claim", "tool"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use prometheus_client::encoding::text;
+    use vmcp_ratelimit::Micros;
+
+    use super::*;
+
+    #[test]
+    fn decisions_are_counted_in_the_words_of_the_reference() {
+        let metrics = LimitMetrics::new("ns", "gate");
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let limited = Limited::Tool("search".into());
+        let mut event = DecisionEvent::begin(&limited, Micros(0));
+        event.allowed = true;
+        event.checked = [LimitScope::User, LimitScope::Tool].into_iter().collect();
+        metrics.decided(&event);
+        metrics.decided(&event);
+        let mut event = DecisionEvent::begin(&limited, Micros(0));
+        event.scope = Some(LimitScope::UserTool);
+        event.took = Duration::from_micros(3);
+        metrics.decided(&event);
+        metrics.decided(&DecisionEvent::begin(&limited, Micros(0)));
+        let mut page = String::new();
+        text::encode(&mut page, &registry).unwrap();
+        for (decision, scope, operation, count) in [
+            ("allowed", "per_user", "server", 2),
+            ("allowed", "shared", "tool", 2),
+            ("rejected", "per_user", "tool", 1),
+            ("rejected", "none", "server", 1),
+        ] {
+            let line = format!(
+                "toolhive_rate_limit_decisions_total{{namespace=\"ns\",server=\"gate\",decision=\"{decision}\",\
+                 scope=\"{scope}\",operation_type=\"{operation}\"}} {count}"
+            );
+            assert!(page.lines().any(|found| found == line), "{line} in {page}");
+        }
+        for line in [
+            r#"toolhive_rate_limit_check_latency_seconds_count{namespace="ns",server="gate"} 4"#,
+            r#"toolhive_rate_limit_fail_open_total{namespace="ns",server="gate"} 0"#,
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} in {page}");
+        }
+    }
+}
