@@ -64,8 +64,8 @@ fn a_limit_on_the_tool_that_runs_holds_behind_call_tool() -> anyhow::Result<()> 
         ensure!(text_of(&first["result"]) == "x", "searching has spent nothing: {first}");
         let second = by_name(&mut client, "lab_echo", json!({"text": "x"}))?;
         let limit = refusal(&second, era).with_context(|| format!("{era:?}: {second}"))?;
-        let message = limit["message"].as_str().unwrap_or_default();
-        ensure!(message.starts_with("Rate limit exceeded") && message.contains("lab_echo"), "{limit}");
+        ensure!(limit["message"] == "Rate limit exceeded", "{limit}");
+        ensure!(limit["data"]["detail"].as_str().unwrap_or_default().contains("lab_echo"), "{limit}");
         ensure!(limit["data"]["retryAfterSeconds"].as_u64() > Some(3_500_000), "{limit}");
         let again = direct(&mut client, "lab_echo", json!({"text": "x"}))?;
         ensure!(refusal(&again, era).is_some(), "a direct call spends from the same bucket: {again}");

@@ -8,6 +8,7 @@ mod matrix;
 mod model;
 mod odd;
 mod packages;
+mod reference;
 mod release;
 mod soak;
 mod spec;
@@ -112,6 +113,12 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Holds every configuration in a checkout of ToolHive against `vmcp validate` and writes
+    /// docs/reference-configurations.md.
+    Reference {
+        /// The checkout.
+        directory: PathBuf,
+    },
     /// What the suite starts in its client scenarios; not for people.
     #[command(hide = true)]
     ConformanceClient {
@@ -144,6 +151,7 @@ fn main() -> ExitCode {
         Chore::Conformance { check } => conformance::run(check),
         Chore::Matrix { check } => matrix::run(check),
         Chore::Odd { check } => odd::run(check),
+        Chore::Reference { directory } => reference::run(&directory),
         Chore::ConformanceClient { url } => conformance::client::run(&url),
     };
     match done {

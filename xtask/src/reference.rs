@@ -1,0 +1,163 @@
+//! `cargo xtask reference DIRECTORY`: holds every configuration of a virtual MCP server in a checkout of ToolHive against
+//! `vmcp validate`, and writes docs/reference-configurations.md. The inputs stay where they are.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use crate::root;
+
+const TABLE: &str = "docs/reference-configurations.md";
+const HEAD: &str = "# Configurations of the reference
+
+Every whole configuration of a virtual MCP server in ToolHive's repository (YAML files, blocks in Markdown, texts in Go tests), as
+`vmcp validate` takes it: accepted, or the first sentence that refuses it. Written by `cargo xtask reference DIRECTORY`, where
+DIRECTORY is a checkout. Variables that a file names are set. Files that its own tests expect to be refused are among them.
+
+Most name a `groupRef` and no `backends`: ToolHive looks the servers of a group up, and this build does not. The last column is the
+same file with one backend listed.
+
+";
+
+/// Keys that a configuration has at its root, and hardly anything else.
+const ROOT_KEYS: [&str; 5] =
+    ["groupRef:", "incomingAuth:", "outgoingAuth:", "aggregation:", "compositeTools:"];
+
+/// What is added to files that name none.
+const BACKENDS: &str = "backends: [{name: placeholder, url: 'http://127.0.0.1:8080/mcp'}]\n";
+
+/// A text that looks like a configuration, and where it begins.
+struct Found {
+    file: String,
+    line: usize,
+    text: String,
+}
+
+pub(crate) fn run(directory: &Path) -> anyhow::Result<()> {
+    let status = Command::new(env!("CARGO")).args(["build", "-q", "-p", "vmcp-gateway"]).status()?;
+    ensure!(status.success(), "the gateway cannot be built");
+    let mut found = Vec::new();
+    collect(directory, directory, &mut found)?;
+    found.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
+    ensure!(!found.is_empty(), "{} holds no configuration", directory.display());
+    let mut table = format!("{HEAD}| Place | As it is | With a backend |\n| --- | --- | --- |\n");
+    let (mut accepted, mut accepted_with) = (0, 0);
+    for Found { file, line, text } in &found {
+        let said = validate(text)?;
+        let has_backends = text.lines().any(|line| line.starts_with("backends:"));
+        let said_with = if has_backends { said.clone() } else { validate(&format!("{text}\n{BACKENDS}"))? };
+        accepted += usize::from(said.starts_with("accepted"));
+        accepted_with += usize::from(said_with.starts_with("accepted"));
+        writeln!(table, "| {file}:{line} | {said} | {said_with} |")?;
+    }
+    let sum =
+        format!("{accepted} of {} are accepted as they are, {accepted_with} with a backend", found.len());
+    writeln!(table, "\n{sum}.")?;
+    std::fs::write(root().join(TABLE), &table)?;
+    println!("{TABLE} is written: {sum}");
+    Ok(())
+}
+
+fn collect(top: &Path, folder: &Path, found: &mut Vec<Found>) -> anyhow::Result<()> {
+    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    for path in entries.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<PathBuf>>>()? {
+        if path.is_symlink() || path.ends_with(".git") {
+            continue;
+        }
+        if path.is_dir() {
+            collect(top, &path, found)?;
+            continue;
+        }
+        let name = path.strip_prefix(top).unwrap_or(&path).display().to_string();
+        // Not text, or not readable: no configuration.
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let texts = match path.extension().and_then(|end| end.to_str()) {
+            Some("yaml" | "yml") => vec![(1, text)],
+            Some("md") => between(&text, "```yaml\n", "```"),
+            Some("go") => between(&text, "`", "`"),
+            _ => continue,
+        };
+        let texts = texts.into_iter().filter(|(_, text)| is_configuration(text));
+        found.extend(texts.map(|(line, text)| Found { file: name.clone(), line, text }));
+    }
+    Ok(())
+}
+
+/// The texts between two marks, each with the line that it begins on.
+fn between(text: &str, begin: &str, end: &str) -> Vec<(usize, String)> {
+    let (mut found, mut place) = (Vec::new(), 0);
+    while let Some(start) = text.get(place..).and_then(|rest| rest.find(begin)) {
+        let start = place + start + begin.len();
+        let Some(length) = text.get(start..).and_then(|rest| rest.find(end)) else { break };
+        let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+        found.push((line, text.get(start..start + length).unwrap_or_default().to_owned()));
+        place = start + length + end.len();
+    }
+    found
+}
+
+/// True for a text with a name and a key of its own at the root that is no object of Kubernetes.
+fn is_configuration(text: &str) -> bool {
+    let has = |key: &str| text.lines().any(|line| line.starts_with(key));
+    has("name:") && ROOT_KEYS.into_iter().any(has) && !has("kind:") && !has("apiVersion:")
+}
+
+/// What `vmcp validate` says of a text.
+fn validate(text: &str) -> anyhow::Result<String> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("vmcp.yaml");
+    std::fs::write(&file, text)?;
+    let binary = root().join("target/debug/vmcp");
+    let mut command = Command::new(binary);
+    command.args(["validate", "--format", "json", "--config"]).arg(&file);
+    for variable in variables(text) {
+        command.env(variable, "a-value-for-the-check");
+    }
+    let answer: Value =
+        serde_json::from_slice(&command.output()?.stdout).context("validate gives no JSON")?;
+    let warnings = answer["warnings"].as_array().map_or(0, Vec::len);
+    Ok(match answer["errors"].as_array().and_then(|errors| errors.first()) {
+        None if warnings == 0 => "accepted".to_owned(),
+        None => format!("accepted, {warnings} warning{}", if warnings == 1 { "" } else { "s" }),
+        Some(error) => {
+            let text = |key: &str| error[key].as_str().unwrap_or_default().replace(['|', '\n'], " ");
+            match &*text("path") {
+                "" => text("message"),
+                path => format!("`{path}`: {}", text("message")),
+            }
+        }
+    })
+}
+
+/// The variables that a configuration names.
+fn variables(text: &str) -> BTreeSet<String> {
+    let named = text.lines().filter_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        let value = value.split('#').next()?.trim().trim_matches(['"', '\'']);
+        (key.trim().ends_with("Env") && !value.is_empty()).then(|| value.to_owned())
+    });
+    named.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_configurations_are_told_from_other_texts() {
+        for (text, expected) in [
+            ("name: a\ngroupRef: b\n", true),
+            ("apiVersion: v1\nkind: VirtualMCPServer\nname: a\ngroupRef: b\n", false),
+            ("incomingAuth:\n  type: oidc\n", false),
+            ("spec:\n  name: a\n  groupRef: b\n", false),
+        ] {
+            assert_eq!(is_configuration(text), expected, "{text}");
+        }
+        assert_eq!(between("x\n`a`\n`b\nc`", "`", "`"), [(2, "a".to_owned()), (3, "b\nc".to_owned())]);
+        assert_eq!(variables("a:\n  clientSecretEnv: \"X_Y\" # why\n"), BTreeSet::from(["X_Y".to_owned()]));
+    }
+}
