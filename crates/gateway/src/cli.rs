@@ -279,7 +279,7 @@ struct Shared {
 #[derive(Args, Debug)]
 struct OwnSource {
     /// The `mcpServers` JSON file of a desktop client, instead of a configuration file.
-    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    #[arg(long, value_name = "FILE")]
     mcp_json: Option<PathBuf>,
 }
 
@@ -299,6 +299,11 @@ impl FromArgMatches for Source {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let Shared { config, debug } = Shared::from_arg_matches(matches)?;
         let OwnSource { mcp_json } = OwnSource::from_arg_matches(matches)?;
+        // A conflict declared to clap is not seen where `--config` stands before the command.
+        if config.is_some() && mcp_json.is_some() {
+            let text = "`--config` cannot be used with `--mcp-json`; name one file\n";
+            return Err(clap::Error::raw(clap::error::ErrorKind::ArgumentConflict, text));
+        }
         Ok(Self { config, mcp_json, debug })
     }
 
@@ -350,4 +355,31 @@ fn session_ttl(text: &str) -> Result<Duration, String> {
         return Ok(Duration::ZERO);
     }
     vmcp::config::parse_duration(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(line: &str) -> Option<(Option<PathBuf>, bool)> {
+        let cli = Cli::try_parse_from(line.split(' ')).ok()?;
+        let Command::Validate { source, .. } = cli.command else { return None };
+        Some((source.config, source.debug))
+    }
+
+    #[test]
+    fn shared_flags_stand_before_or_after_the_command() {
+        let file = Some(PathBuf::from("f"));
+        for (line, expected) in [
+            ("vmcp validate -c f", Some((file.clone(), false))),
+            ("vmcp -c f validate", Some((file.clone(), false))),
+            ("vmcp --config=f --debug validate", Some((file.clone(), true))),
+            ("vmcp --debug validate --config f", Some((file.clone(), true))),
+            ("vmcp validate", Some((None, false))),
+            ("vmcp -c f validate --mcp-json g", None),
+            ("vmcp validate -c f --mcp-json g", None),
+        ] {
+            assert_eq!(source(line), expected, "{line}");
+        }
+    }
 }
