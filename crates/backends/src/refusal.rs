@@ -199,6 +199,16 @@ pub(crate) async fn in_session(link: &Streamable, method: &str, refusal: Refusal
     }
 }
 
+/// True when the response to ping `id` says that there is no such session. A server without `ping` may give its own error
+/// the same status.
+pub(crate) async fn denies_session(id: u64, response: Response<Arriving>) -> bool {
+    let is_not_found = response.status() == StatusCode::NOT_FOUND;
+    match said(id, response).await {
+        Some(said) if said.own => is_not_found && is_about_session(&said.error),
+        Some(_) | None => is_not_found,
+    }
+}
+
 /// What a refusal without sessions comes to that may mean another revision: the backend is asked whether it still speaks
 /// this one. `params` are those of the request. Some servers answer so to a single request.
 pub(crate) async fn in_revision(link: &Streamable, params: &Json, refusal: Refusal) -> Failure {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::header::{HeaderName, HeaderValue};
-use http::{Response, StatusCode, Uri};
+use http::{HeaderMap, Response, StatusCode, Uri};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use vmcp_domain::{BoxFuture, Json, Members, ProtocolVersion};
@@ -173,12 +173,20 @@ impl Streamable {
             let _doubt = doubt;
             if let Ok(ticket) = flights.enter(Purpose::Upkeep) {
                 let ping = jsonrpc::request(&Id::number(ticket.id()), method::PING, &Json::empty_object());
-                // Any answer is a sign of life, a refusal too: 2026-07-28 has no ping.
-                match endpoint.post_aside(ping).await {
-                    Err(Failure::NotSent(class, _)) => life.lose(Loss::Failed(class)),
-                    Ok(StatusCode::NOT_FOUND) if in_session => life.lose(Loss::Forgotten(Class::Status)),
-                    Ok(_) | Err(_) => {}
-                }
+                let asking = async {
+                    match endpoint.post(ping.into(), HeaderMap::new()).await {
+                        Err(Failure::NotSent(class, _)) => life.lose(Loss::Failed(class)),
+                        Err(_) => {}
+                        // Any answer is a sign of life, a refusal too: 2026-07-28 has no ping.
+                        Ok((response, _)) => {
+                            if refusal::denies_session(ticket.id(), response).await && in_session {
+                                life.lose(Loss::Forgotten(Class::Status));
+                            }
+                        }
+                    }
+                };
+                // Silence says nothing.
+                let _ = timeout(ASIDE_WAIT, asking).await;
             }
         });
     }

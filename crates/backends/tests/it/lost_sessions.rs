@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::odd_servers::{calling, said};
 use crate::web::{self, Hit, Reply};
-use crate::{Rig, context, structured};
+use crate::{Rig, context, eventually, structured};
 
 #[tokio::test]
 async fn a_session_that_is_lost_in_any_words_is_begun_anew_once() {
@@ -123,6 +123,33 @@ async fn a_call_whose_session_ended_while_it_ran_is_not_made_again() {
         let (server, rig) = refusing(call, |_| web::empty(404)).await;
         assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_refused");
         assert_eq!(server.with_method("tools/call").len(), 1, "{status}");
+    }
+}
+
+/// After a broken stream the backend is pinged, whether it is still there.
+#[tokio::test]
+async fn a_server_without_ping_that_breaks_off_a_call_keeps_its_session() {
+    for (ping, begun) in [
+        (error as fn(u16, &Hit, i64, &str) -> Reply, 1),
+        (|status, _: &Hit, _, _: &str| web::empty(status), 2),
+    ] {
+        let server = web::serve(move |hit: Hit| async move {
+            match hit.method() {
+                // The stream ends before the answer.
+                "tools/call" => web::events().1,
+                "ping" => ping(404, &hit, -32601, "Method not found"),
+                _ if hit.verb == Method::POST => web::session(&hit),
+                _ => web::empty(405),
+            }
+        })
+        .await;
+        let rig = Rig::http(&server.url());
+        assert_eq!(rig.call(&context(), "echo", "{}").await.unwrap_err().class(), "backend_failed");
+        server.until(|hit| hit.method() == "ping").await;
+        // What is lost is begun anew at once.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        eventually(|| (server.with_method("initialize").len() >= begun).then_some(())).await;
+        assert_eq!(server.with_method("initialize").len(), begun);
     }
 }
 
