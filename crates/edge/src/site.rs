@@ -37,14 +37,14 @@ pub(crate) struct Site {
 impl Site {
     /// True for a request to the MCP endpoint: at its path with a final slash or without, since clients are configured
     /// with either and many do not follow a redirect with a POST, and at `/`, where ToolHive's operator sends clients.
-    /// At `/` a GET is for the endpoint only if it asks for events; a browser asks for a page.
+    /// At `/` a GET is for the endpoint only if it asks for events; a browser and a monitor ask for a page.
     fn is_endpoint(&self, parts: &Parts) -> bool {
         let own = self.edge.policy.path.trim_end_matches('/');
-        let path = parts.uri.path();
-        if path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest == "/") {
-            return parts.method != Method::GET || path != "/" || asks_for_events(parts);
+        match parts.uri.path() {
+            "/" if parts.method == Method::HEAD => false,
+            "/" => parts.method != Method::GET || asks_for_events(parts),
+            path => path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest == "/"),
         }
-        path == "/" && (parts.method != Method::GET || asks_for_events(parts))
     }
 }
 

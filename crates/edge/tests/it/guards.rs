@@ -289,6 +289,35 @@ async fn the_path_answers_with_a_final_slash_too() {
     }
 }
 
+/// The whole endpoint, guards and sessions included. A GET that asks for no events is for a page.
+#[tokio::test]
+async fn the_root_path_is_the_endpoint_too() {
+    let edge = start();
+    let opened =
+        edge.client.send(Method::POST, "/", &[], initialize("2025-11-25", json!({})).to_string()).await;
+    assert_eq!(opened.status, 200);
+    let session = opened.header("mcp-session-id").to_owned();
+    let named = ("mcp-session-id", &*session);
+    let foreign = [named, ("origin", "https://evil.example")];
+    let ping = request(2, "ping", json!({})).to_string();
+    assert_eq!(edge.client.send(Method::POST, "/", &[named], ping.clone()).await.status, 200);
+    assert_eq!(edge.client.send(Method::POST, "/", &foreign, ping.clone()).await.status, 403);
+    for (method, accept, status) in [
+        (Method::GET, "text/html", 404),
+        (Method::HEAD, "*/*", 404),
+        (Method::PUT, "*/*", 405),
+        (Method::DELETE, "*/*", 200),
+    ] {
+        let answer = edge.client.send(method.clone(), "/", &[named, ("accept", accept)], String::new()).await;
+        assert_eq!(answer.status, status, "{method} {accept}");
+    }
+    assert_eq!(
+        edge.client.send(Method::POST, "/mcp", &[named], ping).await.status,
+        404,
+        "one and the same session"
+    );
+}
+
 #[tokio::test]
 async fn what_clients_write_oddly_is_taken() {
     let edge = start();
