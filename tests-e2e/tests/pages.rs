@@ -41,6 +41,7 @@ fn users_and_levels_are_on_the_admin_listener_only() -> anyhow::Result<()> {
         ("/readyz", 200, 200, 200),
         ("/status", 200, 403, 200),
         ("/metrics", 200, 403, 200),
+        ("/api/backends/health", 200, 403, 200),
         ("/limits", 403, 403, 403),
         ("/limits/echo", 403, 403, 403),
         ("/nothing", 404, 404, 404),

@@ -72,19 +72,10 @@ impl StatusPages {
         Arc::new(Self { sources, ready })
     }
 
-    /// Ready once every backend has answered or failed. A backend that fails later takes nobody's other tools away, so
-    /// that the gateway stays ready; the counts say how much of it works.
+    /// Ready once every backend has answered or failed. A backend that fails later leaves the tools of the others, so that
+    /// the gateway stays ready; the counts say how much of it works.
     fn readiness(&self, sees_state: bool) -> Page {
-        let reports = self.sources.federation.reports();
-        let count = |health: Health| reports.iter().filter(|report| report.health() == health).count();
-        let backends = json!({
-            "healthy": count(Health::Healthy),
-            "degraded": count(Health::Degraded),
-            "unhealthy": count(Health::Unhealthy),
-            "unauthenticated": count(Health::Unauthenticated),
-            "unknown": count(Health::Unknown),
-        });
-        let backends = if sees_state { backends } else { Value::Null };
+        let backends = sees_state.then(|| backends::counts(&self.sources.federation.reports()));
         if self.ready.load(Ordering::Acquire) {
             page(200, &json!({"status": "ready", "backends": backends}))
         } else {

@@ -122,7 +122,9 @@ impl LimitMetrics {
         if event.fail_open {
             self.fail_open.get_or_create(&self.place).inc();
         }
-        self.would_deny.inc_by(event.would_refuse as u64);
+        if event.would_refuse > 0 {
+            self.would_deny.inc_by(event.would_refuse as u64);
+        }
     }
 
     fn allow(&self, scope: LimitScope, limited: &Limited) {

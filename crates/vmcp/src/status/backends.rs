@@ -53,9 +53,21 @@ fn circuit_state(state: CircuitState) -> &'static str {
     }
 }
 
+/// How many backends have each health, under its name.
+pub(super) fn counts(reports: &[BackendReport]) -> Map<String, Value> {
+    Health::ALL
+        .into_iter()
+        .map(|health| (health.as_str().to_owned(), count(reports, health).into()))
+        .collect()
+}
+
+fn count(reports: &[BackendReport], health: Health) -> usize {
+    reports.iter().filter(|report| report.health() == health).count()
+}
+
 /// `/api/backends/health`.
 pub(super) fn health(reports: &[BackendReport]) -> Value {
-    let count = |health: Health| reports.iter().filter(|report| report.health() == health).count();
+    let count = |health| count(reports, health);
     let backends: Map<String, Value> =
         reports.iter().map(|report| (report.id.as_str().to_owned(), state(report))).collect();
     json!({
@@ -90,9 +102,9 @@ fn state(report: &BackendReport) -> Value {
 /// A class of failures in ToolHive's words.
 fn category(class: &str) -> &'static str {
     match class {
-        "auth" => "authentication_failed",
+        "auth" | "credential" => "authentication_failed",
         "timeout" => "timeout",
-        "connect" | "tls" => "connection_failed",
+        "connect" => "connection_failed",
         "exited" | "spawn" => "backend_unavailable",
         _ => "health_check_failed",
     }
