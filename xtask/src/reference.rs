@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
+use vmcp_e2e::process;
 
 use crate::root;
 
@@ -38,8 +39,6 @@ struct Found {
 }
 
 pub(crate) fn run(directory: &Path) -> anyhow::Result<()> {
-    let status = Command::new(env!("CARGO")).args(["build", "-q", "-p", "vmcp-gateway"]).status()?;
-    ensure!(status.success(), "the gateway cannot be built");
     let mut found = Vec::new();
     collect(directory, directory, &mut found)?;
     found.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
@@ -111,8 +110,7 @@ fn validate(text: &str) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("vmcp.yaml");
     std::fs::write(&file, text)?;
-    let binary = root().join("target/debug/vmcp");
-    let mut command = Command::new(binary);
+    let mut command = Command::new(process::binary("vmcp")?);
     command.args(["validate", "--format", "json", "--config"]).arg(&file);
     for variable in variables(text) {
         command.env(variable, "a-value-for-the-check");

@@ -199,7 +199,7 @@ impl Answers<'_> {
     }
 
     fn empty(&self) -> Answer {
-        pong(self.edge, self.protocol, self.id)
+        empty_result(self.edge, self.protocol, self.id)
     }
 
     fn discover(&self, caller: &Caller) -> Answer {
@@ -274,7 +274,7 @@ impl Answers<'_> {
 }
 
 /// The empty result.
-pub(crate) fn pong(edge: &Edge, protocol: ProtocolVersion, id: &Id) -> Answer {
+pub(crate) fn empty_result(edge: &Edge, protocol: ProtocolVersion, id: &Id) -> Answer {
     let write = |out: &mut Vec<u8>| edge.face.write_empty(out, protocol);
     Answer::result(Message::whole(write_message(id, 128, write)))
 }

@@ -40,7 +40,7 @@ pub(crate) async fn serve(
         Err(Fault::Header(fault)) => return reply::refuse(&Refusal::Header(fault), Some(&id)),
         // Without `_meta` it is not a request of this revision. The Go SDK asks so, and ends its client on a refusal.
         Err(Fault::Request(RequestFault::InvalidHead(_))) if name == method::PING => {
-            return reply::json(dispatch::pong(edge, VERSION, &id));
+            return reply::json(dispatch::empty_result(edge, VERSION, &id));
         }
         Err(Fault::Request(fault)) => {
             let (status, error) = fault.answer(VERSION);

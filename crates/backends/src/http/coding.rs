@@ -21,8 +21,8 @@ const PIECE_BYTES: usize = 64 << 10;
 /// The response with its body decoded.
 ///
 /// # Errors
-/// When a coding is not known, or several are laid over each other: nobody does that, and what lies between two of them
-/// would have no bound.
+/// When a coding is not known, or several are laid over each other: servers do not do that, and what is decoded between
+/// two of them would have no bound.
 pub(crate) async fn decode(response: Response<Arriving>) -> Result<Response<Arriving>, Failure> {
     if !response.headers().contains_key(CONTENT_ENCODING) {
         return Ok(response);

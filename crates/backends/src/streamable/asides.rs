@@ -1,4 +1,4 @@
-//! Work beside the requests of a link that nobody waits for.
+//! Background work of a link: cancellations, and the ends of streams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,12 @@ use tokio_util::task::TaskTracker;
 use crate::arriving::Arriving;
 use crate::endpoint::Endpoint;
 
-/// The most messages on their way that nobody waits for (cancellations), and the most ends of streams.
+/// The most messages under way in the background, and the most ends of streams.
 const ASIDES_MAX: usize = 256;
 /// How long the end of a stream is waited for after its answer, so that its connection can serve again.
 const DRAIN_WAIT: Duration = Duration::from_secs(1);
 
-/// Work that nobody waits for, bounded in number and time.
+/// Background work, bounded in number and time.
 pub(super) struct Asides {
     tasks: TaskTracker,
     runtime: Handle,

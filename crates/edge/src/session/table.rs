@@ -199,8 +199,8 @@ impl SessionTable {
         unused.iter().take(count).filter_map(|(_, key)| sessions.remove(key)).collect()
     }
 
-    /// Finds the session called `name` for `caller`. Somebody else who knows the name reads what is said of sessions that
-    /// do not exist, and the owner goes on: a name that has leaked must not let others end it.
+    /// Finds the session called `name` for `caller`. Another caller who knows the name is told that there is no such
+    /// session. It stays open for its owner: a name that has leaked must not let others end it.
     pub(crate) fn find(&self, name: &[u8], caller: &Caller) -> Result<Visit, Refusal> {
         let key = parse(name).ok_or(Refusal::SessionUnknown)?;
         let session = self.read().get(&key).cloned().ok_or(Refusal::SessionUnknown)?;

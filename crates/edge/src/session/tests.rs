@@ -40,7 +40,7 @@ fn is_open(table: &SessionTable, name: &str) -> bool {
 }
 
 #[tokio::test]
-async fn a_session_is_of_no_use_to_somebody_else_and_goes_on() {
+async fn another_caller_can_neither_use_nor_end_a_session() {
     let thieves = [known("local", "you"), known("elsewhere", "me"), Caller::Anonymous];
     for thief in thieves {
         let table = table(10, 1000, 60);

@@ -203,7 +203,7 @@ async fn a_session_is_of_no_use_to_anybody_else() {
         let answer = client.post(&stolen, &ping).await;
         assert_eq!((answer.status, answer.code()), (404, -32600), "{thief}");
         assert_eq!(answer.json()["error"]["message"], "Session terminated");
-        assert_eq!(client.post(&owner, &ping).await.status, 200, "the owner goes on");
+        assert_eq!(client.post(&owner, &ping).await.status, 200, "the session is still open for its owner");
     }
     // Without a credential nobody even learns whether there is such a session, and it lives on.
     let session = open(&client, "Bearer alice").await;

@@ -23,25 +23,21 @@ pub fn load_file(path: &Path, env: Env<'_>, overrides: &Overrides) -> Result<Set
     let file = path.display().to_string();
     match read(path) {
         Ok(text) => {
-            let beside = beside(path);
-            match load_text(&text, &file, env, overrides) {
-                loaded if beside.is_none() => loaded,
-                Ok(settings) => {
-                    let problems = beside.into_iter().collect();
-                    Err(Report { file, problems, warnings: settings.warnings })
-                }
-                Err(mut report) => {
-                    report.problems.extend(beside);
-                    Err(report)
-                }
-            }
+            let loaded = load_text(&text, &file, env, overrides);
+            let Some(problem) = auth_server_beside(path) else { return loaded };
+            let mut report = match loaded {
+                Ok(settings) => Report { file, problems: Vec::new(), warnings: settings.warnings },
+                Err(report) => report,
+            };
+            report.problems.push(problem);
+            Err(report)
         }
         Err(problem) => Err(Report { file, problems: vec![problem], warnings: Vec::new() }),
     }
 }
 
 /// What ToolHive reads beside its configuration and this build does not have. Without it callers could not log in.
-fn beside(path: &Path) -> Option<Problem> {
+fn auth_server_beside(path: &Path) -> Option<Problem> {
     const AUTH_SERVER: &str = "authserver-config.yaml";
     let other = path.with_file_name(AUTH_SERVER);
     if path.file_name().is_some_and(|name| name == AUTH_SERVER) || !other.exists() {
