@@ -1,5 +1,6 @@
 //! `cargo xtask reference DIRECTORY`: holds every configuration of a virtual MCP server in a checkout of ToolHive against
-//! `vmcp validate`, and writes docs/reference-configurations.md. The inputs stay where they are.
+//! `vmcp validate`, and every manifest of one against `vmcp init --from`, and writes docs/reference-configurations.md. The
+//! inputs stay where they are.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -23,6 +24,16 @@ Most name a `groupRef` and no `backends`: ToolHive looks the servers of a group 
 same file with one backend listed.
 
 ";
+const MANIFESTS: &str = "
+## Manifests
+
+Every text there with a `VirtualMCPServer` object, as `vmcp init --from` takes it: carried over, with what it says of the rest, or
+the first sentence that refuses it. Most are parts of a whole: they name objects that other files hold. The last column is what
+`vmcp validate` says of the file that is written, where the manifest has a server of the group.
+
+| Place | Carried over | The file |
+| --- | --- | --- |
+";
 
 /// Keys that a configuration has at its root, and hardly anything else.
 const ROOT_KEYS: [&str; 5] =
@@ -39,16 +50,14 @@ struct Found {
 }
 
 pub(crate) fn run(directory: &Path) -> anyhow::Result<()> {
-    let mut found = Vec::new();
-    collect(directory, directory, &mut found)?;
-    found.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
+    let found = texts(directory, is_configuration)?;
     ensure!(!found.is_empty(), "{} holds no configuration", directory.display());
     let mut table = format!("{HEAD}| Place | As it is | With a backend |\n| --- | --- | --- |\n");
     let (mut accepted, mut accepted_with) = (0, 0);
     for Found { file, line, text } in &found {
         let said = validate(text)?;
-        let has_backends = text.lines().any(|line| line.starts_with("backends:"));
-        let said_with = if has_backends { said.clone() } else { validate(&format!("{text}\n{BACKENDS}"))? };
+        let said_with =
+            if has_backends(text) { said.clone() } else { validate(&format!("{text}\n{BACKENDS}"))? };
         accepted += usize::from(said.starts_with("accepted"));
         accepted_with += usize::from(said_with.starts_with("accepted"));
         writeln!(table, "| {file}:{line} | {said} | {said_with} |")?;
@@ -56,19 +65,75 @@ pub(crate) fn run(directory: &Path) -> anyhow::Result<()> {
     let sum =
         format!("{accepted} of {} are accepted as they are, {accepted_with} with a backend", found.len());
     writeln!(table, "\n{sum}.")?;
+    let (rows, carried, all) = manifests(directory)?;
+    table.push_str(MANIFESTS);
+    table.push_str(&rows);
+    writeln!(table, "\n{carried} of {all} are carried over.")?;
     std::fs::write(root().join(TABLE), &table)?;
     println!("{TABLE} is written: {sum}");
     Ok(())
 }
 
-fn collect(top: &Path, folder: &Path, found: &mut Vec<Found>) -> anyhow::Result<()> {
+/// The texts below a folder that are meant.
+fn texts(directory: &Path, is_meant: fn(&str) -> bool) -> anyhow::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    collect(directory, directory, is_meant, &mut found)?;
+    found.sort_by(|one, other| (&one.file, one.line).cmp(&(&other.file, other.line)));
+    Ok(found)
+}
+
+/// The rows of the table of manifests, how many are carried over, and how many there are.
+fn manifests(directory: &Path) -> anyhow::Result<(String, usize, usize)> {
+    let found = texts(directory, is_manifest)?;
+    let (mut rows, mut carried) = (String::new(), 0);
+    for Found { file, line, text } in &found {
+        let (said, written) = carry_over(text)?;
+        carried += usize::from(written.is_some());
+        let written = written
+            .map(|text| if has_backends(&text) { validate(&text) } else { Ok("no server".to_owned()) });
+        writeln!(rows, "| {file}:{line} | {said} | {} |", written.transpose()?.unwrap_or_default())?;
+    }
+    Ok((rows, carried, found.len()))
+}
+
+/// What `vmcp init` says of a manifest, and the file that it writes.
+fn carry_over(text: &str) -> anyhow::Result<(String, Option<String>)> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("manifest.yaml");
+    std::fs::write(&file, text)?;
+    let mut command = Command::new(process::binary("vmcp")?);
+    let output = command.args(["init", "--from"]).arg(&file).output()?;
+    let (told, written) = (String::from_utf8(output.stderr)?, String::from_utf8(output.stdout)?);
+    let sentence = |line: &str| {
+        let line = line.trim_start_matches("vmcp: ").replace(&*file.to_string_lossy(), "");
+        let line = line.trim_start_matches([':', ' ']).trim_start_matches(|c: char| c.is_ascii_digit());
+        line.trim_start_matches([':', ' ']).replace('|', " ")
+    };
+    if written.is_empty() {
+        return Ok((sentence(told.lines().next().unwrap_or_default()), None));
+    }
+    let warnings = told.lines().filter(|line| line.contains(": warning: ")).count();
+    let count = format!("yes, {warnings} warning{}", if warnings == 1 { "" } else { "s" });
+    Ok((if warnings == 0 { "yes".to_owned() } else { count }, Some(written)))
+}
+
+fn has_backends(text: &str) -> bool {
+    text.lines().any(|line| line.starts_with("backends:") && !line.ends_with("[]"))
+}
+
+fn collect(
+    top: &Path,
+    folder: &Path,
+    is_meant: fn(&str) -> bool,
+    found: &mut Vec<Found>,
+) -> anyhow::Result<()> {
     let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
     for path in entries.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<PathBuf>>>()? {
         if path.is_symlink() || path.ends_with(".git") {
             continue;
         }
         if path.is_dir() {
-            collect(top, &path, found)?;
+            collect(top, &path, is_meant, found)?;
             continue;
         }
         let name = path.strip_prefix(top).unwrap_or(&path).display().to_string();
@@ -80,7 +145,7 @@ fn collect(top: &Path, folder: &Path, found: &mut Vec<Found>) -> anyhow::Result<
             Some("go") => between(&text, "`", "`"),
             _ => continue,
         };
-        let texts = texts.into_iter().filter(|(_, text)| is_configuration(text));
+        let texts = texts.into_iter().filter(|(_, text)| is_meant(text));
         found.extend(texts.map(|(line, text)| Found { file: name.clone(), line, text }));
     }
     Ok(())
@@ -105,6 +170,14 @@ fn is_configuration(text: &str) -> bool {
     has("name:") && ROOT_KEYS.into_iter().any(has) && !has("kind:") && !has("apiVersion:")
 }
 
+/// True for a text with an object of a virtual server. Parts of programs and of charts are none.
+fn is_manifest(text: &str) -> bool {
+    let has = |key: &str| text.lines().any(|line| line.trim_end() == key);
+    has("kind: VirtualMCPServer")
+        && text.lines().any(|line| line.starts_with("spec:"))
+        && !text.contains(".Values")
+}
+
 /// What `vmcp validate` says of a text.
 fn validate(text: &str) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
@@ -114,6 +187,10 @@ fn validate(text: &str) -> anyhow::Result<String> {
     command.args(["validate", "--format", "json", "--config"]).arg(&file);
     for variable in variables(text) {
         command.env(variable, "a-value-for-the-check");
+    }
+    // A carried-over file names the others within texts.
+    for variable in text.split("${").skip(1).filter_map(|rest| rest.split_once('}')) {
+        command.env(variable.0, "a-value-for-the-check");
     }
     let answer: Value =
         serde_json::from_slice(&command.output()?.stdout).context("validate gives no JSON")?;

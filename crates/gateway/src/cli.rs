@@ -70,9 +70,13 @@ pub(crate) enum Command {
     },
     /// Write a commented starter configuration.
     Init {
-        /// Carry over the servers of an `mcpServers` JSON file.
+        /// Carry over the servers of an `mcpServers` JSON file, or a Kubernetes manifest with a `VirtualMCPServer` and the
+        /// objects that it refers to.
         #[arg(long, value_name = "FILE")]
         from: Option<PathBuf>,
+        /// Which `VirtualMCPServer` of a manifest with several is meant.
+        #[arg(long, value_name = "NAME", requires = "from")]
+        server: Option<String>,
         /// Where to write; standard output if left out. An existing file is never overwritten.
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,

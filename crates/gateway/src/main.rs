@@ -53,7 +53,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             std::io::stdout().write_all(&script)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Init { from, output } => commands::init::run(from.as_deref(), output.as_deref()),
+        Command::Init { from, server, output } => {
+            commands::init::run(from.as_deref(), server.as_deref(), output.as_deref())
+        }
         Command::Validate { source, format: FindingsFormat::Text, strict } => {
             commands::validate::text(&source, strict)
         }

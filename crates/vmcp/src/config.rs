@@ -8,6 +8,7 @@ mod duration;
 mod expand;
 mod file;
 mod load;
+mod manifest;
 mod mcp_json;
 mod report;
 mod schema;
@@ -28,7 +29,7 @@ pub use settings::{
     RedisSettings, RedisTarget, Settings,
 };
 pub use show::{effective_json, effective_yaml};
-pub use starter::{starter, starter_from};
+pub use starter::{Carried, starter, starter_from};
 
 #[cfg(test)]
 mod tests;

@@ -8,19 +8,24 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::terminal;
-use vmcp::config::{Report, starter, starter_from};
+use vmcp::config::{Carried, Report, starter, starter_from};
 
-/// Writes the starter, or what an `mcpServers` file becomes, to `output` or to standard output.
-pub(crate) fn run(from: Option<&Path>, output: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let text = match from {
-        None => starter(),
+/// Writes the starter, or what another file becomes, to `output` or to standard output. Fails when what is written cannot
+/// be served before something is done by hand.
+pub(crate) fn run(
+    from: Option<&Path>,
+    server: Option<&str>,
+    output: Option<&Path>,
+) -> anyhow::Result<ExitCode> {
+    let (text, unserved) = match from {
+        None => (starter(), Vec::new()),
         Some(path) => {
-            let (text, warnings) = starter_from(path)?;
+            let Carried { text, remarks, unserved } = starter_from(path, server)?;
             let file = path.display().to_string();
-            for warning in &warnings {
-                terminal::tell(Report::line(&file, warning, "warning: "));
+            for remark in &remarks {
+                terminal::tell(Report::line(&file, remark, "warning: "));
             }
-            text
+            (text, unserved)
         }
     };
     match output {
@@ -38,5 +43,13 @@ pub(crate) fn run(from: Option<&Path>, output: Option<&Path>) -> anyhow::Result<
             ));
         }
     }
-    Ok(ExitCode::SUCCESS)
+    if unserved.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let file = output.map_or_else(|| "what is written".to_owned(), |path| path.display().to_string());
+    terminal::tell(format_args!("{file} cannot be served before this is repaired:"));
+    for problem in &unserved {
+        terminal::tell(Report::line(&file, problem, ""));
+    }
+    Ok(ExitCode::FAILURE)
 }

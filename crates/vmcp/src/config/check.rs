@@ -16,6 +16,8 @@ pub(crate) struct Checked {
     pub(crate) value: Value,
     /// What is wrong.
     pub(crate) problems: Vec<Problem>,
+    /// Keys that the schema does not have. They are left out.
+    pub(crate) unknown: Vec<Problem>,
     /// Lines by path.
     pub(crate) lines: BTreeMap<String, u64>,
     /// Paths that mistyped keys were probably meant to have: saying that they are missing helps nobody.
@@ -24,10 +26,12 @@ pub(crate) struct Checked {
 
 /// Checks the tree against the schema.
 pub(crate) fn check(root: &Node, schema: &Value) -> Checked {
+    let (problems, unknown) = (Vec::new(), Vec::new());
     let mut check =
-        Check { defs: &schema["$defs"], problems: Vec::new(), lines: BTreeMap::new(), meant: Vec::new() };
+        Check { defs: &schema["$defs"], problems, unknown, lines: BTreeMap::new(), meant: Vec::new() };
     let value = check.value(root, schema, "");
-    Checked { value, problems: check.problems, lines: check.lines, meant: check.meant }
+    let Check { problems, unknown, lines, meant, .. } = check;
+    Checked { value, problems, unknown, lines, meant }
 }
 
 /// A whole number first, or else a text.
@@ -39,6 +43,7 @@ fn is_number_or_text(schema: &Value) -> bool {
 struct Check<'a> {
     defs: &'a Value,
     problems: Vec<Problem>,
+    unknown: Vec<Problem>,
     lines: BTreeMap<String, u64>,
     meant: Vec<String>,
 }
@@ -153,7 +158,7 @@ impl<'a> Check<'a> {
             problem = problem.hint(format!("known keys are {}", names.join(", ")));
         }
         problem.line = Some(line);
-        self.problems.push(problem);
+        self.unknown.push(problem);
         near
     }
 

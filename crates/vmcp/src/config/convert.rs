@@ -30,7 +30,7 @@ use super::file::{
 use super::report::{Problem, join};
 use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
 
-pub(super) use unbuilt::UNBUILT;
+pub(super) use unbuilt::{UNBUILT, take_unbuilt};
 
 /// What the conversion found, and what it may look at.
 pub(super) struct Findings<'a> {

@@ -86,8 +86,9 @@ pub fn load_text(text: &str, file: &str, env: Env<'_>, overrides: &Overrides) ->
         return Err(report);
     }
     expand::tree(&mut root, "", env, &mut report.problems);
-    let Checked { value, problems, lines, meant } = check::check(&root, schema());
+    let Checked { value, problems, unknown, lines, meant } = check::check(&root, schema());
     report.problems.extend(problems);
+    report.problems.extend(unknown);
     let settings = match serde_json::from_value::<File>(value) {
         Ok(file) => {
             let mut findings = Findings::new(env);

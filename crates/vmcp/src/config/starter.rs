@@ -1,5 +1,5 @@
-//! The text of `vmcp init`: a commented config to begin with, empty or with the servers of an existing
-//! `mcpServers` file. What is written here loads as it is.
+//! The text of `vmcp init`: a commented config to begin with, empty or made of an existing `mcpServers` file or
+//! Kubernetes manifest.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::file::Backend;
 use super::load::read;
+use super::manifest;
 use super::mcp_json::{Servers, parse};
 use super::report::{Problem, Report};
 use super::show::to_yaml;
@@ -72,17 +73,32 @@ pub fn starter() -> String {
     format!("{HEAD}{EXAMPLES}")
 }
 
-/// A commented config with the servers of the `mcpServers` file at `path`, and what could not be carried over.
+/// A config made of another file.
+pub struct Carried {
+    /// The config.
+    pub text: String,
+    /// What could not be carried over, and what has to be done by hand.
+    pub remarks: Vec<Problem>,
+    /// Why the config cannot be served before something is done by hand.
+    pub unserved: Vec<Problem>,
+}
+
+/// A config with what the file at `path` says: the servers of an `mcpServers` file, or a Kubernetes manifest with a
+/// `VirtualMCPServer` and the objects that it refers to. `server` is the name of the one that is meant where there are
+/// several.
 ///
 /// # Errors
-/// When the file cannot be read or its servers are not written as they should be.
-pub fn starter_from(path: &Path) -> Result<(String, Vec<Problem>), Report> {
+/// When the file cannot be read, or is not written as it should be.
+pub fn starter_from(path: &Path, server: Option<&str>) -> Result<Carried, Report> {
     let file = path.display().to_string();
     let refused = |problems, warnings| Report { file: file.clone(), problems, warnings };
     let text = read(path).map_err(|problem| refused(vec![problem], Vec::new()))?;
+    if manifest::is_manifest(&text) {
+        return manifest::convert(&text, &file, server);
+    }
     let (config, Servers { problems, warnings, .. }) = from_text(&text, &file);
     match config {
-        Some(config) => Ok((config, warnings)),
+        Some(text) => Ok(Carried { text, remarks: warnings, unserved: Vec::new() }),
         None => Err(refused(problems, warnings)),
     }
 }

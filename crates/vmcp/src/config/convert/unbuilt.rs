@@ -2,6 +2,8 @@
 //! in so many words, never skipped: a limit or a policy that is not enforced must not look as if it were.
 //! Whoever builds a feature deletes its row.
 
+use serde_json::{Map, Value};
+
 use super::Findings;
 use crate::config::file::{File, Telemetry};
 use crate::config::report::{Problem, item};
@@ -52,6 +54,19 @@ fn sends_something(telemetry: &Telemetry) -> bool {
     let has_collector = telemetry.endpoint.is_some();
     telemetry.tracing_enabled.unwrap_or(has_collector)
         || (has_collector && telemetry.metrics_enabled.unwrap_or(true))
+}
+
+/// Takes what the table names out of a configuration, and tells of it.
+///
+/// # Errors
+/// When the configuration has not the shape of a file.
+pub(in crate::config) fn take_unbuilt(root: &mut Map<String, Value>) -> Result<Vec<Problem>, Problem> {
+    let file: File = serde_json::from_value(Value::Object(root.clone()))
+        .map_err(|error| Problem::new("", error.to_string()))?;
+    let asked_for = UNBUILT.iter().filter(|row| (row.asked_for)(&file));
+    let taken = asked_for.filter(|row| root.shift_remove(row.path).is_some());
+    let message = |row: &Unbuilt| format!("this build does not have {} yet: left out", row.feature);
+    Ok(taken.map(|row| Problem::new(row.path, message(row))).collect())
 }
 
 /// Refuses what the table names, and what only the Kubernetes operator can resolve.

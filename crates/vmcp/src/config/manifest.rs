@@ -1,0 +1,301 @@
+//! A Kubernetes manifest with a `VirtualMCPServer` as a configuration file: what ToolHive's operator makes of the same
+//! objects, with references resolved. No secret is copied; each becomes a variable. What cannot be carried over is told.
+
+mod incoming;
+mod kinds;
+mod objects;
+mod outgoing;
+mod sections;
+mod servers;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::convert::take_unbuilt;
+use super::load::load_text;
+use super::report::{Problem, Report};
+use super::settings::Overrides;
+use super::show::to_yaml;
+use super::starter::Carried;
+use kinds::{KeyRef, VirtualMcpServer};
+use objects::{Object, Objects, Unknown};
+
+/// The kind that a manifest is carried over for.
+const SERVER: &str = "VirtualMCPServer";
+
+/// True for a text that has objects of Kubernetes in it.
+pub(super) fn is_manifest(text: &str) -> bool {
+    let has = |key: &str| {
+        text.match_indices(key).any(|(at, _)| {
+            let before = text[..at].trim_end_matches(['"', '\'']);
+            let after = text[at + key.len()..].trim_start_matches(['"', '\'', ' ']);
+            after.starts_with(':')
+                && (before.is_empty() || before.ends_with([' ', '\n', '\t', '{', ',', '\u{feff}']))
+        })
+    };
+    has("apiVersion") && has("kind")
+}
+
+/// The configuration file for the virtual server of that name, or the only one, of a manifest; `file` names the manifest.
+///
+/// # Errors
+/// What is wrong with the manifest, and each object that it refers to and does not have: a policy or a filter that is
+/// left out would allow what it forbids.
+pub(super) fn convert(text: &str, file: &str, name: Option<&str>) -> Result<Carried, Report> {
+    let refused = |problems, warnings| Report { file: file.to_owned(), problems, warnings };
+    let objects = Objects::read(text).map_err(|problems| refused(problems, Vec::new()))?;
+    let server = chosen_server(&objects, name).map_err(|problem| refused(vec![problem], Vec::new()))?;
+    let namespace = server.namespace.as_deref();
+    let mut conversion = Conversion { objects: &objects, server, namespace, findings: Findings::default() };
+    let root = conversion.root();
+    let Findings { problems, mut remarks, variables } = conversion.findings;
+    let Some(mut root) = root.filter(|_| problems.is_empty()) else { return Err(refused(problems, remarks)) };
+    remarks.extend(take_unbuilt(&mut root).map_err(|problem| refused(vec![problem], Vec::new()))?);
+    let yaml = to_yaml(&Value::Object(root)).map_err(|error| {
+        refused(vec![Problem::new("", format!("cannot be written as YAML: {error}"))], Vec::new())
+    })?;
+    let text = format!("{}{yaml}", head(&server.name, file, &remarks, &variables));
+    remarks.extend(variables.iter().map(Variable::remark));
+    let set = |_: &str| Some("set-before-the-start".to_owned());
+    let unserved = match load_text(&text, "", &set, &Overrides::default()) {
+        Ok(_) => Vec::new(),
+        Err(report) => report.problems,
+    };
+    Ok(Carried { text, remarks, unserved })
+}
+
+fn chosen_server<'a>(objects: &'a Objects, name: Option<&str>) -> Result<&'a Object, Problem> {
+    let servers: Vec<_> = objects.of_kind(SERVER).collect();
+    let chosen = servers.iter().filter(|server| name.is_none_or(|name| server.name == name));
+    match (&*chosen.collect::<Vec<_>>(), &*servers) {
+        ([server], _) => Ok(server),
+        (_, []) => Err(Problem::new("", "has no `VirtualMCPServer`")
+            .hint("add it, with the objects that it refers to and the servers of its group")),
+        _ => {
+            let names: Vec<_> = servers.iter().map(|server| format!("`{}`", server.name)).collect();
+            let message = format!("has these virtual servers: {}", names.join(", "));
+            Err(Problem::new("", message).hint("choose one with `--server NAME`"))
+        }
+    }
+}
+
+/// What is found on the way.
+#[derive(Default)]
+struct Findings {
+    problems: Vec<Problem>,
+    remarks: Vec<Problem>,
+    variables: Vec<Variable>,
+}
+
+/// A variable of the environment that holds what a `Secret` holds.
+struct Variable {
+    name: String,
+    secret: String,
+    key: String,
+}
+
+impl Variable {
+    fn remark(&self) -> Problem {
+        let message = format!("set it to key `{}` of Secret `{}`", self.key, self.secret);
+        Problem::new(&self.name, message)
+    }
+}
+
+/// A manifest on its way to a configuration.
+struct Conversion<'a> {
+    objects: &'a Objects,
+    /// The virtual server.
+    server: &'a Object,
+    namespace: Option<&'a str>,
+    findings: Findings,
+}
+
+impl<'a> Conversion<'a> {
+    /// The configuration.
+    fn root(&mut self) -> Option<Map<String, Value>> {
+        let spec: VirtualMcpServer = self.server.spec(Unknown::Told, &mut self.findings)?;
+        self.tell_of_deployment(&spec);
+        let mut config = spec.config.unwrap_or_default();
+        let group = spec.group_ref.name;
+        let mut root = Map::new();
+        root.insert("name".to_owned(), self.server.name.clone().into());
+        root.insert("groupRef".to_owned(), group.clone().into());
+        root.insert("incomingAuth".to_owned(), self.incoming(spec.incoming_auth));
+        let mut strategies = self.written_strategies(spec.outgoing_auth);
+        let backends = self.backends(&group, config.remove("backends"), &mut strategies);
+        Self::rest_of_strategies(&mut strategies);
+        root.extend(strategies.section().map(|section| ("outgoingAuth".to_owned(), section)));
+        root.insert("aggregation".to_owned(), self.aggregation(config.remove("aggregation")));
+        let tools = self.composite_tools(config.remove("compositeTools"), config.remove("compositeToolRefs"));
+        if !tools.is_empty() {
+            root.insert("compositeTools".to_owned(), tools.into());
+        }
+        let optimizer = self.optimizer(config.remove("optimizer"), spec.embedding_server_ref);
+        root.extend(optimizer.map(|section| ("optimizer".to_owned(), section)));
+        if config.remove("telemetry").is_some() {
+            let message = "is not read by ToolHive's operator, and is left out; `telemetryConfigRef` counts";
+            self.remark(&self.server.path("spec.config.telemetry"), message);
+        }
+        let telemetry = spec.telemetry_config_ref.and_then(|reference| self.telemetry(&reference));
+        root.extend(telemetry.map(|section| ("telemetry".to_owned(), section)));
+        let audit = config.remove("audit").map(|section| self.audit(section));
+        root.extend(audit.map(|section| ("audit".to_owned(), section)));
+        for key in ["incomingAuth", "outgoingAuth", "sessionStorage"] {
+            if config.remove(key).is_some() {
+                let message =
+                    format!("is not read by ToolHive's operator, and is left out; `spec.{key}` counts");
+                self.remark(&self.server.path(&format!("spec.config.{key}")), message);
+            }
+        }
+        let storage = spec.session_storage.map(|storage| self.session_storage(storage));
+        root.extend(storage.map(|section| ("sessionStorage".to_owned(), section)));
+        if !spec.passthrough_headers.is_empty() {
+            root.insert("passthroughHeaders".to_owned(), spec.passthrough_headers.into());
+        }
+        let server = spec.auth_server_config.map(Value::Object);
+        root.extend(server.map(|section| ("authServerConfig".to_owned(), section)));
+        // What remains of the configuration is the same in a file.
+        for (key, value) in config {
+            root.entry(key).or_insert(value);
+        }
+        root.insert("backends".to_owned(), backends.into());
+        Some(root)
+    }
+
+    /// Tells of the keys that say how the server is deployed.
+    fn tell_of_deployment(&mut self, spec: &VirtualMcpServer) {
+        let keys = [
+            ("serviceType", &spec.service_type),
+            ("sessionAffinity", &spec.session_affinity),
+            ("serviceAccount", &spec.service_account),
+            ("podTemplateSpec", &spec.pod_template_spec),
+            ("replicas", &spec.replicas),
+            ("imagePullSecrets", &spec.image_pull_secrets),
+        ];
+        for (key, _) in keys.into_iter().filter(|(_, value)| value.is_some()) {
+            let message = "says how the server is deployed, which a configuration does not: left out";
+            self.remark(&self.server.path(&format!("spec.{key}")), message);
+        }
+    }
+
+    fn find(&mut self, kind: &str, name: &str, at: &str) -> Option<&'a Object> {
+        let found = self.objects.find(kind, name, self.namespace);
+        if found.is_none() {
+            let at = if at.starts_with("spec.") { self.server.path(at) } else { at.to_owned() };
+            let namespace = self.namespace.map(|name| format!(" -n {name}")).unwrap_or_default();
+            let problem = Problem::new(at, format!("refers to {kind} `{name}`, which is not in the file"))
+                .hint(format!(
+                    "add what `kubectl get {} {name}{namespace} -o yaml` prints",
+                    kind.to_lowercase()
+                ));
+            if !self.findings.problems.contains(&problem) {
+                self.findings.problems.push(problem);
+            }
+        }
+        found
+    }
+
+    /// The object that is referred to at `at`, and its `spec`. One that is not there is a problem.
+    fn referred<S: DeserializeOwned + JsonSchema>(
+        &mut self,
+        kind: &str,
+        name: &str,
+        at: &str,
+    ) -> Option<(S, &'a Object)> {
+        let object = self.find(kind, name, at)?;
+        Some((object.spec(Unknown::Told, &mut self.findings)?, object))
+    }
+
+    fn problem(&mut self, key: &str, message: &str) {
+        self.problem_at(self.server.path(key), message);
+    }
+
+    fn problem_at(&mut self, path: String, message: &str) {
+        self.findings.problems.push(Problem::new(path, message));
+    }
+
+    /// Tells something once.
+    fn remark(&mut self, path: &str, message: impl Into<String>) {
+        let remark = Problem::new(path, message);
+        if !self.findings.remarks.contains(&remark) {
+            self.findings.remarks.push(remark);
+        }
+    }
+
+    /// The name of a variable for a key of a `Secret`.
+    fn variable(&mut self, name: String, reference: &KeyRef) -> String {
+        if !self.findings.variables.iter().any(|variable| variable.name == name) {
+            let (secret, key) = (reference.name.clone(), reference.key.clone().unwrap_or_default());
+            self.findings.variables.push(Variable { name: name.clone(), secret, key });
+        }
+        name
+    }
+
+    /// The host name of a service of the virtual server's namespace.
+    fn service(&self, name: &str) -> String {
+        format!("{name}.{}.svc.cluster.local", self.namespace.unwrap_or("default"))
+    }
+}
+
+/// A variable's name: a beginning, and a name of an object in capitals.
+fn variable_name(beginning: &str, name: &str) -> String {
+    let name = name.to_uppercase();
+    let end: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    format!("{beginning}_{end}")
+}
+
+/// A section without the members that say nothing.
+fn without_nothing(section: Value) -> Value {
+    match section {
+        Value::Object(entries) => {
+            let entries = entries.into_iter().map(|(key, value)| (key, without_nothing(value)));
+            let says_something = |value: &Value| match value {
+                Value::Null => false,
+                Value::Array(items) => !items.is_empty(),
+                Value::Object(entries) => !entries.is_empty(),
+                Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+            };
+            Value::Object(entries.filter(|(_, value)| says_something(value)).collect())
+        }
+        Value::Array(items) => items.into_iter().map(without_nothing).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => section,
+    }
+}
+
+/// The comment that the file begins with.
+fn head(name: &str, file: &str, remarks: &[Problem], variables: &[Variable]) -> String {
+    let mut head = format!("# The VirtualMCPServer {name}");
+    if !file.is_empty() && !file.contains(char::is_control) {
+        head.push_str(&format!(", carried over from {file}"));
+    }
+    head.push_str(
+        ".\n# `vmcp serve --config FILE` listens on 127.0.0.1:4483; `--host 0.0.0.0` on every address.\n",
+    );
+    let mut list = |title: &str, items: Vec<String>| {
+        if !items.is_empty() {
+            head.push_str(&format!("#\n# {title}\n"));
+            items.iter().for_each(|item| head.push_str(&format!("# - {}\n", one_line(item))));
+        }
+    };
+    list(
+        "Variables of the environment:",
+        variables.iter().map(|variable| variable.remark().to_string()).collect(),
+    );
+    list(
+        "What could not be carried over, and what to check:",
+        remarks.iter().map(Problem::to_string).collect(),
+    );
+    head.push('\n');
+    head
+}
+
+/// A text that cannot end a comment.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() || "\u{85}\u{2028}\u{2029}".contains(c) { ' ' } else { c })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

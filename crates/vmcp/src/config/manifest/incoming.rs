@@ -1,0 +1,186 @@
+//! `spec.incomingAuth`: who callers are and what they may do.
+
+use serde_json::{Value, json};
+
+use super::kinds::{
+    AuthzConfig, CaBundleRef, CedarDocument, CedarOptions, IncomingAuth, InlineOidc, McpAuthzConfig,
+    McpOidcConfig, OidcRef, ServiceAccountOidc,
+};
+use super::{Conversion, without_nothing};
+
+/// The only language of policies that ToolHive and this gateway have in common.
+const CEDAR: &str = "cedarv1";
+/// The key of a `ConfigMap` that holds policies.
+const AUTHZ_KEY: &str = "authz.json";
+/// Where ToolHive's operator mounts authorities for an issuer.
+const CA_FOLDER: &str = "/config/certs";
+/// What Kubernetes gives every pod.
+const CLUSTER_ISSUER: &str = "https://kubernetes.default.svc";
+const CLUSTER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
+/// The variable that ToolHive's operator sets.
+const CLIENT_SECRET: &str = "VMCP_OIDC_CLIENT_SECRET";
+
+impl Conversion<'_> {
+    /// The section `incomingAuth`.
+    pub(super) fn incoming(&mut self, auth: IncomingAuth) -> Value {
+        const AT: &str = "spec.incomingAuth";
+        let oidc = match (&*auth.kind, auth.oidc_config_ref) {
+            ("anonymous", _) => Value::Null,
+            ("oidc", Some(reference)) => self.oidc(&reference),
+            ("oidc", None) => {
+                self.problem(AT, "with `type: oidc` needs `oidcConfigRef`");
+                Value::Null
+            }
+            _ => {
+                self.problem(&format!("{AT}.type"), "must be one of `anonymous`, `oidc`");
+                Value::Null
+            }
+        };
+        let authz = match (auth.authz_config, auth.authz_config_ref) {
+            (None, None) => Value::Null,
+            (Some(config), None) => self.authz(config),
+            (None, Some(reference)) => self.shared_authz(&reference.name),
+            (Some(_), Some(_)) => {
+                self.problem(AT, "has `authzConfig` and `authzConfigRef`, and only one can be meant");
+                Value::Null
+            }
+        };
+        without_nothing(json!({"type": auth.kind, "oidc": oidc, "authz": authz}))
+    }
+
+    fn oidc(&mut self, reference: &OidcRef) -> Value {
+        const AT: &str = "spec.incomingAuth.oidcConfigRef";
+        let Some((config, object)) = self.referred::<McpOidcConfig>("MCPOIDCConfig", &reference.name, AT)
+        else {
+            return Value::Null;
+        };
+        let mut oidc = match (&*config.kind, config.inline) {
+            ("inline", Some(inline)) => self.inline_oidc(inline),
+            ("kubernetesServiceAccount", _) => {
+                let cluster = config.kubernetes_service_account.unwrap_or_default();
+                if cluster.use_cluster_auth != Some(false) {
+                    let message = "fetches keys with the token of the pod's service account, which this build \
+                                   cannot do: unless the cluster serves its keys to anybody, tokens are refused";
+                    self.remark(&object.path("spec.kubernetesServiceAccount.useClusterAuth"), message);
+                }
+                cluster_oidc(&cluster)
+            }
+            _ => {
+                let message = "must be `inline` or `kubernetesServiceAccount`, with the section of that name";
+                self.problem_at(object.path("spec.type"), message);
+                return Value::Null;
+            }
+        };
+        oidc["audience"] = reference.audience.clone().into();
+        oidc["scopes"] = reference.scopes.clone().into();
+        let own = || format!("http://{}:4483", self.service(&self.server.name));
+        oidc["resource"] = reference.resource_url.clone().unwrap_or_else(own).into();
+        oidc
+    }
+
+    fn inline_oidc(&mut self, oidc: InlineOidc) -> Value {
+        let secret = oidc.client_secret_ref.map(|key| self.variable(CLIENT_SECRET.to_owned(), &key));
+        if oidc.jwks_auth_token_path.is_some() {
+            let message = "`jwksAuthTokenPath` is not carried over: keys are fetched without a token";
+            self.remark("MCPOIDCConfig", message);
+        }
+        json!({
+            "issuer": oidc.issuer,
+            "clientId": oidc.client_id,
+            "clientSecretEnv": secret,
+            "jwksUrl": oidc.jwks_url,
+            "introspectionUrl": oidc.introspection_url,
+            "caBundlePath": self.ca_bundle(oidc.ca_bundle_ref, CA_FOLDER),
+            "protectedResourceAllowPrivateIp": oidc.protected_resource_allow_private_ip,
+            "jwksAllowPrivateIp": oidc.jwks_allow_private_ip,
+            "insecureAllowHttp": oidc.insecure_allow_http,
+        })
+    }
+
+    /// The path of authorities that a `ConfigMap` holds, as ToolHive's operator mounts them.
+    pub(super) fn ca_bundle(&mut self, bundle: Option<CaBundleRef>, folder: &str) -> Option<String> {
+        let map = bundle?.config_map_ref?;
+        let key = map.key.unwrap_or_else(|| "ca.crt".to_owned());
+        let path = format!("{folder}/{}/{key}", map.name);
+        let message = format!("is read from {path}: put key `{key}` there, or change the path");
+        self.remark(&format!("ConfigMap {}", map.name), message);
+        Some(path)
+    }
+
+    fn authz(&mut self, config: AuthzConfig) -> Value {
+        const AT: &str = "spec.incomingAuth.authzConfig";
+        let mut authz = match (&*config.kind, config.inline, config.config_map) {
+            ("inline", Some(inline), _) => json!({
+                "type": "cedar",
+                "policies": inline.policies,
+                "entitiesJson": inline.entities_json,
+                "primaryUpstreamProvider": inline.primary_upstream_provider,
+            }),
+            ("configMap", _, Some(map)) => {
+                let Some(object) = self.find("ConfigMap", &map.name, AT) else { return Value::Null };
+                let key = map.key.as_deref().unwrap_or(AUTHZ_KEY);
+                let Some(document) = object.data::<CedarDocument>(key, &mut self.findings) else {
+                    return Value::Null;
+                };
+                self.expect_cedar(&document.kind, object.path(&format!("data.{key}.type")));
+                cedar(document.cedar)
+            }
+            _ => {
+                self.problem(
+                    AT,
+                    "must have `type: inline` or `type: configMap`, with the section of that name",
+                );
+                return Value::Null;
+            }
+        };
+        // What the server says counts more than the map that it names.
+        for (key, value) in [
+            ("groupClaimName", config.group_claim_name),
+            ("roleClaimName", config.role_claim_name),
+            ("groupEntityType", config.group_entity_type),
+        ] {
+            if let Some(value) = value {
+                authz[key] = value.into();
+            }
+        }
+        authz
+    }
+
+    fn shared_authz(&mut self, name: &str) -> Value {
+        const AT: &str = "spec.incomingAuth.authzConfigRef";
+        let Some((config, object)) = self.referred::<McpAuthzConfig>("MCPAuthzConfig", name, AT) else {
+            return Value::Null;
+        };
+        self.expect_cedar(&config.kind, object.path("spec.type"));
+        cedar(config.config)
+    }
+
+    fn expect_cedar(&mut self, kind: &str, path: String) {
+        if kind != CEDAR {
+            self.problem_at(path, "must be `cedarv1`, the only language of policies for a virtual server");
+        }
+    }
+}
+
+fn cedar(options: CedarOptions) -> Value {
+    json!({
+        "type": "cedar",
+        "policies": options.policies,
+        "entitiesJson": options.entities_json,
+        "groupClaimName": options.group_claim_name,
+        "roleClaimName": options.role_claim_name,
+        "groupEntityType": options.group_entity_type,
+    })
+}
+
+/// The issuer that the cluster is.
+fn cluster_oidc(cluster: &ServiceAccountOidc) -> Value {
+    let own = cluster.use_cluster_auth != Some(false);
+    json!({
+        "issuer": cluster.issuer.as_deref().unwrap_or(CLUSTER_ISSUER),
+        "jwksUrl": cluster.jwks_url,
+        "introspectionUrl": cluster.introspection_url,
+        "caBundlePath": own.then_some(CLUSTER_CA),
+        "jwksAllowPrivateIp": own.then_some(true),
+    })
+}

@@ -1,0 +1,232 @@
+//! The objects about identity: who callers are, what they may do, and how the gateway proves itself to backends.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{CaBundleRef, KeyRef};
+use crate::config::file::{NameRef, RoleMapping};
+
+/// Who callers are and what they may do.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct IncomingAuth {
+    #[serde(rename = "type")]
+    pub(in crate::config::manifest) kind: String,
+    pub(in crate::config::manifest) oidc_config_ref: Option<OidcRef>,
+    pub(in crate::config::manifest) authz_config: Option<AuthzConfig>,
+    pub(in crate::config::manifest) authz_config_ref: Option<NameRef>,
+}
+
+/// A reference to an `MCPOIDCConfig`, with what differs from server to server.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct OidcRef {
+    pub(in crate::config::manifest) name: String,
+    pub(in crate::config::manifest) audience: String,
+    #[serde(default)]
+    pub(in crate::config::manifest) scopes: Vec<String>,
+    pub(in crate::config::manifest) resource_url: Option<String>,
+}
+
+/// Policies, written here or in a `ConfigMap`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct AuthzConfig {
+    #[serde(rename = "type")]
+    pub(in crate::config::manifest) kind: String,
+    pub(in crate::config::manifest) config_map: Option<KeyRef>,
+    pub(in crate::config::manifest) inline: Option<InlineAuthz>,
+    pub(in crate::config::manifest) group_claim_name: Option<String>,
+    pub(in crate::config::manifest) role_claim_name: Option<String>,
+    pub(in crate::config::manifest) group_entity_type: Option<String>,
+}
+
+/// Policies within the manifest.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct InlineAuthz {
+    pub(in crate::config::manifest) policies: Vec<String>,
+    pub(in crate::config::manifest) entities_json: Option<String>,
+    pub(in crate::config::manifest) primary_upstream_provider: Option<String>,
+}
+
+/// What an `MCPAuthzConfig` or a `ConfigMap` holds for Cedar.
+#[derive(Deserialize, JsonSchema)]
+pub(in crate::config::manifest) struct CedarOptions {
+    pub(in crate::config::manifest) policies: Vec<String>,
+    pub(in crate::config::manifest) entities_json: Option<String>,
+    /// ToolHive takes it from the authorization server's section alone.
+    #[serde(rename = "primary_upstream_provider")]
+    pub(in crate::config::manifest) _primary_upstream_provider: Option<String>,
+    pub(in crate::config::manifest) group_claim_name: Option<String>,
+    pub(in crate::config::manifest) role_claim_name: Option<String>,
+    pub(in crate::config::manifest) group_entity_type: Option<String>,
+}
+
+/// The text in a `ConfigMap` of policies.
+#[derive(Deserialize, JsonSchema)]
+pub(in crate::config::manifest) struct CedarDocument {
+    #[serde(rename = "version")]
+    pub(in crate::config::manifest) _version: Option<String>,
+    #[serde(rename = "type")]
+    pub(in crate::config::manifest) kind: String,
+    pub(in crate::config::manifest) cedar: CedarOptions,
+}
+
+/// `MCPAuthzConfig`.
+#[derive(Deserialize, JsonSchema)]
+pub(in crate::config::manifest) struct McpAuthzConfig {
+    #[serde(rename = "type")]
+    pub(in crate::config::manifest) kind: String,
+    pub(in crate::config::manifest) config: CedarOptions,
+}
+
+/// `MCPOIDCConfig`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct McpOidcConfig {
+    #[serde(rename = "type")]
+    pub(in crate::config::manifest) kind: String,
+    pub(in crate::config::manifest) inline: Option<InlineOidc>,
+    pub(in crate::config::manifest) kubernetes_service_account: Option<ServiceAccountOidc>,
+}
+
+/// An issuer by its addresses.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct InlineOidc {
+    pub(in crate::config::manifest) issuer: String,
+    pub(in crate::config::manifest) jwks_url: Option<String>,
+    pub(in crate::config::manifest) introspection_url: Option<String>,
+    pub(in crate::config::manifest) client_id: Option<String>,
+    pub(in crate::config::manifest) client_secret_ref: Option<KeyRef>,
+    pub(in crate::config::manifest) ca_bundle_ref: Option<CaBundleRef>,
+    pub(in crate::config::manifest) jwks_auth_token_path: Option<String>,
+    #[serde(rename = "jwksAllowPrivateIP")]
+    pub(in crate::config::manifest) jwks_allow_private_ip: Option<bool>,
+    #[serde(rename = "protectedResourceAllowPrivateIP")]
+    pub(in crate::config::manifest) protected_resource_allow_private_ip: Option<bool>,
+    #[serde(rename = "insecureAllowHTTP")]
+    pub(in crate::config::manifest) insecure_allow_http: Option<bool>,
+}
+
+/// The cluster as the issuer.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct ServiceAccountOidc {
+    #[serde(rename = "serviceAccount")]
+    pub(in crate::config::manifest) _service_account: Option<String>,
+    #[serde(rename = "namespace")]
+    pub(in crate::config::manifest) _namespace: Option<String>,
+    pub(in crate::config::manifest) issuer: Option<String>,
+    pub(in crate::config::manifest) jwks_url: Option<String>,
+    pub(in crate::config::manifest) introspection_url: Option<String>,
+    pub(in crate::config::manifest) use_cluster_auth: Option<bool>,
+}
+
+/// How the gateway proves itself to backends.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct OutgoingAuth {
+    /// Both values read the objects that backends refer to.
+    #[serde(rename = "source")]
+    pub(in crate::config::manifest) _source: Option<String>,
+    pub(in crate::config::manifest) default: Option<BackendAuth>,
+    #[serde(default)]
+    pub(in crate::config::manifest) backends: BTreeMap<String, BackendAuth>,
+}
+
+/// How the gateway proves itself to one backend.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct BackendAuth {
+    #[serde(rename = "type")]
+    pub(in crate::config::manifest) kind: String,
+    pub(in crate::config::manifest) external_auth_config_ref: Option<NameRef>,
+}
+
+/// `MCPExternalAuthConfig`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct ExternalAuthConfig {
+    #[serde(rename = "type")]
+    pub(in crate::config::manifest) kind: String,
+    pub(in crate::config::manifest) token_exchange: Option<TokenExchange>,
+    pub(in crate::config::manifest) header_injection: Option<HeaderInjection>,
+    pub(in crate::config::manifest) bearer_token: Option<BearerToken>,
+    pub(in crate::config::manifest) aws_sts: Option<AwsSts>,
+    pub(in crate::config::manifest) upstream_inject: Option<UpstreamInject>,
+    pub(in crate::config::manifest) xaa: Option<Xaa>,
+    #[serde(rename = "embeddedAuthServer")]
+    pub(in crate::config::manifest) _embedded_auth_server: Option<Value>,
+    #[serde(rename = "obo")]
+    pub(in crate::config::manifest) _obo: Option<Value>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct TokenExchange {
+    pub(in crate::config::manifest) token_url: String,
+    pub(in crate::config::manifest) client_id: Option<String>,
+    pub(in crate::config::manifest) client_secret_ref: Option<KeyRef>,
+    pub(in crate::config::manifest) audience: Option<String>,
+    #[serde(default)]
+    pub(in crate::config::manifest) scopes: Vec<String>,
+    pub(in crate::config::manifest) subject_token_type: Option<String>,
+    pub(in crate::config::manifest) external_token_header_name: Option<String>,
+    pub(in crate::config::manifest) subject_provider_name: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct HeaderInjection {
+    pub(in crate::config::manifest) header_name: String,
+    pub(in crate::config::manifest) value_secret_ref: KeyRef,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct BearerToken {
+    pub(in crate::config::manifest) token_secret_ref: KeyRef,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct AwsSts {
+    pub(in crate::config::manifest) region: String,
+    pub(in crate::config::manifest) service: Option<String>,
+    pub(in crate::config::manifest) fallback_role_arn: Option<String>,
+    #[serde(default)]
+    pub(in crate::config::manifest) role_mappings: Vec<RoleMapping>,
+    pub(in crate::config::manifest) role_claim: Option<String>,
+    pub(in crate::config::manifest) session_duration: Option<u32>,
+    pub(in crate::config::manifest) session_name_claim: Option<String>,
+    pub(in crate::config::manifest) subject_provider_name: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct UpstreamInject {
+    pub(in crate::config::manifest) provider_name: Option<String>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::config::manifest) struct Xaa {
+    pub(in crate::config::manifest) idp_token_url: String,
+    pub(in crate::config::manifest) idp_client_id: Option<String>,
+    pub(in crate::config::manifest) idp_client_secret_ref: Option<KeyRef>,
+    pub(in crate::config::manifest) target_token_url: String,
+    pub(in crate::config::manifest) insecure_target_token_url: Option<bool>,
+    pub(in crate::config::manifest) target_client_id: Option<String>,
+    pub(in crate::config::manifest) target_client_secret_ref: Option<KeyRef>,
+    pub(in crate::config::manifest) target_audience: String,
+    pub(in crate::config::manifest) target_resource: Option<String>,
+    #[serde(default)]
+    pub(in crate::config::manifest) scopes: Vec<String>,
+    pub(in crate::config::manifest) subject_provider_name: Option<String>,
+    pub(in crate::config::manifest) subject_token_type: Option<String>,
+}

@@ -1,0 +1,199 @@
+//! How the gateway proves itself to backends: `spec.outgoingAuth`, and the `MCPExternalAuthConfig` objects that the
+//! servers of the group refer to.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::kinds::{
+    AwsSts, BackendAuth, ExternalAuthConfig, HeaderInjection, OutgoingAuth, TokenExchange, Xaa,
+};
+use super::{Conversion, variable_name, without_nothing};
+
+/// The strategies of the backends, as they are found.
+#[derive(Default)]
+pub(super) struct Strategies {
+    /// For backends without one of their own.
+    default: Option<Value>,
+    /// What the virtual server itself says, by backend. `None` leaves it to the backend's own object.
+    written: BTreeMap<String, Option<Value>>,
+    backends: Map<String, Value>,
+}
+
+/// Why a backend cannot be reached as its objects say. It has been told.
+pub(super) struct Unusable;
+
+impl Strategies {
+    /// The section `outgoingAuth`, unless nothing is said.
+    pub(super) fn section(self) -> Option<Value> {
+        let Self { default, backends, .. } = self;
+        (default.is_some() || !backends.is_empty())
+            .then(|| without_nothing(json!({"source": "inline", "default": default, "backends": backends})))
+    }
+}
+
+impl Conversion<'_> {
+    /// What the virtual server itself says of strategies.
+    pub(super) fn written_strategies(&mut self, auth: Option<OutgoingAuth>) -> Strategies {
+        let mut strategies = Strategies::default();
+        let Some(auth) = auth else { return strategies };
+        if let Some(default) = auth.default {
+            strategies.default = self.written_strategy(&default, "spec.outgoingAuth.default");
+        }
+        for (name, backend) in auth.backends {
+            let strategy = self.written_strategy(&backend, &format!("spec.outgoingAuth.backends.{name}"));
+            strategies.written.insert(name, strategy);
+        }
+        strategies
+    }
+
+    fn written_strategy(&mut self, auth: &BackendAuth, at: &str) -> Option<Value> {
+        match (&*auth.kind, &auth.external_auth_config_ref) {
+            ("discovered", _) => None,
+            ("externalAuthConfigRef", Some(reference)) => {
+                let before = self.findings.problems.len();
+                let strategy = self.strategy(&reference.name, at);
+                if strategy.is_err() && self.findings.problems.len() == before {
+                    // A default or an override that is left out would send requests without the credential.
+                    self.problem(at, "cannot be carried over; the warnings say why");
+                }
+                strategy.ok()
+            }
+            _ => {
+                let message =
+                    "must have `type: discovered`, or `type: externalAuthConfigRef` and that reference";
+                self.problem(at, message);
+                None
+            }
+        }
+    }
+
+    /// Gives a backend the strategy that the virtual server writes for it, or else the one that its own object names.
+    pub(super) fn give_strategy(
+        &mut self,
+        strategies: &mut Strategies,
+        backend: &str,
+        own: Option<&str>,
+        at: &str,
+    ) -> Result<(), Unusable> {
+        let strategy = match (strategies.written.remove(backend), own) {
+            (Some(Some(written)), _) => written,
+            (_, Some(own)) => self.strategy(own, at)?,
+            (Some(None) | None, None) => return Ok(()),
+        };
+        strategies.backends.insert(backend.to_owned(), strategy);
+        Ok(())
+    }
+
+    /// Strategies that are written for servers that the file does not have.
+    pub(super) fn rest_of_strategies(strategies: &mut Strategies) {
+        for (name, strategy) in std::mem::take(&mut strategies.written) {
+            strategies.backends.extend(strategy.map(|strategy| (name, strategy)));
+        }
+    }
+
+    /// The strategy of an `MCPExternalAuthConfig`.
+    fn strategy(&mut self, name: &str, at: &str) -> Result<Value, Unusable> {
+        const KIND: &str = "MCPExternalAuthConfig";
+        let Some((config, object)) = self.referred::<ExternalAuthConfig>(KIND, name, at) else {
+            return Err(Unusable);
+        };
+        let ExternalAuthConfig { kind, token_exchange, header_injection, .. } = config;
+        let ExternalAuthConfig { bearer_token, aws_sts, upstream_inject, xaa, .. } = config;
+        let strategy = match &*kind {
+            "unauthenticated" => Some(json!({"type": "unauthenticated"})),
+            "tokenExchange" => token_exchange.map(|section| self.token_exchange(section, name)),
+            "headerInjection" => header_injection.map(|section| self.header_injection(section, name)),
+            "bearerToken" => bearer_token.map(|section| {
+                let variable = variable_name("TOOLHIVE_BEARER_TOKEN", name);
+                let variable = self.variable(variable, &section.token_secret_ref);
+                let header = json!({"headerName": "Authorization", "headerValue": format!("Bearer ${{{variable}}}")});
+                json!({"type": "header_injection", "headerInjection": header})
+            }),
+            "awsSts" => aws_sts.map(aws),
+            "upstreamInject" => upstream_inject.map(|section| {
+                json!({"type": "upstream_inject", "upstreamInject": {"providerName": section.provider_name}})
+            }),
+            "xaa" => xaa.map(|section| self.xaa(section, name)),
+            "embeddedAuthServer" | "obo" => {
+                let message = format!("`{kind}` is not a way to reach a backend, here as in ToolHive");
+                self.remark(&object.path("spec.type"), message);
+                return Err(Unusable);
+            }
+            _ => {
+                self.problem_at(object.path("spec.type"), "is not known");
+                return Err(Unusable);
+            }
+        };
+        strategy.map(without_nothing).ok_or_else(|| {
+            self.problem_at(object.path(&format!("spec.{kind}")), "is required");
+            Unusable
+        })
+    }
+
+    fn token_exchange(&mut self, section: TokenExchange, name: &str) -> Value {
+        if section.external_token_header_name.is_some() {
+            let path = format!("MCPExternalAuthConfig {name} spec.tokenExchange.externalTokenHeaderName");
+            self.remark(&path, "has no effect behind a virtual server, and is left out");
+        }
+        let secret = section
+            .client_secret_ref
+            .map(|key| self.variable(variable_name("TOOLHIVE_TOKEN_EXCHANGE_CLIENT_SECRET", name), &key));
+        let kind = section.subject_token_type.map(|kind| match &*kind {
+            "access_token" | "id_token" | "jwt" => format!("urn:ietf:params:oauth:token-type:{kind}"),
+            _ => kind,
+        });
+        json!({"type": "token_exchange", "tokenExchange": {
+            "tokenUrl": section.token_url,
+            "clientId": section.client_id,
+            "clientSecretEnv": secret,
+            "audience": section.audience,
+            "scopes": section.scopes,
+            "subjectTokenType": kind,
+            "subjectProviderName": section.subject_provider_name,
+        }})
+    }
+
+    fn header_injection(&mut self, section: HeaderInjection, name: &str) -> Value {
+        let variable = variable_name("TOOLHIVE_HEADER_INJECTION_VALUE", name);
+        let variable = self.variable(variable, &section.value_secret_ref);
+        let header = json!({"headerName": section.header_name, "headerValueEnv": variable});
+        json!({"type": "header_injection", "headerInjection": header})
+    }
+
+    fn xaa(&mut self, section: Xaa, name: &str) -> Value {
+        let idp_secret = section
+            .idp_client_secret_ref
+            .map(|key| self.variable(variable_name("TOOLHIVE_XAA_IDP_CLIENT_SECRET", name), &key));
+        let target_secret = section
+            .target_client_secret_ref
+            .map(|key| self.variable(variable_name("TOOLHIVE_XAA_TARGET_CLIENT_SECRET", name), &key));
+        json!({"type": "xaa", "xaa": {
+            "idpTokenUrl": section.idp_token_url,
+            "idpClientId": section.idp_client_id,
+            "idpClientSecretEnv": idp_secret,
+            "targetTokenUrl": section.target_token_url,
+            "insecureTargetTokenUrl": section.insecure_target_token_url,
+            "targetClientId": section.target_client_id,
+            "targetClientSecretEnv": target_secret,
+            "targetAudience": section.target_audience,
+            "targetResource": section.target_resource,
+            "scopes": section.scopes,
+            "subjectProviderName": section.subject_provider_name,
+            "subjectTokenType": section.subject_token_type,
+        }})
+    }
+}
+
+fn aws(section: AwsSts) -> Value {
+    json!({"type": "aws_sts", "awsSts": {
+        "region": section.region,
+        "service": section.service,
+        "fallbackRoleArn": section.fallback_role_arn,
+        "roleMappings": section.role_mappings,
+        "roleClaim": section.role_claim,
+        "sessionDuration": section.session_duration,
+        "sessionNameClaim": section.session_name_claim,
+        "subjectProviderName": section.subject_provider_name,
+    }})
+}

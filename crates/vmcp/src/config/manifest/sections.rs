@@ -1,0 +1,153 @@
+//! The sections of the configuration that refer to objects, or that the virtual server writes beside its configuration.
+
+use serde_json::{Map, Value, json};
+
+use super::kinds::{
+    CompositeToolDefinition, EmbeddingServer, SessionStorage, TelemetryConfig, TelemetryRef, ToolConfig,
+};
+use super::objects::Unknown;
+use super::{Conversion, without_nothing};
+use crate::config::file::NameRef;
+
+/// The variable that ToolHive's operator sets.
+const REDIS_PASSWORD: &str = "THV_SESSION_REDIS_PASSWORD";
+/// Where ToolHive's operator mounts authorities for a collector.
+const CA_FOLDER: &str = "/config/certs/otel";
+
+impl Conversion<'_> {
+    /// The section `aggregation`, with the tools that `MCPToolConfig` objects describe. The defaults are those of a
+    /// virtual server, not those of a file.
+    pub(super) fn aggregation(&mut self, written: Option<Value>) -> Value {
+        let mut section = Map::from_iter([("conflictResolution".to_owned(), Value::from("prefix"))]);
+        if let Some(Value::Object(written)) = written {
+            section.extend(written);
+        }
+        if section["conflictResolution"] == "prefix" {
+            let config = section.entry("conflictResolutionConfig").or_insert_with(|| json!({}));
+            if config["prefixFormat"].is_null() {
+                config["prefixFormat"] = "{workload}_".into();
+            }
+        }
+        if let Some(Value::Array(tools)) = section.get_mut("tools") {
+            for tool in tools.iter_mut().filter_map(Value::as_object_mut) {
+                self.tool_config(tool);
+            }
+        }
+        Value::Object(section)
+    }
+
+    /// Puts what an `MCPToolConfig` says into an entry of `aggregation.tools`. What the entry says itself counts more.
+    fn tool_config(&mut self, tool: &mut Map<String, Value>) {
+        let Some(reference) = tool.remove("toolConfigRef") else { return };
+        let name = reference["name"].as_str().unwrap_or_default();
+        const AT: &str = "spec.config.aggregation.tools";
+        let Some((config, _)) = self.referred::<ToolConfig>("MCPToolConfig", name, AT) else { return };
+        let has_filter =
+            tool.get("filter").and_then(Value::as_array).is_some_and(|filter| !filter.is_empty());
+        if !has_filter && !config.tools_filter.is_empty() {
+            tool.insert("filter".to_owned(), config.tools_filter.into());
+        }
+        if !config.tools_override.is_empty() {
+            let overrides = tool.entry("overrides").or_insert_with(|| json!({}));
+            for (name, change) in config.tools_override {
+                if overrides[&name].is_null() {
+                    overrides[&name] = change;
+                }
+            }
+        }
+    }
+
+    /// The list `compositeTools`: those of the configuration, and the definitions that it refers to.
+    pub(super) fn composite_tools(
+        &mut self,
+        written: Option<Value>,
+        references: Option<Value>,
+    ) -> Vec<Value> {
+        let mut tools = match written {
+            Some(Value::Array(tools)) => tools,
+            _ => Vec::new(),
+        };
+        for reference in references.iter().filter_map(Value::as_array).flatten() {
+            const KIND: &str = "VirtualMCPCompositeToolDefinition";
+            let name = reference["name"].as_str().unwrap_or_default();
+            let definition = self.referred(KIND, name, "spec.config.compositeToolRefs");
+            tools.extend(definition.map(|(CompositeToolDefinition(tool), _)| Value::Object(tool)));
+        }
+        tools
+    }
+
+    /// The section `optimizer`, with the address of the embedding server that the virtual server refers to.
+    pub(super) fn optimizer(&mut self, written: Option<Value>, server: Option<NameRef>) -> Option<Value> {
+        let Some(NameRef { name }) = server else { return written };
+        const AT: &str = "spec.embeddingServerRef";
+        let object = self.find("EmbeddingServer", &name, AT)?;
+        let spec: EmbeddingServer = object.spec(Unknown::Passed, &mut self.findings)?;
+        let url = match object.text(&["status", "url"]) {
+            Some(url) => url.to_owned(),
+            None => format!("http://{}:{}", self.service(&name), spec.port.unwrap_or(8080)),
+        };
+        let mut section = written.unwrap_or_else(|| json!({}));
+        section["embeddingService"] = url.into();
+        Some(section)
+    }
+
+    /// The section `sessionStorage`.
+    pub(super) fn session_storage(&mut self, storage: SessionStorage) -> Value {
+        if let Some(key) = storage.password_ref {
+            self.variable(REDIS_PASSWORD.to_owned(), &key);
+        }
+        without_nothing(json!({
+            "provider": storage.provider,
+            "address": storage.address,
+            "db": storage.db,
+            "keyPrefix": storage.key_prefix,
+        }))
+    }
+
+    /// The section `audit`: on only where it says so, and under the virtual server's name.
+    pub(super) fn audit(&self, written: Value) -> Value {
+        let mut section = written;
+        if section["enabled"] != true {
+            section["enabled"] = false.into();
+        }
+        if section["component"].is_null() {
+            section["component"] = self.server.name.clone().into();
+        }
+        section
+    }
+
+    /// The section `telemetry`, from the `MCPTelemetryConfig` that the virtual server refers to.
+    pub(super) fn telemetry(&mut self, reference: &TelemetryRef) -> Option<Value> {
+        const AT: &str = "spec.telemetryConfigRef";
+        let (config, _) = self.referred::<TelemetryConfig>("MCPTelemetryConfig", &reference.name, AT)?;
+        let mut section = json!({
+            "serviceName": reference.service_name.as_deref().unwrap_or(&self.server.name),
+            "enablePrometheusMetricsPath": config.prometheus.and_then(|switch| switch.enabled),
+        });
+        if let Some(collector) = config.open_telemetry.filter(|collector| collector.enabled == Some(true)) {
+            let mut headers: Map<String, Value> =
+                collector.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
+            for header in collector.sensitive_headers {
+                let variable = super::variable_name("TOOLHIVE_OTEL_HEADER", &header.name);
+                let variable = self.variable(variable, &header.secret_key_ref);
+                headers.insert(header.name, format!("${{{variable}}}").into());
+            }
+            let endpoint = collector.endpoint.map(|endpoint| {
+                let bare = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
+                bare.unwrap_or(&endpoint).to_owned()
+            });
+            let tracing = collector.tracing.as_ref();
+            section["endpoint"] = endpoint.into();
+            section["insecure"] = collector.insecure.into();
+            section["headers"] = headers.into();
+            section["customAttributes"] = json!(collector.resource_attributes);
+            section["useLegacyAttributes"] = collector.use_legacy_attributes.into();
+            section["tracingEnabled"] = tracing.and_then(|tracing| tracing.enabled).unwrap_or(false).into();
+            section["samplingRate"] = tracing.and_then(|tracing| tracing.sampling_rate.clone()).into();
+            section["metricsEnabled"] =
+                collector.metrics.and_then(|switch| switch.enabled).unwrap_or(false).into();
+            section["caCertPath"] = self.ca_bundle(collector.ca_bundle_ref, CA_FOLDER).into();
+        }
+        Some(without_nothing(section))
+    }
+}

@@ -1,0 +1,124 @@
+//! The servers of the group, as backends.
+
+use serde_json::{Map, Value, json};
+
+use super::kinds::{ServerEntry, Workload};
+use super::objects::{Object, Unknown};
+use super::outgoing::Strategies;
+use super::{Conversion, variable_name, without_nothing};
+use crate::config::file::NameRef;
+
+/// Where ToolHive's operator mounts the authorities of entries.
+const CA_FOLDER: &str = "/etc/toolhive/ca-bundles";
+
+impl Conversion<'_> {
+    /// The backends: those that `config` lists, and the servers of the group in the file.
+    pub(super) fn backends(
+        &mut self,
+        group: &str,
+        listed: Option<Value>,
+        strategies: &mut Strategies,
+    ) -> Vec<Value> {
+        let mut backends = match listed {
+            Some(Value::Array(backends)) => backends,
+            _ => Vec::new(),
+        };
+        let objects = self.objects;
+        for kind in ["MCPServer", "MCPRemoteProxy", "MCPServerEntry"] {
+            let own = objects.of_kind(kind).filter(|object| object.is_in(self.namespace));
+            for object in own.collect::<Vec<_>>() {
+                if backends.iter().any(|backend| backend["name"] == *object.name) {
+                    continue;
+                }
+                let backend = match kind {
+                    "MCPServerEntry" => self.entry(object, group, strategies),
+                    _ => self.workload(object, group, strategies),
+                };
+                backends.extend(backend);
+            }
+        }
+        if backends.is_empty() {
+            let message = format!("no server of group `{group}` is in the file: add them under `backends`");
+            self.remark("backends", message);
+        }
+        backends
+    }
+
+    /// A server that ToolHive's operator goes on running, at the address of its service.
+    fn workload(&mut self, object: &Object, group: &str, strategies: &mut Strategies) -> Option<Value> {
+        let spec: Workload = object.spec(Unknown::Passed, &mut self.findings)?;
+        if !is_member(spec.group_ref.as_ref(), group) {
+            return None;
+        }
+        self.strategy_of(object, spec.external_auth_config_ref.as_ref(), strategies)?;
+        let is_proxy = object.kind == "MCPRemoteProxy";
+        let transport = match (spec.transport.as_deref(), spec.proxy_mode.as_deref()) {
+            (Some("sse"), _) => "sse",
+            (Some("stdio") | None, Some("sse")) if !is_proxy => "sse",
+            _ => "streamable-http",
+        };
+        let (service, path) = match (is_proxy, transport) {
+            (true, _) => (format!("mcp-{}-remote-proxy", object.name), ""),
+            (false, "sse") => (format!("mcp-{}-proxy", object.name), "/sse"),
+            (false, _) => (format!("mcp-{}-proxy", object.name), "/mcp"),
+        };
+        let url = match object.text(&["status", "url"]) {
+            // The fragment names the server and is not part of the address.
+            Some(url) => url.split('#').next().unwrap_or(url).to_owned(),
+            None => format!("http://{}:{}{path}", self.service(&service), spec.proxy_port.unwrap_or(8080)),
+        };
+        let message = format!("is reached at {url}, an address of the cluster; change it to serve elsewhere");
+        self.remark(&format!("{} {}", object.kind, object.name), message);
+        Some(json!({"name": object.name, "url": url, "transport": transport}))
+    }
+
+    fn entry(&mut self, object: &Object, group: &str, strategies: &mut Strategies) -> Option<Value> {
+        let spec: ServerEntry = object.spec(Unknown::Told, &mut self.findings)?;
+        if !is_member(spec.group_ref.as_ref(), group) {
+            return None;
+        }
+        self.strategy_of(object, spec.external_auth_config_ref.as_ref(), strategies)?;
+        let mut headers = Map::new();
+        if let Some(forward) = spec.header_forward {
+            headers
+                .extend(forward.add_plaintext_headers.into_iter().map(|(name, value)| (name, value.into())));
+            for header in forward.add_headers_from_secret {
+                let variable = variable_name("TOOLHIVE_SECRET_HEADER_FORWARD", &header.header_name);
+                let variable = variable_name(&variable, &object.name);
+                let variable = self.variable(variable, &header.value_secret_ref);
+                headers.insert(header.header_name, format!("${{{variable}}}").into());
+            }
+        }
+        let folder = format!("{CA_FOLDER}/{}", object.name);
+        Some(without_nothing(json!({
+            "name": object.name,
+            "url": spec.remote_url,
+            "transport": spec.transport,
+            "type": "entry",
+            "headers": headers,
+            "caBundlePath": self.ca_bundle(spec.ca_bundle_ref, &folder),
+        })))
+    }
+
+    /// Gives the server its strategy. A server that cannot have it is left out: without its credential, requests would be
+    /// refused, or worse, taken for somebody else's.
+    fn strategy_of(
+        &mut self,
+        object: &Object,
+        own: Option<&NameRef>,
+        strategies: &mut Strategies,
+    ) -> Option<()> {
+        let own = own.map(|reference| &*reference.name);
+        let at = object.path("spec.externalAuthConfigRef");
+        if self.give_strategy(strategies, &object.name, own, &at).is_ok() {
+            return Some(());
+        }
+        let message = "is left out: the gateway cannot prove itself to it as the object says";
+        self.remark(&format!("{} {}", object.kind, object.name), message);
+        None
+    }
+}
+
+fn is_member(reference: Option<&NameRef>, group: &str) -> bool {
+    reference.is_some_and(|reference| reference.name == group)
+}
