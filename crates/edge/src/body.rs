@@ -15,6 +15,7 @@ use http_body_util::BodyExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use vmcp_wire::server::Refusal;
 
+use crate::observed::Observation;
 use crate::stall_guard::{StallGuard, Stalled, Watched};
 
 /// Bodies up to this size do not count against the room for large ones.
@@ -26,7 +27,11 @@ const LARGE_PIECES_MAX: usize = 8192;
 pub(crate) type Events = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
 
 /// The body of a response.
-pub(crate) struct EdgeBody(Form);
+pub(crate) struct EdgeBody {
+    form: Form,
+    /// Told when the body has been taken or given up.
+    _observation: Option<Box<Observation>>,
+}
 
 enum Form {
     /// Whole, and watched: over HTTP/2 a client may take nothing of it.
@@ -39,30 +44,40 @@ enum Form {
 
 impl EdgeBody {
     pub(crate) fn empty() -> Self {
-        Self(Form::Whole([Bytes::new(), Bytes::new(), Bytes::new()]))
+        Self::of(Form::Whole([Bytes::new(), Bytes::new(), Bytes::new()]))
     }
 
     pub(crate) fn whole(bytes: impl Into<Bytes>) -> Self {
-        Self(Form::Whole([bytes.into(), Bytes::new(), Bytes::new()]))
+        Self::of(Form::Whole([bytes.into(), Bytes::new(), Bytes::new()]))
     }
 
     pub(crate) fn pieces(pieces: [Bytes; 3]) -> Self {
-        Self(Form::Whole(pieces))
+        Self::of(Form::Whole(pieces))
     }
 
     pub(crate) fn events(events: Events) -> Self {
-        Self(Form::Events(events))
+        Self::of(Form::Events(events))
+    }
+
+    fn of(form: Form) -> Self {
+        Self { form, _observation: None }
+    }
+
+    /// The same body, whose end is the end of the request.
+    pub(crate) fn observed(self, observation: Observation) -> Self {
+        Self { _observation: Some(Box::new(observation)), ..self }
     }
 
     /// The same body, given up when its client takes nothing of it for too long.
     pub(crate) fn watched(self, guard: &StallGuard) -> Self {
-        match self.0 {
+        let form = match self.form {
             Form::Whole(pieces) => match guard.watch(&pieces) {
-                Some(watched) => Self(Form::Watched(watched)),
-                None => Self(Form::Whole(pieces)),
+                Some(watched) => Form::Watched(watched),
+                None => Form::Whole(pieces),
             },
-            form @ (Form::Watched(_) | Form::Events(_)) => Self(form),
-        }
+            form @ (Form::Watched(_) | Form::Events(_)) => form,
+        };
+        Self { form, ..self }
     }
 }
 
@@ -74,7 +89,7 @@ impl Body for EdgeBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Stalled>>> {
-        match &mut self.0 {
+        match &mut self.form {
             Form::Watched(watched) => Poll::Ready(watched.next().map(|piece| piece.map(Frame::data))),
             Form::Whole(pieces) => {
                 let next = pieces.iter_mut().find(|piece| !piece.is_empty());
@@ -87,7 +102,7 @@ impl Body for EdgeBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.form {
             Form::Watched(watched) => watched.len() == Some(0),
             Form::Whole(pieces) => pieces.iter().all(Bytes::is_empty),
             Form::Events(_) => false,
@@ -95,7 +110,7 @@ impl Body for EdgeBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.form {
             Form::Watched(watched) => {
                 watched.len().map_or_else(SizeHint::default, |left| SizeHint::with_exact(left as u64))
             }

@@ -21,6 +21,7 @@ mod lingering;
 mod listen;
 mod listener;
 mod named;
+mod observed;
 mod pages;
 mod params;
 mod parking;
@@ -45,4 +46,5 @@ mod threads;
 
 pub use self::admin::{AdminListener, AdminPages, Page, Reader};
 pub use self::listener::HttpEdge;
+pub use self::observed::{RequestObserver, RequestSeen};
 pub use self::stdio::{Ends, serve_stdio};

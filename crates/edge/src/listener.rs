@@ -24,6 +24,7 @@ use crate::admin::AdminPages;
 use crate::admission::AddressCounts;
 use crate::edge::Edge;
 use crate::head_timer::HeadTimer;
+use crate::observed::RequestObserver;
 use crate::patience::Patience;
 use crate::policy::{EdgeLimits, EdgePolicy};
 use crate::room::STREAM_COUNT_MAX;
@@ -45,7 +46,7 @@ const CONCURRENT_STREAMS_MAX: u32 = 256;
 
 /// The client edge over HTTP, both protocol eras on one listener.
 pub struct HttpEdge {
-    site: Arc<Site>,
+    site: Site,
     listener: TcpListener,
     address: SocketAddr,
     threads: usize,
@@ -75,7 +76,14 @@ impl HttpEdge {
         let listener = socket.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         let edge = Edge::new(policy, gateway, directory);
-        Ok(Self { site: Arc::new(Site { edge, extra }), listener, address, threads: 0 })
+        Ok(Self { site: Site { edge, extra, observer: None }, listener, address, threads: 0 })
+    }
+
+    /// Tells `observer` of each request to the MCP endpoint.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Arc<dyn RequestObserver>) -> Self {
+        self.site.observer = Some(observer);
+        self
     }
 
     /// Serves connections on so many threads of its own, in place of the runtime that [`Self::serve`] runs on.
@@ -98,6 +106,7 @@ impl HttpEdge {
     /// When its threads cannot be started. Trouble with a connection ends that connection only.
     pub async fn serve(self, shutdown: CancellationToken) -> io::Result<Instant> {
         let Self { site, listener, threads, .. } = self;
+        let site = Arc::new(site);
         let edge = Arc::clone(&site.edge);
         let limits = edge.policy.limits;
         let count = limits.request_count_max.saturating_add(STREAM_COUNT_MAX + SPARE_CONNECTIONS);

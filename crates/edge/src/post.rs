@@ -18,6 +18,7 @@ use crate::edge::Edge;
 use crate::entrance::Head;
 use crate::guard::{self, Accepts};
 use crate::named;
+use crate::observed::Asked;
 use crate::reply::{self, Answer};
 use crate::{session, stateless};
 
@@ -26,6 +27,7 @@ pub(crate) async fn serve<B: Body<Data = Bytes>>(
     edge: &Arc<Edge>,
     head: Head,
     body: B,
+    asked: &mut Asked,
 ) -> Response<EdgeBody> {
     let headers = &head.parts.headers;
     let accepts = guard::accepts(headers);
@@ -40,10 +42,16 @@ pub(crate) async fn serve<B: Body<Data = Bytes>>(
         Ok(taken) => taken,
         Err(refusal) => return reply::refuse(&refusal, None),
     };
-    message(edge, head, accepts, &taken.text).await
+    message(edge, head, accepts, &taken.text, asked).await
 }
 
-async fn message(edge: &Arc<Edge>, head: Head, accepts: Accepts, text: &ByteString) -> Response<EdgeBody> {
+async fn message(
+    edge: &Arc<Edge>,
+    head: Head,
+    accepts: Accepts,
+    text: &ByteString,
+    asked: &mut Asked,
+) -> Response<EdgeBody> {
     let message = match jsonrpc::parse(text) {
         Ok(message) => message,
         Err(fault) => return reply::refuse(&Refusal::Parse(fault), None),
@@ -55,21 +63,25 @@ async fn message(edge: &Arc<Edge>, head: Head, accepts: Accepts, text: &ByteStri
     };
     match message {
         Message::Request { id, method, params } => {
+            asked.method(&method);
             let speaks = era(headers, date, &method, params.as_ref());
-            let asked = (&*method, params.as_ref());
+            let request = (&*method, params.as_ref());
             match speaks {
-                Era::Stateless => stateless::serve(edge, head, accepts, id, asked).await,
+                Era::Stateless => stateless::serve(edge, head, accepts, id, request, asked).await,
                 Era::Handshake => session::open(edge, &head, accepts, &id, params.as_ref()),
-                Era::Session => Box::pin(session::request(edge, head, accepts, id, asked)).await,
+                Era::Session => Box::pin(session::request(edge, head, accepts, id, request, asked)).await,
                 Era::Refused(answer) => reply::json(answer(&id)),
             }
         }
-        Message::Notification { method, params } => match speaks(date, &method, params.as_ref()) {
-            // Nothing that this revision lets a client tell over HTTP asks for anything.
-            Speaks::Stateless => reply::status(StatusCode::ACCEPTED),
-            Speaks::Session(_) => session::hear(edge, &head, &method, params.as_ref()),
-            Speaks::Unknown(date) => reply::json(unsupported(date, None)),
-        },
+        Message::Notification { method, params } => {
+            asked.method(&method);
+            match speaks(date, &method, params.as_ref()) {
+                // Nothing that this revision lets a client tell over HTTP asks for anything.
+                Speaks::Stateless => reply::status(StatusCode::ACCEPTED),
+                Speaks::Session(_) => session::hear(edge, &head, &method, params.as_ref()),
+                Speaks::Unknown(date) => reply::json(unsupported(date, None)),
+            }
+        }
         Message::Response { id, outcome } => session::answer_question(edge, &head, id.as_ref(), outcome),
     }
 }

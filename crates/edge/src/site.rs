@@ -21,6 +21,7 @@ use crate::edge::Edge;
 use crate::entrance::{self, Head, METADATA_PATH};
 use crate::guard;
 use crate::lingering::Lingering;
+use crate::observed::{Asked, Observation, RequestObserver};
 use crate::post;
 use crate::reply::{self, not_allowed};
 use crate::session;
@@ -32,6 +33,7 @@ const METHODS: &str = "GET, POST, DELETE";
 pub(crate) struct Site {
     pub(crate) edge: Arc<Edge>,
     pub(crate) extra: Option<Arc<dyn AdminPages>>,
+    pub(crate) observer: Option<Arc<dyn RequestObserver>>,
 }
 
 impl Site {
@@ -87,12 +89,28 @@ async fn route<B: Body<Data = Bytes>>(site: &Site, peer: IpAddr, request: Reques
     let mut response = if cors::is_preflight(&parts) {
         cors::preflight(&parts, METHODS, &site.edge.policy.passthrough_headers)
     } else {
-        endpoint(site, peer, parts, body).await
+        observed(site, peer, parts, body).await
     };
     if let Some(origin) = origin {
         cors::share(&mut response, origin);
     }
     response
+}
+
+/// Answers at the MCP endpoint, and tells the observer of it.
+async fn observed<B: Body<Data = Bytes>>(
+    site: &Site,
+    peer: IpAddr,
+    parts: Parts,
+    body: B,
+) -> Response<EdgeBody> {
+    let Some(observer) = &site.observer else {
+        return endpoint(site, peer, parts, body, &mut Asked::default()).await;
+    };
+    let mut observation = Observation::begin(observer, &parts.method);
+    let response = endpoint(site, peer, parts, body, &mut observation.asked).await;
+    observation.answered(response.status());
+    response.map(|body| body.observed(observation))
 }
 
 /// Answers at the MCP endpoint.
@@ -101,13 +119,14 @@ async fn endpoint<B: Body<Data = Bytes>>(
     peer: IpAddr,
     parts: Parts,
     body: B,
+    asked: &mut Asked,
 ) -> Response<EdgeBody> {
     let head = match site.edge.enter(parts, peer).await {
         Ok(head) => head,
         Err(response) => return response,
     };
     if head.parts.method == Method::POST {
-        Box::pin(post::serve(&site.edge, head, body)).await
+        Box::pin(post::serve(&site.edge, head, body, asked)).await
     } else if head.parts.method == Method::GET {
         get(&site.edge, &head)
     } else if head.parts.method == Method::DELETE {

@@ -18,6 +18,7 @@ use crate::entrance::Head;
 use crate::guard::Accepts;
 use crate::listen;
 use crate::named;
+use crate::observed::Asked;
 use crate::port::{Logs, Outlet, Port, Way};
 use crate::reply::{self, Answer};
 use crate::rounds;
@@ -33,6 +34,7 @@ pub(crate) async fn serve(
     accepts: Accepts,
     id: Id,
     (name, params): (&str, Option<&Json>),
+    asked: &mut Asked,
 ) -> Response<EdgeBody> {
     let Head { parts, entrant } = head;
     let (request, head) = match read(&parts.headers, name, params) {
@@ -47,6 +49,7 @@ pub(crate) async fn serve(
             return reply::json(Answer::error(status, Some(&id), &error));
         }
     };
+    asked.subject(&request);
     if let ClientRequest::Listen(filter) = request {
         return Box::pin(listen::open(edge, accepts, &id, (filter, head), &entrant)).await;
     }

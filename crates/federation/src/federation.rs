@@ -18,6 +18,7 @@ use crate::breaker::Breaker;
 use crate::catalogue::{Catalogue, Part};
 use crate::finding::Finding;
 use crate::follow::Follows;
+use crate::listed::{Listed, ListedNames};
 use crate::overview::{Permits, overview};
 use crate::own_lists::OwnLists;
 use crate::personal::Personal;
@@ -66,6 +67,7 @@ impl Federation {
             watchers: Mutex::new(Vec::new()),
             personal: Personal::new(personal),
             own_lists: OwnLists::new(isolating),
+            listed: ListedNames::default(),
             follows: Follows::default(),
             unsettled: watch::Sender::new(unsettled),
             settled: AtomicBool::new(false),
@@ -116,6 +118,12 @@ impl Federation {
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         self.shared.catalogue.load().findings.clone()
+    }
+
+    /// True for a name that has been on offer to some caller since the start. Only so many names are remembered.
+    #[must_use]
+    pub fn has_listed(&self, kind: Listed, name: &str) -> bool {
+        self.shared.listed.has(kind, name)
     }
 
     /// What is on offer now of backends that show some item and, where `permits` is given, one that it permits.

@@ -16,6 +16,7 @@ use crate::catalogue::{Catalogue, Part};
 use crate::checks::{Checks, LookFailure};
 use crate::finding::Finding;
 use crate::follow::Follows;
+use crate::listed::ListedNames;
 use crate::own_lists::OwnLists;
 use crate::personal::Personal;
 use crate::policy::{AggregationPolicy, HealthPolicy};
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) personal: Personal,
     /// What single callers see otherwise than everyone.
     pub(crate) own_lists: OwnLists,
+    /// Every name that was on offer, to whomever.
+    pub(crate) listed: ListedNames,
     /// The resources that clients follow.
     pub(crate) follows: Follows,
     pub(crate) watchers: Mutex<Vec<Weak<dyn ChangeListener>>>,
@@ -76,6 +79,7 @@ impl Shared {
             let mut next = Catalogue::build(&self.policy, &known);
             let earlier = self.catalogue.load_full();
             let changes = next.keep_unchanged(&earlier);
+            self.listed.learn(&next);
             report(&next.findings, &earlier.findings);
             self.catalogue.store(Arc::new(next));
             let inventory = parts.get(place).and_then(Option::as_ref).map(|part| &*part.inventory);
@@ -113,7 +117,9 @@ impl Shared {
             }
         }
         let known: Vec<Part> = parts.into_iter().flatten().collect();
-        Catalogue::build(&self.policy, &known)
+        let catalogue = Catalogue::build(&self.policy, &known);
+        self.listed.learn(&catalogue);
+        catalogue
     }
 
     pub(crate) fn announce(&self, change: &Change, audience: Audience<'_>) {

@@ -21,6 +21,7 @@
 
 pub mod audit;
 mod auth_metrics;
+mod backend_metrics;
 mod builder;
 pub mod config;
 mod directory;

@@ -2,10 +2,13 @@
 //! that a client can make up without bound.
 
 mod audit;
+mod backend_calls;
 mod backends;
 mod limits;
 mod optimizer;
 mod plain;
+mod requests;
+mod series;
 mod waiting;
 
 use std::sync::{Arc, OnceLock};
@@ -17,17 +20,25 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use vmcp_domain::LimitScope;
+use vmcp_edge::{RequestObserver, RequestSeen};
 use vmcp_federation::BackendReport;
 use vmcp_ratelimit::{DecisionEvent, Observer, StoreFailure, WaitEnd};
 
 pub(crate) use audit::AuditCounters;
+use backend_calls::BackendCalls;
+pub(crate) use backend_calls::{Action, CallSeries, OneBackend};
 use backends::BackendMetrics;
 use limits::LimitMetrics;
 use optimizer::OptimizerMetrics;
+use requests::RequestMetrics;
 use waiting::WaitMetrics;
 
 /// Upper bounds of duration buckets, in seconds: from one table look-up to a slow tool.
 const SECONDS: [f64; 12] = [0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
+
+/// The same of the series with the reference's names: the buckets that OpenTelemetry's conventions for MCP suggest.
+const MCP_SECONDS: [f64; 14] =
+    [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 
 /// What most requests are, and how they end.
 const USUAL: (&str, &str) = ("tools/call", "ok");
@@ -45,6 +56,8 @@ pub(crate) struct Metrics {
     authentications: Family<OutcomeLabels, Counter>,
     groups_unknown: Counter,
     backends: BackendMetrics,
+    http: RequestMetrics,
+    calls: BackendCalls,
     audit: AuditCounters,
 }
 
@@ -78,6 +91,8 @@ impl Metrics {
             authentications: Family::default(),
             groups_unknown: Counter::default(),
             backends: BackendMetrics::default(),
+            http: RequestMetrics::new(server),
+            calls: BackendCalls::default(),
             audit: AuditCounters::default(),
             registry: Registry::default(),
         };
@@ -100,6 +115,8 @@ impl Metrics {
         );
         metrics.limits.register(&mut registry);
         metrics.backends.register(&mut registry);
+        metrics.http.register(&mut registry);
+        metrics.calls.register(&mut registry);
         metrics.waiting.register(&mut registry);
         metrics.audit.register(&mut registry);
         metrics.optimizer.register(&mut registry);
@@ -121,6 +138,16 @@ impl Metrics {
         } else {
             count(&requests(), &durations());
         }
+    }
+
+    /// Says how names are told from what a client makes up: by the method that they were sent with.
+    pub(crate) fn know_names(&self, is_listed: impl Fn(&str, &str) -> bool + Send + Sync + 'static) {
+        self.http.know_names(Box::new(is_listed));
+    }
+
+    /// The counters of a backend.
+    pub(crate) fn of_backend(&self, id: &str, url: &str, transport: &'static str) -> OneBackend {
+        self.calls.of(id, url, transport)
     }
 
     /// Takes over what the policies have counted.
@@ -153,6 +180,16 @@ impl Metrics {
         } else {
             ("application/openmetrics-text; version=1.0.0; charset=utf-8", page)
         }
+    }
+}
+
+impl RequestObserver for Metrics {
+    fn began(&self) {
+        self.http.began();
+    }
+
+    fn ended(&self, request: &RequestSeen<'_>) {
+        self.http.ended(request);
     }
 }
 

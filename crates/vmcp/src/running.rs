@@ -10,17 +10,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use vmcp_authz::AuthzPolicy;
+use vmcp_backends::policy::{BackendPolicy, ProcessPolicy};
 use vmcp_backends::{Backends, GatewayIdentity};
-use vmcp_domain::{CallContext, Caller, Directory, Gateway, Origin, SharedGateway};
+use vmcp_domain::{Backend, CallContext, Caller, Directory, Gateway, Origin, SharedGateway};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_edge::{AdminListener, Ends, HttpEdge};
-use vmcp_federation::Federation;
-use vmcp_optimizer::Optimizer;
+use vmcp_federation::{Federation, Listed};
+use vmcp_optimizer::{Optimizer, VIRTUAL_NAMES};
 use vmcp_ratelimit::{Clock, Limiter, Observer, Planner, Sharing, SystemClock};
 use vmcp_ratelimit_redis::RedisStore;
 
 use crate::audit::{Audit, Output, Overheard};
 use crate::auth_metrics::Counted;
+use crate::backend_metrics::{CountedBackend, counters};
 use crate::config::{AdminSettings, AuditSettings, LimitSettings, Settings};
 use crate::directory::Served;
 use crate::metrics::Metrics;
@@ -107,9 +109,10 @@ impl RunningGateway {
             warnings,
         } = settings;
         let processes = process::child_processes(process_count_max);
-        let backends = Backends::start(backends, &identity(&edge), &processes);
-        let federation = Federation::start(aggregation.clone(), health, backends.all().cloned().collect());
         let metrics = Metrics::new(&namespace, &name);
+        let (backends, counted) = counted_backends(backends, &edge, &processes, &metrics);
+        let federation = Federation::start(aggregation.clone(), health, counted);
+        metrics.know_names(names(federation.clone(), optimizer.is_some()));
         if let IncomingAuth::Bearer(authenticator) = &mut edge.incoming {
             *authenticator = Counted::wrap(authenticator.clone(), metrics.clone());
         }
@@ -190,6 +193,7 @@ impl RunningGateway {
         let policy = EdgePolicy { listen: address, ..self.edge.clone() };
         let path = policy.path.clone();
         let edge = HttpEdge::bind(policy, self.gateway.clone(), self.directory(), Some(self.pages()))?;
+        let edge = edge.observed_by(self.metrics.clone());
         Ok(Listener { edge, path, ending: self.ending.clone() })
     }
 
@@ -304,6 +308,32 @@ impl Listener {
         let began = self.edge.serve(shutdown).await?;
         let _ = self.ending.set(began);
         Ok(())
+    }
+}
+
+/// Starts the backends, and counts the requests to each.
+fn counted_backends(
+    policies: Vec<BackendPolicy>,
+    edge: &EdgePolicy,
+    processes: &ProcessPolicy,
+    metrics: &Metrics,
+) -> (Backends, Vec<Arc<dyn Backend>>) {
+    let counters = counters(&policies, metrics);
+    let backends = Backends::start(policies, &identity(edge), processes);
+    let counted = backends.all().cloned().zip(counters);
+    let counted = counted.map(|(backend, counters)| CountedBackend::wrap(backend, counters)).collect();
+    (backends, counted)
+}
+
+/// Tells names that have been on offer from what a client makes up: by the method and the name.
+fn names(federation: Federation, has_virtual: bool) -> impl Fn(&str, &str) -> bool + Send + Sync {
+    move |method, name| match method {
+        "tools/call" => {
+            federation.has_listed(Listed::Tool, name) || has_virtual && VIRTUAL_NAMES.contains(&name)
+        }
+        "prompts/get" => federation.has_listed(Listed::Prompt, name),
+        "resources/read" => federation.has_listed(Listed::Resource, name),
+        _ => false,
     }
 }
 

@@ -65,6 +65,38 @@ pub fn of_task(verb: TaskVerb) -> &'static str {
     }
 }
 
+/// The constant of that name: what may be kept and counted of a name that a client has sent.
+#[must_use]
+pub fn known(name: &str) -> Option<&'static str> {
+    KNOWN.iter().copied().find(|known| *known == name)
+}
+
+/// What clients send, the most frequent first.
+const KNOWN: [&str; 22] = [
+    TOOLS_CALL,
+    TOOLS_LIST,
+    RESOURCES_READ,
+    PROMPTS_GET,
+    INITIALIZE,
+    INITIALIZED,
+    DISCOVER,
+    PING,
+    RESOURCES_LIST,
+    TEMPLATES_LIST,
+    PROMPTS_LIST,
+    COMPLETE,
+    LISTEN,
+    RESOURCES_SUBSCRIBE,
+    RESOURCES_UNSUBSCRIBE,
+    SET_LEVEL,
+    TASKS_GET,
+    TASKS_UPDATE,
+    TASKS_CANCEL,
+    CANCELLED,
+    PROGRESS,
+    ROOTS_CHANGED,
+];
+
 /// True for requests that clients make of servers and never the other way round.
 #[must_use]
 pub fn is_of_clients(method: &str) -> bool {

@@ -24,6 +24,7 @@ use crate::dispatch::{self, Task};
 use crate::edge::Edge;
 use crate::entrance::Head;
 use crate::guard::Accepts;
+use crate::observed::Asked;
 use crate::port::{Logs, Outlet, Port, Way};
 use crate::reply::{self, Answer, Message};
 use crate::stream::{self, Hold, Reader};
@@ -109,6 +110,7 @@ pub(crate) async fn request(
     accepts: Accepts,
     id: Id,
     (name, params): (&str, Option<&Json>),
+    asked: &mut Asked,
 ) -> Response<EdgeBody> {
     let admitted = visit(edge, &head).and_then(|visit| Ok((visit, edge.admit(&head.entrant)?)));
     let Head { parts, entrant } = head;
@@ -124,6 +126,7 @@ pub(crate) async fn request(
             return reply::json(Answer::error(status, Some(&id), &error));
         }
     };
+    asked.subject(&request);
     let spool = session.new_stream();
     let outlet = accepts.events.then(|| Outlet::Stream(Arc::clone(&spool)));
     let route = Route { progress_token: head.progress_token.clone(), outlet };

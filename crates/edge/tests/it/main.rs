@@ -15,6 +15,7 @@ mod guards;
 mod hostile;
 mod lists;
 mod load;
+mod observed;
 mod rounds;
 mod sessions;
 mod shutdown;

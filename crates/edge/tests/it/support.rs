@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use vmcp_domain::Identity;
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
-use vmcp_edge::{AdminPages, HttpEdge, Page, Reader};
+use vmcp_edge::{AdminPages, HttpEdge, Page, Reader, RequestObserver};
 
 pub(crate) use self::client::{Answer, Client, call, initialize, meta, request};
 pub(crate) use self::fake::{Fake, Heard};
@@ -81,6 +81,17 @@ pub(crate) fn start() -> Running {
 pub(crate) fn start_with(policy: EdgePolicy) -> Running {
     let fake = Fake::new();
     let edge = HttpEdge::bind(policy, fake.clone(), fake.clone(), Some(Arc::new(Pages))).unwrap();
+    serve(edge, fake)
+}
+
+/// The same, with somebody who is told of each request.
+pub(crate) fn start_observed(policy: EdgePolicy, observer: Arc<dyn RequestObserver>) -> Running {
+    let fake = Fake::new();
+    let edge = HttpEdge::bind(policy, fake.clone(), fake.clone(), Some(Arc::new(Pages))).unwrap();
+    serve(edge.observed_by(observer), fake)
+}
+
+fn serve(edge: HttpEdge, fake: Arc<Fake>) -> Running {
     let client = Client::new(edge.local_addr());
     let shutdown = CancellationToken::new();
     let served = tokio::spawn(edge.serve(shutdown.clone()));

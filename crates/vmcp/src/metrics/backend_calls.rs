@@ -1,0 +1,191 @@
+//! Requests to backends, under the reference's names. Names are those that the backend has listed, since nothing else
+//! leads to it.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::MCP_SECONDS;
+use super::series::SeriesTable;
+
+/// How many names of one backend have series of their own; the rest is counted as `other`.
+const NAMES_MAX: usize = 10_000;
+const OTHER: &str = "other";
+
+/// What is asked of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Action {
+    CallTool,
+    ReadResource,
+    GetPrompt,
+    Complete,
+    ListCapabilities,
+}
+
+impl Action {
+    const COUNT: usize = 5;
+
+    /// The labels `action` and `mcp_method_name`.
+    fn labels(self) -> (&'static str, &'static str) {
+        match self {
+            Self::CallTool => ("call_tool", "tools/call"),
+            Self::ReadResource => ("read_resource", "resources/read"),
+            Self::GetPrompt => ("get_prompt", "prompts/get"),
+            Self::Complete => ("complete", "complete"),
+            Self::ListCapabilities => ("list_capabilities", "list_capabilities"),
+        }
+    }
+}
+
+/// The counters of all backends.
+#[derive(Clone)]
+pub(super) struct BackendCalls {
+    discovered: Gauge,
+    requests: Family<CallLabels, Counter>,
+    errors: Family<CallLabels, Counter>,
+    durations: Family<CallLabels, Histogram>,
+}
+
+/// A label that is empty is one that is not there.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CallLabels {
+    target_workload_id: Arc<str>,
+    target_workload_name: Arc<str>,
+    target_base_url: Arc<str>,
+    target_transport_type: &'static str,
+    action: &'static str,
+    mcp_method_name: &'static str,
+    tool_name: String,
+    gen_ai_tool_name: String,
+    prompt_name: String,
+    gen_ai_prompt_name: String,
+}
+
+/// The series of one combination of labels.
+pub(crate) struct CallSeries {
+    pub(crate) requests: Counter,
+    pub(crate) errors: Counter,
+    pub(crate) durations: Histogram,
+}
+
+/// The counters of one backend.
+pub(crate) struct OneBackend {
+    all: BackendCalls,
+    id: Arc<str>,
+    url: Arc<str>,
+    transport: &'static str,
+    series: [SeriesTable<CallSeries>; Action::COUNT],
+}
+
+impl Default for BackendCalls {
+    fn default() -> Self {
+        Self {
+            discovered: Gauge::default(),
+            requests: Family::default(),
+            errors: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(MCP_SECONDS)),
+        }
+    }
+}
+
+impl BackendCalls {
+    /// Puts the counters on the page.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let Self { discovered, requests, errors, durations } = self.clone();
+        registry.register("toolhive_vmcp_backends_discovered", "Backends of the configuration", discovered);
+        registry.register("toolhive_vmcp_backend_requests", "Requests to each backend", requests);
+        registry.register("toolhive_vmcp_backend_errors", "Requests to each backend that failed", errors);
+        registry.register_with_unit(
+            "toolhive_vmcp_backend_requests_duration",
+            "How long requests to each backend took",
+            Unit::Seconds,
+            durations,
+        );
+    }
+
+    /// The counters of one backend more. `url` is shown without a password and without its query; `transport` is the one
+    /// that is configured.
+    pub(super) fn of(&self, id: &str, url: &str, transport: &'static str) -> OneBackend {
+        self.discovered.inc();
+        let (all, url) = (self.clone(), Arc::from(shown(url)));
+        OneBackend { all, id: Arc::from(id), url, transport, series: Default::default() }
+    }
+}
+
+/// The address without what may be a secret.
+fn shown(url: &str) -> String {
+    let bare = url.split(['?', '#']).next().unwrap_or(url);
+    match bare.split_once("://") {
+        Some((scheme, rest)) => {
+            let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+            let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+            format!("{scheme}://{host}{path}")
+        }
+        None => bare.to_owned(),
+    }
+}
+
+impl OneBackend {
+    /// The series of an action on `name`.
+    pub(crate) fn series(&self, action: Action, name: &str) -> Arc<CallSeries> {
+        let [calls, reads, prompts, completions, lists] = &self.series;
+        let table = match action {
+            Action::CallTool => calls,
+            Action::ReadResource => reads,
+            Action::GetPrompt => prompts,
+            Action::Complete => completions,
+            Action::ListCapabilities => lists,
+        };
+        let known = table.load();
+        if let Some(series) = known.get(name) {
+            return Arc::clone(series);
+        }
+        let name = if known.len() < NAMES_MAX { name } else { OTHER };
+        let series = Arc::new(self.create(action, name));
+        table.add(name, &series);
+        series
+    }
+
+    fn create(&self, action: Action, name: &str) -> CallSeries {
+        let (label, method) = action.labels();
+        let only = |wanted: Action| if action == wanted { name.to_owned() } else { String::new() };
+        let labels = CallLabels {
+            target_workload_id: Arc::clone(&self.id),
+            target_workload_name: Arc::clone(&self.id),
+            target_base_url: Arc::clone(&self.url),
+            target_transport_type: self.transport,
+            action: label,
+            mcp_method_name: method,
+            tool_name: only(Action::CallTool),
+            gen_ai_tool_name: only(Action::CallTool),
+            prompt_name: only(Action::GetPrompt),
+            gen_ai_prompt_name: only(Action::GetPrompt),
+        };
+        CallSeries {
+            requests: self.all.requests.get_or_create_owned(&labels),
+            errors: self.all.errors.get_or_create_owned(&labels),
+            durations: self.all.durations.get_or_create_owned(&labels),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_secrets() {
+        for (url, expected) in [
+            ("https://user:word@host:1/mcp?key=secret#x", "https://host:1/mcp"),
+            ("http://host", "http://host"),
+            ("", ""),
+        ] {
+            assert_eq!(shown(url), expected);
+        }
+    }
+}

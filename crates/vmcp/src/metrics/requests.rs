@@ -1,0 +1,265 @@
+//! Requests to the MCP endpoint, under the reference's names. A label holds nothing that a client can make up: methods
+//! that are not known, and names that no catalogue has listed, are counted as `other`.
+
+use std::sync::{Arc, OnceLock};
+
+use ahash::AHashMap;
+use arc_swap::ArcSwap;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use vmcp_edge::{RequestObserver, RequestSeen};
+
+use super::MCP_SECONDS;
+use super::series::SeriesTable;
+
+/// The only transport towards clients that has pages for metrics.
+const TRANSPORT: &str = "streamable-http";
+/// What stands for a name that no catalogue has listed.
+const OTHER: &str = "other";
+/// What stands for the method of a request without a message.
+const UNKNOWN: &str = "unknown";
+
+/// Says whether a name has been listed: the method that it was sent with, and the name.
+type IsListed = dyn Fn(&str, &str) -> bool + Send + Sync;
+
+/// The series of each key, by the name that a request is about.
+type Tables = AHashMap<Key, Arc<SeriesTable<Series>>>;
+
+/// The counters.
+pub(super) struct RequestMetrics {
+    server: Arc<str>,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<RequestLabels, Histogram>,
+    tool_calls: Family<ToolLabels, Counter>,
+    active: Family<ServerLabels, Gauge>,
+    here: OnceLock<Gauge>,
+    is_listed: OnceLock<Box<IsListed>>,
+    tables: ArcSwap<Tables>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    status_code: u16,
+    status: &'static str,
+    mcp_method: &'static str,
+    mcp_resource_id: String,
+    server: Arc<str>,
+    transport: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ToolLabels {
+    server: Arc<str>,
+    tool: String,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ServerLabels {
+    server: Arc<str>,
+    transport: &'static str,
+}
+
+/// What series are found by, besides the name that a request is about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    http_method: &'static str,
+    status: u16,
+    method: &'static str,
+}
+
+/// The series of one combination of labels, so that the tables of labels are searched once for each.
+struct Series {
+    requests: Counter,
+    durations: Histogram,
+    tool_calls: Option<Counter>,
+}
+
+impl RequestMetrics {
+    pub(super) fn new(server: &str) -> Self {
+        Self {
+            server: Arc::from(server),
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(MCP_SECONDS)),
+            tool_calls: Family::default(),
+            active: Family::default(),
+            here: OnceLock::new(),
+            is_listed: OnceLock::new(),
+            tables: ArcSwap::default(),
+        }
+    }
+
+    /// Puts the counters on the page.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("toolhive_mcp_requests", "Requests to the MCP endpoint", self.requests.clone());
+        registry.register_with_unit(
+            "toolhive_mcp_request_duration",
+            "How long requests to the MCP endpoint took",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        registry.register(
+            "toolhive_mcp_active_connections",
+            "Requests to the MCP endpoint that have not ended",
+            self.active.clone(),
+        );
+        registry.register("toolhive_mcp_tool_calls", "Tool calls by clients", self.tool_calls.clone());
+    }
+
+    /// Says how names are told from what a client makes up. Until then none is known.
+    pub(super) fn know_names(&self, is_listed: Box<IsListed>) {
+        let _ = self.is_listed.set(is_listed);
+    }
+
+    fn active(&self) -> &Gauge {
+        self.here.get_or_init(|| {
+            let labels = ServerLabels { server: Arc::clone(&self.server), transport: TRANSPORT };
+            self.active.get_or_create_owned(&labels)
+        })
+    }
+
+    /// Counts with the series of a name, which is looked up, or created under a name that may be kept.
+    fn count(&self, key: Key, subject: &str, count: impl Fn(&Series)) {
+        if let Some(table) = self.tables.load().get(&key)
+            && let Some(series) = table.load().get(subject)
+        {
+            return count(series);
+        }
+        let table = self.table(key);
+        let known = table.load();
+        let is_listed = self.is_listed.get().is_some_and(|is_listed| is_listed(key.method, subject));
+        let name = if is_listed || subject.is_empty() { subject } else { OTHER };
+        match known.get(name) {
+            Some(series) => count(series),
+            None => {
+                let series = Arc::new(self.create(key, name));
+                table.add(name, &series);
+                count(&series);
+            }
+        }
+    }
+
+    /// The table of a key. There are few: as many as there are methods and statuses.
+    fn table(&self, key: Key) -> Arc<SeriesTable<Series>> {
+        if let Some(table) = self.tables.load().get(&key) {
+            return Arc::clone(table);
+        }
+        let new = Arc::new(SeriesTable::default());
+        self.tables.rcu(|tables| {
+            let mut tables = AHashMap::clone(tables);
+            tables.entry(key).or_insert_with(|| Arc::clone(&new));
+            tables
+        });
+        self.tables.load().get(&key).map_or(new, Arc::clone)
+    }
+
+    fn create(&self, key: Key, name: &str) -> Series {
+        let status = if key.status >= 400 { "error" } else { "success" };
+        let labels = RequestLabels {
+            method: key.http_method,
+            status_code: key.status,
+            status,
+            mcp_method: key.method,
+            mcp_resource_id: name.to_owned(),
+            server: Arc::clone(&self.server),
+            transport: TRANSPORT,
+        };
+        let is_call = key.method == "tools/call" && !name.is_empty();
+        let tool = || ToolLabels { server: Arc::clone(&self.server), tool: name.to_owned(), status };
+        Series {
+            requests: self.requests.get_or_create_owned(&labels),
+            durations: self.durations.get_or_create_owned(&labels),
+            tool_calls: is_call.then(|| self.tool_calls.get_or_create_owned(&tool())),
+        }
+    }
+}
+
+impl RequestObserver for RequestMetrics {
+    fn began(&self) {
+        self.active().inc();
+    }
+
+    fn ended(&self, request: &RequestSeen<'_>) {
+        self.active().dec();
+        let key = Key {
+            http_method: request.http_method,
+            status: request.status,
+            method: request.method.unwrap_or(UNKNOWN),
+        };
+        self.count(key, request.subject.unwrap_or_default(), |series| {
+            series.requests.inc();
+            series.durations.observe(request.took.as_secs_f64());
+            if let Some(tool_calls) = &series.tool_calls {
+                tool_calls.inc();
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use prometheus_client::encoding::text;
+
+    use super::*;
+
+    fn page(metrics: &RequestMetrics) -> String {
+        let (mut registry, mut page) = (Registry::default(), String::new());
+        metrics.register(&mut registry);
+        text::encode(&mut page, &registry).unwrap();
+        page
+    }
+
+    fn call(subject: &str, status: u16) -> RequestSeen<'_> {
+        RequestSeen {
+            http_method: "POST",
+            status,
+            method: Some("tools/call"),
+            subject: Some(subject),
+            took: Duration::from_millis(15),
+        }
+    }
+
+    #[test]
+    fn a_name_that_nobody_lists_is_other() {
+        let metrics = RequestMetrics::new("office");
+        metrics.know_names(Box::new(|method, name| (method, name) == ("tools/call", "echo")));
+        for (name, status) in [("echo", 200), ("echo", 200), ("made-up", 200), ("made-up-too", 403)] {
+            metrics.began();
+            metrics.ended(&call(name, status));
+        }
+        metrics.began();
+        metrics.ended(&RequestSeen { http_method: "DELETE", method: None, subject: None, ..call("", 200) });
+        metrics.began();
+        let page = page(&metrics);
+        let with = |method, code, status, mcp, name| {
+            format!(
+                r#"method="{method}",status_code="{code}",status="{status}",mcp_method="{mcp}",mcp_resource_id="{name}",server="office",transport="streamable-http""#
+            )
+        };
+        for line in [
+            format!(
+                "toolhive_mcp_requests_total{{{}}} 2",
+                with("POST", 200, "success", "tools/call", "echo")
+            ),
+            format!("toolhive_mcp_requests_total{{{}}} 1", with("POST", 403, "error", "tools/call", "other")),
+            format!("toolhive_mcp_requests_total{{{}}} 1", with("DELETE", 200, "success", "unknown", "")),
+            format!(
+                "toolhive_mcp_request_duration_seconds_bucket{{le=\"0.02\",{}}} 2",
+                with("POST", 200, "success", "tools/call", "echo")
+            ),
+            r#"toolhive_mcp_tool_calls_total{server="office",tool="echo",status="success"} 2"#.to_owned(),
+            r#"toolhive_mcp_tool_calls_total{server="office",tool="other",status="error"} 1"#.to_owned(),
+            r#"toolhive_mcp_active_connections{server="office",transport="streamable-http"} 1"#.to_owned(),
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} in {page}");
+        }
+        assert!(!page.contains("made-up"), "{page}");
+    }
+}
