@@ -22,6 +22,8 @@ pub enum Client {
     Python,
     /// Go.
     Go,
+    /// Go, version 1.7: the one that ToolHive has, which ends itself on refusals that newer ones outlive.
+    Go17,
     /// Rust.
     Rust,
 }
@@ -39,8 +41,17 @@ pub struct Seen {
     pub answers: BTreeMap<String, String>,
 }
 
+/// What became of one operation.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Refused {
+    /// What the client said.
+    pub said: String,
+    /// The client could list tools afterwards, on the same connection.
+    pub lives: bool,
+}
+
 impl Client {
-    /// All of them.
+    /// All of them in their newest versions.
     pub const ALL: [Self; 5] = [Self::TypeScript1, Self::TypeScript2, Self::Python, Self::Go, Self::Rust];
 
     /// Its name for people.
@@ -51,8 +62,54 @@ impl Client {
             Self::TypeScript2 => "TypeScript v2",
             Self::Python => "Python",
             Self::Go => "Go",
+            Self::Go17 => "Go 1.7",
             Self::Rust => "Rust",
         }
+    }
+
+    /// The revisions that it speaks.
+    #[must_use]
+    pub fn revisions(self) -> &'static [&'static str] {
+        match self {
+            Self::TypeScript1 => &["2025-11-25"],
+            Self::Go17 => &["2026-07-28"],
+            Self::TypeScript2 | Self::Python | Self::Go | Self::Rust => &["2025-11-25", "2026-07-28"],
+        }
+    }
+
+    /// Tries operations that are refused, each on a connection of its own: what was said, and whether the client could go
+    /// on. `operations` is JSON.
+    ///
+    /// # Errors
+    /// When the client cannot be run.
+    pub fn refusals(self, url: &str, operations: &str, revision: &str) -> anyhow::Result<Vec<Refused>> {
+        let is_stateless = revision == "2026-07-28";
+        let mut command = match self {
+            Self::TypeScript1 => {
+                typescript("refusal_typescript.mjs", "sdk", &["1", operations, url, revision])?
+            }
+            Self::TypeScript2 => {
+                typescript("refusal_typescript.mjs", "client", &["2", operations, url, revision])?
+            }
+            Self::Python => {
+                let mut command = Command::new(cache::python("sdk")?);
+                command.arg(cache::own("clients/refusal_python.py"));
+                command.args([operations, url, if is_stateless { revision } else { "legacy" }]);
+                command
+            }
+            Self::Go | Self::Go17 => {
+                let mut command = Command::new(go_client(self)?);
+                command.args([operations, url, revision]);
+                command
+            }
+            Self::Rust => {
+                let stateless = is_stateless.then_some("--stateless");
+                let words: Vec<&str> = ["refusals", url, operations].into_iter().chain(stateless).collect();
+                fixture(&words)?
+            }
+        };
+        let told = run(&mut command).with_context(|| self.name())?;
+        serde_json::from_str(&told).with_context(|| format!("{} printed {told}", self.name()))
     }
 
     /// Lists everything at `url` and calls each tool.
@@ -60,22 +117,16 @@ impl Client {
     /// # Errors
     /// What the SDK refuses, in its own words.
     pub fn look(self, url: &str) -> anyhow::Result<Seen> {
-        let typescript = |package: &str, version: &str| -> anyhow::Result<Command> {
-            let mut command = Command::new(cache::node()?);
-            let script = cache::own("clients/strict_typescript.mjs");
-            command.arg(script).arg(cache::installed("npm", package)?).args([version, url]);
-            Ok(command)
-        };
         let mut command = match self {
-            Self::TypeScript1 => typescript("sdk", "1")?,
-            Self::TypeScript2 => typescript("client", "2")?,
+            Self::TypeScript1 => typescript("strict_typescript.mjs", "sdk", &["1", url])?,
+            Self::TypeScript2 => typescript("strict_typescript.mjs", "client", &["2", url])?,
             Self::Python => {
                 let mut command = Command::new(cache::python("sdk")?);
                 command.arg(cache::own("clients/strict_python.py")).arg(url);
                 command
             }
-            Self::Go => {
-                let mut command = Command::new(go_client()?);
+            Self::Go | Self::Go17 => {
+                let mut command = Command::new(go_client(self)?);
                 command.arg(url);
                 command
             }
@@ -86,21 +137,35 @@ impl Client {
     }
 }
 
+/// A script with an SDK for TypeScript.
+fn typescript(script: &str, package: &str, arguments: &[&str]) -> anyhow::Result<Command> {
+    let mut command = Command::new(cache::node()?);
+    command.arg(cache::own(&format!("clients/{script}")));
+    command.arg(cache::installed("npm", package)?).args(arguments);
+    Ok(command)
+}
+
 /// The Go client, built once for each run of a test program; Go's own cache makes it quick.
-fn go_client() -> anyhow::Result<std::path::PathBuf> {
-    static BUILT: OnceLock<Result<std::path::PathBuf, String>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+fn go_client(client: Client) -> anyhow::Result<std::path::PathBuf> {
+    type Built = OnceLock<Result<std::path::PathBuf, String>>;
+    static NEWEST: Built = OnceLock::new();
+    static OLDER: Built = OnceLock::new();
+    let is_older = client == Client::Go17;
+    let built = if is_older { &OLDER } else { &NEWEST };
+    let built = built.get_or_init(|| build(is_older).map_err(|error| format!("{error:#}")));
     built.clone().map_err(|error| anyhow::anyhow!(error))
 }
 
-fn build() -> anyhow::Result<std::path::PathBuf> {
+fn build(is_older: bool) -> anyhow::Result<std::path::PathBuf> {
     let cache = cache::root()?.join("go");
     std::fs::create_dir_all(&cache)?;
-    let program = cache.join(format!("client-{}", std::process::id()));
+    let name = if is_older { "client-1.7" } else { "client" };
+    let program = cache.join(format!("{name}-{}", std::process::id()));
     let mut command = Command::new(cache::go()?);
     command
         .args(["build", "-o"])
         .arg(&program)
+        .args(if is_older { &["-tags=older", "-modfile=go.1.7.mod"][..] } else { &[] })
         .arg(".")
         .current_dir(cache::own("clients/go"))
         .env("GOCACHE", cache.join("build"))
@@ -111,7 +176,7 @@ fn build() -> anyhow::Result<std::path::PathBuf> {
     run(&mut command).context("the Go client cannot be built")?;
     ensure!(program.exists(), "{} was not built", program.display());
     // Whoever runs it has it open; the name would only gather in the cache.
-    let kept = cache.join("client");
+    let kept = cache.join(name);
     std::fs::rename(&program, &kept)?;
     Ok(kept)
 }

@@ -9,6 +9,7 @@ mod model;
 mod odd;
 mod packages;
 mod reference;
+mod refusals;
 mod release;
 mod soak;
 mod spec;
@@ -119,6 +120,12 @@ enum Chore {
         /// The checkout.
         directory: PathBuf,
     },
+    /// Tries refusals with clients of the official SDKs and writes docs/refusals.md.
+    Refusals {
+        /// Writes nothing; fails if docs/refusals.md would change.
+        #[arg(long)]
+        check: bool,
+    },
     /// What the suite starts in its client scenarios; not for people.
     #[command(hide = true)]
     ConformanceClient {
@@ -152,6 +159,7 @@ fn main() -> ExitCode {
         Chore::Matrix { check } => matrix::run(check),
         Chore::Odd { check } => odd::run(check),
         Chore::Reference { directory } => reference::run(&directory),
+        Chore::Refusals { check } => refusals::run(check),
         Chore::ConformanceClient { url } => conformance::client::run(&url),
     };
     match done {

@@ -1,4 +1,5 @@
-// The official Go SDK's client: lists everything, calls each tool, prints what it saw as JSON. Argument: URL.
+// The official Go SDK's client: lists everything, calls each tool, prints what it saw as JSON. Argument: URL. With the
+// arguments operations, URL and revision it prints what becomes of each operation.
 package main
 
 import (
@@ -53,6 +54,10 @@ func look(ctx context.Context, session *mcp.ClientSession) (*seen, error) {
 }
 
 func main() {
+	if len(os.Args) > 3 {
+		printRefusals(os.Args[1], os.Args[2], os.Args[3])
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client := mcp.NewClient(&mcp.Implementation{Name: "vmcp-e2e", Version: "1.0.0"}, nil)

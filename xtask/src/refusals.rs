@@ -1,0 +1,149 @@
+//! `cargo xtask refusals`: clients of the official SDKs in front of a gateway that refuses them, in each revision. The
+//! result is a table in `docs/refusals.md`: which refusal a client outlives, and which ends it.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use vmcp_e2e::cache;
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::process::fixture;
+use vmcp_e2e::strict::{Client, Refused};
+
+use crate::root;
+
+const TABLE: &str = "docs/refusals.md";
+const HEAD: &str = "# Refusals and the clients of official SDKs
+
+What a client of an official SDK does after a refusal: each operation on a connection of its own, then `tools/list` on the same one.
+Written by `cargo xtask refusals`; the clients are in `tests-e2e/clients`, their versions in `tests-e2e/pins.txt` and
+`tests-e2e/clients/go`. Go 1.7 is the version that ToolHive has.
+
+**result**: the call is answered with a failed result, which a model can read. **error**: the SDK throws or returns an error, and the
+client goes on. **ends**: the client cannot be used any more. **-**: the operation is not refused.
+
+";
+
+/// A limit on one of the servers' tools.
+const LIMIT: &str = "
+rateLimiting:
+  tools:
+    - {name: whoami, shared: {maxTokens: 1, refillPeriod: 1h}}
+";
+/// Policies against another. Under them, what nobody offers is denied too.
+const POLICIES: &str = r#"
+incomingAuth:
+  type: anonymous
+  authz:
+    type: cedar
+    policies:
+      - 'permit(principal, action, resource);'
+      - 'forbid(principal, action == Action::"call_tool", resource == Tool::"grow");'
+"#;
+
+/// A column of the table.
+struct Column {
+    client: Client,
+    revision: &'static str,
+    found: Vec<Refused>,
+}
+
+/// Writes the table, or only holds it against the one that is there.
+pub(crate) fn run(check: bool) -> anyhow::Result<()> {
+    let operations = std::fs::read_to_string(cache::own("refusals.json"))?;
+    let operations: Vec<Value> = serde_json::from_str(&operations)?;
+    let mut columns = Vec::new();
+    for client in Client::ALL.into_iter().chain([Client::Go17]) {
+        for revision in client.revisions() {
+            columns.push(Column { client, revision, found: tried(client, revision, &operations)? });
+        }
+    }
+    let (file, table) = (root().join(TABLE), table(&operations, &columns)?);
+    if check {
+        let known = std::fs::read_to_string(&file).context(TABLE)?;
+        ensure!(
+            known == table,
+            "{TABLE} is not what was found; run `cargo xtask refusals` and read the change"
+        );
+        println!("{TABLE} is what was found");
+    } else {
+        std::fs::write(file, table)?;
+        println!("{TABLE} is written");
+    }
+    Ok(())
+}
+
+/// What became of each operation: of those that ask for policies in front of a gateway that has some, of the others in
+/// front of one without.
+fn tried(client: Client, revision: &str, operations: &[Value]) -> anyhow::Result<Vec<Refused>> {
+    let mut found: Vec<Option<Refused>> = vec![None; operations.len()];
+    for with_policies in [false, true] {
+        let places = (0..operations.len()).filter(|place| {
+            operations.get(*place).is_some_and(|operation| (operation["policies"] == true) == with_policies)
+        });
+        let places: Vec<usize> = places.collect();
+        let meant: Vec<&Value> = places.iter().filter_map(|place| operations.get(*place)).collect();
+        // Anew for each: limits are used up, and a server has ended.
+        let gateway = gateway(with_policies)?;
+        let said =
+            client.refusals(&gateway.url, &serde_json::to_string(&meant)?, revision).with_context(|| {
+                format!("{} in {revision}; the gateway said:\n{}", client.name(), gateway.process.said())
+            })?;
+        for (place, said) in places.into_iter().zip(said) {
+            if let Some(slot) = found.get_mut(place) {
+                *slot = Some(said);
+            }
+        }
+    }
+    found.into_iter().map(|found| found.with_context(|| format!("{} left some out", client.name()))).collect()
+}
+
+fn gateway(with_policies: bool) -> anyhow::Result<Gateway> {
+    let backends = [
+        Backend::stdio("echo", &fixture(&["echo"])?).with("timeout: 2s"),
+        Backend::stdio("crowd", &fixture(&["crowd"])?),
+        Backend::stdio("odd", &fixture(&["odd"])?),
+    ];
+    let mut config = config(Names::AsTheyAre, &backends, LIMIT);
+    if with_policies {
+        config = config.replace("incomingAuth: {type: anonymous}\n", POLICIES);
+    }
+    Gateway::start(&config)
+}
+
+fn table(names: &[Value], columns: &[Column]) -> anyhow::Result<String> {
+    let mut text = HEAD.to_owned();
+    text.push_str("| Refused |");
+    for column in columns {
+        write!(text, " {}, {} |", column.client.name(), column.revision)?;
+    }
+    text.push_str("\n| --- |");
+    text.push_str(&" --- |".repeat(columns.len()));
+    text.push('\n');
+    let mut ends = Vec::new();
+    for (place, name) in names.iter().enumerate() {
+        let name = name["name"].as_str().unwrap_or_default();
+        write!(text, "| {name} |")?;
+        for Column { client, revision, found } in columns {
+            let found = found.get(place).context("an operation is missing")?;
+            let cell = match (found.lives, &*found.said) {
+                (false, said) => {
+                    ends.push(format!("{name}, {} in {revision}: {said}", client.name()));
+                    "**ends**"
+                }
+                (true, "a result") => "-",
+                (true, said) if said.starts_with("failed result") => "result",
+                (true, _) => "error",
+            };
+            write!(text, " {cell} |")?;
+        }
+        text.push('\n');
+    }
+    if !ends.is_empty() {
+        text.push_str("\nWhat the clients that ended said:\n\n");
+        for end in ends {
+            writeln!(text, "- {}", end.replace('\n', " "))?;
+        }
+    }
+    Ok(text)
+}
