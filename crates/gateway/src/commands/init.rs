@@ -1,6 +1,6 @@
 //! `vmcp init`: writes a configuration to start from.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -34,6 +34,9 @@ pub(crate) fn run(
             // Created anew only: a configuration somebody has written is never lost.
             // And for its owner alone: what is carried over may hold tokens.
             let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+            if file.as_ref().is_err_and(|error| error.kind() == ErrorKind::AlreadyExists) {
+                anyhow::bail!("{} exists, and is not overwritten; choose another name", path.display());
+            }
             let mut file = file.with_context(|| format!("cannot create {}", path.display()))?;
             file.write_all(text.as_bytes())?;
             terminal::tell(format_args!(
@@ -46,7 +49,7 @@ pub(crate) fn run(
     if unserved.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    let file = output.map_or_else(|| "what is written".to_owned(), |path| path.display().to_string());
+    let file = output.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
     terminal::tell(format_args!("{file} cannot be served before this is repaired:"));
     for problem in &unserved {
         terminal::tell(Report::line(&file, problem, ""));

@@ -49,12 +49,19 @@ pub(super) fn convert(text: &str, file: &str, name: Option<&str>) -> Result<Carr
     let namespace = server.namespace.as_deref();
     let mut conversion = Conversion { objects: &objects, server, namespace, findings: Findings::default() };
     let root = conversion.root();
-    let Findings { problems, mut remarks, variables } = conversion.findings;
+    let Findings { problems, mut remarks, variables, .. } = conversion.findings;
     let Some(mut root) = root.filter(|_| problems.is_empty()) else { return Err(refused(problems, remarks)) };
+    let scraped = root.get("telemetry").is_some_and(|section| section["enablePrometheusMetricsPath"] == true);
     remarks.extend(take_unbuilt(&mut root).map_err(|problem| refused(vec![problem], Vec::new()))?);
+    if scraped && !root.contains_key("telemetry") {
+        // What is left of it works.
+        root.insert("telemetry".to_owned(), serde_json::json!({"enablePrometheusMetricsPath": true}));
+    }
     let yaml = to_yaml(&Value::Object(root)).map_err(|error| {
         refused(vec![Problem::new("", format!("cannot be written as YAML: {error}"))], Vec::new())
     })?;
+    let used = |variable: &Variable| variable.is_implicit || yaml.contains(&variable.name);
+    let variables: Vec<Variable> = variables.into_iter().filter(used).collect();
     let text = format!("{}{yaml}", head(&server.name, file, &remarks, &variables));
     remarks.extend(variables.iter().map(Variable::remark));
     let set = |_: &str| Some("set-before-the-start".to_owned());
@@ -67,13 +74,15 @@ pub(super) fn convert(text: &str, file: &str, name: Option<&str>) -> Result<Carr
 
 fn chosen_server<'a>(objects: &'a Objects, name: Option<&str>) -> Result<&'a Object, Problem> {
     let servers: Vec<_> = objects.of_kind(SERVER).collect();
-    let chosen = servers.iter().filter(|server| name.is_none_or(|name| server.name == name));
+    let chosen = servers
+        .iter()
+        .filter(|server| name.is_none_or(|name| server.name == name || server.full_name() == name));
     match (&*chosen.collect::<Vec<_>>(), &*servers) {
         ([server], _) => Ok(server),
         (_, []) => Err(Problem::new("", "has no `VirtualMCPServer`")
             .hint("add it, with the objects that it refers to and the servers of its group")),
         _ => {
-            let names: Vec<_> = servers.iter().map(|server| format!("`{}`", server.name)).collect();
+            let names: Vec<_> = servers.iter().map(|server| format!("`{}`", server.full_name())).collect();
             let message = format!("has these virtual servers: {}", names.join(", "));
             Err(Problem::new("", message).hint("choose one with `--server NAME`"))
         }
@@ -86,19 +95,22 @@ struct Findings {
     problems: Vec<Problem>,
     remarks: Vec<Problem>,
     variables: Vec<Variable>,
+    /// Backends at addresses of the cluster.
+    in_cluster: Vec<String>,
 }
 
-/// A variable of the environment that holds what a `Secret` holds.
+/// A variable of the environment that has to be set.
 struct Variable {
     name: String,
-    secret: String,
-    key: String,
+    /// Where its value is from.
+    value: String,
+    /// No key of the file names it.
+    is_implicit: bool,
 }
 
 impl Variable {
     fn remark(&self) -> Problem {
-        let message = format!("set it to key `{}` of Secret `{}`", self.key, self.secret);
-        Problem::new(&self.name, message)
+        Problem::new(&self.name, format!("set it to {}", self.value))
     }
 }
 
@@ -116,14 +128,20 @@ impl<'a> Conversion<'a> {
     fn root(&mut self) -> Option<Map<String, Value>> {
         let spec: VirtualMcpServer = self.server.spec(Unknown::Told, &mut self.findings)?;
         self.tell_of_deployment(&spec);
+        if let Some(namespace) = self.namespace {
+            let value = format!("`{namespace}`, the namespace in keys and metrics of limits");
+            self.implicit_variable("VMCP_NAMESPACE", value);
+        }
         let mut config = spec.config.unwrap_or_default();
         let group = spec.group_ref.name;
         let mut root = Map::new();
         root.insert("name".to_owned(), self.server.name.clone().into());
         root.insert("groupRef".to_owned(), group.clone().into());
-        root.insert("incomingAuth".to_owned(), self.incoming(spec.incoming_auth));
+        let server = spec.auth_server_config.as_ref();
+        root.insert("incomingAuth".to_owned(), self.incoming(spec.incoming_auth, server));
         let mut strategies = self.written_strategies(spec.outgoing_auth);
         let backends = self.backends(&group, config.remove("backends"), &mut strategies);
+        self.tell_of_cluster_addresses();
         Self::rest_of_strategies(&mut strategies);
         root.extend(strategies.section().map(|section| ("outgoingAuth".to_owned(), section)));
         root.insert("aggregation".to_owned(), self.aggregation(config.remove("aggregation")));
@@ -204,6 +222,10 @@ impl<'a> Conversion<'a> {
         at: &str,
     ) -> Option<(S, &'a Object)> {
         let object = self.find(kind, name, at)?;
+        if let Some(reason) = object.invalid() {
+            self.problem_at(format!("{kind} {name}"), &format!("is not valid in the cluster: {reason}"));
+            return None;
+        }
         Some((object.spec(Unknown::Told, &mut self.findings)?, object))
     }
 
@@ -223,13 +245,28 @@ impl<'a> Conversion<'a> {
         }
     }
 
-    /// The name of a variable for a key of a `Secret`.
+    /// The name of a variable for a key of a `Secret`. Two keys never share one.
     fn variable(&mut self, name: String, reference: &KeyRef) -> String {
-        if !self.findings.variables.iter().any(|variable| variable.name == name) {
-            let (secret, key) = (reference.name.clone(), reference.key.clone().unwrap_or_default());
-            self.findings.variables.push(Variable { name: name.clone(), secret, key });
+        let key = reference.key.as_deref().unwrap_or_default();
+        let value = format!("key `{key}` of Secret `{}`", reference.name);
+        let names = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name}_{number}")));
+        for name in names {
+            match self.findings.variables.iter().find(|variable| variable.name == name) {
+                Some(known) if known.value == value => return name,
+                Some(_) => {}
+                None => {
+                    let variable = Variable { name: name.clone(), value, is_implicit: false };
+                    self.findings.variables.push(variable);
+                    return name;
+                }
+            }
         }
         name
+    }
+
+    /// A variable that is read although no key names it.
+    fn implicit_variable(&mut self, name: &str, value: String) {
+        self.findings.variables.push(Variable { name: name.to_owned(), value, is_implicit: true });
     }
 
     /// The host name of a service of the virtual server's namespace.

@@ -41,7 +41,25 @@ pub(super) fn convert(
     if telemetry.is_some_and(|telemetry| telemetry.prometheus_port.is_some()) {
         findings.warn("telemetry.prometheusPort", "has no effect; `/metrics` is on `admin.listen` too");
     }
+    if let Some(telemetry) = telemetry {
+        tell_of_idle_keys(telemetry, findings);
+    }
     (AdminSettings { listen, metrics_are_open }, scrape_key.map(Secret::new))
+}
+
+/// Tells of keys of `telemetry` that speak of traces or of a collector alone.
+fn tell_of_idle_keys(telemetry: &Telemetry, findings: &mut Findings<'_>) {
+    let keys = [
+        ("serviceName", telemetry.service_name.is_some()),
+        ("serviceVersion", telemetry.service_version.is_some()),
+        ("samplingRate", telemetry.sampling_rate.is_some()),
+        ("customAttributes", !telemetry.custom_attributes.is_empty()),
+        ("environmentVariables", !telemetry.environment_variables.is_empty()),
+    ];
+    for (key, _) in keys.into_iter().filter(|(_, is_there)| *is_there) {
+        findings
+            .warn(format!("telemetry.{key}"), "has no effect: this build does not have traces and OTLP yet");
+    }
 }
 
 fn address(text: &str, findings: &mut Findings<'_>) -> Option<SocketAddr> {

@@ -198,7 +198,7 @@ fn bearer(
                 SetupError::CaBundle(text) => ("oidc.caBundlePath", format!("cannot be used: {text}")),
                 SetupError::Tls(text) => ("oidc", format!("there is no TLS: {text}")),
             };
-            findings.problem(join(PATH, key), text);
+            findings.problem(format!("{PATH}.{key}"), text);
             None
         }
     }

@@ -30,7 +30,7 @@ pub(in crate::config) const UNBUILT: &[Unbuilt] = &[
     },
     Unbuilt {
         path: "telemetry",
-        feature: "telemetry",
+        feature: "traces and OTLP",
         asked_for: |file| file.telemetry.as_ref().is_some_and(sends_something),
         remedy: REMOVE,
     },

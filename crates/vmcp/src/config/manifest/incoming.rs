@@ -1,6 +1,6 @@
 //! `spec.incomingAuth`: who callers are and what they may do.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::kinds::{
     AuthzConfig, CaBundleRef, CedarDocument, CedarOptions, IncomingAuth, InlineOidc, McpAuthzConfig,
@@ -22,7 +22,7 @@ const CLIENT_SECRET: &str = "VMCP_OIDC_CLIENT_SECRET";
 
 impl Conversion<'_> {
     /// The section `incomingAuth`.
-    pub(super) fn incoming(&mut self, auth: IncomingAuth) -> Value {
+    pub(super) fn incoming(&mut self, auth: IncomingAuth, server: Option<&Map<String, Value>>) -> Value {
         const AT: &str = "spec.incomingAuth";
         let oidc = match (&*auth.kind, auth.oidc_config_ref) {
             ("anonymous", _) => Value::Null,
@@ -36,7 +36,7 @@ impl Conversion<'_> {
                 Value::Null
             }
         };
-        let authz = match (auth.authz_config, auth.authz_config_ref) {
+        let mut authz = match (auth.authz_config, auth.authz_config_ref) {
             (None, None) => Value::Null,
             (Some(config), None) => self.authz(config),
             (None, Some(reference)) => self.shared_authz(&reference.name),
@@ -45,6 +45,10 @@ impl Conversion<'_> {
                 Value::Null
             }
         };
+        // Policies read the claims of the provider that callers log in at, not those of the server's own tokens.
+        if let (Some(provider), Some(authz)) = (server.and_then(primary_provider), authz.as_object_mut()) {
+            authz.insert("primaryUpstreamProvider".to_owned(), provider);
+        }
         without_nothing(json!({"type": auth.kind, "oidc": oidc, "authz": authz}))
     }
 
@@ -90,7 +94,7 @@ impl Conversion<'_> {
             "clientSecretEnv": secret,
             "jwksUrl": oidc.jwks_url,
             "introspectionUrl": oidc.introspection_url,
-            "caBundlePath": self.ca_bundle(oidc.ca_bundle_ref, CA_FOLDER),
+            "caBundlePath": self.ca_bundle(oidc.ca_bundle_ref, |map| format!("{CA_FOLDER}/{map}")),
             "protectedResourceAllowPrivateIp": oidc.protected_resource_allow_private_ip,
             "jwksAllowPrivateIp": oidc.jwks_allow_private_ip,
             "insecureAllowHttp": oidc.insecure_allow_http,
@@ -98,10 +102,14 @@ impl Conversion<'_> {
     }
 
     /// The path of authorities that a `ConfigMap` holds, as ToolHive's operator mounts them.
-    pub(super) fn ca_bundle(&mut self, bundle: Option<CaBundleRef>, folder: &str) -> Option<String> {
+    pub(super) fn ca_bundle(
+        &mut self,
+        bundle: Option<CaBundleRef>,
+        folder: impl Fn(&str) -> String,
+    ) -> Option<String> {
         let map = bundle?.config_map_ref?;
         let key = map.key.unwrap_or_else(|| "ca.crt".to_owned());
-        let path = format!("{folder}/{}/{key}", map.name);
+        let path = format!("{}/{key}", folder(&map.name));
         let message = format!("is read from {path}: put key `{key}` there, or change the path");
         self.remark(&format!("ConfigMap {}", map.name), message);
         Some(path)
@@ -148,6 +156,13 @@ impl Conversion<'_> {
 
     fn shared_authz(&mut self, name: &str) -> Value {
         const AT: &str = "spec.incomingAuth.authzConfigRef";
+        if let Some(object) = self.objects.find("MCPAuthzConfig", name, self.namespace) {
+            let kind = object.text(&["spec", "type"]).unwrap_or(CEDAR);
+            if kind != CEDAR {
+                self.expect_cedar(kind, object.path("spec.type"));
+                return Value::Null;
+            }
+        }
         let Some((config, object)) = self.referred::<McpAuthzConfig>("MCPAuthzConfig", name, AT) else {
             return Value::Null;
         };
@@ -160,6 +175,14 @@ impl Conversion<'_> {
             self.problem_at(path, "must be `cedarv1`, the only language of policies for a virtual server");
         }
     }
+}
+
+/// The provider whose claims policies read: the one that the authorization server names, or its first.
+fn primary_provider(server: &Map<String, Value>) -> Option<Value> {
+    let named = server.get("primaryUpstreamProvider").and_then(Value::as_str).filter(|name| !name.is_empty());
+    let first = || Some(server.get("upstreamProviders")?.get(0)?["name"].as_str().unwrap_or_default());
+    let name = named.or_else(first)?;
+    Some(if name.is_empty() { "default" } else { name }.into())
 }
 
 fn cedar(options: CedarOptions) -> Value {

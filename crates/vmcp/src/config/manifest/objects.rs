@@ -12,6 +12,12 @@ use crate::config::report::Problem;
 use crate::config::schema::schema;
 use crate::config::tree::{self, Kind, Node};
 
+/// The group of ToolHive's kinds.
+const GROUP: &str = "toolhive.stacklok.dev/";
+/// Kinds all of whose keys say who may do what.
+const PROTECTING: [&str; 5] =
+    ["ConfigMap", "MCPAuthzConfig", "MCPExternalAuthConfig", "MCPOIDCConfig", "MCPToolConfig"];
+
 /// The objects of a manifest.
 pub(super) struct Objects(Vec<Object>);
 
@@ -38,13 +44,24 @@ impl Objects {
     /// Reads the objects of a text.
     ///
     /// # Errors
-    /// Every document that is not YAML.
+    /// Every document that is not YAML, and every object that is there twice.
     pub(super) fn read(text: &str) -> Result<Self, Vec<Problem>> {
         let (mut objects, mut problems) = (Vec::new(), Vec::new());
         for (lines_before, document) in documents(text) {
             match tree::parse(&document) {
                 Ok(node) => collect(node, lines_before, &mut objects),
-                Err(problem) => problems.push(moved(problem, lines_before)),
+                Err(problem) => problems.push(moved(problem, Some(lines_before))),
+            }
+        }
+        for (place, object) in objects.iter().enumerate() {
+            let is_same = |other: &Object| {
+                (&other.kind, &other.name, &other.namespace)
+                    == (&object.kind, &object.name, &object.namespace)
+            };
+            if objects.iter().take(place).any(is_same) {
+                let (path, line) = (format!("{} {}", object.kind, object.name), object.node.line);
+                let problem = Problem { line: Some(line), ..Problem::new(path, "is in the file twice") };
+                problems.push(moved(problem, Some(object.lines_before)));
             }
         }
         if problems.is_empty() { Ok(Self(objects)) } else { Err(problems) }
@@ -55,8 +72,7 @@ impl Objects {
         self.0.iter().filter(move |object| object.kind == kind)
     }
 
-    /// The object of that kind and name in `namespace`. An object without a namespace is in every one: it is applied to
-    /// the namespace that `kubectl` is told.
+    /// The object of that kind and name in `namespace`.
     pub(super) fn find(&self, kind: &str, name: &str, namespace: Option<&str>) -> Option<&Object> {
         let named = self.0.iter().filter(|object| object.kind == kind && object.name == name);
         named.into_iter().find(|object| object.is_in(namespace))
@@ -64,11 +80,33 @@ impl Objects {
 }
 
 impl Object {
-    /// True unless it is in another namespace.
+    /// True for an object of a namespace. One that names none is applied to the namespace that `kubectl` is told.
     pub(super) fn is_in(&self, namespace: Option<&str>) -> bool {
-        match (&self.namespace, namespace) {
-            (Some(own), Some(other)) => own == other,
-            (None, _) | (_, None) => true,
+        self.namespace.is_none() || self.namespace.as_deref() == namespace
+    }
+
+    /// Why the cluster has found it invalid, if it has.
+    pub(super) fn invalid(&self) -> Option<String> {
+        let status = entry(&self.node, "status")?;
+        if let Some(phase @ ("Failed" | "Pending")) = text_at(status, "phase") {
+            return Some(format!("`status.phase` is `{phase}`"));
+        }
+        let Kind::List(conditions) = &entry(status, "conditions")?.kind else { return None };
+        let is_invalid = |condition: &&Node| {
+            text_at(condition, "type") == Some("Valid") && text_at(condition, "status") == Some("False")
+        };
+        let condition = conditions.iter().find(is_invalid)?;
+        Some(format!(
+            "its condition `Valid` is `False`: {}",
+            text_at(condition, "message").unwrap_or_default()
+        ))
+    }
+
+    /// Its name with its namespace, if it has one.
+    pub(super) fn full_name(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{namespace}/{}", self.name),
+            None => self.name.clone(),
         }
     }
 
@@ -79,10 +117,8 @@ impl Object {
 
     /// The text at `keys`.
     pub(super) fn text(&self, keys: &[&str]) -> Option<&str> {
-        match &keys.iter().try_fold(&self.node, |node, key| entry(node, key))?.kind {
-            Kind::Text { text, .. } => Some(text),
-            Kind::Null | Kind::Bool(..) | Kind::Number(..) | Kind::List(_) | Kind::Map(_) => None,
-        }
+        let (last, keys) = keys.split_last()?;
+        text_at(keys.iter().try_fold(&self.node, |node, key| entry(node, key))?, last)
     }
 
     /// The `spec`, as the type of its kind. What does not fit is told, and then there is none.
@@ -96,14 +132,16 @@ impl Object {
         if self.kind == super::SERVER {
             name_config(&mut spec, &self.name);
         }
-        self.fit(&spec, "spec", unknown, findings)
+        self.fit(&spec, "spec", Some(self.lines_before), unknown, findings)
     }
 
-    /// A node of it, as a type. What does not fit is told, and then there is none.
+    /// A node of it, as a type. What does not fit is told, and then there is none. `lines_before` is `None` for a node that
+    /// has no place in the file.
     fn fit<S: DeserializeOwned + JsonSchema>(
         &self,
         node: &Node,
         at: &str,
+        lines_before: Option<u64>,
         unknown: Unknown,
         findings: &mut Findings,
     ) -> Option<S> {
@@ -113,12 +151,11 @@ impl Object {
         let place = |problem: Problem| {
             let dot = if problem.path.is_empty() || problem.path.starts_with('[') { "" } else { "." };
             let path = self.path(&format!("{at}{dot}{}", problem.path));
-            Problem { path, ..moved(problem, self.lines_before) }
+            Problem { path, ..moved(problem, lines_before) }
         };
         let Checked { value, problems, unknown: others, .. } = checked;
         if unknown == Unknown::Told {
-            let others = others.into_iter().map(place);
-            findings.remarks.extend(others.map(|problem| self.unknown_key(problem)));
+            others.into_iter().map(place).for_each(|problem| self.tell_unknown(problem, findings));
         }
         if !problems.is_empty() {
             findings.problems.extend(problems.into_iter().map(place));
@@ -134,14 +171,24 @@ impl Object {
         }
     }
 
-    /// What is told of a key that the type of its kind does not have.
-    fn unknown_key(&self, problem: Problem) -> Problem {
-        let message = "is not a key of ToolHive, and is left out".to_owned();
+    /// Tells of a key that the type of its kind does not have. The cluster refuses such a key; here, what only describes
+    /// something is left out, and what may have been meant to protect something is a problem.
+    fn tell_unknown(&self, problem: Problem, findings: &mut Findings) {
         let key = problem.path.strip_prefix(&self.path("spec."));
         let belongs =
             key.filter(|key| self.kind == super::SERVER && schema()["properties"].get(key).is_some());
-        let hint = belongs.map(|key| format!("`spec.config.{key}` is one"));
-        Problem { message, hint: hint.or(problem.hint), ..problem }
+        let is_meant =
+            belongs.is_some() || problem.hint.as_deref().is_some_and(|hint| hint.starts_with("did"));
+        let protects = PROTECTING.contains(&&*self.kind)
+            || key.is_some_and(|key| key.starts_with("incomingAuth.") || key.starts_with("outgoingAuth."));
+        let hint = belongs.map(|key| format!("write it as `spec.config.{key}`")).or(problem.hint);
+        if is_meant || protects {
+            let message = "is not a key of ToolHive".to_owned();
+            findings.problems.push(Problem { message, hint, ..problem });
+        } else {
+            let message = "is not a key of ToolHive, and is left out".to_owned();
+            findings.remarks.push(Problem { message, hint, ..problem });
+        }
     }
 
     /// The text at `data.KEY` of a `ConfigMap`, read as YAML, as a type.
@@ -156,7 +203,7 @@ impl Object {
             return None;
         };
         match tree::parse(text) {
-            Ok(node) => self.fit(&node, &at, Unknown::Told, findings),
+            Ok(node) => self.fit(&node, &at, None, Unknown::Told, findings),
             Err(problem) => {
                 findings.problems.push(Problem { path: self.path(&at), line: None, ..problem });
                 None
@@ -190,7 +237,7 @@ fn collect(node: Node, lines_before: u64, objects: &mut Vec<Object>) {
         Kind::Text { text, .. } | Kind::Number(_, text) | Kind::Bool(_, text) => Some(text.clone()),
         Kind::Null | Kind::List(_) | Kind::Map(_) => None,
     };
-    let Some(kind) = scalar(&node, "kind") else { return };
+    let (Some(kind), Some(version)) = (scalar(&node, "kind"), scalar(&node, "apiVersion")) else { return };
     if let Kind::Map(entries) = &node.kind
         && kind.ends_with("List")
         && let Some((_, _, Node { kind: Kind::List(items), .. })) =
@@ -201,10 +248,22 @@ fn collect(node: Node, lines_before: u64, objects: &mut Vec<Object>) {
         }
         return;
     }
+    // Other groups have kinds of the same names.
+    let is_known = version.starts_with(GROUP) || (version == "v1" && kind == "ConfigMap");
+    if !is_known {
+        return;
+    }
     let metadata = entry(&node, "metadata");
     let name = metadata.and_then(|metadata| scalar(metadata, "name")).unwrap_or_default();
     let namespace = metadata.and_then(|metadata| scalar(metadata, "namespace"));
     objects.push(Object { kind, name, namespace, lines_before, node });
+}
+
+fn text_at<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+    match &entry(node, key)?.kind {
+        Kind::Text { text, .. } | Kind::Bool(_, text) => Some(text),
+        Kind::Null | Kind::Number(..) | Kind::List(_) | Kind::Map(_) => None,
+    }
 }
 
 fn entry<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
@@ -224,8 +283,8 @@ fn name_config(spec: &mut Node, name: &str) {
 }
 
 /// The problem of a document at its line in the file.
-fn moved(problem: Problem, lines_before: u64) -> Problem {
-    Problem { line: problem.line.map(|line| line + lines_before), ..problem }
+fn moved(problem: Problem, lines_before: Option<u64>) -> Problem {
+    Problem { line: problem.line.zip(lines_before).map(|(line, before)| line + before), ..problem }
 }
 
 /// The value with each `${` as `$${`: manifests have no references to the environment, and files do.

@@ -8,11 +8,14 @@ use serde_json::{Map, Value, json};
 use super::kinds::{
     AwsSts, BackendAuth, ExternalAuthConfig, HeaderInjection, OutgoingAuth, TokenExchange, Xaa,
 };
+use super::objects::Unknown;
 use super::{Conversion, variable_name, without_nothing};
 
 /// The strategies of the backends, as they are found.
 #[derive(Default)]
 pub(super) struct Strategies {
+    /// A backend's own object counts more than what the virtual server says for it.
+    own_first: bool,
     /// For backends without one of their own.
     default: Option<Value>,
     /// What the virtual server itself says, by backend. `None` leaves it to the backend's own object.
@@ -24,6 +27,11 @@ pub(super) struct Strategies {
 pub(super) struct Unusable;
 
 impl Strategies {
+    /// True where the virtual server says all strategies, and lists all backends, by itself.
+    pub(super) fn is_inline(&self) -> bool {
+        !self.own_first
+    }
+
     /// The section `outgoingAuth`, unless nothing is said.
     pub(super) fn section(self) -> Option<Value> {
         let Self { default, backends, .. } = self;
@@ -35,7 +43,9 @@ impl Strategies {
 impl Conversion<'_> {
     /// What the virtual server itself says of strategies.
     pub(super) fn written_strategies(&mut self, auth: Option<OutgoingAuth>) -> Strategies {
-        let mut strategies = Strategies::default();
+        let source = auth.as_ref().and_then(|auth| auth.source.as_deref());
+        // As the virtual server has it: discovered strategies count first, unless all are written.
+        let mut strategies = Strategies { own_first: source != Some("inline"), ..Strategies::default() };
         let Some(auth) = auth else { return strategies };
         if let Some(default) = auth.default {
             strategies.default = self.written_strategy(&default, "spec.outgoingAuth.default");
@@ -68,7 +78,7 @@ impl Conversion<'_> {
         }
     }
 
-    /// Gives a backend the strategy that the virtual server writes for it, or else the one that its own object names.
+    /// Gives a backend its strategy: the one that its own object names, or the one that the virtual server writes for it.
     pub(super) fn give_strategy(
         &mut self,
         strategies: &mut Strategies,
@@ -77,9 +87,12 @@ impl Conversion<'_> {
         at: &str,
     ) -> Result<(), Unusable> {
         let strategy = match (strategies.written.remove(backend), own) {
-            (Some(Some(written)), _) => written,
+            (Some(Some(written)), None) => written,
+            (Some(Some(written)), Some(_)) if !strategies.own_first => written,
             (_, Some(own)) => self.strategy(own, at)?,
-            (Some(None) | None, None) => return Ok(()),
+            // Not the default: the server is to be reached without a credential.
+            (Some(None), None) => json!({"type": "unauthenticated"}),
+            (None, None) => return Ok(()),
         };
         strategies.backends.insert(backend.to_owned(), strategy);
         Ok(())
@@ -95,28 +108,28 @@ impl Conversion<'_> {
     /// The strategy of an `MCPExternalAuthConfig`.
     fn strategy(&mut self, name: &str, at: &str) -> Result<Value, Unusable> {
         const KIND: &str = "MCPExternalAuthConfig";
-        let Some((config, object)) = self.referred::<ExternalAuthConfig>(KIND, name, at) else {
+        let object = self.find(KIND, name, at).ok_or(Unusable)?;
+        if let Some(reason) = object.invalid() {
+            self.remark(&format!("{KIND} {name}"), format!("is not valid in the cluster: {reason}"));
             return Err(Unusable);
-        };
+        }
+        let config: ExternalAuthConfig = object.spec(Unknown::Told, &mut self.findings).ok_or(Unusable)?;
         let ExternalAuthConfig { kind, token_exchange, header_injection, .. } = config;
-        let ExternalAuthConfig { bearer_token, aws_sts, upstream_inject, xaa, .. } = config;
+        let ExternalAuthConfig { aws_sts, xaa, .. } = config;
         let strategy = match &*kind {
             "unauthenticated" => Some(json!({"type": "unauthenticated"})),
             "tokenExchange" => token_exchange.map(|section| self.token_exchange(section, name)),
             "headerInjection" => header_injection.map(|section| self.header_injection(section, name)),
-            "bearerToken" => bearer_token.map(|section| {
-                let variable = variable_name("TOOLHIVE_BEARER_TOKEN", name);
-                let variable = self.variable(variable, &section.token_secret_ref);
-                let header = json!({"headerName": "Authorization", "headerValue": format!("Bearer ${{{variable}}}")});
-                json!({"type": "header_injection", "headerInjection": header})
-            }),
             "awsSts" => aws_sts.map(aws),
-            "upstreamInject" => upstream_inject.map(|section| {
-                json!({"type": "upstream_inject", "upstreamInject": {"providerName": section.provider_name}})
-            }),
             "xaa" => xaa.map(|section| self.xaa(section, name)),
-            "embeddedAuthServer" | "obo" => {
-                let message = format!("`{kind}` is not a way to reach a backend, here as in ToolHive");
+            "bearerToken" | "embeddedAuthServer" | "obo" => {
+                let message = format!("a virtual server cannot use `{kind}`, here as in ToolHive");
+                self.remark(&object.path("spec.type"), message);
+                return Err(Unusable);
+            }
+            "upstreamInject" => {
+                let message =
+                    "`upstreamInject` needs an authorization server, which this build does not have yet";
                 self.remark(&object.path("spec.type"), message);
                 return Err(Unusable);
             }

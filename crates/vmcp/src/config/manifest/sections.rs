@@ -29,19 +29,20 @@ impl Conversion<'_> {
             }
         }
         if let Some(Value::Array(tools)) = section.get_mut("tools") {
-            for tool in tools.iter_mut().filter_map(Value::as_object_mut) {
-                self.tool_config(tool);
+            for (place, tool) in tools.iter_mut().enumerate() {
+                self.tool_config(place, tool);
             }
         }
         Value::Object(section)
     }
 
     /// Puts what an `MCPToolConfig` says into an entry of `aggregation.tools`. What the entry says itself counts more.
-    fn tool_config(&mut self, tool: &mut Map<String, Value>) {
+    fn tool_config(&mut self, place: usize, tool: &mut Value) {
+        let Some(tool) = tool.as_object_mut() else { return };
         let Some(reference) = tool.remove("toolConfigRef") else { return };
         let name = reference["name"].as_str().unwrap_or_default();
-        const AT: &str = "spec.config.aggregation.tools";
-        let Some((config, _)) = self.referred::<ToolConfig>("MCPToolConfig", name, AT) else { return };
+        let at = format!("spec.config.aggregation.tools[{place}].toolConfigRef");
+        let Some((config, _)) = self.referred::<ToolConfig>("MCPToolConfig", name, &at) else { return };
         let has_filter =
             tool.get("filter").and_then(Value::as_array).is_some_and(|filter| !filter.is_empty());
         if !has_filter && !config.tools_filter.is_empty() {
@@ -94,7 +95,8 @@ impl Conversion<'_> {
     /// The section `sessionStorage`.
     pub(super) fn session_storage(&mut self, storage: SessionStorage) -> Value {
         if let Some(key) = storage.password_ref {
-            self.variable(REDIS_PASSWORD.to_owned(), &key);
+            let key = format!("key `{}` of Secret `{}`", key.key.unwrap_or_default(), key.name);
+            self.implicit_variable(REDIS_PASSWORD, key);
         }
         without_nothing(json!({
             "provider": storage.provider,
@@ -146,7 +148,8 @@ impl Conversion<'_> {
             section["samplingRate"] = tracing.and_then(|tracing| tracing.sampling_rate.clone()).into();
             section["metricsEnabled"] =
                 collector.metrics.and_then(|switch| switch.enabled).unwrap_or(false).into();
-            section["caCertPath"] = self.ca_bundle(collector.ca_bundle_ref, CA_FOLDER).into();
+            section["caCertPath"] =
+                self.ca_bundle(collector.ca_bundle_ref, |map| format!("{CA_FOLDER}/{map}")).into();
         }
         Some(without_nothing(section))
     }

@@ -19,17 +19,17 @@ impl Conversion<'_> {
         listed: Option<Value>,
         strategies: &mut Strategies,
     ) -> Vec<Value> {
-        let mut backends = match listed {
-            Some(Value::Array(backends)) => backends,
-            _ => Vec::new(),
-        };
+        if let Some(Value::Array(backends)) = listed.filter(|_| !strategies.is_inline()) {
+            // As the virtual server has it: then these are all.
+            let message = "are the only backends; the servers of the group are left out";
+            self.remark(&self.server.path("spec.config.backends"), message);
+            return backends;
+        }
+        let mut backends = Vec::new();
         let objects = self.objects;
         for kind in ["MCPServer", "MCPRemoteProxy", "MCPServerEntry"] {
             let own = objects.of_kind(kind).filter(|object| object.is_in(self.namespace));
             for object in own.collect::<Vec<_>>() {
-                if backends.iter().any(|backend| backend["name"] == *object.name) {
-                    continue;
-                }
                 let backend = match kind {
                     "MCPServerEntry" => self.entry(object, group, strategies),
                     _ => self.workload(object, group, strategies),
@@ -67,14 +67,32 @@ impl Conversion<'_> {
             Some(url) => url.split('#').next().unwrap_or(url).to_owned(),
             None => format!("http://{}:{}{path}", self.service(&service), spec.proxy_port.unwrap_or(8080)),
         };
-        let message = format!("is reached at {url}, an address of the cluster; change it to serve elsewhere");
-        self.remark(&format!("{} {}", object.kind, object.name), message);
+        if url.contains(".svc.") {
+            self.findings.in_cluster.push(object.name.clone());
+        }
         Some(json!({"name": object.name, "url": url, "transport": transport}))
+    }
+
+    /// Tells of the backends whose addresses exist within the cluster only.
+    pub(super) fn tell_of_cluster_addresses(&mut self) {
+        let names = std::mem::take(&mut self.findings.in_cluster);
+        if !names.is_empty() {
+            let message = format!(
+                "of {} are addresses within the cluster; change them to serve elsewhere",
+                names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+            );
+            self.remark("backends[].url", message);
+        }
     }
 
     fn entry(&mut self, object: &Object, group: &str, strategies: &mut Strategies) -> Option<Value> {
         let spec: ServerEntry = object.spec(Unknown::Told, &mut self.findings)?;
         if !is_member(spec.group_ref.as_ref(), group) {
+            return None;
+        }
+        if let Some(reason) = object.invalid() {
+            let message = format!("is left out, as in ToolHive: {reason}");
+            self.remark(&format!("{} {}", object.kind, object.name), message);
             return None;
         }
         self.strategy_of(object, spec.external_auth_config_ref.as_ref(), strategies)?;
@@ -89,14 +107,14 @@ impl Conversion<'_> {
                 headers.insert(header.header_name, format!("${{{variable}}}").into());
             }
         }
-        let folder = format!("{CA_FOLDER}/{}", object.name);
+        let folder = |_: &str| format!("{CA_FOLDER}/{}", object.name);
         Some(without_nothing(json!({
             "name": object.name,
             "url": spec.remote_url,
             "transport": spec.transport,
             "type": "entry",
             "headers": headers,
-            "caBundlePath": self.ca_bundle(spec.ca_bundle_ref, &folder),
+            "caBundlePath": self.ca_bundle(spec.ca_bundle_ref, folder),
         })))
     }
 

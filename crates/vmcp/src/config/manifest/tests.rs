@@ -28,14 +28,15 @@ fn a_dollar_and_a_brace_stay_what_they_are() {
     let header = |name: &str| search.headers.iter().find(|(key, _)| key == name).unwrap().1.expose();
     assert_eq!(header("x-team"), "a ${literal} text");
     assert_eq!(header("x-key"), "value");
-    assert_eq!(header("authorization"), "Bearer value");
 }
+
+const VERSION: &str = "apiVersion: toolhive.stacklok.dev/v1beta1";
 
 /// A virtual server whose `spec` goes on as the text says.
 fn server(rest: &str) -> String {
     format!(
-        "apiVersion: toolhive.stacklok.dev/v1beta1\nkind: VirtualMCPServer\nmetadata: {{name: v}}\nspec:\n  \
-         groupRef: {{name: g}}\n{rest}\n---\nkind: MCPServerEntry\nmetadata: {{name: s}}\nspec: {{remoteUrl: \
+        "{VERSION}\nkind: VirtualMCPServer\nmetadata: {{name: v}}\nspec:\n  \
+         groupRef: {{name: g}}\n{rest}\n---\n{VERSION}\nkind: MCPServerEntry\nmetadata: {{name: s}}\nspec: {{remoteUrl: \
          'http://s/mcp', transport: sse, groupRef: {{name: g}}}}\n"
     )
 }
@@ -67,12 +68,12 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "policies in a map without the key",
-        "  incomingAuth: {type: anonymous, authzConfig: {type: configMap, configMap: {name: cedar}}}\n---\nkind: \
+        "  incomingAuth: {type: anonymous, authzConfig: {type: configMap, configMap: {name: cedar}}}\n---\napiVersion: v1\nkind: \
          ConfigMap\nmetadata: {name: cedar}\ndata: {other.json: '{}'}",
     ),
     (
         "policies in another language",
-        "  incomingAuth: {type: anonymous, authzConfigRef: {name: other}}\n---\nkind: MCPAuthzConfig\nmetadata: \
+        "  incomingAuth: {type: anonymous, authzConfigRef: {name: other}}\n---\napiVersion: toolhive.stacklok.dev/v1\nkind: MCPAuthzConfig\nmetadata: \
          {name: other}\nspec: {type: httpv1, config: {policies: []}}",
     ),
     (
@@ -87,13 +88,36 @@ const REFUSED: &[(&str, &str)] = &[
     (
         "a credential that cannot be carried over",
         "  incomingAuth: {type: anonymous}\n  outgoingAuth: {default: {type: externalAuthConfigRef, \
-         externalAuthConfigRef: {name: key}}}\n---\nkind: MCPExternalAuthConfig\nmetadata: {name: key}\nspec: {type: obo}",
+         externalAuthConfigRef: {name: key}}}\n---\napiVersion: toolhive.stacklok.dev/v1\nkind: MCPExternalAuthConfig\nmetadata: {name: key}\nspec: {type: obo}",
+    ),
+    (
+        "policies that the cluster finds invalid",
+        "  incomingAuth: {type: anonymous, authzConfigRef: {name: bad}}\n---\napiVersion: toolhive.stacklok.dev/v1\nkind: \
+         MCPAuthzConfig\nmetadata: {name: bad}\nspec: {type: cedarv1, config: {policies: []}}\nstatus: {conditions: [{type: \
+         Valid, status: 'False', message: no policies}]}",
+    ),
+    (
+        "a misspelt key of incoming authentication",
+        "  incomingAuth: {type: anonymous, authzConfg: {type: inline}}",
+    ),
+    (
+        "a key of the configuration in the wrong place",
+        "  incomingAuth: {type: anonymous}\n  rateLimiting: {}",
+    ),
+    (
+        "a misspelt key of tools",
+        "  incomingAuth: {type: anonymous}\n  config: {aggregation: {tools: [{workload: s, filters: [a]}]}}",
+    ),
+    (
+        "an object that is there twice",
+        "  incomingAuth: {type: anonymous}\n---\napiVersion: toolhive.stacklok.dev/v1\nkind: MCPServerEntry\nmetadata: \
+         {name: s}\nspec: {remoteUrl: 'http://other/mcp', transport: sse, groupRef: {name: g}}",
     ),
     ("a wrong type", "  incomingAuth: {type: anonymous}\n  config: {rateLimiting: {perUser: 5}}"),
     ("text that is not YAML", "  incomingAuth: {type: anonymous"),
     (
         "two virtual servers",
-        "  incomingAuth: {type: anonymous}\n---\nkind: VirtualMCPServer\nmetadata: {name: w}",
+        "  incomingAuth: {type: anonymous}\n---\napiVersion: toolhive.stacklok.dev/v1\nkind: VirtualMCPServer\nmetadata: {name: w}",
     ),
 ];
 
@@ -115,11 +139,83 @@ fn what_cannot_become_a_configuration_is_refused() {
 #[test]
 fn one_of_several_virtual_servers_is_chosen_by_name() {
     let anonymous = server("  incomingAuth: {type: anonymous}");
-    let text = format!("{anonymous}---\n{}", anonymous.replace("{name: v}", "{name: w}"));
+    let second =
+        anonymous.replace("{name: v}", "{name: w}").replace("metadata: {name: s}", "metadata: {name: t}");
+    let text = format!("{anonymous}---\n{second}");
     assert!(convert(&text, "", None).is_err());
     assert!(convert(&text, "", Some("x")).is_err());
     let chosen = convert(&text, "", Some("w")).unwrap().text;
     assert!(chosen.contains("\nname: w\n"), "{chosen}");
+}
+
+/// The strategy of backend `s`, whose own object is `own`, of a virtual server that writes `written`.
+fn strategy(written: &str, own: Option<&str>) -> Value {
+    let header = |name: &str| {
+        format!(
+            "---\n{VERSION}\nkind: MCPExternalAuthConfig\nmetadata: {{name: {name}}}\nspec: {{type: headerInjection, \
+             headerInjection: {{headerName: X-{name}, valueSecretRef: {{name: s, key: k}}}}}}\n"
+        )
+    };
+    let mut text = server(&format!("  incomingAuth: {{type: anonymous}}\n  outgoingAuth: {written}"));
+    if let Some(own) = own {
+        text = text
+            .replace("transport: sse,", &format!("transport: sse, externalAuthConfigRef: {{name: {own}}},"));
+    }
+    let text = format!("{text}{}{}{}", header("default"), header("written"), header("own"));
+    let carried = convert(&text, "", None).unwrap_or_else(|report| panic!("{report}")).text;
+    let root: Value = serde_saphyr::from_str(&carried).unwrap();
+    let auth = &root["outgoingAuth"];
+    let own = &auth["backends"]["s"];
+    let used = if own.is_null() { &auth["default"] } else { own };
+    used["headerInjection"]["headerName"].as_str().unwrap_or(used["type"].as_str().unwrap_or("none")).into()
+}
+
+#[test]
+fn a_server_gets_the_credential_that_it_gets_in_the_cluster() {
+    const DEFAULT: &str = "default: {type: externalAuthConfigRef, externalAuthConfigRef: {name: default}}";
+    const WRITTEN: &str =
+        "backends: {s: {type: externalAuthConfigRef, externalAuthConfigRef: {name: written}}}";
+    for (auth, own, expected) in [
+        ("{}".to_owned(), None, "none"),
+        ("{}".to_owned(), Some("own"), "X-own"),
+        (format!("{{{DEFAULT}}}"), None, "X-default"),
+        (format!("{{{DEFAULT}}}"), Some("own"), "X-own"),
+        (format!("{{{WRITTEN}}}"), None, "X-written"),
+        // Discovered strategies count first, unless the virtual server writes all by itself.
+        (format!("{{{WRITTEN}}}"), Some("own"), "X-own"),
+        (format!("{{source: inline, {WRITTEN}}}"), Some("own"), "X-written"),
+        (format!("{{source: inline, {DEFAULT}}}"), Some("own"), "X-own"),
+        // A server that is to be discovered, and has nothing of its own, is not sent the default.
+        (format!("{{{DEFAULT}, backends: {{s: {{type: discovered}}}}}}"), None, "unauthenticated"),
+        (format!("{{{DEFAULT}, backends: {{s: {{type: discovered}}}}}}"), Some("own"), "X-own"),
+    ] {
+        assert_eq!(strategy(&auth, own), expected, "{auth} with {own:?}");
+    }
+}
+
+#[test]
+fn policies_that_read_a_providers_claims_are_not_served_without_it() {
+    let text = server(
+        "  incomingAuth: {type: anonymous, authzConfig: {type: inline, inline: {policies: ['permit(principal, action, \
+         resource);']}}}\n  authServerConfig: {issuer: 'https://v', upstreamProviders: [{name: corporate, type: oidc}]}",
+    );
+    let carried = convert(&text, "", None).unwrap();
+    assert!(carried.text.contains("primaryUpstreamProvider: corporate"), "{}", carried.text);
+    assert!(!carried.unserved.is_empty());
+}
+
+#[test]
+fn a_server_of_another_namespace_or_group_of_kinds_is_no_backend() {
+    let base = server("  incomingAuth: {type: anonymous}");
+    for other in [
+        "apiVersion: toolhive.stacklok.dev/v1\nkind: MCPServer\nmetadata: {name: foreign, namespace: n}",
+        "apiVersion: kagent.dev/v1\nkind: MCPServer\nmetadata: {name: foreign}",
+        "apiVersion: toolhive.stacklok.dev/v1\nkind: MCPServerEntry\nmetadata: {name: foreign}\nstatus: {phase: Failed}",
+    ] {
+        let spec = "spec: {remoteUrl: 'http://169.254.169.254/mcp', transport: stdio, groupRef: {name: g}}";
+        let carried = convert(&format!("{base}---\n{other}\n{spec}\n"), "", None).unwrap();
+        assert!(!carried.text.contains("name: foreign"), "{}", carried.text);
+    }
 }
 
 #[test]

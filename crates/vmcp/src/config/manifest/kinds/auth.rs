@@ -131,9 +131,8 @@ pub(in crate::config::manifest) struct ServiceAccountOidc {
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(in crate::config::manifest) struct OutgoingAuth {
-    /// Both values read the objects that backends refer to.
-    #[serde(rename = "source")]
-    pub(in crate::config::manifest) _source: Option<String>,
+    /// `inline`, or `discovered` where it is left out.
+    pub(in crate::config::manifest) source: Option<String>,
     pub(in crate::config::manifest) default: Option<BackendAuth>,
     #[serde(default)]
     pub(in crate::config::manifest) backends: BTreeMap<String, BackendAuth>,
@@ -156,9 +155,11 @@ pub(in crate::config::manifest) struct ExternalAuthConfig {
     pub(in crate::config::manifest) kind: String,
     pub(in crate::config::manifest) token_exchange: Option<TokenExchange>,
     pub(in crate::config::manifest) header_injection: Option<HeaderInjection>,
-    pub(in crate::config::manifest) bearer_token: Option<BearerToken>,
+    #[serde(rename = "bearerToken")]
+    pub(in crate::config::manifest) _bearer_token: Option<Value>,
     pub(in crate::config::manifest) aws_sts: Option<AwsSts>,
-    pub(in crate::config::manifest) upstream_inject: Option<UpstreamInject>,
+    #[serde(rename = "upstreamInject")]
+    pub(in crate::config::manifest) _upstream_inject: Option<Value>,
     pub(in crate::config::manifest) xaa: Option<Xaa>,
     #[serde(rename = "embeddedAuthServer")]
     pub(in crate::config::manifest) _embedded_auth_server: Option<Value>,
@@ -189,12 +190,6 @@ pub(in crate::config::manifest) struct HeaderInjection {
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub(in crate::config::manifest) struct BearerToken {
-    pub(in crate::config::manifest) token_secret_ref: KeyRef,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
 pub(in crate::config::manifest) struct AwsSts {
     pub(in crate::config::manifest) region: String,
     pub(in crate::config::manifest) service: Option<String>,
@@ -205,12 +200,6 @@ pub(in crate::config::manifest) struct AwsSts {
     pub(in crate::config::manifest) session_duration: Option<u32>,
     pub(in crate::config::manifest) session_name_claim: Option<String>,
     pub(in crate::config::manifest) subject_provider_name: Option<String>,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(in crate::config::manifest) struct UpstreamInject {
-    pub(in crate::config::manifest) provider_name: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
