@@ -85,8 +85,14 @@ async fn script_call(server: &Server, scripts: &Scripts, ask: &Ask) -> Outcome<S
 }
 
 fn ask(user: &str, rate: Rate) -> Ask {
-    let key =
-        |text: String| RemoteBucket { key: text.into(), rate, cost: 1, mode: Mode::Enforce, home: None };
+    let key = |text: String| RemoteBucket {
+        key: text.into(),
+        rate,
+        cost: 1,
+        mode: Mode::Enforce,
+        trial: None,
+        home: None,
+    };
     let buckets = [
         key("shared:0".to_owned()),
         key("shared:tool:7:tools[a]:1:b:1:a:0".to_owned()),

@@ -168,7 +168,7 @@ fn churn() {
         buckets: plan.buckets.into_iter().filter(|bucket| matches!(bucket.holder, Holder::User)).collect(),
         ..Plan::default()
     };
-    let plan = Plan { needs_user: true, ..plan };
+    let plan = Plan { needs_user: true, keeps_user: true, ..plan };
     let debtor = key(0);
     while matches!(store.admit(&plan, Some(debtor)), Claim::Admitted(_)) {}
     let each = time(10_000_000, |turn| {

@@ -50,8 +50,8 @@ impl BucketReading {
 pub struct Bill {
     /// For each bucket, by its place: whether it pays. A rule in shadow mode that would refuse does not.
     pub pays: SmallVec<[bool; 8]>,
-    /// How many rules in shadow mode would have refused.
-    pub would_refuse: usize,
+    /// The places of the buckets in shadow mode that would have refused.
+    pub would_refuse: SmallVec<[usize; 2]>,
 }
 
 /// Why a call does not pass.
@@ -74,12 +74,12 @@ pub struct Refused {
 pub(crate) fn decide(readings: &[BucketReading]) -> Result<Bill, Box<Refused>> {
     let mut bill = Bill::default();
     let mut enforced_short = false;
-    for reading in readings {
+    for (place, reading) in readings.iter().enumerate() {
         let pays = reading.level >= reading.cost;
         bill.pays.push(pays);
         match reading.mode {
             Mode::Enforce => enforced_short |= !pays,
-            Mode::Shadow => bill.would_refuse += usize::from(!pays),
+            Mode::Shadow => bill.would_refuse.extend((!pays).then_some(place)),
         }
     }
     if !enforced_short {
@@ -133,7 +133,10 @@ mod tests {
     #[test]
     fn shadow_counts_and_passes() {
         let bill = decide(&[reading(1, 0, 1, Mode::Shadow), reading(1, 1, 1, Mode::Enforce)]).unwrap();
-        assert_eq!((bill.pays.as_slice(), bill.would_refuse), ([false, true].as_slice(), 1));
+        assert_eq!(
+            (bill.pays.as_slice(), bill.would_refuse.as_slice()),
+            ([false, true].as_slice(), [0].as_slice())
+        );
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Gateway for RateLimited {
                         scarce.tell(&bound.plan, &mut reply.members);
                     }
                     if let Some(owed) = owed {
-                        Box::pin(permit.settle(owed)).await;
+                        Box::pin(permit.settle(&owed)).await;
                     }
                 }
                 Err(error) if never_happened(error) => Box::pin(permit.refund()).await,

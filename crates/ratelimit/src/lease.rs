@@ -81,9 +81,10 @@ pub struct Paid<'a> {
     kept: bool,
 }
 
-/// The same buckets for a call that costs so many tokens at least.
-pub(crate) fn priced(plan: &LeasePlan, cost: u64) -> LeasePlan {
-    plan.iter().map(|leased| Leased { cost: leased.cost.max(cost), ..leased.clone() }).collect()
+/// The same buckets for a call that costs what `whole`, the plan that they are of, says.
+pub(crate) fn priced(plan: &LeasePlan, whole: &Plan) -> LeasePlan {
+    let cost = |leased: &Leased| whole.buckets.get(leased.place).map(|bucket| bucket.cost.get().into());
+    plan.iter().map(|leased| Leased { cost: cost(leased).unwrap_or(leased.cost), ..leased.clone() }).collect()
 }
 
 impl std::fmt::Debug for Paid<'_> {
@@ -227,14 +228,16 @@ impl Leases {
             for changed in told {
                 changed.await;
             }
-            if let Some(failure) = reservoir.stock.lock().failure_since(turn) {
-                return Err(Denied::Failed(failure));
+            let failure = reservoir.stock.lock().failure_since(turn);
+            if let Some(failure) = failure {
+                // What only buckets on trial lack holds up nobody.
+                return self.spend(plan, false).ok_or(Denied::Failed(failure));
             }
             if let Some(paid) = self.spend(plan, true) {
                 return Ok(paid);
             }
         }
-        Err(Denied::Failed(StoreFailure::Timeout))
+        self.spend(plan, false).ok_or(Denied::Failed(StoreFailure::Timeout))
     }
 
     /// What one bucket lacks for a call; asks the store for it if nobody does.
@@ -318,10 +321,9 @@ impl Paid<'_> {
         self.kept = true;
     }
 
-    /// How many buckets in shadow mode could not pay.
-    #[must_use]
-    pub fn unpaid(&self) -> usize {
-        self.until.iter().filter(|until| until.is_none()).count()
+    /// The places of the buckets in shadow mode that could not pay.
+    pub(crate) fn unpaid(&self) -> impl Iterator<Item = usize> {
+        self.plan.iter().zip(&self.until).filter(|(_, until)| until.is_none()).map(|(leased, _)| leased.place)
     }
 
     /// The buckets that paid, as the shared store knows them.

@@ -39,7 +39,8 @@ pub use memory::{Claim, MemoryStore, Receipt};
 pub use observer::{DecisionEvent, NoObserver, Observer, WaitEnd};
 pub use pattern::Pattern;
 pub use plan::{
-    BucketId, ClaimValue, Holder, NeededClaim, Plan, PlannedBucket, PlannedSlots, Planner, Variation, Varies,
+    BucketId, ClaimValue, Costs, Holder, NeededClaim, Plan, PlannedBucket, PlannedSlots, Planner, RulePrice,
+    Variation, Varies,
 };
 pub use rate::{Level, Rate, RateError};
 pub use remote::{

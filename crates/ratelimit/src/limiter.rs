@@ -12,6 +12,7 @@ mod rules;
 mod settle;
 mod sharing;
 mod slots;
+mod trial;
 mod vary;
 
 use std::collections::HashMap;
@@ -93,7 +94,9 @@ pub(crate) struct Permit<'a> {
     limiter: &'a Limiter,
     local: Option<Receipt<'a>>,
     leased: Option<Paid<'a>>,
-    shared: Vec<(Ask, RemoteVerdict)>,
+    shared: Vec<PaidPart>,
+    /// The places of buckets on trial that would have refused because the store did not answer.
+    untried: SmallVec<[usize; 2]>,
     /// What the shared store says that the buckets hold after the call, in the order of the plan.
     known: Option<SmallVec<[i64; 4]>>,
     slot: Option<Slot>,
@@ -101,6 +104,14 @@ pub(crate) struct Permit<'a> {
     fallen: Option<Box<Fallen>>,
     /// Rings when the rest of the permit is gone: fields are dropped in their order.
     bell: Bell<'a>,
+}
+
+/// What the shared store was asked, and has said.
+struct PaidPart {
+    /// The buckets' places in the plan.
+    places: SmallVec<[usize; 4]>,
+    ask: Ask,
+    verdict: RemoteVerdict,
 }
 
 /// The caller as the stores tell callers apart.
@@ -225,6 +236,7 @@ impl Limiter {
                 local: Some(receipt),
                 leased: None,
                 shared: Vec::new(),
+                untried: SmallVec::new(),
                 known: None,
                 fallen: None,
                 slot: None,
@@ -249,7 +261,12 @@ impl Limiter {
         if !bound.plan.needs_user {
             return Ok(User::default());
         }
-        self.who(&ctx.caller, ctx.peer).ok_or(Error::Denied)
+        match self.who(&ctx.caller, ctx.peer) {
+            Some(user) => Ok(user),
+            None if bound.plan.enforces_user() => Err(Error::Denied),
+            // Rules on trial refuse nobody.
+            None => Ok(User::default()),
+        }
     }
 
     /// Who a caller is to the limits; nobody for a caller without identity where the policy says so.
@@ -293,10 +310,6 @@ fn unnamed(subject: &str) -> Identity {
     Identity { issuer: String::new(), subject: subject.to_owned(), claims: vmcp_domain::Members::new() }
 }
 
-fn unpaid(pays: &[bool]) -> usize {
-    pays.iter().filter(|pays| !**pays).count()
-}
-
 impl Permit<'_> {
     /// The bucket that has least left, if it is little. What this replica has taken ahead is not looked at: the rest of it is
     /// elsewhere.
@@ -319,7 +332,7 @@ impl Permit<'_> {
         }
         if let Some(sharing) = &self.limiter.sharing {
             let leased = self.leased.map(|paid| Ask { buckets: paid.buckets() });
-            for (ask, verdict) in &self.shared {
+            for PaidPart { ask, verdict, .. } in &self.shared {
                 self.limiter.give_back(sharing, ask, &verdict.pays).await;
             }
             // Not into what is held here, where it might be spent later than a lease allows.

@@ -1,5 +1,6 @@
 //! What the limiter tells about its decisions, for metrics and logs. No user is ever named.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -23,8 +24,8 @@ pub struct DecisionEvent<'a> {
     pub checked: SmallVec<[LimitScope; 4]>,
     /// The refusal by a limit; `None` for an allowed call, and for one that was refused for another reason.
     pub refusal: Option<&'a RateLimit>,
-    /// How many rules in shadow mode would have refused.
-    pub would_refuse: usize,
+    /// The rules in shadow mode that would have refused, each once.
+    pub would_refuse: SmallVec<[Arc<str>; 2]>,
     /// The call was let through because the store did not answer.
     pub fail_open: bool,
     /// How long the decision took, without what the call waited before it.
@@ -42,7 +43,7 @@ impl<'a> DecisionEvent<'a> {
             scope: None,
             checked: SmallVec::new(),
             refusal: None,
-            would_refuse: 0,
+            would_refuse: SmallVec::new(),
             fail_open: false,
             took: Duration::ZERO,
         }

@@ -2,6 +2,7 @@
 //! really runs, so that every name and every road that leads to it spends from the same ones.
 
 mod cells;
+mod costs;
 mod planner;
 
 use std::num::{NonZeroU8, NonZeroU32};
@@ -12,9 +13,11 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use vmcp_domain::{LimitScope, Limited, Tool};
 
-use crate::policy::{ClaimQuota, Method, MissingClaim, Mode, Price};
+use crate::policy::{ClaimQuota, Method, MissingClaim, Mode};
 use crate::rate::{Level, Rate};
 use crate::table::UserKey;
+pub use costs::{Costs, RulePrice};
+pub(crate) use costs::{Owed, UNPAYABLE};
 pub use planner::Planner;
 
 /// Names one bucket definition for the life of the process: the same rule on the same tool has the same one.
@@ -28,6 +31,16 @@ pub enum Holder {
     Shared(Arc<Mutex<Option<Level>>>),
     /// One level for each user, in the users' table.
     User,
+    /// The same of a limit that is on trial for everybody, in a table of its own.
+    UserOnTrial,
+}
+
+impl Holder {
+    /// True for a level of each user.
+    #[must_use]
+    pub fn is_per_user(&self) -> bool {
+        matches!(self, Self::User | Self::UserOnTrial)
+    }
 }
 
 /// From the wide to the narrow, then by rule, by claim and by window.
@@ -56,6 +69,8 @@ pub struct PlannedBucket {
     pub mode: Mode,
     /// Where its level is kept.
     pub holder: Holder,
+    /// The place of its rule, if that is on trial: the rule's price counts in this bucket besides those in force.
+    pub trial: Option<u32>,
     /// For how many callers in a hundred it is enforced; `None` for all.
     pub percent: Option<NonZeroU8>,
     /// Whose claim it is for; `None` for buckets that are for everybody or for the user.
@@ -99,6 +114,10 @@ pub struct Plan {
     pub slots: SmallVec<[PlannedSlots; 2]>,
     /// Whether the caller must be told apart from others.
     pub needs_user: bool,
+    /// Whether some limit that is kept for each user is not only on trial.
+    pub keeps_user: bool,
+    /// Whether some limit that is kept for each user is on trial for everybody.
+    pub tries_user: bool,
     /// Whether a call may wait for any of it.
     pub may_wait: bool,
     /// What makes calls of the tool differ.
@@ -136,9 +155,9 @@ impl Asked {
 #[derive(Clone, Debug, Default)]
 pub struct Varies {
     /// What a call costs by what it asks for: the largest counts.
-    pub prices: SmallVec<[Arc<Price>; 1]>,
+    pub prices: SmallVec<[RulePrice; 1]>,
     /// What it turned out to cost: the largest counts.
-    pub settlements: SmallVec<[Arc<Price>; 1]>,
+    pub settlements: SmallVec<[RulePrice; 1]>,
     /// The claims that tell callers apart.
     pub claims: SmallVec<[NeededClaim; 1]>,
     /// The percentages up to which limits are enforced, rising.
@@ -181,8 +200,8 @@ pub struct NeededClaim {
 /// One call's part of what varies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Variation {
-    /// What it costs at least; `None` for what the rules say without looking at it.
-    pub cost: Option<NonZeroU32>,
+    /// What it costs at least, by the prices that look at it.
+    pub costs: Costs,
     /// The caller's values of [`Varies::claims`], in their order; empty where nobody in particular asks.
     pub claims: SmallVec<[ClaimValue; 1]>,
     /// Where the caller stands among a hundred, rounded down to one of [`Varies::percents`] or to zero.
@@ -196,6 +215,8 @@ pub struct ClaimValue {
     pub key: UserKey,
     /// The same in a shared store, free of the value itself.
     pub digest: Arc<str>,
+    /// The caller has no value, and a limit in force would refuse it for that.
+    pub is_refused: bool,
 }
 
 impl Plan {
@@ -204,6 +225,19 @@ impl Plan {
     pub fn enforces(&self) -> bool {
         let slots = self.slots.iter().map(|slots| slots.mode);
         self.buckets.iter().map(|bucket| bucket.mode).chain(slots).any(|mode| mode == Mode::Enforce)
+    }
+
+    /// Whether any of it refuses by what it knows of the caller.
+    #[must_use]
+    pub fn enforces_user(&self) -> bool {
+        let is_own = |bucket: &&PlannedBucket| bucket.holder.is_per_user();
+        let slots = self.slots.iter().filter(|slots| slots.shared.is_none()).map(|slots| slots.mode);
+        self.buckets
+            .iter()
+            .filter(is_own)
+            .map(|bucket| bucket.mode)
+            .chain(slots)
+            .any(|mode| mode == Mode::Enforce)
     }
 
     /// For whom each bucket counts that may refuse.

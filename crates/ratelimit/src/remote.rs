@@ -28,6 +28,8 @@ pub struct RemoteBucket {
     pub cost: u32,
     /// What a refusal does.
     pub mode: Mode,
+    /// The place of its rule, if that is on trial; see [`crate::PlannedBucket::trial`].
+    pub trial: Option<u32>,
     /// Whose place in a cluster it has; `None` for the one of all buckets of this gateway.
     pub home: Option<Arc<str>>,
 }
@@ -185,7 +187,9 @@ pub(crate) fn parts(plan: &Plan, cut: Cut<'_>) -> SmallVec<[Part; 2]> {
     let home: Option<Arc<str>> = cut.user.filter(|_| cut.split).map(Into::into);
     let mut parts: SmallVec<[Part; 2]> = SmallVec::new();
     for (place, planned) in plan.buckets.iter().enumerate() {
-        if cut.without_leased && planned.leased.is_some() {
+        // Without a user nobody can say which bucket it is; only a rule on trial lets such a call pass.
+        let is_nobodys = planned.holder.is_per_user() && cut.user.is_none();
+        if is_nobodys || (cut.without_leased && planned.leased.is_some()) {
             continue;
         }
         let bucket = remote_bucket(planned, cut.user, home.as_ref());
@@ -214,8 +218,11 @@ pub(crate) fn remote_bucket(
     home: Option<&Arc<str>>,
 ) -> RemoteBucket {
     let (key, home) = match (&bucket.holder, user) {
-        (Holder::User, Some(user)) => (format!("{}:{user}", bucket.key).into(), home.cloned()),
-        (Holder::User, None) | (Holder::Shared(_), _) => (bucket.key.clone(), None),
+        (Holder::User | Holder::UserOnTrial, Some(user)) => {
+            (format!("{}:{user}", bucket.key).into(), home.cloned())
+        }
+        (Holder::User | Holder::UserOnTrial, None) | (Holder::Shared(_), _) => (bucket.key.clone(), None),
     };
-    RemoteBucket { key, rate: bucket.rate, cost: bucket.cost.get(), mode: bucket.mode, home }
+    let (cost, mode, trial) = (bucket.cost.get(), bucket.mode, bucket.trial);
+    RemoteBucket { key, rate: bucket.rate, cost, mode, trial, home }
 }

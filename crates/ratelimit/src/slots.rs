@@ -64,8 +64,8 @@ pub(crate) struct Slot {
     bounds: SmallVec<[(RemoteSlots, bool); 2]>,
     /// What the question that is under way says of calls that have ended.
     carried: Vec<(RemoteSlots, Vec<Ended>)>,
-    /// How many bounds in shadow mode were full.
-    missed: usize,
+    /// The places of the bounds in shadow mode that were full.
+    missed: SmallVec<[usize; 2]>,
 }
 
 /// Why a call has no slot.
@@ -163,15 +163,15 @@ impl Slots {
             call: CallName(name),
             bounds: SmallVec::new(),
             carried: Vec::new(),
-            missed: 0,
+            missed: SmallVec::new(),
         }
     }
 }
 
 impl Slot {
-    /// How many bounds in shadow mode would have refused the call.
-    pub(crate) fn missed(&self) -> usize {
-        self.missed
+    /// The places of the bounds in shadow mode that would have refused the call.
+    pub(crate) fn missed(&self) -> impl Iterator<Item = usize> {
+        self.missed.iter().copied()
     }
 
     /// The call goes on without the store, whatever the bounds say. The store hears of it when it is back.
@@ -198,13 +198,13 @@ impl Slot {
                 }
             }
         }
-        self.missed = 0;
-        for slots in parts.iter().flat_map(|part| &part.slots) {
+        self.missed.clear();
+        for (slots, place) in parts.iter().flat_map(|part| part.slots.iter().zip(&part.places)) {
             if room(&registry, slots) {
                 registry.hold(slots, self.call, None);
                 note(&mut self.bounds, slots, false);
             } else {
-                self.missed += 1;
+                self.missed.push(*place);
             }
         }
         Ok(())
@@ -248,12 +248,12 @@ impl Slot {
 
     fn admitted(&mut self, part: &SlotPart, holds: &[bool], sent: Micros) {
         let mut registry = self.slots.registry.lock();
-        for (slots, holds) in part.slots.iter().zip(holds) {
+        for ((slots, place), holds) in part.slots.iter().zip(&part.places).zip(holds) {
             if *holds {
                 registry.hold(slots, self.call, Some(sent));
             } else {
                 self.bounds.retain(|(asked, _)| asked != slots);
-                self.missed += 1;
+                self.missed.push(*place);
             }
         }
     }

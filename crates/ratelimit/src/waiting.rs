@@ -20,7 +20,7 @@ use vmcp_domain::LimitScope;
 use crate::clock::{Clock, Micros};
 use crate::decide::BucketReading;
 use crate::memory::MemoryStore;
-use crate::plan::{Holder, Plan};
+use crate::plan::Plan;
 use crate::policy::{Mode, WaitBounds};
 use crate::rate::{Level, Rate};
 use crate::table::UserKey;
@@ -84,7 +84,7 @@ pub(crate) fn needs(plan: &Plan, user: Option<UserKey>, patience: u64) -> Needs 
     let buckets = buckets.map(|(place, bucket)| Need {
         thing: Thing {
             id: bucket.id,
-            user: bucket.whose.or_else(|| user.filter(|_| matches!(bucket.holder, Holder::User))),
+            user: bucket.whose.or_else(|| user.filter(|_| bucket.holder.is_per_user())),
         },
         place,
         width: width(bucket.scope) + 1,

@@ -204,8 +204,8 @@ impl Observer for Metrics {
             rate_limit.rejected_by = scope,
             rate_limit.fail_open = event.fail_open
         );
-        if event.would_refuse > 0 {
-            tracing::info!(tool = %event.limited, rules = event.would_refuse, "a rule in shadow mode would have refused");
+        for rule in &event.would_refuse {
+            tracing::info!(tool = %event.limited, %rule, "a rule in shadow mode would have refused");
         }
         if !event.allowed {
             tracing::info!(tool = %event.limited, scope, "call limited");

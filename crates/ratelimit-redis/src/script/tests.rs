@@ -6,7 +6,8 @@ use super::*;
 
 fn ask() -> Ask {
     let rate = Rate::new(10, Duration::from_secs(1), 10).unwrap();
-    let bucket = |key: &str, mode| RemoteBucket { key: key.into(), rate, cost: 2, mode, home: None };
+    let bucket =
+        |key: &str, mode| RemoteBucket { key: key.into(), rate, cost: 2, mode, trial: None, home: None };
     Ask { buckets: [bucket("a", Mode::Enforce), bucket("b", Mode::Shadow)].into_iter().collect() }
 }
 

@@ -133,6 +133,7 @@ impl Player {
             rate: *rate,
             cost: *cost,
             mode: *mode,
+            trial: None,
             home: None,
         };
         let ask = Ask { buckets: buckets.iter().enumerate().map(place).collect() };

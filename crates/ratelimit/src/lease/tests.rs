@@ -200,7 +200,7 @@ async fn a_bucket_in_shadow_mode_lets_pass_and_counts() {
     let mut unpaid = 0;
     for _ in 0..150 {
         let mut paid = leases.admit(plan).await.unwrap();
-        unpaid += paid.unpaid();
+        unpaid += paid.unpaid().count();
         paid.keep();
     }
     assert_eq!(unpaid, 50);

@@ -12,7 +12,7 @@ use vmcp_domain::{Limited, Tool, ToolName};
 use crate::clock::Micros;
 use crate::fallback::Fallback;
 use crate::lease::{LeasePlan, Leases, priced};
-use crate::plan::{Asked, Plan, PlannedBucket, Planner, Variation};
+use crate::plan::{Asked, Costs, Plan, PlannedBucket, Planner, Variation};
 
 /// The plans of one list of tools.
 pub(super) struct Binding {
@@ -119,20 +119,20 @@ impl Bound {
     }
 
     /// The same for one call that costs more. It is not kept: callers say what their calls ask for, so there is no end of prices.
-    pub(super) fn priced(&self, cost: NonZeroU32) -> Self {
+    pub(super) fn priced(&self, costs: Costs) -> Self {
         let mut plan = self.plan.clone();
         for bucket in &mut plan.buckets {
-            bucket.cost = bucket.cost.max(cost);
+            bucket.cost = costs.of(bucket.trial, bucket.cost);
             bucket.cost_units = bucket.rate.units(bucket.cost.get().into());
         }
         Self {
             asked: self.asked.clone(),
             limited: self.limited.clone(),
-            leased: priced(&self.leased, cost.get().into()),
+            leased: priced(&self.leased, &plan),
             plan,
             slots: self.slots.clone(),
             is_joint: false,
-            variation: Variation { cost: Some(cost), ..self.variation.clone() },
+            variation: Variation { costs, ..self.variation.clone() },
             variants: RwLock::default(),
             share: ArcSwapOption::empty(),
         }
@@ -160,6 +160,8 @@ impl Bound {
         let mut plan = Plan::default();
         for (bound, count) in calls {
             plan.needs_user |= bound.plan.needs_user;
+            plan.keeps_user |= bound.plan.keeps_user;
+            plan.tries_user |= bound.plan.tries_user;
             for bucket in &bound.plan.buckets {
                 let cost = bucket.cost.saturating_mul(NonZeroU32::new(*count)?);
                 match plan.buckets.iter_mut().find(|known| is_one(known, bucket)) {

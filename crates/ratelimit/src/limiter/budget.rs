@@ -8,7 +8,7 @@ use vmcp_domain::{CallContext, Error, Json, Members, Tool, ToolName};
 
 use super::{Bound, Limiter, User};
 use crate::budget::describe;
-use crate::plan::{Holder, Plan, PlannedBucket};
+use crate::plan::{Plan, PlannedBucket};
 use crate::policy::Mode;
 
 /// How many limits are told of. More than a model can make use of.
@@ -68,7 +68,7 @@ impl Limiter {
             }
         }
         // Buckets of one place in a shared store stand side by side.
-        told.sort_by_key(|told| matches!(told.bucket.holder, Holder::User));
+        told.sort_by_key(|told| told.bucket.holder.is_per_user());
         let buckets: Vec<PlannedBucket> = told.iter().map(|told| told.bucket.clone()).collect();
         let levels = self.levels(buckets, &user).await?;
         let limits: Vec<Json> = told.iter().zip(levels).map(|(told, level)| told.describe(level)).collect();
@@ -80,8 +80,13 @@ impl Limiter {
 
     /// What each bucket holds now, in units.
     async fn levels(&self, buckets: Vec<PlannedBucket>, user: &User) -> Result<Vec<i64>, Error> {
-        let plan =
-            |buckets: SmallVec<[PlannedBucket; 4]>| Plan { buckets, needs_user: true, ..Plan::default() };
+        let plan = |buckets: SmallVec<[PlannedBucket; 4]>| Plan {
+            buckets,
+            needs_user: true,
+            keeps_user: true,
+            tries_user: true,
+            ..Plan::default()
+        };
         let Some(sharing) = &self.sharing else {
             // One at a time: together they are in no plan's order, in which alone they may be locked.
             let level = |bucket: PlannedBucket| {

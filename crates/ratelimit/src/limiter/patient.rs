@@ -6,14 +6,12 @@ use std::time::Instant;
 use vmcp_domain::{CallContext, Caller, Error, LimitScope, RateLimit, Retry};
 
 use super::refusal::rate_limit;
-use super::{Bound, Limiter, Permit, User, all_levels, unnamed, unpaid};
+use super::{Bound, Limiter, Permit, User, all_levels, unnamed};
 use crate::clock::Micros;
 use crate::decide::{BucketReading, Wait};
-use crate::lease::Paid;
 use crate::observer::{DecisionEvent, Observer, WaitEnd};
 use crate::plan::Plan;
 use crate::policy::{Anonymous, Mode};
-use crate::slots::Slot;
 use crate::table::UserKey;
 use crate::waiting::{HeldUp, Needs, Next, Place, Telling, View, needs};
 
@@ -125,22 +123,21 @@ impl Limiter {
     ) -> Result<Permit<'a>, Error> {
         let mut event = DecisionEvent::begin(&bound.limited, self.clock.now());
         event.checked.extend(bound.plan.enforced_scopes());
-        let outcome = match self.user(bound, ctx) {
-            Err(error) => Err(error),
-            Ok(user) if bound.plan.may_wait => self.ask_or_wait(bound, ctx, &user, &mut event).await,
+        let user = self.user(bound, ctx);
+        let outcome = match &user {
+            Err(error) => Err(error.clone()),
+            Ok(user) if bound.plan.may_wait => self.ask_or_wait(bound, ctx, user, &mut event).await,
             Ok(user) => {
                 let now = event.at;
-                self.ask(bound, &user, now, &mut event).await.map_err(|denial| denial.error)
+                self.ask(bound, user, now, &mut event).await.map_err(|denial| denial.error)
             }
         };
         match &outcome {
             Ok(permit) => {
                 event.allowed = true;
-                event.would_refuse += permit.local.as_ref().map_or(0, |receipt| receipt.bill().would_refuse);
-                event.would_refuse += permit.leased.as_ref().map_or(0, Paid::unpaid);
-                event.would_refuse += permit.slot.as_ref().map_or(0, Slot::missed);
-                event.would_refuse +=
-                    permit.shared.iter().map(|(_, verdict)| unpaid(&verdict.pays)).sum::<usize>();
+                if let Ok(user) = &user {
+                    event.tried(bound, user, permit);
+                }
             }
             Err(Error::RateLimited(refusal)) => {
                 event.scope = Some(refusal.scope);

@@ -108,14 +108,15 @@ impl Replay {
         if bound.plan.is_empty() {
             return (Ruling::Unlimited, None);
         }
-        if bound.plan.needs_user && caller.0.is_none() {
+        if bound.plan.enforces_user() && caller.0.is_none() {
             return (Ruling::Unnamed, None);
         }
         self.clock.set(at);
         let user = caller.0.filter(|_| bound.plan.needs_user);
         match self.limiter.admit_here((bound, &bound.plan), user, at) {
             Ok(permit) => {
-                let would_refuse = permit.local.as_ref().map_or(0, |receipt| receipt.bill().would_refuse);
+                let would_refuse =
+                    permit.local.as_ref().map_or(0, |receipt| receipt.bill().would_refuse.len());
                 (Ruling::Admitted { would_refuse }, Some(ReplayPass(permit)))
             }
             Err(denial) => {

@@ -9,7 +9,7 @@ use vmcp_domain::{Answer, CallContext, CallTool, Error, Reservation, Reserving, 
 use super::binding::is_one;
 use super::{Arguments, Bound, Limiter, Permit, User};
 use crate::memory::signed_units;
-use crate::plan::PlannedBucket;
+use crate::plan::{Owed, PlannedBucket};
 use crate::remote::{OnStoreFailure, Part, RemoteBucket, parts};
 use crate::table::UserKey;
 use crate::waiting::needs;
@@ -40,6 +40,31 @@ struct Entry {
     /// For each bucket of the plan: whether it has paid.
     pays: SmallVec<[bool; 4]>,
     left: u32,
+}
+
+/// What is charged to calls that are paid for.
+enum Change {
+    /// They turned out to cost something else.
+    Settled(Owed),
+    /// So many were not made.
+    Unused(u32),
+}
+
+impl Change {
+    /// In tokens, for a bucket at which one call costs `cost`.
+    fn of(&self, trial: Option<u32>, cost: u32) -> i64 {
+        match self {
+            Self::Settled(owed) => owed.of(trial),
+            Self::Unused(count) => -i64::from(cost).saturating_mul(i64::from(*count)),
+        }
+    }
+
+    fn gives_back(&self) -> bool {
+        match self {
+            Self::Settled(owed) => owed.gives_back(),
+            Self::Unused(_) => true,
+        }
+    }
 }
 
 /// One call that is paid for. Unless it is spent, it goes back where it came from.
@@ -115,7 +140,7 @@ impl Limiter {
             // Who has paid is given back to: that is all users beyond the bound together, where there is no room.
             user.local = receipt.user();
         }
-        let paid = self.paid(&all, &user, &permit);
+        let paid = self.paid(&all, &permit);
         // The tokens stay spent: what is not used is given back call by call.
         drop(permit);
         let pays = |bucket: &PlannedBucket| {
@@ -131,7 +156,7 @@ impl Limiter {
     }
 
     /// Which buckets of the plan have paid.
-    fn paid(&self, all: &Bound, user: &User, permit: &Permit<'_>) -> Vec<bool> {
+    fn paid(&self, all: &Bound, permit: &Permit<'_>) -> Vec<bool> {
         let mut paid = vec![false; all.plan.buckets.len()];
         if self.sharing.is_none() {
             let pays = permit.local.iter().flat_map(|receipt| receipt.bill().pays.iter());
@@ -139,9 +164,8 @@ impl Limiter {
             return paid;
         }
         // Where the store did not answer nothing was paid there, so nothing will be given back.
-        let asked = parts(&all.plan, self.cut(user, true));
-        for (part, (_, verdict)) in asked.iter().zip(&permit.shared) {
-            for (place, pays) in part.places.iter().zip(&verdict.pays) {
+        for part in &permit.shared {
+            for (place, pays) in part.places.iter().zip(&part.verdict.pays) {
                 if let Some(paid) = paid.get_mut(*place) {
                     *paid = *pays;
                 }
@@ -159,17 +183,23 @@ impl Limiter {
         parts(&bound.plan, self.cut(user, false)).into_iter().map(paid).collect()
     }
 
-    /// Charges so many tokens more to the buckets that have paid, or gives as many back where they are less than none.
-    async fn charge(&self, bound: &Bound, user: &User, pays: &[bool], owed: i64) {
+    /// Charges tokens to the buckets that have paid, or gives as many back where they are less than none.
+    async fn charge(&self, bound: &Bound, user: &User, pays: &[bool], change: &Change) {
         match &self.sharing {
-            None => self.memory.change(&bound.plan, user.local, pays, |bucket| signed_units(bucket, -owed)),
+            None => {
+                let units = |bucket: &PlannedBucket| {
+                    signed_units(bucket, -change.of(bucket.trial, bucket.cost.get()))
+                };
+                self.memory.change(&bound.plan, user.local, pays, units);
+            }
             Some(sharing) => {
                 for buckets in self.payers(bound, user, pays) {
+                    let owed = |bucket: &RemoteBucket| change.of(bucket.trial, bucket.cost);
                     self.change_shared(sharing, buckets, owed).await;
                 }
             }
         }
-        if owed < 0 && self.room.count() > 0 {
+        if change.gives_back() && self.room.count() > 0 {
             self.room.given_back(self.view(), &needs(&bound.plan, user.local, u64::MAX), true, false);
         }
     }
@@ -205,13 +235,14 @@ impl<'a> Prepaid<'a> {
 
 impl Spent<'_> {
     /// Charges what the call turned out to cost more, or gives back what it cost less.
-    pub(crate) async fn settle(self, owed: i64) {
+    pub(crate) async fn settle(self, owed: Owed) {
         let (bound, pays) = {
             let entries = self.reserved.entries.lock();
             let Some(entry) = entries.get(self.place) else { return };
             (entry.bound.clone(), entry.pays.clone())
         };
-        self.reserved.limiter.charge(&bound, &self.reserved.user, &pays, owed).await;
+        let (limiter, user) = (&self.reserved.limiter, &self.reserved.user);
+        limiter.charge(&bound, user, &pays, &Change::Settled(owed)).await;
     }
 
     /// The call certainly did not reach its backend.
@@ -238,8 +269,7 @@ impl Drop for Reserved {
         let (limiter, user) = (self.limiter.clone(), self.user.clone());
         let give_back = async move {
             for Entry { bound, pays, left } in left {
-                let cost = bound.plan.buckets.first().map_or(0, |bucket| i64::from(bucket.cost.get()));
-                limiter.charge(&bound, &user, &pays, -cost.saturating_mul(left.into())).await;
+                limiter.charge(&bound, &user, &pays, &Change::Unused(left)).await;
             }
             limiter.observer.refunded();
         };

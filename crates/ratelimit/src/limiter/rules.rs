@@ -8,8 +8,8 @@ use super::binding::Bound;
 use super::look::views;
 use super::{BucketView, Limiter, SlotsView};
 use crate::decide::BucketReading;
-use crate::plan::PlannedBucket;
-use crate::policy::{Method, Price};
+use crate::plan::{PlannedBucket, RulePrice};
+use crate::policy::Method;
 
 /// Everything that limits one thing, for people to read.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl Limiter {
             mode: bucket.mode,
         };
         let plan = &bound.plan;
-        let text = |prices: &[Arc<Price>]| prices.iter().map(ToString::to_string).collect();
+        let text = |prices: &[RulePrice]| prices.iter().map(|known| known.price.to_string()).collect();
         Rules {
             buckets: views(plan, plan.buckets.iter().map(full).collect()),
             slots: self.slot_views(bound),

@@ -9,16 +9,16 @@ use vmcp_domain::Error;
 use super::binding::Share;
 use super::patient::Denial;
 use super::refusal::{refusal, shared_refusal};
-use super::{Bound, Limiter, Permit, Sharing, User};
+use super::{Bound, Limiter, PaidPart, Permit, Sharing, User};
 use crate::clock::Micros;
 use crate::decide::Wait;
 use crate::fallback::Fallback;
 use crate::lease::Denied;
 use crate::memory::{Claim, signed_units};
 use crate::observer::DecisionEvent;
-use crate::plan::{Plan, PlannedBucket};
-use crate::policy::Consistency;
-use crate::remote::{Ask, Cut, OnStoreFailure, Part, RemoteBucket, RemoteVerdict, StoreFailure, parts};
+use crate::plan::{Owed, Plan, PlannedBucket};
+use crate::policy::{Consistency, Mode};
+use crate::remote::{Ask, Cut, OnStoreFailure, Part, RemoteBucket, StoreFailure, parts};
 use crate::table::UserKey;
 
 impl Limiter {
@@ -99,7 +99,21 @@ impl Limiter {
             }
         }
         for Part { places, ask } in parts(&bound.plan, self.cut(user, true)) {
-            let verdict = sharing.store.admit(&ask).await.map_err(Unpaid::Failed)?;
+            let verdict = match sharing.store.admit(&ask).await {
+                Ok(verdict) => verdict,
+                // What is on trial does not send a call that has paid otherwise to the policy for failures.
+                Err(failure)
+                    if bound.plan.enforces()
+                        && ask.buckets.iter().all(|bucket| bucket.mode == Mode::Shadow) =>
+                {
+                    self.observer.store_failed(failure);
+                    if sharing.on_failure == OnStoreFailure::Deny {
+                        permit.untried.extend(places);
+                    }
+                    continue;
+                }
+                Err(failure) => return Err(Unpaid::Failed(failure)),
+            };
             let levels = all_levels(&bound.plan, &places, &verdict.levels);
             self.learn(sharing, bound, user.local, &levels);
             permit.know(&places, &levels);
@@ -107,7 +121,7 @@ impl Limiter {
                 let error = shared_refusal(bound, &levels);
                 return Err(Unpaid::Denied(Denial::by_buckets(error, &bound.plan, &levels)));
             }
-            permit.shared.push((ask, verdict));
+            permit.shared.push(PaidPart { places, ask, verdict });
         }
         Ok(())
     }
@@ -118,8 +132,8 @@ impl Limiter {
         Cut { user: user.shared.as_deref(), split, without_leased: without_leased && self.leases.is_some() }
     }
 
-    async fn take_back(&self, sharing: &Sharing, paid: Vec<(Ask, RemoteVerdict)>) {
-        for (ask, verdict) in &paid {
+    async fn take_back(&self, sharing: &Sharing, paid: Vec<PaidPart>) {
+        for PaidPart { ask, verdict, .. } in &paid {
             self.give_back(sharing, ask, &verdict.pays).await;
         }
     }
@@ -141,7 +155,12 @@ impl Limiter {
     ) -> Result<Option<Fallen>, Denial> {
         match sharing.on_failure {
             OnStoreFailure::Allow => {
-                event.fail_open = true;
+                event.fail_open |= bound.plan.enforces();
+                Ok(None)
+            }
+            // What is only on trial refuses nobody, whether the store answers or not.
+            OnStoreFailure::Deny if !bound.plan.enforces() => {
+                event.all_would_refuse(bound);
                 Ok(None)
             }
             OnStoreFailure::Deny => Err(Error::LimitsUnavailable.into()),
@@ -167,10 +186,10 @@ impl Limiter {
                         }
                         let owed = paid.iter().map(|bucket| (bucket, i64::from(bucket.cost)));
                         self.debts.change(owed, &sharing.store);
-                        let user = receipt.user();
+                        let (user, unpaid) = (receipt.user(), receipt.bill().would_refuse.clone());
                         drop(receipt);
                         let (fallback, share) = (fallback.clone(), share.clone());
-                        Ok(Some(Fallen { fallback, share, user, pays, paid }))
+                        Ok(Some(Fallen { fallback, share, user, pays, unpaid, paid }))
                     }
                     Claim::Refused(refused) => {
                         // A call that is dearer than a share can pass again when the store is back.
@@ -211,20 +230,30 @@ pub(super) struct Fallen {
     user: Option<UserKey>,
     /// For each bucket of the share's plan: whether it has paid.
     pays: SmallVec<[bool; 4]>,
+    /// The places of the buckets in shadow mode that could not pay.
+    unpaid: SmallVec<[usize; 2]>,
     /// What the store is owed for it.
     paid: SmallVec<[RemoteBucket; 4]>,
+}
+
+impl Fallen {
+    pub(super) fn unpaid(&self) -> impl Iterator<Item = usize> {
+        self.unpaid.iter().copied()
+    }
 }
 
 impl Limiter {
     /// Charges so many tokens more for such a call, or fewer where they are less than none; `None` for a call that did not
     /// happen, which costs nothing.
-    pub(super) fn change_fallen(&self, fallen: &Fallen, owed: Option<i64>) {
-        let Fallen { fallback, share, user, pays, paid } = fallen;
-        let units =
-            |bucket: &PlannedBucket| owed.map_or(bucket.cost_units, |owed| signed_units(bucket, -owed));
+    pub(super) fn change_fallen(&self, fallen: &Fallen, owed: Option<&Owed>) {
+        let Fallen { fallback, share, user, pays, paid, unpaid: _ } = fallen;
+        let units = |bucket: &PlannedBucket| {
+            owed.map_or(bucket.cost_units, |owed| signed_units(bucket, -owed.of(bucket.trial)))
+        };
         fallback.store.change(&share.plan, *user, pays, units);
         if let Some(sharing) = &self.sharing {
-            let more = |bucket: &RemoteBucket| owed.unwrap_or(-i64::from(bucket.cost));
+            let more =
+                |bucket: &RemoteBucket| owed.map_or(-i64::from(bucket.cost), |owed| owed.of(bucket.trial));
             self.debts.change(paid.iter().map(|bucket| (bucket, more(bucket))), &sharing.store);
         }
     }

@@ -6,7 +6,7 @@ use vmcp_domain::Error;
 use super::patient::{Denial, busy};
 use super::{Bound, Limiter, Permit, Sharing, User};
 use crate::observer::DecisionEvent;
-use crate::policy::Consistency;
+use crate::policy::{Consistency, Mode};
 use crate::remote::{OnStoreFailure, SlotPart, StoreFailure, slot_parts};
 use crate::slots::NoSlot;
 use crate::waiting::{HeldUp, Place, needs};
@@ -49,10 +49,16 @@ impl Limiter {
             }
             Err(NoSlot::Failed(failure, mut slot)) => {
                 self.observer.store_failed(failure);
+                let is_enforced = bound.plan.slots.iter().any(|slots| slots.mode == Mode::Enforce);
                 match sharing.on_failure {
+                    // What is only on trial refuses nobody, whether the store answers or not.
+                    OnStoreFailure::Deny if !is_enforced => {
+                        event.all_would_refuse(bound);
+                        slot.hold_anyway(&parts);
+                    }
                     OnStoreFailure::Deny => return Err(Error::LimitsUnavailable.into()),
                     OnStoreFailure::Allow => {
-                        event.fail_open = true;
+                        event.fail_open |= is_enforced;
                         slot.hold_anyway(&parts);
                     }
                     OnStoreFailure::Local => {

@@ -1,4 +1,5 @@
 mod leased;
+mod trial;
 mod varied;
 
 use std::num::NonZeroU32;

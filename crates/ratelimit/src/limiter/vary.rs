@@ -10,7 +10,7 @@ use vmcp_domain::{CallContext, Caller, Error, Identity, Json};
 
 use super::{Bound, Limiter, unnamed};
 use crate::observer::DecisionEvent;
-use crate::plan::{ClaimValue, NeededClaim, Variation};
+use crate::plan::{ClaimValue, Costs, NeededClaim, RulePrice, UNPAYABLE, Variation};
 use crate::policy::{Anonymous, MissingClaim};
 use crate::price::Priced;
 use crate::remote::user_digest;
@@ -61,14 +61,14 @@ impl Limiter {
         let place = self.place(ctx);
         let reached = varies.percents.iter().copied().take_while(|percent| *percent <= place);
         let variation = Variation {
-            cost: None,
+            costs: Costs::default(),
             claims: self.claims(bound, &ctx.caller, place)?,
             standing: reached.last().unwrap_or(0),
         };
         let makers = (&*self.planner, self.leases.as_deref());
         let bound = bound.variant(makers, variation, self.clock.now());
         Ok(match price(&bound, arguments)? {
-            Some(cost) => Arc::new(bound.priced(cost)),
+            Some(costs) => Arc::new(bound.priced(costs)),
             None => bound,
         })
     }
@@ -77,22 +77,22 @@ impl Limiter {
         let value = |needed: &NeededClaim| {
             let NeededClaim { claim, missing, enforced_percent } = needed;
             match (claimed(caller, claim), missing) {
-                (Some(value), _) => Ok(self.claim_value(claim, Some(&value))),
+                (Some(value), _) => Ok(self.claim_value(claim, Some(&value), false)),
                 (None, MissingClaim::Refuse) if place < *enforced_percent => {
                     tracing::info!(asked = %bound.limited, claim = &**claim, "refused: the caller lacks the claim");
                     Err(Error::Denied)
                 }
                 (None, MissingClaim::Refuse) => {
                     tracing::info!(asked = %bound.limited, claim = &**claim, "a rule in shadow mode would have refused: the caller lacks the claim");
-                    Ok(self.claim_value(claim, None))
+                    Ok(self.claim_value(claim, None, true))
                 }
-                (None, MissingClaim::Shared) => Ok(self.claim_value(claim, None)),
+                (None, MissingClaim::Shared) => Ok(self.claim_value(claim, None, false)),
             }
         };
         bound.plan.varies.claims.iter().map(value).collect()
     }
 
-    fn claim_value(&self, claim: &str, value: Option<&str>) -> ClaimValue {
+    fn claim_value(&self, claim: &str, value: Option<&str>, is_refused: bool) -> ClaimValue {
         // One byte more tells a missing value from an empty one.
         let parts = (claim, value);
         let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
@@ -104,7 +104,7 @@ impl Limiter {
                 user_digest(&Identity { subject: value.to_owned(), ..unnamed("") }).into()
             }
         };
-        ClaimValue { key, digest }
+        ClaimValue { key, digest, is_refused }
     }
 
     /// Where a caller stands among a hundred: always at the same place, on every replica. Who cannot be told from others
@@ -141,14 +141,18 @@ fn claimed(caller: &Caller, claim: &str) -> Option<String> {
 }
 
 /// What a call costs, where that is more than the rules say at least.
-fn price(bound: &Bound, arguments: Arguments<'_>) -> Result<Option<NonZeroU32>, Error> {
+fn price(bound: &Bound, arguments: Arguments<'_>) -> Result<Option<Costs>, Error> {
     let (Arguments::Sent(arguments), Some(tool)) = (arguments, bound.asked.tool()) else { return Ok(None) };
     let priced = Priced { tool, arguments, after: None };
-    let mut largest = None;
-    for price in &bound.plan.varies.prices {
-        match price.of(&priced) {
-            Ok(cost) => largest = largest.max(NonZeroU32::new(cost)),
-            Err(error) if bound.plan.enforces() => {
+    let mut costs = Costs::default();
+    for RulePrice { price, trial } in &bound.plan.varies.prices {
+        match (price.of(&priced), trial) {
+            (Ok(cost), _) => {
+                if let Some(cost) = NonZeroU32::new(cost) {
+                    costs.add(*trial, cost);
+                }
+            }
+            (Err(error), None) if bound.plan.enforces() => {
                 // Nobody knows what the call would cost, so it is not made.
                 let tool = &tool.name;
                 tracing::info!(%tool, %price, error = error.for_log(), "refused: the price cannot be computed from the arguments");
@@ -156,12 +160,13 @@ fn price(bound: &Bound, arguments: Arguments<'_>) -> Result<Option<NonZeroU32>, 
                     "the price of this call of tool `{tool}` cannot be computed: {error}"
                 )));
             }
-            Err(error) => {
+            (Err(error), _) => {
                 let tool = &tool.name;
                 tracing::info!(%tool, %price, error = error.for_log(), "a rule in shadow mode would have refused: no price");
+                costs.add(*trial, UNPAYABLE);
             }
         }
     }
-    let least = bound.plan.buckets.first().map(|bucket| bucket.cost);
-    Ok(largest.filter(|cost| least.is_some_and(|least| *cost > least)))
+    let is_dearer = bound.plan.buckets.iter().any(|bucket| costs.of(bucket.trial, bucket.cost) > bucket.cost);
+    Ok(is_dearer.then_some(costs))
 }

@@ -1,11 +1,10 @@
 //! What an admitted call has paid: giving it back, charging more, and freeing its place among the calls in flight.
 
-use std::sync::atomic::Ordering;
-
 use super::{MemoryStore, Receipt, give_back_shared, lock_shared};
 use crate::budget::Scarce;
 use crate::decide::Bill;
 use crate::plan::{Holder, Plan, PlannedBucket};
+use crate::policy::Mode;
 use crate::rate::Level;
 use crate::table::UserKey;
 
@@ -31,10 +30,16 @@ impl Receipt<'_> {
         self.store.change(self.plan, self.user, &self.bill.pays, |bucket| bucket.cost_units);
     }
 
-    /// Gives `tokens` back to every bucket that paid, or takes as many more where they are less than none: the call
-    /// turned out to cost less, or more. A bucket may be left in debt, by as much as it holds when full at most.
-    pub fn change(&self, tokens: i64) {
-        self.store.change(self.plan, self.user, &self.bill.pays, |bucket| signed_units(bucket, tokens));
+    /// Gives tokens back to every bucket that paid, or takes as many more where they are less than none: the call turned
+    /// out to cost less, or more. A bucket may be left in debt, by as much as it holds when full at most.
+    pub fn change(&self, tokens: impl Fn(&PlannedBucket) -> i64) {
+        let units = |bucket: &PlannedBucket| signed_units(bucket, tokens(bucket));
+        self.store.change(self.plan, self.user, &self.bill.pays, units);
+    }
+
+    /// The places of the bounds in shadow mode that had no room.
+    pub(crate) fn missed(&self) -> impl Iterator<Item = usize> {
+        self.holds.iter().enumerate().filter(|(_, holds)| !**holds).map(|(place, _)| place)
     }
 }
 
@@ -54,19 +59,18 @@ impl MemoryStore {
         units: impl Fn(&PlannedBucket) -> i64,
     ) {
         let now = self.clock.now();
-        let mut seat = self.known(user.filter(|_| plan.needs_user));
+        let mut seats = self.known(plan, user);
         // A user who was swept out was full: what is given back is nothing new, and what is owed finds a place again.
-        let owes = plan.buckets.iter().any(|bucket| units(bucket) < 0);
-        if owes && seat.settle() {
-            self.user_count.fetch_add(1, Ordering::Relaxed);
+        if plan.buckets.iter().any(|bucket| units(bucket) < 0) {
+            seats.in_force.settle();
+            seats.on_trial.settle();
         }
         let mut cells = lock_shared(plan);
-        let mut user = seat.user_mut();
         let mut next = cells.iter_mut();
         for (bucket, pays) in plan.buckets.iter().zip(pays) {
             let cell = match &bucket.holder {
                 Holder::Shared(_) => next.next(),
-                Holder::User => None,
+                Holder::User | Holder::UserOnTrial => None,
             };
             if !pays {
                 continue;
@@ -77,7 +81,8 @@ impl MemoryStore {
                 let left = bucket.rate.level_at(level, now).saturating_add(units);
                 level.moved(left.clamp(-capacity, capacity), now)
             };
-            match (cell, &mut user) {
+            let on_trial = matches!(bucket.holder, Holder::UserOnTrial);
+            match (cell, seats.of_mut(on_trial).user_mut()) {
                 (Some(cell), _) => **cell = Some(changed(**cell)),
                 (None, Some(user)) => {
                     let level = user.level(bucket.id);
@@ -97,15 +102,19 @@ impl Drop for Receipt<'_> {
             return;
         }
         give_back_shared(self.plan, &self.holds);
-        let own = || {
-            self.plan.slots.iter().zip(&self.holds).filter(|(slots, holds)| slots.shared.is_none() && **holds)
+        let own = |on_trial: bool| {
+            let slots = self.plan.slots.iter().zip(&self.holds).filter(|(_, holds)| **holds);
+            let own = slots.map(|(slots, _)| slots).filter(|slots| slots.shared.is_none());
+            own.filter(move |slots| (slots.mode == Mode::Shadow) == on_trial)
         };
-        if own().next().is_none() {
-            return;
-        }
-        if let Some(user) = self.store.known(self.user).user_mut() {
-            for (slots, _) in own() {
-                user.set_in_flight(slots.id, user.in_flight(slots.id).saturating_sub(1));
+        for (on_trial, users) in [(false, &self.store.users), (true, &self.store.trials)] {
+            if own(on_trial).next().is_none() {
+                continue;
+            }
+            if let Some(user) = users.known(self.user).user_mut() {
+                for slots in own(on_trial) {
+                    user.set_in_flight(slots.id, user.in_flight(slots.id).saturating_sub(1));
+                }
             }
         }
     }

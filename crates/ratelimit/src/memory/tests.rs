@@ -8,10 +8,12 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::decide::Wait;
 use crate::pattern::Pattern;
+use crate::policy::Overflow;
 use crate::policy::{
     Anonymous, Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Quota, ToolRule, WaitBounds,
 };
 use crate::rate::Rate;
+use std::sync::atomic::AtomicUsize;
 
 fn quota(windows: &[(u64, u64)]) -> Option<Quota> {
     let rate =
@@ -70,7 +72,7 @@ struct Model {
 impl Model {
     fn level(&self, bucket: &PlannedBucket, user: Option<UserKey>, now: u64) -> i128 {
         let cap = i128::from(bucket.rate.capacity());
-        let user = matches!(bucket.holder, Holder::User).then_some(user).flatten();
+        let user = bucket.holder.is_per_user().then_some(user).flatten();
         match self.levels.get(&(bucket.id.0, user)) {
             None => cap,
             Some((level, at)) => {
@@ -94,7 +96,7 @@ impl Model {
         if refusing.is_empty() {
             for bucket in &plan.buckets {
                 let left = self.level(bucket, user, now) - cost(bucket);
-                let key = (bucket.id.0, matches!(bucket.holder, Holder::User).then_some(user).flatten());
+                let key = (bucket.id.0, bucket.holder.is_per_user().then_some(user).flatten());
                 let at = self.levels.get(&key).map_or(now, |(_, at)| now.max(*at));
                 self.levels.insert(key, (left, at));
             }
@@ -234,7 +236,7 @@ fn shadow_rules_spend_their_own_state_only() {
     let plan = bench.planner.plan(&tool("b", "t", "t"));
     let outcomes: Vec<Option<usize>> = (0..4)
         .map(|_| match bench.store.admit(&plan, None) {
-            Claim::Admitted(receipt) => Some(receipt.bill().would_refuse),
+            Claim::Admitted(receipt) => Some(receipt.bill().would_refuse.len()),
             _ => None,
         })
         .collect();

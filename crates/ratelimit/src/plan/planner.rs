@@ -1,5 +1,7 @@
 //! Making plans out of rules, and remembering which bucket is which.
 
+mod subject;
+
 use std::collections::HashMap;
 use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::Arc;
@@ -9,10 +11,11 @@ use parking_lot::{Mutex, RwLock};
 use vmcp_domain::{BackendToolName, LimitScope, Target, Tool, ToolName};
 
 use super::cells::Cells;
-use super::{Asked, BucketId, ClaimValue, Holder, Plan, PlannedBucket, PlannedSlots, Rank, Variation};
+use super::{Asked, BucketId, Holder, Plan, PlannedBucket, PlannedSlots, RulePrice, UNPAYABLE, Variation};
 use crate::clock::Micros;
-use crate::policy::{Concurrency, LeasePolicy, LimitPolicy, Limits, Method, Mode, Quota};
+use crate::policy::{Concurrency, LeasePolicy, LimitPolicy, Method, Mode, Price, ToolRule};
 use crate::rate::{Level, Rate};
+use subject::{Due, Subject, Whose, rank};
 
 /// How many definitions are told apart. A backend that keeps renaming its tools makes a new one with every name, and
 /// none may be forgotten while somebody may be in debt under it; so beyond this, tools of a rule share its bucket.
@@ -28,15 +31,6 @@ struct Key {
     /// The window's place, or `None` for calls in flight.
     window: Option<usize>,
     whose: Whose,
-}
-
-/// For whom a bucket is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Whose {
-    Everybody,
-    /// Everybody with the same value of a claim, by the place of the limit in its rule.
-    Claim(usize),
-    User,
 }
 
 #[derive(Debug, Default)]
@@ -61,99 +55,8 @@ pub struct Planner {
     bucket_count_max: usize,
     /// The buckets of values of claims.
     cells: Mutex<Cells>,
-}
-
-/// What is being limited: the limits, where they stand, and what the buckets belong to.
-struct Subject<'a> {
-    limits: &'a Limits,
-    rule: Option<usize>,
-    name: String,
-    target: Option<Target<BackendToolName>>,
-    cost: NonZeroU32,
-    scopes: Scopes,
-}
-
-/// The scopes of one rule's limits: for everybody, for each value of a claim, for each user.
-type Scopes = [LimitScope; 3];
-
-impl Subject<'_> {
-    fn wait_max(&self) -> u64 {
-        u64::try_from(self.limits.wait_max.as_micros()).unwrap_or(u64::MAX)
-    }
-
-    /// The bucket's name in a shared store. Parts that a backend or an operator chose are length-prefixed, so that no
-    /// two buckets can come to the same name.
-    fn key(&self, window: usize, whose: Whose, claim: Option<(&str, Option<&ClaimValue>)>) -> Arc<str> {
-        let mut key = format!("{}:{window}", self.stem(whose));
-        if let Some((claim, value)) = claim {
-            let value = value.map_or("", |value| &*value.digest);
-            key.push_str(&format!(":{}:{claim}:{value}", claim.len()));
-        }
-        key.into()
-    }
-
-    /// The name of a bound on calls in flight. No bucket's begins like it.
-    fn slots_key(&self, whose: Whose) -> Arc<str> {
-        format!("slots:{}", self.stem(whose)).into()
-    }
-
-    fn stem(&self, whose: Whose) -> String {
-        let mut key = String::from(match whose {
-            Whose::Everybody => "shared",
-            Whose::Claim(_) => "claim",
-            Whose::User => "user",
-        });
-        if self.rule.is_some() {
-            key.push_str(if whose == Whose::Everybody { ":tool" } else { "-tool" });
-            for part in [&*self.name]
-                .into_iter()
-                .chain(self.target.iter().flat_map(|target| [target.backend.as_str(), target.name.as_str()]))
-            {
-                key.push_str(&format!(":{}:{part}", part.len()));
-            }
-        }
-        key
-    }
-
-    fn scope(&self, whose: Whose) -> LimitScope {
-        let [all, claim, user] = self.scopes;
-        match whose {
-            Whose::Everybody => all,
-            Whose::Claim(_) => claim,
-            Whose::User => user,
-        }
-    }
-}
-
-/// One quota of a subject.
-struct Due<'a> {
-    whose: Whose,
-    quota: &'a Quota,
-    claim: Option<&'a str>,
-    /// The caller's value of it, if somebody in particular asks.
-    value: Option<&'a ClaimValue>,
-}
-
-fn rank(rule: Option<usize>, whose: Whose, window: usize) -> Rank {
-    let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
-    let (phase, claim) = match whose {
-        Whose::Everybody => (0, 0),
-        Whose::Claim(place) => (1, place),
-        Whose::User => (2, 0),
-    };
-    (phase, rule.map_or(0, |place| number(place + 1)), number(claim), number(window))
-}
-
-impl<'a> Due<'a> {
-    fn of_all(limits: &'a Limits) -> Option<Self> {
-        let quota = limits.shared.as_ref()?;
-        Some(Self { whose: Whose::Everybody, quota, claim: None, value: None })
-    }
-
-    fn of_user(limits: &'a Limits) -> Option<Self> {
-        let quota = limits.per_user.as_ref()?;
-        Some(Self { whose: Whose::User, quota, claim: None, value: None })
-    }
+    /// The same of limits that are on trial for everybody: they take no places from others.
+    trial_cells: Mutex<Cells>,
 }
 
 impl Planner {
@@ -166,6 +69,7 @@ impl Planner {
             rates: RwLock::default(),
             bucket_count_max: BUCKET_COUNT_MAX,
             cells: Mutex::default(),
+            trial_cells: Mutex::default(),
         }
     }
 
@@ -178,6 +82,13 @@ impl Planner {
     /// How a bucket fills.
     pub(crate) fn rate(&self, id: BucketId) -> Option<Rate> {
         self.rates.read().get(usize::try_from(id.0).ok()?).copied().flatten()
+    }
+
+    fn cells(&self, mode: Mode) -> &Mutex<Cells> {
+        match mode {
+            Mode::Enforce => &self.cells,
+            Mode::Shadow => &self.trial_cells,
+        }
     }
 
     /// The plan of one tool, whoever calls it with whatever.
@@ -205,6 +116,8 @@ impl Planner {
                 name: format!("methods[{}].", method.as_str()),
                 target: None,
                 cost: NonZeroU32::MIN,
+                cost_max: NonZeroU32::MIN,
+                trial: None,
                 scopes: [LimitScope::Server, LimitScope::Claim, LimitScope::User],
             })
             .collect();
@@ -216,13 +129,24 @@ impl Planner {
     fn plan_tool(&self, tool: &Tool, call: &Variation, now: Micros) -> Plan {
         let is_virtual = tool.target.is_virtual();
         let fits = || self.policy.tools.iter().enumerate().filter(|(_, rule)| rule.fits(tool));
-        let cost = fits().map(|(_, rule)| rule.cost.least).max().unwrap_or(NonZeroU32::MIN);
+        // A rule on trial for this caller says what calls cost in its own buckets, and nowhere else.
+        let trial = |(place, rule): (usize, &ToolRule)| {
+            (!rule.is_in_force(call.standing)).then(|| u32::try_from(place).unwrap_or(u32::MAX))
+        };
+        let largest = |rules: &mut dyn Iterator<Item = (usize, &ToolRule)>| {
+            rules.map(|(_, rule)| rule.cost.least).max().unwrap_or(NonZeroU32::MIN)
+        };
+        let cost = largest(&mut fits().filter(|rule| trial(*rule).is_none()));
+        // The lowest standing: there every percentage counts.
+        let cost_max = largest(&mut fits().filter(|(_, rule)| rule.is_in_force(0)));
         let server = Subject {
             limits: &self.policy.server,
             rule: None,
             name: String::new(),
             target: None,
             cost,
+            cost_max,
+            trial: None,
             scopes: [LimitScope::Server, LimitScope::Claim, LimitScope::User],
         };
         let mut subjects: Vec<Subject<'_>> = (!is_virtual).then_some(server).into_iter().collect();
@@ -231,12 +155,17 @@ impl Planner {
             rule: Some(place),
             name: format!("{}.", rule.title()),
             target: (!rule.group).then(|| tool.target.clone()),
-            cost,
+            cost: trial((place, rule)).map_or(cost, |_| cost.max(rule.cost.least)),
+            cost_max: if rule.is_in_force(0) { cost_max } else { cost_max.max(rule.cost.least) },
+            trial: trial((place, rule)),
             scopes: [LimitScope::Tool, LimitScope::ClaimTool, LimitScope::UserTool],
         }));
         let mut plan = Plan::default();
-        plan.varies.prices = fits().filter_map(|(_, rule)| rule.cost.price.clone()).collect();
-        plan.varies.settlements = fits().filter_map(|(_, rule)| rule.cost.settle.clone()).collect();
+        for (place, rule) in fits() {
+            let of = |price: &Arc<Price>| RulePrice { price: price.clone(), trial: trial((place, rule)) };
+            plan.varies.prices.extend(rule.cost.price.as_ref().map(of));
+            plan.varies.settlements.extend(rule.cost.settle.as_ref().map(of));
+        }
         self.fill(&mut plan, &subjects, call, now);
         plan
     }
@@ -297,21 +226,31 @@ impl Planner {
         };
         let rule: Arc<str> = format!("{}{kind}", subject.name).into();
         let mode = quota.mode_at(call.standing);
-        let cost = call.cost.map_or(subject.cost, |cost| cost.max(subject.cost));
+        let mut cost = call.costs.of(subject.trial, subject.cost);
+        if mode == Mode::Shadow && value.is_some_and(|value| value.is_refused) {
+            cost = UNPAYABLE;
+        }
         for (window, rate) in quota.windows.iter().enumerate() {
             // The bucket of a user or a group is hardly ever fast, and they are hardly ever at many replicas. What one call
             // costs has no say: a bucket is the same one for all.
             let lease = self.policy.consistency.leases();
-            let lease = lease.filter(|lease| whose == Whose::Everybody && lease.covers(rate, subject.cost));
+            let lease =
+                lease.filter(|lease| whose == Whose::Everybody && lease.covers(rate, subject.cost_max));
             let kept = lease.map_or(*rate, |lease| lease.kept(rate));
             let excess = |lease: LeasePolicy| if lease.hold_back { 0 } else { lease.excess(rate) };
             let entry = self.entry(subject, Some(window), whose, Some(kept));
             let holder = match (whose, value) {
+                (Whose::User, _) if quota.mode == Mode::Shadow => Holder::UserOnTrial,
                 (Whose::User, _) => Holder::User,
                 (Whose::Everybody, _) | (Whose::Claim(_), None) => Holder::Shared(entry.level),
                 (Whose::Claim(_), Some(value)) => {
                     let most = self.policy.memory.user_count_max;
-                    Holder::Shared(self.cells.lock().cell((entry.id, value.key), &kept, now, most))
+                    Holder::Shared(self.cells(quota.mode).lock().cell(
+                        (entry.id, value.key),
+                        &kept,
+                        now,
+                        most,
+                    ))
                 }
             };
             plan.buckets.push(PlannedBucket {
@@ -324,6 +263,7 @@ impl Planner {
                 cost,
                 cost_units: kept.units(u64::from(cost.get())),
                 mode,
+                trial: subject.trial,
                 percent: quota.percent,
                 holder,
                 whose: value.map(|value| value.key),
@@ -336,6 +276,8 @@ impl Planner {
             .extend(quota.percent.filter(|_| quota.mode == Mode::Enforce).map(NonZeroU8::get));
         plan.may_wait |= subject.wait_max() > 0 && mode == Mode::Enforce;
         plan.needs_user |= whose == Whose::User;
+        plan.keeps_user |= whose == Whose::User && quota.mode == Mode::Enforce;
+        plan.tries_user |= whose == Whose::User && quota.mode == Mode::Shadow;
     }
 
     fn add_slots(&self, plan: &mut Plan, subject: &Subject<'_>, per_user: bool) {
@@ -356,6 +298,8 @@ impl Planner {
         });
         plan.may_wait |= subject.wait_max() > 0 && mode == Mode::Enforce;
         plan.needs_user |= per_user;
+        plan.keeps_user |= per_user && mode == Mode::Enforce;
+        plan.tries_user |= per_user && mode == Mode::Shadow;
     }
 
     fn entry(&self, subject: &Subject<'_>, window: Option<usize>, whose: Whose, rate: Option<Rate>) -> Entry {

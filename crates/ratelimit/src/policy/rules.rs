@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use vmcp_domain::{Tool, ToolHints};
 
-use super::{Limits, Price};
+use super::{Limits, Mode, Price};
 use crate::pattern::Pattern;
 
 /// Limits on the tools a pattern names.
@@ -32,11 +32,13 @@ pub struct Cost {
     pub price: Option<Arc<Price>>,
     /// What the call turned out to cost, by its result: the difference is charged or given back when it has ended.
     pub settle: Option<Arc<Price>>,
+    /// Whether this counts for others, where the rule limits nothing itself.
+    pub mode: Mode,
 }
 
 impl From<NonZeroU32> for Cost {
     fn from(least: NonZeroU32) -> Self {
-        Self { least, price: None, settle: None }
+        Self { least, price: None, settle: None, mode: Mode::Enforce }
     }
 }
 
@@ -117,6 +119,19 @@ impl ToolRule {
             None => format!("tools[{}]", self.name),
             Some(hint) => format!("byAnnotation.{}", hint.as_str()),
         }
+    }
+
+    /// False when the rule is on trial for callers who stand at so many of a hundred: none of its limits refuses them. What
+    /// it says of costs counts in its own buckets alone then.
+    #[must_use]
+    pub fn is_in_force(&self, standing: u8) -> bool {
+        let Limits { concurrency, .. } = &self.limits;
+        let counts_calls = concurrency.shared.is_some() || concurrency.per_user.is_some();
+        if self.limits.quotas().next().is_none() && !counts_calls {
+            return self.cost.mode == Mode::Enforce;
+        }
+        let refuses = self.limits.quotas().any(|quota| quota.mode_at(standing) == Mode::Enforce);
+        refuses || (counts_calls && concurrency.mode == Mode::Enforce)
     }
 
     /// Whether the rule is for this tool.

@@ -112,6 +112,10 @@ pub(crate) fn slot_parts(plan: &Plan, user: Option<&str>, split: bool) -> SmallV
     let own: Option<Arc<str>> = user.filter(|_| split).map(Into::into);
     let mut parts: SmallVec<[SlotPart; 2]> = SmallVec::new();
     for (place, planned) in plan.slots.iter().enumerate() {
+        // Without a user nobody can say which bound it is; only a rule on trial lets such a call pass.
+        if planned.shared.is_none() && user.is_none() {
+            continue;
+        }
         let slots = remote_slots(planned, user, own.as_ref());
         // Shared bounds come first in a plan, so that those of one home stand side by side.
         match parts.last_mut().filter(|part| part.slots.last().is_some_and(|last| last.home == slots.home)) {

@@ -68,7 +68,7 @@ impl Observer for Overheard {
                 at: event.at,
                 allowed: event.allowed,
                 refusal: event.refusal.cloned(),
-                would_refuse: event.would_refuse,
+                would_refuse: event.would_refuse.len(),
                 fail_open: event.fail_open,
                 waited_us: self.clock.now().since(event.at),
             });

@@ -19,12 +19,18 @@ pub(super) struct LimitMetrics {
     decisions: Family<DecisionLabels, Counter>,
     /// Those of `decisions` that nearly every call counts in, by [`LimitScope`].
     allowed: [OnceLock<Counter>; 6],
-    would_deny: Counter,
+    would_deny: Family<RuleLabels, Counter>,
     fail_open: Family<PlaceLabels, Counter>,
     store_errors: Family<StoreLabels, Counter>,
     latency: Family<PlaceLabels, Histogram>,
     /// The one of `latency`.
     latency_here: Histogram,
+}
+
+/// A rule as the configuration names it.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RuleLabels {
+    rule: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -60,7 +66,7 @@ impl LimitMetrics {
         Self {
             decisions: Family::default(),
             allowed: Default::default(),
-            would_deny: Counter::default(),
+            would_deny: Family::default(),
             fail_open,
             store_errors: Family::default(),
             latency_here: latency.get_or_create_owned(&place),
@@ -122,8 +128,8 @@ impl LimitMetrics {
         if event.fail_open {
             self.fail_open.get_or_create(&self.place).inc();
         }
-        if event.would_refuse > 0 {
-            self.would_deny.inc_by(event.would_refuse as u64);
+        for rule in &event.would_refuse {
+            self.would_deny.get_or_create(&RuleLabels { rule: rule.to_string() }).inc();
         }
     }
 

@@ -5,7 +5,7 @@ use vmcp_testkit::tool;
 
 use super::*;
 use crate::pattern::Pattern;
-use crate::policy::{Anonymous, Consistency, Hint, MemoryBounds, ToolRule, WaitBounds};
+use crate::policy::{Anonymous, Consistency, Hint, Limits, MemoryBounds, Quota, ToolRule, WaitBounds};
 
 fn quota(tokens: u64) -> Option<Quota> {
     let rate = Rate::new(tokens, Duration::from_secs(60), tokens).unwrap();

@@ -4,16 +4,17 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use vmcp_ratelimit::Rate;
-use vmcp_ratelimit::policy::{Cost, Limits, Price};
+use vmcp_ratelimit::policy::{Cost, Limits, Mode, Price};
 
 use crate::config::convert::Findings;
-use crate::config::file::CallCost;
+use crate::config::file::{CallCost, LimitMode};
 
 /// The cost of a rule at `path`.
 pub(super) fn convert(
     file: Option<CallCost>,
     settle: Option<String>,
     path: &str,
+    mode: LimitMode,
     findings: &mut Findings<'_>,
 ) -> Cost {
     let mut cost = Cost::default();
@@ -33,6 +34,9 @@ pub(super) fn convert(
     if let Some(text) = settle {
         let example = "`double(result.bytes) / 1000.0`";
         cost.settle = expression(&text, Price::after, &format!("{path}.settle"), example, findings);
+    }
+    if mode != LimitMode::Enforce {
+        cost.mode = Mode::Shadow;
     }
     cost
 }

@@ -34,7 +34,7 @@ pub(super) fn convert(
         if tool.group == Some(true) && !tool.name.contains('*') {
             findings.warn(format!("{path}.group"), "has no effect on a rule for one tool");
         }
-        rules.push(rule(tool, None, &path, defaults, findings));
+        rules.extend(rule(tool, None, &path, defaults, findings));
     }
     let AnnotationRateLimits { writes, destructive, open_world } = by_annotation.unwrap_or_default();
     let hints = [(Hint::Writes, writes), (Hint::Destructive, destructive), (Hint::OpenWorld, open_world)];
@@ -65,18 +65,19 @@ pub(super) fn convert(
             mode,
             max_wait,
         };
-        rules.push(rule(tool, Some(hint), &path, defaults, findings));
+        rules.extend(rule(tool, Some(hint), &path, defaults, findings));
     }
     rules
 }
 
+/// One rule; `None` for one that is off, which is as if it were not written.
 fn rule(
     file: ToolRateLimit,
     hint: Option<Hint>,
     path: &str,
     (mode, wait_max): Defaults,
     findings: &mut Findings<'_>,
-) -> ToolRule {
+) -> Option<ToolRule> {
     let ToolRateLimit {
         name,
         group,
@@ -108,9 +109,14 @@ fn rule(
         name: Pattern::new(name),
         hint,
         group: group == Some(true),
-        cost: cost::convert(cost, settle, path, findings),
+        cost: cost::convert(cost, settle, path, mode, findings),
     };
     cost::check(&rule.cost, &rule.limits, path, findings);
     waiting::check_rule(&rule.limits, path, max_wait.is_some(), findings);
-    rule
+    let limits_nothing = rule.limits.quotas().next().is_none() && !counts_calls(&rule.limits);
+    (mode != LimitMode::Off || !limits_nothing).then_some(rule)
+}
+
+fn counts_calls(limits: &Limits) -> bool {
+    limits.concurrency.shared.is_some() || limits.concurrency.per_user.is_some()
 }

@@ -1,0 +1,130 @@
+//! The users of a store, spread over shards that are locked one by one.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::clock::Micros;
+use crate::plan::Planner;
+use crate::policy::Overflow;
+use crate::table::{Table, User, UserKey};
+
+/// How many shards the users are spread over: enough that threads rarely meet.
+const SHARD_COUNT: usize = 64;
+/// How many places are swept whenever a user is added; more than one, so that sweeping outpaces adding.
+const SWEEP_STEP: usize = 4;
+/// How many places are swept for a user who comes when the store is full.
+const SWEEP_FULL: usize = 256;
+
+/// Users who are told apart.
+pub(super) struct Users {
+    shards: Vec<Mutex<Table>>,
+    count: AtomicUsize,
+}
+
+impl Users {
+    pub(super) fn new() -> Self {
+        let shards = (0..SHARD_COUNT).map(|_| Mutex::new(Table::default())).collect();
+        Self { shards, count: AtomicUsize::new(0) }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().bytes()).sum()
+    }
+
+    /// A user's place, if the user is known; never makes one.
+    pub(super) fn known(&self, user: Option<UserKey>) -> Seat<'_> {
+        let Some(key) = user else { return Seat::default() };
+        let table = self.shards[key.shard(SHARD_COUNT)].lock();
+        let place = table.find(key);
+        Seat { users: Some(self), key: Some(key), table: Some(table), place }
+    }
+
+    /// A user's place, or leave to make one. Without room it is that of all users beyond the bound together, or nobody's
+    /// where the policy is to refuse then.
+    pub(super) fn seat(&self, user: Option<UserKey>, planner: &Planner, now: Micros) -> Seat<'_> {
+        let mut seat = self.known(user);
+        let has_room = |table: &mut Table| self.has_room(table, planner, now);
+        if seat.key.is_none() || seat.place.is_some() || seat.table.as_deref_mut().is_some_and(has_room) {
+            return seat;
+        }
+        drop(seat);
+        match planner.policy().memory.overflow {
+            Overflow::Refuse => Seat::default(),
+            Overflow::Share => self.known(Some(UserKey::OVERFLOW)),
+        }
+    }
+
+    /// Makes room for one more user, sweeping a little. False when every place is taken by somebody in debt.
+    fn has_room(&self, table: &mut Table, planner: &Planner, now: Micros) -> bool {
+        let bound = planner.policy().memory.user_count_max;
+        let sweep = |table: &mut Table, step| {
+            let forgotten = table.sweep(now, step, &|id| planner.rate(id));
+            self.count.fetch_sub(forgotten, Ordering::Relaxed);
+        };
+        if table.len() > 16 {
+            sweep(table, SWEEP_STEP);
+        }
+        if self.count() >= bound {
+            sweep(table, SWEEP_FULL);
+        }
+        self.count() < bound
+    }
+}
+
+/// A user's place in the locked table; nobody's for a caller who is not told apart.
+#[derive(Default)]
+pub(super) struct Seat<'a> {
+    users: Option<&'a Users>,
+    pub(super) key: Option<UserKey>,
+    table: Option<MutexGuard<'a, Table>>,
+    place: Option<usize>,
+}
+
+impl Seat<'_> {
+    /// What is known of the user.
+    pub(super) fn user(&self) -> Option<&User> {
+        self.table.as_ref().zip(self.place).map(|(table, place)| table.at(place))
+    }
+
+    /// The same, to change it.
+    pub(super) fn user_mut(&mut self) -> Option<&mut User> {
+        self.table.as_mut().zip(self.place).map(|(table, place)| table.at_mut(place))
+    }
+
+    /// Makes the place if there is none.
+    pub(super) fn settle(&mut self) {
+        if let (Some(users), Some(key), Some(table), None) =
+            (self.users, self.key, self.table.as_mut(), self.place)
+        {
+            self.place = Some(table.insert(key));
+            users.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A caller's places: where limits in force are kept, and where those on trial are. A user who is only known to limits on
+/// trial takes no place from others.
+#[derive(Default)]
+pub(super) struct Seats<'a> {
+    pub(super) in_force: Seat<'a>,
+    pub(super) on_trial: Seat<'a>,
+}
+
+impl<'a> Seats<'a> {
+    /// The seat for what is on trial for everybody, or for the rest.
+    pub(super) fn of(&self, on_trial: bool) -> &Seat<'a> {
+        if on_trial { &self.on_trial } else { &self.in_force }
+    }
+
+    /// The same, to change it.
+    pub(super) fn of_mut(&mut self, on_trial: bool) -> &mut Seat<'a> {
+        if on_trial { &mut self.on_trial } else { &mut self.in_force }
+    }
+}
