@@ -163,7 +163,7 @@ impl Call<'_> {
     /// Asks once; and once more when the backend refused the request unread.
     async fn once_or_twice(&self, continuation: Continuation) -> Result<Reply, Failure> {
         if let Some(left) = self.shared.pause.left() {
-            return Err(Failure::Busy(left, None));
+            return Err(Failure::Paused(left));
         }
         let connection = ready(self.shared).await?;
         let outcome = self.once(&connection, continuation.clone()).await;

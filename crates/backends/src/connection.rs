@@ -127,7 +127,8 @@ impl Connection {
             | Failure::Refused(_)
             | Failure::Overloaded
             | Failure::Full
-            | Failure::Busy(..) => {}
+            | Failure::Busy(..)
+            | Failure::Paused(_) => {}
         }
     }
 

@@ -74,6 +74,8 @@ pub(crate) enum Failure {
     Full,
     /// The backend wants to be left alone for so long, and did nothing. What it said stands with it, if it said anything.
     Busy(Duration, Option<RpcError>),
+    /// It has said so before, and nothing was sent.
+    Paused(Duration),
 }
 
 impl Failure {
@@ -93,6 +95,7 @@ impl Failure {
             self,
             Self::Refused(_)
                 | Self::Busy(..)
+                | Self::Paused(_)
                 | Self::NotSent(Auth | Status, _)
                 | Self::Broken(Protocol | Status | Timeout | TooLarge, _)
         )
@@ -104,7 +107,7 @@ impl Failure {
             Self::Refused(_) => Class::Protocol,
             Self::Stale(class, _) | Self::NotSent(class, _) | Self::Broken(class, _) => *class,
             Self::Overloaded | Self::Full => Class::Timeout,
-            Self::Busy(..) => Class::Status,
+            Self::Busy(..) | Self::Paused(_) => Class::Status,
         }
     }
 
@@ -121,6 +124,7 @@ impl Failure {
             Self::Stale(class, None) => Error::BackendUnavailable {
                 backend,
                 cause: Cause::new(format_args!("{}: the connection is not known there", class.as_str())),
+                was_read: true,
             },
             Self::NotSent(Class::Auth, cause) => {
                 let cause = Cause::new(format_args!("{}: {cause}", Class::Auth.as_str()));
@@ -129,6 +133,8 @@ impl Failure {
             Self::NotSent(class, cause) => Error::BackendUnavailable {
                 backend,
                 cause: Cause::new(format_args!("{}: {cause}", class.as_str())),
+                // It answered with a status that says that it did nothing.
+                was_read: matches!(class, Class::Status | Class::Redirect),
             },
             Self::Broken(class, cause) => Error::BackendFailed {
                 backend,
@@ -136,7 +142,8 @@ impl Failure {
             },
             Self::Overloaded => Error::Overloaded,
             Self::Full => Error::BackendFull { backend },
-            Self::Busy(retry_after, None) => Error::BackendBusy { backend, retry_after },
+            Self::Busy(retry_after, None) => Error::BackendBusy { backend, retry_after, was_read: true },
+            Self::Paused(retry_after) => Error::BackendBusy { backend, retry_after, was_read: false },
         }
     }
 }
@@ -149,7 +156,7 @@ impl fmt::Display for Failure {
             Self::NotSent(_, cause) | Self::Broken(_, cause) => f.write_str(cause),
             Self::Overloaded => f.write_str("too much is under way"),
             Self::Full => f.write_str("there is no room for another caller's connection"),
-            Self::Busy(..) => f.write_str("it wants to be left alone for a while"),
+            Self::Busy(..) | Self::Paused(_) => f.write_str("it wants to be left alone for a while"),
         }
     }
 }

@@ -51,7 +51,8 @@ fn read_probe(outcome: &Result<Json, Failure>) -> Option<Introduction> {
             | Failure::Broken(..)
             | Failure::Overloaded
             | Failure::Full
-            | Failure::Busy(..),
+            | Failure::Busy(..)
+            | Failure::Paused(_),
         ) => None,
     }
 }

@@ -181,6 +181,7 @@ pub(crate) async fn in_session(link: &Streamable, method: &str, refusal: Refusal
         | Failure::Broken(..)
         | Failure::Overloaded
         | Failure::Full
+        | Failure::Paused(_)
         | Failure::Busy(..) => return refusal.failure,
     };
     let suspicion = suspicion(method, &refusal, error);

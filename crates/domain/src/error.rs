@@ -254,6 +254,8 @@ pub enum Error {
         backend: BackendId,
         /// Why, for the log.
         cause: Cause,
+        /// It has read the request, and refused it.
+        was_read: bool,
     },
     /// The backend wants to be left alone for a while; the call did not happen.
     #[error("backend `{backend}` asks to be called less; try again in {} seconds", retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0)))]
@@ -262,6 +264,8 @@ pub enum Error {
         backend: BackendId,
         /// The time after which it may be called again.
         retry_after: Duration,
+        /// It has read the request, and said so to it; else it has said so before, and nothing was sent.
+        was_read: bool,
     },
     /// The backend has as many connections of single callers as it may have; the call did not happen.
     #[error("no connection to backend `{backend}` is free for another caller; try again in a few seconds")]

@@ -283,7 +283,7 @@ pub(crate) fn empty_result(edge: &Edge, protocol: ProtocolVersion, id: &Id) -> A
 fn log(error: &Error) {
     let class = error.class();
     match error {
-        Error::BackendUnavailable { backend, cause }
+        Error::BackendUnavailable { backend, cause, .. }
         | Error::BackendUnauthorized { backend, cause }
         | Error::BackendFailed { backend, cause } => {
             tracing::warn!(class, %backend, cause = cause.for_log(), "a request failed");

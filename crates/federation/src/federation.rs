@@ -191,7 +191,7 @@ impl Federation {
     fn absent(&self, find: impl FnOnce(&Catalogue) -> Option<BackendId>) -> Option<Error> {
         let backend = find(&self.shared.catalogue.load())?;
         let cause = Cause::new("withdrawn from the lists until it returns");
-        Some(Error::BackendUnavailable { backend, cause })
+        Some(Error::BackendUnavailable { backend, cause, was_read: false })
     }
 
     /// True when some backend offers different callers different things, so that no one list is everybody's.
@@ -214,7 +214,11 @@ impl Federation {
         // Where the scope fails, the call fails before it reaches the backend.
         let Ok(scope) = member.backend.scope(ctx) else { return call(&*member.backend).await };
         let Some(pass) = breaker.admit(scope, Instant::now()) else {
-            return Err(Error::BackendUnavailable { backend: id.clone(), cause: Cause::new("circuit open") });
+            return Err(Error::BackendUnavailable {
+                backend: id.clone(),
+                cause: Cause::new("circuit open"),
+                was_read: false,
+            });
         };
         let outcome = call(&*member.backend).await;
         pass.end(&outcome, Instant::now());

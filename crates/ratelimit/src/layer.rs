@@ -29,21 +29,6 @@ impl RateLimited {
     }
 }
 
-/// True when the call certainly did not reach its backend, so that nothing is owed for it.
-fn never_happened(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::BackendUnavailable { .. }
-            | Error::BackendBusy { .. }
-            | Error::BackendFull { .. }
-            | Error::UnknownTool(_)
-            | Error::UnknownResource(_)
-            | Error::UnknownPrompt(_)
-            | Error::Denied
-            | Error::Overloaded
-    )
-}
-
 /// The arguments of a call whose price its result has a say in.
 #[allow(clippy::option_option, reason = "a call without arguments may be settled, too")]
 fn settled_by(bound: &Bound, request: &CallTool) -> Option<Option<Json>> {
@@ -71,7 +56,7 @@ impl RateLimited {
                     spent.settle(owed).await;
                 }
             }
-            Err(error) if never_happened(error) => spent.undo(),
+            Err(error) if self.limiter.refunds(error).is_some() => spent.undo(),
             Err(_) => {}
         }
         outcome
@@ -109,8 +94,11 @@ impl Gateway for RateLimited {
                         Box::pin(permit.settle(&owed)).await;
                     }
                 }
-                Err(error) if never_happened(error) => Box::pin(permit.refund()).await,
-                Err(_) => {}
+                Err(error) => {
+                    if let Some(reason) = self.limiter.refunds(error) {
+                        Box::pin(permit.refund(reason)).await;
+                    }
+                }
             }
             outcome
         })

@@ -20,6 +20,7 @@ mod plan;
 pub mod policy;
 mod price;
 mod rate;
+mod refund;
 mod remote;
 mod repeats;
 mod slots;
@@ -43,6 +44,7 @@ pub use plan::{
     Variation, Varies,
 };
 pub use rate::{Level, Rate, RateError};
+pub use refund::RefundOn;
 pub use remote::{
     Ask, CallName, Connection, DECISION_DEADLINE, OnStoreFailure, Order, RemoteBucket, RemoteSlots,
     RemoteStore, RemoteVerdict, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict, StoreFailure, Taken,

@@ -34,6 +34,7 @@ use crate::memory::{Claim, MemoryStore, Receipt};
 use crate::observer::Observer;
 use crate::plan::{Asked, Plan, Planner};
 use crate::policy::{Anonymous, Method};
+use crate::refund::reason;
 use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, user_digest};
 use crate::slots::{Slot, Slots};
 use crate::table::UserKey;
@@ -212,6 +213,11 @@ impl Limiter {
         bound.filter(|(_, bound)| !bound.plan.is_empty()).collect()
     }
 
+    /// Why a call that ended so is given back, if it is.
+    pub(crate) fn refunds(&self, error: &Error) -> Option<&'static str> {
+        reason(error, &self.planner.policy().refund_on)
+    }
+
     /// The plan of a method, where it is limited.
     pub(crate) fn bound_method(&self, method: Method) -> Option<&Arc<Bound>> {
         self.methods.get(&method)
@@ -322,8 +328,8 @@ impl Permit<'_> {
         Scarce::find(&bound.plan, known.iter().copied(), below)
     }
 
-    /// Gives back what was paid: the call never reached its backend.
-    pub(crate) async fn refund(self) {
+    /// Gives back what was paid, for a reason that is counted.
+    pub(crate) async fn refund(self, reason: &'static str) {
         if let Some(fallen) = &self.fallen {
             self.limiter.change_fallen(fallen, None);
         }
@@ -341,7 +347,7 @@ impl Permit<'_> {
                 self.limiter.give_back(sharing, &ask, &pays).await;
             }
         }
-        self.limiter.observer.refunded();
+        self.limiter.observer.refunded(reason);
         self.bell.ring(true);
     }
 }

@@ -79,8 +79,9 @@ pub trait Observer: Send + Sync {
     fn decided(&self, event: &DecisionEvent<'_>);
     /// The shared store did not answer.
     fn store_failed(&self, failure: StoreFailure);
-    /// What the call of the current task has paid was given back, because it never reached its backend.
-    fn refunded(&self);
+    /// What the call of the current task has paid was given back, for a reason out of a fixed set: the class of its error,
+    /// or `unused` for what was reserved and not spent.
+    fn refunded(&self, reason: &'static str);
     /// A call begins to wait for a limit.
     fn wait_began(&self);
     /// It waits no more, after so long.
@@ -96,7 +97,7 @@ impl Observer for NoObserver {
 
     fn store_failed(&self, _failure: StoreFailure) {}
 
-    fn refunded(&self) {}
+    fn refunded(&self, _reason: &'static str) {}
 
     fn wait_began(&self) {}
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub use crate::price::{Price, PriceError};
 use crate::rate::Rate;
+use crate::refund::RefundOn;
 pub use rules::{Cost, Hint, Method, MethodRule, ToolRule};
 
 /// Every limit of one gateway.
@@ -30,6 +31,8 @@ pub struct LimitPolicy {
     pub consistency: Consistency,
     /// When results say how much is left.
     pub hints: Hints,
+    /// For what calls are given back besides those that never left.
+    pub refund_on: Vec<RefundOn>,
 }
 
 /// When and how callers are told how much is left of their limits.

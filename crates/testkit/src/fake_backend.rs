@@ -205,7 +205,11 @@ impl FakeBackend {
         if *self.state.lock().unwrap() == BackendState::Ready {
             return Ok(());
         }
-        Err(Error::BackendUnavailable { backend: self.id.clone(), cause: Cause::new("down by script") })
+        Err(Error::BackendUnavailable {
+            backend: self.id.clone(),
+            cause: Cause::new("down by script"),
+            was_read: false,
+        })
     }
 }
 

@@ -216,7 +216,9 @@ impl Observer for Metrics {
         self.limits.store_failed(failure);
     }
 
-    fn refunded(&self) {}
+    fn refunded(&self, reason: &'static str) {
+        self.limits.refunded(reason);
+    }
 
     fn wait_began(&self) {
         self.waiting.began();

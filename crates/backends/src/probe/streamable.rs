@@ -41,7 +41,9 @@ pub(crate) async fn begin(
                 return answered.outcome.and(Err(Failure::broken(Class::Status, answered.status)));
             }
         }
-        Ok(Err(failure @ (Failure::NotSent(..) | Failure::Overloaded | Failure::Busy(..)))) => {
+        Ok(Err(
+            failure @ (Failure::NotSent(..) | Failure::Overloaded | Failure::Busy(..) | Failure::Paused(_)),
+        )) => {
             return Err(failure);
         }
         // Hung up or silent: what a server of the session era may do with a message it does not expect.
@@ -63,7 +65,8 @@ pub(crate) fn may_be_sse(failure: &Failure) -> bool {
         | Failure::Broken(..)
         | Failure::Overloaded
         | Failure::Full
-        | Failure::Busy(..) => false,
+        | Failure::Busy(..)
+        | Failure::Paused(_) => false,
     }
 }
 
@@ -135,6 +138,7 @@ async fn outcome(
         | Failure::Broken(..)
         | Failure::Overloaded
         | Failure::Full
-        | Failure::Busy(..) => failure,
+        | Failure::Busy(..)
+        | Failure::Paused(_) => failure,
     })
 }

@@ -231,7 +231,8 @@ impl Slot {
                     self.present = false;
                 }
                 let cause = error.cause().cloned().unwrap_or_default();
-                self.refused = Some(Error::BackendUnavailable { backend: backend.clone(), cause });
+                self.refused =
+                    Some(Error::BackendUnavailable { backend: backend.clone(), cause, was_read: false });
             }
         }
     }

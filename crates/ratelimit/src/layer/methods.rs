@@ -8,7 +8,6 @@ use vmcp_domain::{
     ResourceList, SharedGateway, TemplateList, ToolList, forward,
 };
 
-use super::never_happened;
 use crate::limiter::Limiter;
 use crate::policy::Method;
 
@@ -52,8 +51,8 @@ impl Limiter {
         let bound = self.vary_call(bound, ctx, None)?;
         let permit = self.admit(&bound, ctx).await?;
         let outcome = answer.await;
-        if outcome.as_ref().is_err_and(never_happened) {
-            permit.refund().await;
+        if let Some(reason) = outcome.as_ref().err().and_then(|error| self.refunds(error)) {
+            permit.refund(reason).await;
         }
         outcome
     }

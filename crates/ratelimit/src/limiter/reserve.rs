@@ -271,7 +271,7 @@ impl Drop for Reserved {
             for Entry { bound, pays, left } in left {
                 limiter.charge(&bound, &user, &pays, &Change::Unused(left)).await;
             }
-            limiter.observer.refunded();
+            limiter.observer.refunded("unused");
         };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(give_back)),

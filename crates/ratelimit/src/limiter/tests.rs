@@ -153,7 +153,7 @@ async fn what_never_happened_costs_nothing() {
     let tools = bench.gateway.list_tools(&ctx).await.unwrap();
     let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
     let permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
-    permit.refund().await;
+    permit.refund("backend_unavailable").await;
     call(&bench, "a_search", &ctx).await.unwrap();
     refused(call(&bench, "a_search", &ctx).await);
 }

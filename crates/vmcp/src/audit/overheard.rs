@@ -79,8 +79,8 @@ impl Observer for Overheard {
         self.inner.store_failed(failure);
     }
 
-    fn refunded(&self) {
-        self.inner.refunded();
+    fn refunded(&self, reason: &'static str) {
+        self.inner.refunded(reason);
         let _ = SLIP.try_with(|slip| slip.refunded.store(true, Ordering::Relaxed));
     }
 

@@ -86,9 +86,11 @@ impl Gateway for Moody {
                 request.arguments.as_ref().map_or(Value::Null, |arguments| arguments.decode().unwrap());
             self.clock.advance(arguments["us"].as_u64().unwrap_or(0));
             match arguments["fail"].as_str() {
-                Some("away") => {
-                    Err(Error::BackendUnavailable { backend: "a".into(), cause: Cause::default() })
-                }
+                Some("away") => Err(Error::BackendUnavailable {
+                    backend: "a".into(),
+                    cause: Cause::default(),
+                    was_read: false,
+                }),
                 Some("broken") => Err(Error::BackendFailed { backend: "a".into(), cause: Cause::default() }),
                 Some("tool") => Ok(Reply { failed: true, ..Reply::complete(Members::new()) }),
                 _ => self.inner.call_tool(ctx, request).await,

@@ -20,11 +20,18 @@ pub(super) struct LimitMetrics {
     /// Those of `decisions` that nearly every call counts in, by [`LimitScope`].
     allowed: [OnceLock<Counter>; 6],
     would_deny: Family<RuleLabels, Counter>,
+    refunds: Family<ReasonLabels, Counter>,
     fail_open: Family<PlaceLabels, Counter>,
     store_errors: Family<StoreLabels, Counter>,
     latency: Family<PlaceLabels, Histogram>,
     /// The one of `latency`.
     latency_here: Histogram,
+}
+
+/// Why a call was given back.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
 }
 
 /// A rule as the configuration names it.
@@ -67,6 +74,7 @@ impl LimitMetrics {
             decisions: Family::default(),
             allowed: Default::default(),
             would_deny: Family::default(),
+            refunds: Family::default(),
             fail_open,
             store_errors: Family::default(),
             latency_here: latency.get_or_create_owned(&place),
@@ -81,6 +89,11 @@ impl LimitMetrics {
             "toolhive_rate_limit_decisions",
             "Decisions of the rate limiter, one for each bucket of an allowed call",
             self.decisions.clone(),
+        );
+        registry.register(
+            "vmcp_rate_limit_refunds",
+            "Calls of which the tokens were given back",
+            self.refunds.clone(),
         );
         registry.register(
             "vmcp_rate_limit_would_deny",
@@ -131,6 +144,11 @@ impl LimitMetrics {
         for rule in &event.would_refuse {
             self.would_deny.get_or_create(&RuleLabels { rule: rule.to_string() }).inc();
         }
+    }
+
+    /// Counts a call that was given back.
+    pub(super) fn refunded(&self, reason: &'static str) {
+        self.refunds.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     fn allow(&self, scope: LimitScope, limited: &Limited) {

@@ -197,6 +197,7 @@ fn failure(arguments: &Json) -> Error {
         "denied" => Error::Denied,
         "unavailable" => Error::BackendUnavailable {
             backend: "b".into(),
+            was_read: false,
             cause: vmcp_domain::Cause::new("10.0.0.1 refused"),
         },
         _ => Error::InvalidRequest(kind),

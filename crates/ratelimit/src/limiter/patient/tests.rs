@@ -172,7 +172,7 @@ async fn a_refund_lets_the_next_go_early() {
     let permit = bench.limiter.admit(&bound, &ctx).await.unwrap();
     let waiting = bench.start("b", "t").await;
     tokio::time::sleep(seconds(2)).await;
-    permit.refund().await;
+    permit.refund("backend_unavailable").await;
     assert_eq!(waiting.await.unwrap(), Ok(seconds(2)));
 }
 

@@ -90,7 +90,7 @@ impl Gateway for Away {
             return self.inner.call_tool(ctx, request);
         }
         let (backend, cause) = ("a".into(), Cause::new("away"));
-        Box::pin(std::future::ready(Err(Error::BackendUnavailable { backend, cause })))
+        Box::pin(std::future::ready(Err(Error::BackendUnavailable { backend, cause, was_read: false })))
     }
 
     forward!(

@@ -70,7 +70,7 @@ async fn a_call_that_never_happened_is_given_back_to_the_store() {
     let tools = bench.gateway.list_tools(&ctx).await.unwrap();
     let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
     for _ in 0..10 {
-        bench.limiter.admit(&bound, &ctx).await.unwrap().refund().await;
+        bench.limiter.admit(&bound, &ctx).await.unwrap().refund("backend_unavailable").await;
     }
     for _ in 0..3 {
         call(&bench, "a_search", &ctx).await.unwrap();

@@ -13,15 +13,15 @@ use std::num::NonZeroU8;
 
 use vmcp_edge::policy::IncomingAuth;
 use vmcp_ratelimit::policy::{Anonymous, Hints, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota};
-use vmcp_ratelimit::{OnStoreFailure, Rate, RateError};
+use vmcp_ratelimit::{OnStoreFailure, Rate, RateError, RefundOn};
 use vmcp_wire::fault::{LimitAnswer, LimitShape};
 
 use super::Findings;
 use crate::config::duration::format;
 use crate::config::file::{
     AnonymousUser, LimitAnswerShape, LimitHints, LimitMemory, LimitMode, LimitRedis, LimitStore,
-    RateLimitBucket, RateLimitWindow, RateLimiting, SessionStorage, StorageProvider, StoreFailurePolicy,
-    UserOverflow,
+    RateLimitBucket, RateLimitWindow, RateLimiting, RefundFailure, SessionStorage, StorageProvider,
+    StoreFailurePolicy, UserOverflow,
 };
 use crate::config::report::{Problem, item};
 use crate::config::settings::LimitSettings;
@@ -55,6 +55,7 @@ pub(super) fn convert(
         consistency,
         lease: lease_file,
         on_store_failure,
+        refund_on,
         hints,
         answer,
         code,
@@ -85,16 +86,14 @@ pub(super) fn convert(
         waiting: waiting::bounds(waiting.unwrap_or_default(), findings),
         hints: told(hints.unwrap_or_default(), findings),
         consistency: lease::consistency(consistency, lease_file, chosen == LimitStore::Redis, findings),
+        refund_on: refund_on.into_iter().map(refund).collect(),
     };
     lease::check(&policy, findings);
     waiting::check(&policy, max_wait.is_some(), waiting.is_some(), findings);
     check_identities(&policy, anonymous.is_some(), incoming, findings);
     let mut redis = match chosen {
         LimitStore::Memory => {
-            let written = [(on_store_failure.is_some(), "onStoreFailure"), (redis_file.is_some(), "redis")];
-            for (_, key) in written.into_iter().filter(|(written, _)| *written) {
-                findings.warn(format!("{PATH}.{key}"), "has no effect with the memory store");
-            }
+            without_effect(on_store_failure.is_some(), redis_file.is_some(), findings);
             None
         }
         LimitStore::Redis => {
@@ -106,6 +105,24 @@ pub(super) fn convert(
         LimitSettings { policy, redis, on_failure: without_store(on_store_failure) },
         answers(answer, code, findings),
     )
+}
+
+/// Warns about the keys of a shared store that are written although limits are kept in memory.
+fn without_effect(on_store_failure: bool, redis: bool, findings: &mut Findings<'_>) {
+    for (_, key) in
+        [(on_store_failure, "onStoreFailure"), (redis, "redis")].iter().filter(|(written, _)| *written)
+    {
+        findings.warn(format!("{PATH}.{key}"), "has no effect with the memory store");
+    }
+}
+
+fn refund(failure: RefundFailure) -> RefundOn {
+    match failure {
+        RefundFailure::Busy => RefundOn::Busy,
+        RefundFailure::Unauthorized => RefundOn::Unauthorized,
+        RefundFailure::Failed => RefundOn::Failed,
+        RefundFailure::TimedOut => RefundOn::TimedOut,
+    }
 }
 
 fn limits_nothing(findings: &mut Findings<'_>) {

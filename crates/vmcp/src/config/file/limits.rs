@@ -53,12 +53,26 @@ pub(crate) struct RateLimiting {
     pub(crate) lease: Option<LimitLease>,
     /// What happens while Redis does not answer. Left out: local.
     pub(crate) on_store_failure: Option<StoreFailurePolicy>,
+    /// For which failures tokens are given back although the backend has read the request. Left out: none.
+    #[serde(default)]
+    pub(crate) refund_on: Vec<RefundFailure>,
     /// When callers are told how much is left.
     pub(crate) hints: Option<LimitHints>,
     /// How a limited call is answered. Left out: auto.
     pub(crate) answer: Option<LimitAnswerShape>,
     /// The code of that answer. Left out: 429.
     pub(crate) code: Option<i64>,
+}
+
+/// A failure for which tokens may be given back. `busy`: it asked to be called less (HTTP 429), or redirected. `unauthorized`: it
+/// refused the credential. `failed`: it failed to answer. `timedOut`: it did not answer in time.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum RefundFailure {
+    Busy,
+    Unauthorized,
+    Failed,
+    TimedOut,
 }
 
 /// A token bucket, or several that must all have room.

@@ -15,7 +15,8 @@ use crate::config::settings::{LimitSettings, RedisSettings, RedisTarget};
 /// The section, or `null` without limits.
 pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value {
     let Some(LimitSettings { policy, redis, on_failure }) = settings else { return Value::Null };
-    let LimitPolicy { server, tools, methods, anonymous, memory, waiting, consistency, hints } = policy;
+    let LimitPolicy { server, tools, methods, anonymous, memory, waiting, consistency, hints, refund_on } =
+        policy;
     let WaitBounds { count_max, per_user_count_max } = waiting;
     json!({
         "server": limits(server),
@@ -43,6 +44,7 @@ pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value
         "lease": consistency.leases().map(|lease| {
             json!({"duration": format(lease.duration), "holdBack": lease.hold_back})
         }),
+        "refundOn": refund_on.iter().map(|refund| refund.as_str()).collect::<Vec<_>>(),
         "hints": {"belowPercent": hints.below_percent, "resource": hints.resource},
         "redis": redis.as_ref().map(store),
         "concurrencyLease": redis.as_ref().map(|redis| format(redis.slot_lease)),

@@ -154,7 +154,7 @@ impl Observer for Ends {
 
     fn store_failed(&self, _failure: StoreFailure) {}
 
-    fn refunded(&self) {}
+    fn refunded(&self, _reason: &'static str) {}
 
     fn wait_began(&self) {
         *self.began.lock() += 1;
