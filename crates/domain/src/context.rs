@@ -1,6 +1,6 @@
 //! The facts of one request, handed down the stack as a plain argument.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,14 +11,21 @@ use crate::reservation::Reservation;
 use crate::secret::Secret;
 use crate::version::ProtocolVersion;
 
+/// The prefix behind which a translator writes whole IPv4 addresses (RFC 6052, section 2.1).
+const TRANSLATED_IPV4: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
+
 /// The address by which callers without an identity are told apart. A host on IPv6 commonly has a network of 64 bits to
-/// itself, so only these count.
+/// itself, so only these count. An IPv4 address that is written as an IPv6 address counts as the IPv4 address.
 #[must_use]
 pub fn counted_address(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
+            let [a, b, c, d, e, f, ..] = address.segments();
+            if [a, b, c, d, e, f] == TRANSLATED_IPV4 {
+                let [.., first, second, third, fourth] = address.octets();
+                return IpAddr::V4(Ipv4Addr::new(first, second, third, fourth));
+            }
             IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
         }
     }
@@ -82,5 +89,21 @@ impl CallContext {
             origin,
             reservation: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_counts_as_what_one_caller_holds() {
+        let counted = |address: &str| counted_address(address.parse().unwrap()).to_string();
+        assert_eq!(counted("198.51.100.7"), "198.51.100.7");
+        assert_eq!(counted("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(counted("2001:db8:1:2::1"), counted("2001:db8:1:2:ffff::"));
+        assert_ne!(counted("2001:db8:1:2::1"), counted("2001:db8:1:3::1"));
+        assert_eq!(counted("::ffff:198.51.100.7"), "198.51.100.7");
+        assert_eq!(counted("64:ff9b::198.51.100.7"), "198.51.100.7");
     }
 }

@@ -2,7 +2,7 @@
 //! Whoever is not trusted can write that header too, so it counts only when the socket's own address is trusted, and
 //! then only as far from the right as proxies are.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -11,22 +11,32 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// The address of the client, as far as it can be believed.
 pub(crate) fn address(socket: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    // A socket for both protocols shows IPv4 peers as IPv6 addresses.
+    let socket = socket.to_canonical();
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
     if !is_trusted(socket) {
         return socket;
     }
     let mut believed = socket;
-    let lines: Vec<&str> =
-        headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()).collect();
-    for part in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-        // What is no address ends the chain: nobody vouches for what stands left of it.
-        let Ok(address) = part.trim().parse::<IpAddr>() else { break };
-        believed = address.to_canonical();
+    // A line that is no text counts as one part that is no address.
+    let lines = headers.get_all(FORWARDED_FOR).iter().map(|value| value.to_str().unwrap_or_default());
+    for part in lines.rev().flat_map(|line| line.rsplit(',')) {
+        // What is no address ends the chain: nobody vouches for what is left of it.
+        let Some(address) = read(part.trim()) else { break };
+        believed = address;
         if !is_trusted(believed) {
             break;
         }
     }
     believed
+}
+
+/// An address as proxies write it: alone, in brackets, or with the port of the connection.
+fn read(part: &str) -> Option<IpAddr> {
+    let bracketed = || part.strip_prefix('[')?.strip_suffix(']')?.parse().ok().map(IpAddr::V6);
+    let with_port = || part.parse::<SocketAddr>().ok().map(|socket| socket.ip());
+    let address = part.parse().ok().or_else(with_port).or_else(bracketed)?;
+    Some(address.to_canonical())
 }
 
 #[cfg(test)]
@@ -51,5 +61,29 @@ mod tests {
         assert_eq!(from("10.0.0.1", &["203.0.113.9", "198.51.100.7"]), "198.51.100.7");
         assert_eq!(from("10.0.0.1", &["198.51.100.7, nonsense, 10.0.0.2"]), "10.0.0.2");
         assert_eq!(from("::1", &["::ffff:198.51.100.7"]), "198.51.100.7");
+        assert_eq!(from("::ffff:10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
+    }
+
+    #[test]
+    fn ports_and_brackets_are_read() {
+        assert_eq!(from("10.0.0.1", &["198.51.100.7:5000"]), "198.51.100.7");
+        assert_eq!(from("10.0.0.1", &["203.0.113.9:1, 198.51.100.7:2, 10.0.0.2:3"]), "198.51.100.7");
+        assert_eq!(from("10.0.0.1", &["[2001:db8::7]:5000"]), "2001:db8::7");
+        assert_eq!(from("10.0.0.1", &["[2001:db8::7]"]), "2001:db8::7");
+        assert_eq!(from("10.0.0.1", &["[::ffff:198.51.100.7]:5000"]), "198.51.100.7");
+        for nonsense in
+            ["198.51.100.7:", "198.51.100.7:65536", "[198.51.100.7]", "[2001:db8::7", "2001:db8::7]:1"]
+        {
+            assert_eq!(from("10.0.0.1", &[nonsense]), "10.0.0.1", "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn nothing_left_of_a_line_without_text_is_believed() {
+        let mut headers = HeaderMap::new();
+        headers.append(FORWARDED_FOR, "198.51.100.7".parse().unwrap());
+        headers.append(FORWARDED_FOR, http::HeaderValue::from_bytes(b"\xff").unwrap());
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        assert_eq!(address("10.0.0.1".parse().unwrap(), &headers, &trusted).to_string(), "10.0.0.1");
     }
 }

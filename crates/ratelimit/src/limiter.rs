@@ -24,7 +24,7 @@ use std::time::Duration;
 use ahash::RandomState;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use smallvec::SmallVec;
-use vmcp_domain::{CallContext, Caller, Error, Identity, PerList, Tool, ToolList, ToolName};
+use vmcp_domain::{CallContext, Caller, Error, Identity, PerList, Tool, ToolList, ToolName, counted_address};
 
 use crate::budget::Scarce;
 use crate::clock::{Clock, Micros};
@@ -282,7 +282,7 @@ impl Limiter {
             (Caller::Anonymous, Anonymous::Refuse) => return None,
             (Caller::Anonymous, Anonymous::Shared) => "",
             (Caller::Anonymous, Anonymous::Address) => {
-                return peer.map(|address| self.name(&unnamed(&address.to_string())));
+                return peer.map(|address| self.name(&at_address(address)));
             }
         };
         Some(self.name(&unnamed(identity)))
@@ -312,6 +312,11 @@ impl Limiter {
 }
 
 /// A user made of something that is no identity; no issuer is empty, so it never meets a real one.
+/// The identity of a caller who is known by an address alone.
+fn at_address(address: IpAddr) -> Identity {
+    unnamed(&counted_address(address).to_string())
+}
+
 fn unnamed(subject: &str) -> Identity {
     Identity { issuer: String::new(), subject: subject.to_owned(), claims: vmcp_domain::Members::new() }
 }

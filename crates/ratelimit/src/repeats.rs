@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Error, Gateway, Looping, Reply, SharedGateway, Stage, forward,
+    Answer, CallContext, CallTool, Error, Gateway, Looping, Reply, SharedGateway, Stage, counted_address,
+    forward,
 };
 
 use crate::clock::{Clock, Micros};
@@ -79,7 +80,7 @@ impl LoopBreaker {
         }
         let who = ctx.caller.identity().map(|identity| (&identity.issuer, &identity.subject));
         // Callers without a name are told apart by address, so that one does not end another's loop or start it.
-        let from = if who.is_none() { ctx.peer } else { None };
+        let from = if who.is_none() { ctx.peer.map(counted_address) } else { None };
         let arguments = call.arguments.as_ref().map(vmcp_domain::Json::as_str);
         let parts = (who, from, call.name.as_str(), arguments);
         let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));

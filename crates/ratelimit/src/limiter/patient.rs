@@ -6,7 +6,7 @@ use std::time::Instant;
 use vmcp_domain::{CallContext, Caller, Error, LimitScope, RateLimit, Retry};
 
 use super::refusal::rate_limit;
-use super::{Bound, Limiter, Permit, User, all_levels, unnamed};
+use super::{Bound, Limiter, Permit, User, all_levels, at_address, unnamed};
 use crate::clock::Micros;
 use crate::decide::{BucketReading, Wait};
 use crate::observer::{DecisionEvent, Observer, WaitEnd};
@@ -269,9 +269,7 @@ impl Limiter {
     pub(super) fn fair_key(&self, ctx: &CallContext) -> UserKey {
         match (&ctx.caller, self.planner.policy().anonymous, ctx.peer) {
             (Caller::Known(identity), ..) => self.key(identity),
-            (Caller::Anonymous, Anonymous::Address, Some(address)) => {
-                self.key(&unnamed(&address.to_string()))
-            }
+            (Caller::Anonymous, Anonymous::Address, Some(address)) => self.key(&at_address(address)),
             (Caller::Anonymous, ..) => self.key(&unnamed("")),
         }
     }

@@ -8,7 +8,7 @@ use sha2::Digest;
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, Identity, Json};
 
-use super::{Bound, Limiter, unnamed};
+use super::{Bound, Limiter, at_address, unnamed};
 use crate::observer::DecisionEvent;
 use crate::plan::{ClaimValue, Costs, NeededClaim, RulePrice, UNPAYABLE, Variation};
 use crate::policy::{Anonymous, MissingClaim};
@@ -113,7 +113,7 @@ impl Limiter {
         match (&ctx.caller, self.planner.policy().anonymous, ctx.peer) {
             (Caller::Known(identity), ..) => place_among_hundred(identity),
             (Caller::Anonymous, Anonymous::Address, Some(address)) => {
-                place_among_hundred(&unnamed(&address.to_string()))
+                place_among_hundred(&at_address(address))
             }
             (Caller::Anonymous, ..) => 0,
         }
