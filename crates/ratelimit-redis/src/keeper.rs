@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use vmcp_ratelimit::StoreFailure;
 
 use crate::inspect;
@@ -78,10 +78,24 @@ async fn beat(server: &Server, link: &Link, replica: &str) -> Result<(), StoreFa
     let answer = timeout(server.policy.deadline(), server.request(link, &call)).await;
     let outcome = answer.unwrap_or(Err(StoreFailure::Timeout));
     server.note(outcome.as_ref().err());
-    if let Value::Int(count) = outcome? {
+    if let Some((count, time)) = read_beat(&outcome?) {
         server.replica_count.store(u32::try_from(count).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
+        if let Some(step) = server.time.note(time, Instant::now()) {
+            tracing::warn!(
+                seconds = step.as_secs_f64().round(),
+                "the clock of the shared rate limit store was set back: buckets keep their levels and earn on from there; \
+                 slots of replicas that were killed are kept for that much longer"
+            );
+        }
     }
     Ok(())
+}
+
+/// How many replicas live, and the server's time.
+fn read_beat(answer: &Value) -> Option<(i64, Duration)> {
+    let Value::Array(numbers) = answer else { return None };
+    let [Value::Int(count), Value::Int(time)] = numbers.as_slice() else { return None };
+    Some((*count, Duration::from_millis(u64::try_from(*time).ok()?)))
 }
 
 /// Watches over a connection until it is of no use.

@@ -18,6 +18,7 @@ pub mod policy;
 mod refusals;
 pub mod script;
 mod server;
+mod server_time;
 mod store;
 
 pub use policy::{Password, PolicyError, RedisPolicy, ServerUrl, Target, Tls};

@@ -12,6 +12,7 @@ use crate::breaker::Breaker;
 use crate::link::{Link, is_unknown_script};
 use crate::policy::RedisPolicy;
 use crate::script::{Call, Scripts};
+use crate::server_time::ServerTime;
 
 /// How things stand with the connection.
 #[derive(Clone)]
@@ -31,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) breaker: Breaker,
     /// How many replicas live; zero while that is not known.
     pub(crate) replica_count: AtomicU32,
+    /// What its clock showed last.
+    pub(crate) time: ServerTime,
     /// Wakes the keeper.
     pub(crate) wake: Notify,
     state: watch::Sender<LinkState>,
@@ -47,6 +50,7 @@ impl Server {
             policy,
             breaker: Breaker::default(),
             replica_count: AtomicU32::new(0),
+            time: ServerTime::default(),
             wake: Notify::new(),
             state: watch::Sender::new(LinkState::Connecting),
             broken: AtomicU64::new(0),

@@ -4,11 +4,8 @@
 -- bucket that is not there is full: it is only written where `create` says so.
 local spec = ARGV[1]
 local now, pos = struct.unpack('<I7', spec)
-local slack = 3600000
-if now == 0 then
-  local time = redis.call('TIME')
-  now, slack = time[1] * 1000000 + time[2], 1000
-end
+local slack
+now, slack = moment(now)
 local values = redis.call('MGET', unpack(KEYS))
 for i = 1, #KEYS do
   local refill, unit, cap, change, further, create

@@ -1,18 +1,16 @@
--- Grants the largest number of calls up to `want` that every enforced bucket can pay. Writes nothing when it grants none.
+-- Grants the largest number of calls up to `want` that every enforced bucket can pay. Writes nothing when it grants none,
+-- unless the clock was set back.
 -- KEYS: the buckets. ARGV[1]: want, time (0: the server's), then refill, unit, capacity, cost and enforced of each.
 local spec, all = ARGV[1], {}
 local want, now, pos = struct.unpack('<I2I7', spec)
-local slack = 3600000
-if now == 0 then
-  local time = redis.call('TIME')
-  now, slack = time[1] * 1000000 + time[2], 1000
-end
+local slack
+now, slack = moment(now)
 local values = redis.call('MGET', unpack(KEYS))
 local granted = want
 for i = 1, #KEYS do
   local b = {struct.unpack('<I4I7I7I7B', spec, pos)}
   pos = b[6]
-  local level, at = settle(values[i], b[1], b[2], b[3], now)
+  local level, at, set_back = settle(values[i], b[1], b[2], b[3], now)
   local fit = want
   if level < b[4] then
     fit = 0
@@ -20,14 +18,14 @@ for i = 1, #KEYS do
     fit = math.min(want, math.floor(level / b[4]))
   end
   if b[5] == 1 and fit < granted then granted = fit end
-  b[6], b[7], b[8] = level, at, fit
+  b[6], b[7], b[8], b[9] = level, at, fit, set_back
   all[i] = b
 end
 local reply = {granted, now}
 for i = 1, #KEYS do
   local b = all[i]
   local paid = math.min(granted, b[8])
-  if paid > 0 and b[4] > 0 then
+  if b[9] or paid > 0 and b[4] > 0 then
     b[6] = b[6] - paid * b[4]
     keep(KEYS[i], b[6], b[7], b[1], b[2], b[3], now, slack)
   end

@@ -3,6 +3,17 @@
 local LAYOUT = '<i7I7I7I4'
 local EXACT = 9007199254740992
 
+-- Whether times are the server's own. A caller's time may be older than one that was there before it.
+local server_time = false
+
+-- The time, and for how many milliseconds a full bucket is kept. `asked`: 0 for the server's time.
+local function moment(asked)
+  if asked > 0 then return asked, 3600000 end
+  server_time = true
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2], 1000
+end
+
 -- What a bucket in units of `from` a token holds in units of `to`. Rounds against the caller.
 local function convert(level, from, to, cap)
   local size, limit = math.abs(level), cap
@@ -20,12 +31,16 @@ local function convert(level, from, to, cap)
   return tokens * to + part
 end
 
--- What a bucket holds `now`, and the moment that stands for: a clock that went backward earns nothing, and nothing
--- is earned twice. What was earned before a change of the rate was earned at the old one.
+-- What a bucket holds `now`, the moment of that level, and whether the bucket must be written although it pays nothing.
+-- A time before the bucket's own earns nothing. If it is the server's, its clock was set back: the bucket goes by the
+-- new time from here on, or it would earn nothing until the clock has caught up. What was earned before a change of the
+-- rate was earned at the old one.
 local function settle(value, refill, unit, cap, now)
-  if not value then return cap, now end
+  if not value then return cap, now, false end
   local level, at, had, earns = struct.unpack(LAYOUT, value)
   local elapsed = now - at
+  local set_back = elapsed < 0 and server_time
+  if set_back then at = now end
   if elapsed > 0 then
     at = now
     -- A debt is paid off first, so that what is added to it is never too large to be exact.
@@ -38,7 +53,7 @@ local function settle(value, refill, unit, cap, now)
   end
   if had ~= unit then level = convert(level, had, unit, cap) end
   if level > cap then level = cap elseif level < -cap then level = -cap end
-  return level, at
+  return level, at, set_back
 end
 
 -- Writes a bucket that disappears once it is certainly full: a missing bucket is a full one.

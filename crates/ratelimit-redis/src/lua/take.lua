@@ -1,20 +1,17 @@
 -- Takes tokens out of a bucket ahead of the calls that will spend them: what calls need, as far as it is there, and more
--- while the bucket is well filled. Writes nothing when it gives none.
+-- while the bucket is well filled. Writes nothing when it gives none, unless the clock was set back.
 -- KEYS[1]: the bucket. ARGV[1]: least, need, want, parts, time (0: the server's), refill, unit, capacity.
 local least, need, want, parts, now, refill, unit, cap = struct.unpack('<I7I7I7I4I7I4I7I7', ARGV[1])
-local slack = 3600000
-if now == 0 then
-  local time = redis.call('TIME')
-  now, slack = time[1] * 1000000 + time[2], 1000
-end
-local level, at = settle(redis.call('GET', KEYS[1]), refill, unit, cap, now)
+local slack
+now, slack = moment(now)
+local level, at, set_back = settle(redis.call('GET', KEYS[1]), refill, unit, cap, now)
 local held = math.max(0, math.floor(level / unit))
 local taken = math.min(need, held)
 -- What is left over of the last call's price would help nobody here.
 if taken < need and least > 1 then taken = taken - math.fmod(taken, least) end
 taken = math.max(taken, math.min(want, math.floor(held / parts)))
 if held < least then taken = 0 end
-if taken > 0 then
+if taken > 0 or set_back then
   level = level - taken * unit
   keep(KEYS[1], level, at, refill, unit, cap, now, slack)
 end

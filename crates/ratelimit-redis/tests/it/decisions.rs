@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{Ask, Micros, Rate, RemoteStore as _};
-use vmcp_ratelimit_redis::script::Scripts;
+use vmcp_ratelimit::{Ask, Micros, Order, Rate, RemoteStore as _};
+use vmcp_ratelimit_redis::script::{Grant, Scripts, read_taken};
 
 use crate::server::{Kind, Server, admit, ask, bucket, eventually, fixed, tokens};
 
@@ -14,6 +14,7 @@ crate::on_both!(
     shadow_never_refuses_and_pays_only_what_it_has,
     buckets_disappear_when_full,
     buckets_of_a_clock_that_went_back_are_kept,
+    a_clock_that_was_set_back_earns_on,
     the_reference_left_nothing_that_hurts,
     keys_carry_prefix_tag_and_version,
     a_price_above_the_bucket_is_refused,
@@ -118,6 +119,43 @@ async fn buckets_of_a_clock_that_went_back_are_kept(kind: Kind) {
     // A test's own time is kept an hour longer than needed, which here is another hour.
     let left: u64 = server.run(redis::cmd("PTTL").arg("{x}:shared:0")).await;
     assert!(left > 7_200_000 - 60_000, "{left}");
+}
+
+/// What the server's clock wrote before it was set back: a bucket in the future.
+async fn a_clock_that_was_set_back_earns_on(kind: Kind) {
+    let server = Server::start(kind).await;
+    let scripts = Scripts::new("{x}:".to_owned());
+    let quick = ask(&[("shared:0", Rate::new(10, Duration::from_secs(1), 10).unwrap())]);
+    let now: (u64, u64) = server.run(&redis::cmd("TIME")).await;
+    let ahead = Micros((now.0 + 3600) * 1_000_000);
+    let bucket = &quick.buckets[0];
+    let grant = async |want, at| {
+        let answer = server.run::<redis::Value>(&scripts.admit(&quick, want, at).by_text()).await;
+        Grant::read(&answer, 1).unwrap()
+    };
+    let spend = async || {
+        assert_eq!(grant(10, Some(ahead)).await.granted, 10);
+        assert_eq!(grant(1, None).await.granted, 0, "the step itself earns nothing");
+        tokio::time::sleep(Duration::from_millis(350)).await;
+    };
+    spend().await;
+    let later = grant(10, None).await;
+    assert!(later.granted >= 3, "{later:?}");
+    // Other scripts go by the new time as well.
+    server.run::<redis::Value>(redis::cmd("DEL").arg("{x}:shared:0")).await;
+    spend().await;
+    let order = Order { least: 1, need: 3, want: 3, parts: 1 };
+    let taken = server.run::<redis::Value>(&scripts.take(bucket, order, None).by_text()).await;
+    assert_eq!(read_taken(&taken).unwrap().tokens, 3);
+    let step = async |at| {
+        server.run::<redis::Value>(&scripts.debt(bucket, 10, at).by_text()).await;
+    };
+    server.run::<redis::Value>(redis::cmd("DEL").arg("{x}:shared:0")).await;
+    step(Some(ahead)).await;
+    step(None).await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let after = grant(0, None).await;
+    assert!(after.levels[0] > -bucket.rate.capacity(), "the debt is paid off: {after:?}");
 }
 
 async fn the_reference_left_nothing_that_hurts(kind: Kind) {

@@ -1,0 +1,44 @@
+//! Whether the clock of the server was set back, as far as a replica can see it in the heartbeats' answers.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// What an answer may come late, and what two clocks may drift apart between two answers.
+const TOLERANCE: Duration = Duration::from_secs(1);
+
+/// What the server's clock showed last, and when this replica was told.
+#[derive(Debug, Default)]
+pub(crate) struct ServerTime {
+    last: Mutex<Option<(Duration, Instant)>>,
+}
+
+impl ServerTime {
+    /// Notes the server's time since the epoch. Says by how much its clock was set back since the last time, once for each
+    /// step; `None` where it was not, or by less than a second.
+    pub(crate) fn note(&self, time: Duration, now: Instant) -> Option<Duration> {
+        let (last, at) = self.last.lock().replace((time, now))?;
+        let step = (last + now.duration_since(at)).checked_sub(time)?;
+        (step > TOLERANCE).then_some(step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_back_is_said_once() {
+        let (time, start) = (ServerTime::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let shown = Duration::from_secs;
+        assert_eq!(time.note(shown(10_000), after(0)), None, "nothing to compare with");
+        assert_eq!(time.note(shown(10_002), after(2)), None);
+        assert_eq!(time.note(shown(10_003), after(4)), None, "a second is within what an answer may be late");
+        assert_eq!(time.note(shown(6_405), after(6)), Some(shown(3_600)));
+        assert_eq!(time.note(shown(6_407), after(8)), None, "said once");
+        assert_eq!(time.note(shown(10_009), after(10)), None, "forward again");
+        assert_eq!(time.note(shown(10_009), after(3_610)), Some(shown(3_600)), "a clock that was halted");
+    }
+}
