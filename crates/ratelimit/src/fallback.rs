@@ -2,6 +2,7 @@
 //! levels it has seen, and owes the store what it admits meanwhile.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::clock::{Clock, Micros};
 use crate::memory::MemoryStore;
 use crate::plan::{Asked, Plan, PlannedBucket, Planner, Variation};
 use crate::policy::LimitPolicy;
+use crate::rate::Rate;
 use crate::remote::{Ask, RemoteBucket, RemoteStore, StoreFailure};
 use crate::table::UserKey;
 use crate::upkeep::Upkeep;
@@ -22,40 +24,50 @@ const OWED_COUNT_MAX: usize = 100_000;
 /// How often the store is looked at while something is owed.
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 
-/// One replica's share of every limit.
+/// The buckets of the shared store as this replica knows them.
+///
+/// They are as large and as fast as the shared ones. A call pays for the other replicas too, so that one of three spends a
+/// third of what it knows of. A level means the same whatever the number of replicas is, and so outlasts its changes.
 pub(crate) struct Fallback {
-    /// How many replicas share the limits.
-    pub(crate) count: u32,
-    pub(crate) planner: Arc<Planner>,
+    planner: Arc<Planner>,
     pub(crate) store: MemoryStore,
 }
 
 impl Fallback {
-    /// The share of one of `count` replicas.
-    pub(crate) fn new(policy: &LimitPolicy, count: u32, clock: Arc<dyn Clock>) -> Self {
-        let planner = Arc::new(Planner::new(policy.share(count)));
-        Self { count, store: MemoryStore::new(planner.clone(), clock), planner }
+    /// Full buckets.
+    pub(crate) fn new(policy: &LimitPolicy, clock: Arc<dyn Clock>) -> Self {
+        let planner = Arc::new(Planner::new(policy.without_leases()));
+        Self { store: MemoryStore::new(planner.clone(), clock), planner }
     }
 
-    /// The plan of a call in shares.
-    pub(crate) fn plan(&self, asked: &Asked, call: &Variation, now: Micros) -> Plan {
+    /// The plan of a call at one of `replica_count` replicas.
+    pub(crate) fn plan(&self, asked: &Asked, call: &Variation, replica_count: u32, now: Micros) -> Plan {
         let mut plan = self.planner.plan_for(asked, call, now);
         // Calls in flight have shares of their own: `limiter::slots`.
         plan.slots.clear();
+        for bucket in &mut plan.buckets {
+            bucket.cost_units = price_of_all(&bucket.rate, bucket.cost, replica_count);
+        }
         plan
     }
 
-    /// Takes over what the store said a call's buckets hold: this replica's share of it. That never raises a level:
-    /// answers overtake each other, and after an outage the store does not know yet what it is owed.
+    /// Takes over what the store said a call's buckets hold. That never raises a level: answers overtake each other, and
+    /// after an outage the store does not know yet what it is owed.
     pub(crate) fn learn(&self, own: &Plan, whole: &Plan, user: Option<UserKey>, levels: &[i64]) {
-        let share = |((bucket, remote), level): ((&PlannedBucket, &PlannedBucket), &i64)| {
-            let whole = i128::from(*level) * i128::from(bucket.rate.unit());
-            let share = whole / (i128::from(remote.rate.unit()) * i128::from(self.count.max(1)));
-            i64::try_from(share).unwrap_or(i64::MAX)
+        let units = |((bucket, remote), level): ((&PlannedBucket, &PlannedBucket), &i64)| {
+            let units = i128::from(*level) * i128::from(bucket.rate.unit()) / i128::from(remote.rate.unit());
+            i64::try_from(units).unwrap_or(i64::MAX)
         };
-        let levels: Vec<i64> = own.buckets.iter().zip(&whole.buckets).zip(levels).map(share).collect();
+        let levels: Vec<i64> = own.buckets.iter().zip(&whole.buckets).zip(levels).map(units).collect();
         self.store.lower_levels(own, user, &levels);
     }
+}
+
+/// What a call pays that each of `replica_count` replicas may make, in units. The share of a replica is one token at least: a
+/// call that costs no more takes the whole of a bucket that is too small for all. A dearer one never passes.
+fn price_of_all(rate: &Rate, cost: NonZeroU32, replica_count: u32) -> i64 {
+    let tokens = u64::from(cost.get()) * u64::from(replica_count.max(1));
+    if tokens > rate.burst() && cost == NonZeroU32::MIN { rate.capacity() } else { rate.units(tokens) }
 }
 
 /// What is owed to the store.

@@ -17,12 +17,12 @@ mod vary;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ahash::RandomState;
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, Identity, PerList, Tool, ToolList, ToolName, counted_address};
 
@@ -66,7 +66,7 @@ pub struct Limiter {
     /// Which calls hold slots in the shared store.
     slots: Option<Arc<Slots>>,
     debts: Arc<Debts>,
-    fallback: ArcSwapOption<Fallback>,
+    fallback: OnceLock<Arc<Fallback>>,
     bindings: PerList<ToolList, Binding>,
     lists_differ: AtomicBool,
     /// The virtual tools that another layer charges for.
@@ -153,7 +153,7 @@ impl Limiter {
             clock,
             sharing,
             debts: Debts::new(),
-            fallback: ArcSwapOption::empty(),
+            fallback: OnceLock::new(),
             bindings: PerList::default(),
             lists_differ: AtomicBool::new(false),
             virtual_names: ArcSwap::default(),

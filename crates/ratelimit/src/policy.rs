@@ -261,25 +261,10 @@ pub enum Overflow {
 }
 
 impl LimitPolicy {
-    /// One of `count` equal shares of every limit.
+    /// The same limits for one replica that is by itself: there is nobody to take tokens ahead of.
     #[must_use]
-    pub fn share(&self, count: u32) -> Self {
-        Self {
-            server: self.server.share(count),
-            tools: self
-                .tools
-                .iter()
-                .map(|rule| ToolRule { limits: rule.limits.share(count), ..rule.clone() })
-                .collect(),
-            methods: self
-                .methods
-                .iter()
-                .map(|rule| MethodRule { limits: rule.limits.share(count), ..rule.clone() })
-                .collect(),
-            // A share is one replica's own: there is nobody to take from.
-            consistency: Consistency::Exact,
-            ..self.clone()
-        }
+    pub fn without_leases(&self) -> Self {
+        Self { consistency: Consistency::Exact, ..self.clone() }
     }
 
     /// True when some rule tells users apart.
@@ -301,21 +286,5 @@ impl Limits {
     pub fn quotas(&self) -> impl Iterator<Item = &Quota> {
         let claims = self.per_claim.iter().map(|limit| &limit.quota);
         self.shared.iter().chain(&self.per_user).chain(claims)
-    }
-
-    fn share(&self, count: u32) -> Self {
-        let share = |quota: &Quota| Quota {
-            windows: quota.windows.iter().map(|rate| rate.share(count)).collect(),
-            mode: quota.mode,
-            percent: quota.percent,
-        };
-        let of_claim = |limit: &ClaimQuota| ClaimQuota { quota: share(&limit.quota), ..limit.clone() };
-        Self {
-            shared: self.shared.as_ref().map(share),
-            per_claim: self.per_claim.iter().map(of_claim).collect(),
-            per_user: self.per_user.as_ref().map(share),
-            concurrency: self.concurrency,
-            wait_max: self.wait_max,
-        }
     }
 }

@@ -82,15 +82,6 @@ impl Rate {
         }
     }
 
-    /// One of `count` equal shares: so much slower and so much smaller, rounded down but never to nothing.
-    #[must_use]
-    pub fn share(&self, count: u32) -> Self {
-        let count = u64::from(count.max(1));
-        let (tokens, micros) = self.asked;
-        let period = Duration::from_micros(micros.saturating_mul(count));
-        Self::new(tokens, period, (self.burst / count).max(1)).unwrap_or(*self)
-    }
-
     /// The same with another bucket. What cannot be counted exactly stays as it is.
     #[must_use]
     pub fn with_burst(&self, burst: u64) -> Self {

@@ -43,9 +43,9 @@ pub(crate) struct Bound {
 /// kept elsewhere, so that all may be dropped.
 const VARIANT_COUNT_MAX: usize = 256;
 
-/// A plan in one replica's shares.
+/// What a call pays at one of so many replicas while the shared store is away.
 pub(super) struct Share {
-    planner: Arc<Planner>,
+    pub(super) replica_count: u32,
     pub(super) plan: Plan,
 }
 
@@ -188,14 +188,12 @@ impl Bound {
         })
     }
 
-    pub(super) fn share(&self, fallback: &Fallback, now: Micros) -> Arc<Share> {
-        if let Some(share) =
-            self.share.load_full().filter(|share| Arc::ptr_eq(&share.planner, &fallback.planner))
-        {
+    pub(super) fn share(&self, fallback: &Fallback, replica_count: u32, now: Micros) -> Arc<Share> {
+        if let Some(share) = self.share.load_full().filter(|share| share.replica_count == replica_count) {
             return share;
         }
-        let plan = fallback.plan(&self.asked, &self.variation, now);
-        let share = Arc::new(Share { planner: fallback.planner.clone(), plan });
+        let plan = fallback.plan(&self.asked, &self.variation, replica_count, now);
+        let share = Arc::new(Share { replica_count, plan });
         self.share.store(Some(share.clone()));
         share
     }

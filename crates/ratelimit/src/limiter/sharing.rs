@@ -172,8 +172,8 @@ impl Limiter {
                         leases.levels(&bound.leased).into_iter().unzip();
                     self.learn(sharing, bound, user.local, &all_levels(&bound.plan, &places, &held));
                 }
-                let fallback = self.fallback(sharing);
-                let share = bound.share(&fallback, self.clock.now());
+                let fallback = self.fallback();
+                let share = bound.share(fallback, sharing.count(), self.clock.now());
                 let plan = &share.plan;
                 match fallback.store.admit(plan, user.local) {
                     Claim::Admitted(receipt) => {
@@ -204,21 +204,17 @@ impl Limiter {
         }
     }
 
-    fn fallback(&self, sharing: &Sharing) -> Arc<Fallback> {
-        let count = sharing.count();
-        if let Some(fallback) = self.fallback.load_full().filter(|fallback| fallback.count == count) {
-            return fallback;
-        }
-        let fallback = Arc::new(Fallback::new(self.planner.policy(), count, self.clock.clone()));
-        self.fallback.store(Some(fallback.clone()));
-        fallback
+    fn fallback(&self) -> &Arc<Fallback> {
+        let full = || Arc::new(Fallback::new(self.planner.policy(), self.clock.clone()));
+        self.fallback.get_or_init(full)
     }
 
     /// Notes what the store said that the buckets of a plan hold, in units.
     fn learn(&self, sharing: &Sharing, bound: &Bound, user: Option<UserKey>, levels: &[i64]) {
         if sharing.on_failure == OnStoreFailure::Local && !bound.is_joint {
-            let fallback = self.fallback(sharing);
-            fallback.learn(&bound.share(&fallback, self.clock.now()).plan, &bound.plan, user, levels);
+            let fallback = self.fallback();
+            let share = bound.share(fallback, sharing.count(), self.clock.now());
+            fallback.learn(&share.plan, &bound.plan, user, levels);
         }
     }
 }
@@ -247,8 +243,9 @@ impl Limiter {
     /// happen, which costs nothing.
     pub(super) fn change_fallen(&self, fallen: &Fallen, owed: Option<&Owed>) {
         let Fallen { fallback, share, user, pays, paid, unpaid: _ } = fallen;
+        let for_all = |tokens: i64| tokens.saturating_mul(i64::from(share.replica_count.max(1)));
         let units = |bucket: &PlannedBucket| {
-            owed.map_or(bucket.cost_units, |owed| signed_units(bucket, -owed.of(bucket.trial)))
+            owed.map_or(bucket.cost_units, |owed| signed_units(bucket, for_all(-owed.of(bucket.trial))))
         };
         fallback.store.change(&share.plan, *user, pays, units);
         if let Some(sharing) = &self.sharing {

@@ -1,4 +1,5 @@
 mod leased;
+mod outage;
 mod trial;
 mod varied;
 
@@ -202,6 +203,8 @@ pub(crate) struct FakeStore {
     pub(crate) asked: std::sync::atomic::AtomicUsize,
     levels: Mutex<HashMap<Arc<str>, crate::rate::Level>>,
     broken: Mutex<Option<StoreFailure>>,
+    /// How many replicas share it.
+    replicas: std::sync::atomic::AtomicU32,
     /// In whose places it was asked for decisions.
     pub(crate) homes: Mutex<Vec<Option<Arc<str>>>>,
 }
@@ -214,6 +217,7 @@ impl FakeStore {
             asked: 0.into(),
             levels: Mutex::default(),
             broken: Mutex::default(),
+            replicas: 2.into(),
             homes: Mutex::default(),
         })
     }
@@ -306,76 +310,12 @@ impl RemoteStore for FakeStore {
     }
 
     fn replica_count(&self) -> Option<u32> {
-        Some(2)
+        Some(self.replicas.load(Ordering::SeqCst))
     }
 
     fn is_available(&self) -> bool {
         self.broken.lock().is_none()
     }
-}
-
-fn shared_bench(on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>) {
-    let server = Limits { shared: quota(10, 10_000), ..Limits::default() };
-    let clock = Arc::new(ManualClock::default());
-    let store = FakeStore::new(clock.clone());
-    let sharing = Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
-    let mut bench = bench(policy(server, vec![], Anonymous::Refuse), Some(sharing));
-    bench.clock = clock;
-    (bench, store)
-}
-
-async fn admitted(bench: &Bench, attempts: usize) -> usize {
-    let mut count = 0;
-    for _ in 0..attempts {
-        count += usize::from(call(bench, "a_search", &known("i", "s")).await.is_ok());
-    }
-    count
-}
-
-#[tokio::test]
-async fn a_shared_refusal_says_when_to_come_back() {
-    let (bench, _store) = shared_bench(OnStoreFailure::Deny);
-    assert_eq!(admitted(&bench, 20).await, 10);
-    let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
-    assert_eq!(refusal.retry, Retry::After(Duration::from_secs(1000)));
-}
-
-#[tokio::test]
-async fn each_failure_policy_does_what_it_says() {
-    let (allow, store) = shared_bench(OnStoreFailure::Allow);
-    *store.broken.lock() = Some(StoreFailure::Timeout);
-    assert_eq!(admitted(&allow, 50).await, 50);
-    let (deny, store) = shared_bench(OnStoreFailure::Deny);
-    *store.broken.lock() = Some(StoreFailure::Timeout);
-    assert!(matches!(call(&deny, "a_search", &known("i", "s")).await, Err(Error::LimitsUnavailable)));
-    let (local, store) = shared_bench(OnStoreFailure::Local);
-    *store.broken.lock() = Some(StoreFailure::Timeout);
-    assert_eq!(admitted(&local, 50).await, 5, "one of two replicas holds half");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_outage_starts_from_the_last_level_and_is_written_back() {
-    let (bench, store) = shared_bench(OnStoreFailure::Local);
-    assert_eq!(admitted(&bench, 6).await, 6);
-    *store.broken.lock() = Some(StoreFailure::Unconnected);
-    assert_eq!(admitted(&bench, 50).await, 2, "four were left, half of them are this replica's");
-    *store.broken.lock() = None;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(admitted(&bench, 50).await, 2, "what was admitted meanwhile is owed");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_store_that_comes_and_goes_hands_out_no_share_twice() {
-    let (bench, store) = shared_bench(OnStoreFailure::Local);
-    let mut count = 0;
-    for _ in 0..3 {
-        *store.broken.lock() = None;
-        count += admitted(&bench, 1).await;
-        // Before anything that is owed can be written back.
-        *store.broken.lock() = Some(StoreFailure::Unconnected);
-        count += admitted(&bench, 50).await;
-    }
-    assert_eq!(count, 3 + 4, "the share of nine tokens is four, once");
 }
 
 #[tokio::test]

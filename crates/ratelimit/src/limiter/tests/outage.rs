@@ -1,0 +1,114 @@
+//! What a replica does by itself while the shared store is away.
+
+use super::*;
+
+fn shared_bench(on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>) {
+    let server = Limits { shared: quota(10, 10_000), ..Limits::default() };
+    let clock = Arc::new(ManualClock::default());
+    let store = FakeStore::new(clock.clone());
+    let sharing = Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
+    let mut bench = bench(policy(server, vec![], Anonymous::Refuse), Some(sharing));
+    bench.clock = clock;
+    (bench, store)
+}
+
+async fn admitted(bench: &Bench, attempts: usize) -> usize {
+    let mut count = 0;
+    for _ in 0..attempts {
+        count += usize::from(call(bench, "a_search", &known("i", "s")).await.is_ok());
+    }
+    count
+}
+
+#[tokio::test]
+async fn a_shared_refusal_says_when_to_come_back() {
+    let (bench, _store) = shared_bench(OnStoreFailure::Deny);
+    assert_eq!(admitted(&bench, 20).await, 10);
+    let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
+    assert_eq!(refusal.retry, Retry::After(Duration::from_secs(1000)));
+}
+
+#[tokio::test]
+async fn each_failure_policy_does_what_it_says() {
+    let (allow, store) = shared_bench(OnStoreFailure::Allow);
+    store.break_with(Some(StoreFailure::Timeout));
+    assert_eq!(admitted(&allow, 50).await, 50);
+    let (deny, store) = shared_bench(OnStoreFailure::Deny);
+    store.break_with(Some(StoreFailure::Timeout));
+    assert!(matches!(call(&deny, "a_search", &known("i", "s")).await, Err(Error::LimitsUnavailable)));
+    let (local, store) = shared_bench(OnStoreFailure::Local);
+    store.break_with(Some(StoreFailure::Timeout));
+    assert_eq!(admitted(&local, 50).await, 5, "one of two replicas holds half");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_starts_from_the_last_level_and_is_written_back() {
+    let (bench, store) = shared_bench(OnStoreFailure::Local);
+    assert_eq!(admitted(&bench, 6).await, 6);
+    store.break_with(Some(StoreFailure::Unconnected));
+    assert_eq!(admitted(&bench, 50).await, 2, "four were left, half of them are this replica's");
+    store.break_with(None);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(admitted(&bench, 50).await, 2, "what was admitted meanwhile is owed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_and_goes_hands_out_no_share_twice() {
+    let (bench, store) = shared_bench(OnStoreFailure::Local);
+    let mut count = 0;
+    for _ in 0..3 {
+        store.break_with(None);
+        count += admitted(&bench, 1).await;
+        // Before anything that is owed can be written back.
+        store.break_with(Some(StoreFailure::Unconnected));
+        count += admitted(&bench, 50).await;
+    }
+    assert_eq!(count, 3 + 4, "the share of nine tokens is four, once");
+}
+
+#[tokio::test]
+async fn a_change_of_the_replica_count_keeps_what_is_known() {
+    let (bench, store) = shared_bench(OnStoreFailure::Local);
+    let replicas = |count| store.replicas.store(count, Ordering::SeqCst);
+    assert_eq!(admitted(&bench, 6).await, 6);
+    for count in [3, 1, 2] {
+        replicas(count);
+    }
+    store.break_with(Some(StoreFailure::Unconnected));
+    assert_eq!(admitted(&bench, 1).await, 1, "four are left, two of them are this replica's");
+    replicas(1);
+    assert_eq!(admitted(&bench, 50).await, 2, "the other has spent one, or may have");
+    replicas(5);
+    assert_eq!(admitted(&bench, 50).await, 0);
+}
+
+#[tokio::test]
+async fn a_share_is_one_token_at_least_and_never_a_dearer_call() {
+    for (cost, passes) in [(1, 1), (2, 0)] {
+        let clock = Arc::new(ManualClock::default());
+        let store = FakeStore::new(clock.clone());
+        store.replicas.store(20, Ordering::SeqCst);
+        store.break_with(Some(StoreFailure::Unconnected));
+        let sharing = Sharing {
+            store: store.clone(),
+            on_failure: OnStoreFailure::Local,
+            replica_count: None,
+            slot_lease: SLOT_LEASE,
+        };
+        let rule = ToolRule {
+            cost: NonZeroU32::new(cost).unwrap().into(),
+            ..rule("a_search", quota(10, 1000), None)
+        };
+        let bench = bench(policy(Limits::default(), vec![rule], Anonymous::Refuse), Some(sharing));
+        assert_eq!(admitted(&bench, 50).await, passes, "of a cost of {cost}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_without_the_store_says_when_to_come_back() {
+    let (bench, store) = shared_bench(OnStoreFailure::Local);
+    store.break_with(Some(StoreFailure::Unconnected));
+    assert_eq!(admitted(&bench, 50).await, 5);
+    let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
+    assert_eq!(refusal.retry, Retry::After(Duration::from_secs(2000)), "half as fast as with the store");
+}
