@@ -15,7 +15,7 @@ use crate::script::WANT_MAX;
 pub(crate) type Answer = Result<RemoteVerdict, StoreFailure>;
 type Waiter = oneshot::Sender<Answer>;
 
-/// How many may queue behind one question. More could not be answered within a deadline.
+/// How many may queue behind one question: sixteen times as many as one decision answers.
 const QUEUE_MAX: usize = 4096;
 const SHARD_COUNT: usize = 16;
 

@@ -11,7 +11,7 @@ use vmcp_ratelimit::StoreFailure;
 
 use crate::inspect;
 use crate::link::{CONNECT_MAX, Fault, Link};
-use crate::server::{LinkState, Server, report};
+use crate::server::{LinkState, Server, answered_within, report};
 
 /// How often a resting store is asked.
 const PROBE_PAUSE: Duration = Duration::from_millis(200);
@@ -75,7 +75,7 @@ async fn connect(server: &Server, generation: u64, replica: &str) -> Result<Link
 async fn beat(server: &Server, link: &Link, replica: &str) -> Result<(), StoreFailure> {
     let silence = server.policy.heartbeat() * BEATS_KEPT;
     let call = server.scripts.beat(replica, silence.as_millis().max(1));
-    let answer = timeout(server.policy.deadline(), server.request(link, &call)).await;
+    let answer = answered_within(server.policy.deadline(), server.request(link, &call)).await;
     let outcome = answer.unwrap_or(Err(StoreFailure::Timeout));
     server.note(outcome.as_ref().err());
     if let Some((count, time)) = read_beat(&outcome?) {

@@ -1,11 +1,13 @@
 //! Asking the server: one deadline over everything, the breaker, and what each answer says about the link.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::{RedisError, Value};
 use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use vmcp_ratelimit::{Connection, StoreFailure};
 
 use crate::breaker::Breaker;
@@ -13,6 +15,13 @@ use crate::link::{Link, is_unknown_script};
 use crate::policy::RedisPolicy;
 use crate::script::{Call, Scripts};
 use crate::server_time::ServerTime;
+
+/// In how many parts a deadline is waited for.
+const SLICES: u32 = 5;
+/// So late a timer fires in a process that is not busy.
+const LATE: Duration = Duration::from_millis(2);
+/// After so many deadlines a process that is busy waits no longer.
+const WAIT_MAX: u32 = 10;
 
 /// How things stand with the connection.
 #[derive(Clone)]
@@ -90,8 +99,8 @@ impl Server {
         if self.breaker.is_open() {
             return Err(StoreFailure::Resting);
         }
-        let link = async { self.request(&self.link().await?, call).await };
-        let outcome = tokio::time::timeout(self.policy.deadline(), link).await;
+        let answer = async { self.request(&self.link().await?, call).await };
+        let outcome = answered_within(self.policy.deadline(), answer).await;
         let outcome = outcome.unwrap_or(Err(StoreFailure::Timeout));
         self.note(outcome.as_ref().err());
         outcome
@@ -146,6 +155,25 @@ impl Server {
     }
 }
 
+/// Waits for an answer until a deadline. `None` when there is none.
+///
+/// A process that is busy may send late, and may find the deadline past before it has read an answer that is there. It is then
+/// woken late, and of that time only as much counts as it wanted to wait.
+pub(crate) async fn answered_within<T>(deadline: Duration, answer: impl Future<Output = T>) -> Option<T> {
+    let mut answer = pin!(answer);
+    let start = Instant::now();
+    let mut counted = Duration::ZERO;
+    while counted < deadline && start.elapsed() < deadline * WAIT_MAX {
+        let slice = (deadline / SLICES).min(deadline - counted);
+        let from = Instant::now();
+        if let Ok(answer) = timeout_at(from + slice, &mut answer).await {
+            return Some(answer);
+        }
+        counted += from.elapsed().min(slice + LATE);
+    }
+    None
+}
+
 /// Logs an error, aloud when it is the first of many. The server's own text may quote keys; its first word does not.
 pub(crate) fn report(error: &RedisError, aloud: bool) {
     let (kind, code) = (error.category(), error.code());
@@ -153,5 +181,36 @@ pub(crate) fn report(error: &RedisError, aloud: bool) {
         tracing::warn!(kind, code, "the shared rate limit store failed");
     } else {
         tracing::debug!(kind, code, "the shared rate limit store failed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_millis(200);
+
+    #[tokio::test]
+    async fn a_process_that_is_busy_still_reads_the_answer() {
+        let (send, answer) = oneshot::channel();
+        let busy = tokio::spawn(async move {
+            // Keeps the only thread for longer than the deadline.
+            let (_held, never) = std::sync::mpsc::channel::<()>();
+            let _ = never.recv_timeout(2 * DEADLINE);
+            sleep(DEADLINE / 10).await;
+            let _ = send.send(7);
+        });
+        assert_eq!(answered_within(DEADLINE, answer).await, Some(Ok(7)));
+        busy.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_is_idle_waits_no_longer_than_the_deadline() {
+        let start = Instant::now();
+        assert_eq!(answered_within(DEADLINE, std::future::pending::<()>()).await, None);
+        assert!(start.elapsed() < DEADLINE + LATE);
     }
 }

@@ -89,6 +89,9 @@ pub enum StoreFailure {
     /// Recent failures: the store is given time before it is asked again.
     #[error("the store is given time after failures")]
     Resting,
+    /// Too many calls of this replica wait to ask the same. The store is well.
+    #[error("too many calls ask the same")]
+    Overloaded,
 }
 
 impl StoreFailure {
@@ -100,6 +103,7 @@ impl StoreFailure {
             Self::Unconnected => "connection",
             Self::Refused => "other",
             Self::Resting => "breaker",
+            Self::Overloaded => "overloaded",
         }
     }
 }

@@ -1,6 +1,6 @@
 -- A stored bucket: units held, the moment in microseconds, units of one token, units earned in a microsecond.
 -- All numbers stay below 2^53, where doubles are whole numbers.
-local LAYOUT = '<i7I7I7I4'
+local LAYOUT, LENGTH = '<i7I7I7I4', 25
 local EXACT = 9007199254740992
 
 -- Whether times are the server's own. A caller's time may be older than one that was there before it.
@@ -34,10 +34,12 @@ end
 -- What a bucket holds `now`, the moment of that level, and whether the bucket must be written although it pays nothing.
 -- A time before the bucket's own earns nothing. If it is the server's, its clock was set back: the bucket goes by the
 -- new time from here on, or it would earn nothing until the clock has caught up. What was earned before a change of the
--- rate was earned at the old one.
+-- rate was earned at the old one. What no gateway has written is an empty bucket, and fills from now on.
 local function settle(value, refill, unit, cap, now)
   if not value then return cap, now, false end
+  if #value ~= LENGTH then return 0, now, true end
   local level, at, had, earns = struct.unpack(LAYOUT, value)
+  if had == 0 or earns == 0 then return 0, now, true end
   local elapsed = now - at
   local set_back = elapsed < 0 and server_time
   if set_back then at = now end

@@ -15,6 +15,7 @@ crate::on_both!(
     buckets_disappear_when_full,
     buckets_of_a_clock_that_went_back_are_kept,
     a_clock_that_was_set_back_earns_on,
+    a_broken_value_is_an_empty_bucket_and_fills,
     the_reference_left_nothing_that_hurts,
     keys_carry_prefix_tag_and_version,
     a_price_above_the_bucket_is_refused,
@@ -156,6 +157,27 @@ async fn a_clock_that_was_set_back_earns_on(kind: Kind) {
     tokio::time::sleep(Duration::from_millis(150)).await;
     let after = grant(0, None).await;
     assert!(after.levels[0] > -bucket.rate.capacity(), "the debt is paid off: {after:?}");
+}
+
+/// Whatever is at a key that no gateway wrote: it harms nobody else, and that bucket no longer than it takes to fill.
+async fn a_broken_value_is_an_empty_bucket_and_fills(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let quick = Rate::new(10, Duration::from_secs(1), 10).unwrap();
+    let ann = ask(&[("shared:0", fixed(1000)), ("user:0:ann", quick)]);
+    let ben = ask(&[("shared:0", fixed(1000)), ("user:0:ben", quick)]);
+    admit(&store, &ann).await;
+    let keys: Vec<String> = server.say("KEYS *user:0:ann").await;
+    for broken in [&b""[..], b"abc", &[0; 25], &[0; 64]] {
+        server.run::<redis::Value>(redis::cmd("SET").arg(&keys[0]).arg(broken)).await;
+        assert!(!admit(&store, &ann).await.admitted, "{broken:?}");
+        for _ in 0..5 {
+            assert!(admit(&store, &ben).await.admitted, "{broken:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        assert!(admit(&store, &ann).await.admitted, "{broken:?}");
+    }
+    assert!(store.is_available());
 }
 
 async fn the_reference_left_nothing_that_hurts(kind: Kind) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use vmcp_ratelimit::RemoteStore as _;
+use vmcp_ratelimit::{RemoteStore as _, StoreFailure};
 use vmcp_ratelimit_redis::RedisStore;
 
 use crate::server::{Kind, Server, admit, ask, available, eventually, fixed, is_installed, tokens};
@@ -13,6 +13,7 @@ crate::on_both!(
     the_line_is_served_in_order,
     those_who_give_up_pay_nothing_and_harm_nobody,
     a_flood_of_refusals_is_answered_here,
+    a_burst_is_no_failure_of_the_store,
     a_remembered_refusal_counts_for_every_price,
 );
 
@@ -156,4 +157,34 @@ async fn background_tasks_end_with_the_store() {
         metrics.num_alive_tasks() <= before
     })
     .await;
+}
+
+/// More at once than may queue: whoever does not find room is told so, and nobody else fails.
+async fn a_burst_is_no_failure_of_the_store(kind: Kind) {
+    const CALLS: usize = 6000;
+    let server = Server::start(kind).await;
+    let store = Arc::new(server.patient().await);
+    let question = Arc::new(ask(&[("user:0:ann", fixed(5000))]));
+    let start = Arc::new(tokio::sync::Barrier::new(CALLS));
+    let tasks: Vec<_> = (0..CALLS)
+        .map(|_| {
+            let (store, question, start) = (store.clone(), question.clone(), start.clone());
+            tokio::spawn(async move {
+                start.wait().await;
+                store.admit(&question).await
+            })
+        })
+        .collect();
+    let (mut admitted, mut refused, mut full) = (0, 0, 0);
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(verdict) if verdict.admitted => admitted += 1,
+            Ok(_) => refused += 1,
+            Err(StoreFailure::Overloaded) => full += 1,
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    assert_eq!(admitted + refused + full, CALLS);
+    assert!(admitted <= 5000 && (full > 0 || admitted == 5000), "{admitted} {refused} {full}");
+    assert!(store.is_available());
 }

@@ -112,6 +112,10 @@ impl Limiter {
                     }
                     continue;
                 }
+                // This replica's own queue is no failure of the store, and opens no way around the limits.
+                Err(StoreFailure::Overloaded) if bound.plan.enforces() => {
+                    return Err(Unpaid::Denied(Error::Overloaded.into()));
+                }
                 Err(failure) => return Err(Unpaid::Failed(failure)),
             };
             let levels = all_levels(&bound.plan, &places, &verdict.levels);

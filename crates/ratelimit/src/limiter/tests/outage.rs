@@ -112,3 +112,13 @@ async fn a_refusal_without_the_store_says_when_to_come_back() {
     let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
     assert_eq!(refusal.retry, Retry::After(Duration::from_secs(2000)), "half as fast as with the store");
 }
+
+#[tokio::test]
+async fn a_full_queue_of_this_replica_lets_nobody_pass() {
+    for on_failure in [OnStoreFailure::Allow, OnStoreFailure::Deny, OnStoreFailure::Local] {
+        let (bench, store) = shared_bench(on_failure);
+        store.break_with(Some(StoreFailure::Overloaded));
+        let outcome = call(&bench, "a_search", &known("i", "s")).await;
+        assert!(matches!(outcome, Err(Error::Overloaded)), "{on_failure:?}: {outcome:?}");
+    }
+}
