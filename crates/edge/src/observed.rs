@@ -11,7 +11,7 @@ use vmcp_wire::server::{ClientRequest, name_header};
 
 /// What a request is counted as when its client is gone before there is a status.
 const CLIENT_GONE: u16 = 499;
-/// What stands for a method that nobody knows.
+/// The label of a method that the protocol does not have.
 const OTHER: &str = "other";
 
 /// A request that has ended.

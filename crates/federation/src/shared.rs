@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     pub(crate) personal: Personal,
     /// What single callers see otherwise than everyone.
     pub(crate) own_lists: OwnLists,
-    /// Every name that was on offer, to whomever.
+    /// Every name that some caller has been offered since the start.
     pub(crate) listed: ListedNames,
     /// The resources that clients follow.
     pub(crate) follows: Follows,

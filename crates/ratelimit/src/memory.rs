@@ -100,7 +100,7 @@ impl MemoryStore {
         };
         let mut cells = lock_shared(plan);
         let mut readings = read(plan, &cells, &seats, now);
-        nobody(plan, &seats, &mut readings);
+        empty_without_user(plan, &seats, &mut readings);
         let bill = match decide(&readings) {
             Ok(bill) => bill,
             Err(refused) => {
@@ -217,7 +217,7 @@ fn read(plan: &Plan, cells: &Cells<'_>, seats: &Seats<'_>, now: Micros) -> Small
 }
 
 /// A user who is not told apart has no buckets: those of rules on trial would refuse.
-fn nobody(plan: &Plan, seats: &Seats<'_>, readings: &mut [BucketReading]) {
+fn empty_without_user(plan: &Plan, seats: &Seats<'_>, readings: &mut [BucketReading]) {
     for (bucket, reading) in plan.buckets.iter().zip(readings) {
         let seat = match bucket.holder {
             Holder::Shared(_) => continue,

@@ -84,7 +84,7 @@ pub(crate) fn start_with(policy: EdgePolicy) -> Running {
     serve(edge, fake)
 }
 
-/// The same, with somebody who is told of each request.
+/// The same, with an observer of each request.
 pub(crate) fn start_observed(policy: EdgePolicy, observer: Arc<dyn RequestObserver>) -> Running {
     let fake = Fake::new();
     let edge = HttpEdge::bind(policy, fake.clone(), fake.clone(), Some(Arc::new(Pages))).unwrap();

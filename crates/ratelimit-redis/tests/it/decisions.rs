@@ -159,7 +159,7 @@ async fn a_clock_that_was_set_back_earns_on(kind: Kind) {
     assert!(after.levels[0] > -bucket.rate.capacity(), "the debt is paid off: {after:?}");
 }
 
-/// Whatever is at a key that no gateway wrote: it harms nobody else, and that bucket no longer than it takes to fill.
+/// A value that no gateway wrote affects its own bucket alone, until that has filled.
 async fn a_broken_value_is_an_empty_bucket_and_fills(kind: Kind) {
     let server = Server::start(kind).await;
     let store = server.patient().await;

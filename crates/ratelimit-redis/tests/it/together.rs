@@ -159,7 +159,7 @@ async fn background_tasks_end_with_the_store() {
     .await;
 }
 
-/// More at once than may queue: whoever does not find room is told so, and nobody else fails.
+/// More calls at once than the queue holds: those beyond it are told so, and no other call fails.
 async fn a_burst_is_no_failure_of_the_store(kind: Kind) {
     const CALLS: usize = 6000;
     let server = Server::start(kind).await;

@@ -43,7 +43,7 @@ pub(crate) struct Bound {
 /// kept elsewhere, so that all may be dropped.
 const VARIANT_COUNT_MAX: usize = 256;
 
-/// What a call pays at one of so many replicas while the shared store is away.
+/// What a call pays at one of `replica_count` replicas while the shared store is away.
 pub(super) struct Share {
     pub(super) replica_count: u32,
     pub(super) plan: Plan,

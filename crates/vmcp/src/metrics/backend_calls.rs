@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use vmcp_wire::method;
 
 use super::MCP_SECONDS;
 use super::series::SeriesTable;
@@ -33,9 +34,9 @@ impl Action {
     /// The labels `action` and `mcp_method_name`.
     fn labels(self) -> (&'static str, &'static str) {
         match self {
-            Self::CallTool => ("call_tool", "tools/call"),
-            Self::ReadResource => ("read_resource", "resources/read"),
-            Self::GetPrompt => ("get_prompt", "prompts/get"),
+            Self::CallTool => ("call_tool", method::TOOLS_CALL),
+            Self::ReadResource => ("read_resource", method::RESOURCES_READ),
+            Self::GetPrompt => ("get_prompt", method::PROMPTS_GET),
             Self::Complete => ("complete", "complete"),
             Self::ListCapabilities => ("list_capabilities", "list_capabilities"),
         }

@@ -12,15 +12,16 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use vmcp_edge::{RequestObserver, RequestSeen};
+use vmcp_wire::method;
 
 use super::MCP_SECONDS;
 use super::series::SeriesTable;
 
 /// The only transport towards clients that has pages for metrics.
 const TRANSPORT: &str = "streamable-http";
-/// What stands for a name that no catalogue has listed.
+/// The label of a name that no catalogue has listed.
 const OTHER: &str = "other";
-/// What stands for the method of a request without a message.
+/// The label of the method of a request without a message.
 const UNKNOWN: &str = "unknown";
 
 /// Says whether a name has been listed: the method that it was sent with, and the name.
@@ -169,7 +170,7 @@ impl RequestMetrics {
             server: Arc::clone(&self.server),
             transport: TRANSPORT,
         };
-        let is_call = key.method == "tools/call" && !name.is_empty();
+        let is_call = key.method == method::TOOLS_CALL && !name.is_empty();
         let tool = || ToolLabels { server: Arc::clone(&self.server), tool: name.to_owned(), status };
         Series {
             requests: self.requests.get_or_create_owned(&labels),
