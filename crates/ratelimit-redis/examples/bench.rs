@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{Ask, Rate, RemoteBucket, RemoteStore as _};
+use vmcp_ratelimit::{Ask, Change, Rate, RemoteBucket, RemoteStore as _};
 use vmcp_ratelimit_redis::script::Scripts;
 use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
 
@@ -92,6 +92,7 @@ fn ask(user: &str, rate: Rate) -> Ask {
         mode: Mode::Enforce,
         trial: None,
         home: None,
+        former: None,
     };
     let buckets = [
         key("shared:0".to_owned()),
@@ -162,7 +163,7 @@ async fn main() -> Outcome<()> {
     let mut short = ask("RAND", plenty);
     if let Some(bucket) = short.buckets.first_mut() {
         *bucket = RemoteBucket { key: "shared:9".into(), rate: one, ..bucket.clone() };
-        store.write_debt(bucket, 1).await?;
+        store.change(&[Change { bucket: bucket.clone(), tokens: 1, paid_at: None }]).await?;
     }
     let decision = script_call(&server, &scripts, &ask("RAND", plenty)).await?;
     let refusal = script_call(&server, &scripts, &short).await?;

@@ -1,4 +1,4 @@
-//! The background task that keeps the connection: connects with growing pauses, says every two seconds that this
+//! The background task that keeps the connection: connects with growing pauses, says every second that this
 //! replica lives, and asks five times a second while the store rests. It ends when the store is dropped.
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_
 /// After so many unanswered heartbeats in a row a new connection is tried: the old one may lead nowhere.
 const SILENT_MAX: u32 = 3;
 /// A replica is counted for so many heartbeats after its last.
-const BEATS_KEPT: u32 = 5;
+const BEATS_KEPT: u32 = 10;
 
 /// Keeps the connection until it is aborted.
 pub(crate) async fn keep(server: Arc<Server>) {
@@ -78,9 +78,15 @@ async fn beat(server: &Server, link: &Link, replica: &str) -> Result<(), StoreFa
     let answer = answered_within(server.policy.deadline(), server.request(link, &call)).await;
     let outcome = answer.unwrap_or(Err(StoreFailure::Timeout));
     server.note(outcome.as_ref().err());
-    if let Some((count, time)) = read_beat(&outcome?) {
+    if let Some((count, time, key_age)) = read_beat(&outcome?) {
+        *server.key_age.lock() = Some(key_age);
         server.replica_count.store(u32::try_from(count).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
-        if let Some(step) = server.time.note(time, Instant::now()) {
+        let now = Instant::now();
+        let noted = server.time.note(time, now);
+        // An answer may be as late as the deadline, and no bucket earns what is not certain.
+        let made_up = server.time.behind(now).saturating_sub(server.policy.deadline());
+        server.scripts.note_step_back(u64::try_from(made_up.as_micros()).unwrap_or(u64::MAX));
+        if let Some(step) = noted {
             tracing::warn!(
                 seconds = step.as_secs_f64().round(),
                 "the clock of the shared rate limit store was set back: buckets keep their levels and earn on from there; \
@@ -91,11 +97,12 @@ async fn beat(server: &Server, link: &Link, replica: &str) -> Result<(), StoreFa
     Ok(())
 }
 
-/// How many replicas live, and the server's time.
-fn read_beat(answer: &Value) -> Option<(i64, Duration)> {
+/// How many replicas live, the server's time, and for how long keys have been as they are.
+fn read_beat(answer: &Value) -> Option<(i64, Duration, Duration)> {
     let Value::Array(numbers) = answer else { return None };
-    let [Value::Int(count), Value::Int(time)] = numbers.as_slice() else { return None };
-    Some((*count, Duration::from_millis(u64::try_from(*time).ok()?)))
+    let [Value::Int(count), Value::Int(time), Value::Int(age)] = numbers.as_slice() else { return None };
+    let millis = |number: i64| Some(Duration::from_millis(u64::try_from(number).ok()?));
+    Some((*count, millis(*time)?, millis((*age).max(0))?))
 }
 
 /// Watches over a connection until it is of no use.

@@ -13,7 +13,7 @@ use vmcp_ratelimit::DECISION_DEADLINE;
 /// The reference's prefix.
 const KEY_PREFIX: &str = "thv:rl:";
 /// How often a replica says that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(2);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A decision that takes longer than this helps nobody.
 const DEADLINE_MAX: Duration = Duration::from_secs(10);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
@@ -312,7 +312,7 @@ impl RedisPolicy {
     /// is the version of the values; the reference's buckets have no such segment and are never taken for ours.
     #[must_use]
     pub fn key_head(&self) -> String {
-        format!("{}{{{}:{}}}:2:", self.key_prefix, self.namespace, self.server)
+        format!("{}{{{}:{}}}:", self.key_prefix, self.namespace, self.server)
     }
 
     pub(crate) fn target(&self) -> &Target {

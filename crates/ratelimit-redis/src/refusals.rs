@@ -87,7 +87,8 @@ impl Refusals {
             levels.push(least);
         }
         let pays = ask.buckets.iter().map(|_| false).collect();
-        short.then_some(RemoteVerdict { admitted: false, levels, pays })
+        // Nothing was paid, so that nobody asks when.
+        short.then_some(RemoteVerdict { admitted: false, levels, pays, at: Micros::default() })
     }
 
     /// Remembers what a decision left, if the next one like it would be refused.

@@ -2,16 +2,31 @@
 //! The arithmetic is the scripts' own and the same as [`vmcp_ratelimit::Rate`]'s; public for benches and for tests
 //! that speak to a server themselves.
 
+mod answer;
 mod slots;
 
-use redis::{Cmd, Value};
-use smallvec::SmallVec;
-use vmcp_ratelimit::{Ask, Micros, Order, RemoteBucket, RemoteVerdict, Taken, policy::Mode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use redis::Cmd;
+use smallvec::SmallVec;
+use vmcp_ratelimit::{Ask, Change, FormerKeys, Micros, Order, RemoteBucket, policy::Mode};
+
+pub use answer::{Grant, read_taken};
 pub use slots::{read_counts, read_entered};
+
+/// What keys of buckets begin with: how they are named and what is stored there. A version that changes either changes it.
+const BUCKETS: &str = "3:";
+/// The same of everything else, and of buckets of layout 2.
+const OTHERS: &str = "2:";
+/// How long the time is kept since which keys are as they are, once no replica lives any more.
+const SINCE_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// The most calls one decision can grant.
 pub const WANT_MAX: u16 = 256;
+
+/// The longest step back of a server's clock that is made up for, in microseconds: a year.
+const STEP_BACK_MAX: u64 = 365 * 24 * 3600 * 1_000_000;
 
 /// A script the server keeps and is then called by its digest.
 #[derive(Clone, Debug)]
@@ -58,6 +73,8 @@ pub struct Scripts {
     /// What the server says of itself.
     pub inspect: Script,
     key_head: String,
+    /// By how many microseconds the server's clock was set back lately.
+    step_back: Arc<AtomicU64>,
 }
 
 /// One call of a script.
@@ -65,9 +82,12 @@ pub struct Scripts {
 pub struct Call<'a> {
     script: &'a Script,
     key_head: &'a str,
+    /// What keys begin with behind that.
+    version: &'static str,
     /// Whose place the keys have; all of one call have the same.
     home: Option<&'a str>,
     keys: SmallVec<[&'a str; 4]>,
+    former: SmallVec<[&'a FormerKeys; 0]>,
     args: SmallVec<[Vec<u8>; 2]>,
 }
 
@@ -85,12 +105,14 @@ impl Call<'_> {
     }
 
     fn command(&self, name: &str, code: &str) -> Cmd {
-        let mut command = Cmd::with_capacity(3 + self.keys.len() + self.args.len(), code.len() + 512);
-        command.arg(name).arg(code).arg(self.keys.len());
+        let key_count = self.keys.len() + self.former_keys().count();
+        let mut command = Cmd::with_capacity(3 + key_count + self.args.len(), code.len() + 512);
+        command.arg(name).arg(code).arg(key_count);
         let mut whole = self.head();
         let length = whole.len();
-        for key in &self.keys {
+        for (version, key) in self.keys.iter().map(|key| (self.version, *key)).chain(self.former_keys()) {
             whole.truncate(length);
+            whole.push_str(version);
             whole.push_str(key);
             command.arg(&whole);
         }
@@ -100,11 +122,19 @@ impl Call<'_> {
         command
     }
 
-    /// The keys, whole.
+    /// The keys, whole, without former ones.
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
-        let head = self.head();
-        self.keys.iter().map(|key| format!("{head}{key}")).collect()
+        let (head, version) = (self.head(), self.version);
+        self.keys.iter().map(|key| format!("{head}{version}{key}")).collect()
+    }
+
+    /// The former keys of all buckets, with what each begins with behind the head of all keys.
+    fn former_keys(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.former.iter().flat_map(|former| {
+            let by_place = former.by_place.iter().map(|key| (OTHERS, &**key));
+            by_place.chain(former.reference.as_deref().map(|key| ("", key)))
+        })
     }
 
     /// What the keys begin with. The part in braces says which place of a cluster they have.
@@ -129,7 +159,7 @@ impl Call<'_> {
 }
 
 impl Scripts {
-    /// The scripts on keys that begin with `key_head`.
+    /// The scripts on keys that begin with `key_head`, and with a version behind it.
     #[must_use]
     pub fn new(key_head: String) -> Self {
         Self {
@@ -142,6 +172,7 @@ impl Scripts {
             beat: Script::new(include_str!("lua/beat.lua")),
             inspect: Script::new(include_str!("lua/inspect.lua")),
             key_head,
+            step_back: Arc::default(),
         }
     }
 
@@ -149,9 +180,10 @@ impl Scripts {
     /// instead of the server's: for tests.
     #[must_use]
     pub fn admit<'a>(&'a self, ask: &'a Ask, want: u16, at: Option<Micros>) -> Call<'a> {
-        let mut spec = Vec::with_capacity(9 + 26 * ask.buckets.len());
+        let mut spec = Vec::with_capacity(11 + 26 * ask.buckets.len());
         spec.extend_from_slice(&want.min(WANT_MAX).to_le_bytes());
-        spec.extend_from_slice(&moment(at));
+        spec.extend_from_slice(&self.moment(at));
+        spec.extend_from_slice(&count(ask.buckets.len()));
         for bucket in &ask.buckets {
             push_rate(&mut spec, bucket);
             spec.extend_from_slice(&seven(cost(bucket).unsigned_abs()));
@@ -160,24 +192,16 @@ impl Scripts {
         self.call(&self.admit, ask.buckets.iter(), spec)
     }
 
-    /// Gives back the price of `counts` calls to each bucket, where it is still known.
+    /// Charges buckets of one home more, or gives back.
     #[must_use]
-    pub fn refund<'a>(&'a self, ask: &'a Ask, counts: &[u32], at: Option<Micros>) -> Call<'a> {
-        let paid = || ask.buckets.iter().zip(counts).filter(|(_, count)| **count > 0);
-        let mut spec = moment(at).to_vec();
-        for (bucket, count) in paid() {
-            let units = cost(bucket).saturating_mul(i64::from(*count));
-            push_change(&mut spec, bucket, units, false);
+    pub fn change<'a>(&'a self, changes: &'a [Change], at: Option<Micros>) -> Call<'a> {
+        let mut spec = Vec::with_capacity(9 + 46 * changes.len());
+        spec.extend_from_slice(&self.moment(at));
+        spec.extend_from_slice(&count(changes.len()));
+        for change in changes {
+            push_change(&mut spec, change);
         }
-        self.call(&self.adjust, paid().map(|(bucket, _)| bucket), spec)
-    }
-
-    /// Takes `tokens` that were admitted elsewhere.
-    #[must_use]
-    pub fn debt<'a>(&'a self, bucket: &'a RemoteBucket, tokens: u64, at: Option<Micros>) -> Call<'a> {
-        let mut spec = moment(at).to_vec();
-        push_change(&mut spec, bucket, bucket.rate.units(tokens).saturating_neg(), true);
-        self.call(&self.adjust, std::iter::once(bucket), spec)
+        self.call(&self.adjust, changes.iter().map(|change| &change.bucket), spec)
     }
 
     /// Takes tokens ahead of the calls that will spend them.
@@ -190,14 +214,19 @@ impl Scripts {
             spec.extend_from_slice(&seven(tokens));
         }
         spec.extend_from_slice(&order.parts.max(1).to_le_bytes());
-        spec.extend_from_slice(&moment(at));
+        spec.extend_from_slice(&self.moment(at));
         push_rate(&mut spec, bucket);
         self.call(&self.take, std::iter::once(bucket), spec)
     }
 
     pub(crate) fn beat<'a>(&'a self, replica: &str, silence_ms: u128) -> Call<'a> {
-        let args = [replica.as_bytes().to_vec(), silence_ms.to_string().into_bytes()];
-        Call { args: args.into_iter().collect(), ..self.on_replicas(&self.beat) }
+        let args = [replica.to_owned(), silence_ms.to_string(), SINCE_KEPT_MS.to_string()];
+        let keys = ["replicas", "since"].into_iter().collect();
+        Call {
+            keys,
+            args: args.map(String::into_bytes).into_iter().collect(),
+            ..self.on_replicas(&self.beat)
+        }
     }
 
     pub(crate) fn inspect(&self) -> Call<'_> {
@@ -206,7 +235,7 @@ impl Scripts {
 
     fn on_replicas<'a>(&'a self, script: &'a Script) -> Call<'a> {
         let keys = std::iter::once("replicas").collect();
-        Call { script, key_head: &self.key_head, home: None, keys, args: SmallVec::new() }
+        Call { keys, ..self.on_others(script) }
     }
 
     fn call<'a>(
@@ -215,13 +244,47 @@ impl Scripts {
         buckets: impl Iterator<Item = &'a RemoteBucket>,
         spec: Vec<u8>,
     ) -> Call<'a> {
-        let mut home = None;
-        let note = |bucket: &'a RemoteBucket| {
-            home = bucket.home.as_deref();
-            &*bucket.key
-        };
-        let keys = buckets.map(note).collect();
-        Call { script, key_head: &self.key_head, home, keys, args: std::iter::once(spec).collect() }
+        let mut call = Call { version: BUCKETS, ..self.on_others(script) };
+        let mut counts: Option<Vec<u8>> = None;
+        for bucket in buckets {
+            call.home = bucket.home.as_deref();
+            call.keys.push(&bucket.key);
+            if let Some(former) = bucket.former.as_deref() {
+                let counts = counts.get_or_insert_with(|| vec![0; call.keys.len() - 1]);
+                counts.push(former_count(former));
+                call.former.push(former);
+            } else if let Some(counts) = &mut counts {
+                counts.push(0);
+            }
+        }
+        call.args.push(spec);
+        call.args.extend(counts);
+        call
+    }
+
+    /// A call about what is no bucket.
+    fn on_others<'a>(&'a self, script: &'a Script) -> Call<'a> {
+        Call {
+            script,
+            key_head: &self.key_head,
+            version: OTHERS,
+            home: None,
+            keys: SmallVec::new(),
+            former: SmallVec::new(),
+            args: SmallVec::new(),
+        }
+    }
+
+    /// The time of a call: the caller's own, or zero for the server's; less than that by what is known of a step back of its
+    /// clock.
+    fn moment(&self, at: Option<Micros>) -> [u8; 7] {
+        let step = || self.step_back.load(Ordering::Relaxed).cast_signed().saturating_neg().cast_unsigned();
+        seven(at.map_or_else(step, |at| at.0))
+    }
+
+    /// Notes by how many microseconds the server's clock was set back lately.
+    pub(crate) fn note_step_back(&self, micros: u64) {
+        self.step_back.store(micros.min(STEP_BACK_MAX), Ordering::Relaxed);
     }
 }
 
@@ -236,9 +299,15 @@ fn seven(value: u64) -> [u8; 7] {
     [a, b, c, d, e, f, g]
 }
 
-/// Zero stands for the server's own time.
-fn moment(at: Option<Micros>) -> [u8; 7] {
-    seven(at.map_or(0, |at| at.0))
+/// How many buckets a call is about: a plan has far fewer.
+fn count(buckets: usize) -> [u8; 2] {
+    u16::try_from(buckets).unwrap_or(u16::MAX).to_le_bytes()
+}
+
+/// How many former keys a bucket has, and what they are; see `stored` in the scripts.
+fn former_count(former: &FormerKeys) -> u8 {
+    let by_place = u8::try_from(former.by_place.len().min(15)).unwrap_or(15);
+    by_place | u8::from(former.is_only_window) << 4 | u8::from(former.reference.is_some()) << 5
 }
 
 fn push_rate(spec: &mut Vec<u8>, bucket: &RemoteBucket) {
@@ -249,83 +318,18 @@ fn push_rate(spec: &mut Vec<u8>, bucket: &RemoteBucket) {
 }
 
 /// A change in two parts, neither larger than the capacity: together they lead from full to the deepest debt.
-fn push_change(spec: &mut Vec<u8>, bucket: &RemoteBucket, units: i64, create: bool) {
+fn push_change(spec: &mut Vec<u8>, Change { bucket, tokens, paid_at }: &Change) {
     let capacity = bucket.rate.capacity();
+    let size = bucket.rate.units(tokens.unsigned_abs());
+    let units = if *tokens > 0 { size.saturating_neg() } else { size };
     let first = units.clamp(-capacity, capacity);
-    let further = (units - first).clamp(-capacity, capacity);
+    let further = units.saturating_sub(first).clamp(-capacity, capacity);
     push_rate(spec, bucket);
     spec.extend_from_slice(&seven(first.cast_unsigned()));
     spec.extend_from_slice(&seven(further.cast_unsigned()));
-    spec.push(u8::from(create));
-}
-
-/// Reads the answer of [`Scripts::take`].
-#[must_use]
-pub fn read_taken(value: &Value) -> Option<Taken> {
-    let Value::Array(values) = value else { return None };
-    let [Value::Int(tokens), Value::Int(level)] = values.as_slice() else { return None };
-    Some(Taken { tokens: u64::try_from(*tokens).ok()?, level: *level })
-}
-
-/// What one decision granted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// How many calls pass.
-    pub granted: u32,
-    /// The server's time.
-    pub now: Micros,
-    /// What each bucket holds after all of them, in units.
-    pub levels: SmallVec<[i64; 4]>,
-    /// For how many of them each bucket paid: all, except for a bucket in shadow mode that ran short.
-    pub paid: SmallVec<[u32; 4]>,
-}
-
-impl Grant {
-    /// Reads the answer of [`Scripts::admit`] about so many buckets.
-    #[must_use]
-    pub fn read(value: &Value, bucket_count: usize) -> Option<Self> {
-        let Value::Array(values) = value else { return None };
-        let number = |value: &Value| if let Value::Int(number) = value { Some(*number) } else { None };
-        let [granted, now, buckets @ ..] = values.as_slice() else { return None };
-        if buckets.len() != 2 * bucket_count {
-            return None;
-        }
-        let mut grant = Self {
-            granted: u32::try_from(number(granted)?).ok()?,
-            now: Micros(u64::try_from(number(now)?).ok()?),
-            levels: SmallVec::new(),
-            paid: SmallVec::new(),
-        };
-        for pair in buckets.chunks_exact(2) {
-            let [level, paid] = pair else { return None };
-            grant.levels.push(number(level)?);
-            grant.paid.push(u32::try_from(number(paid)?).ok()?);
-        }
-        Some(grant)
-    }
-
-    /// The verdict for one of the calls, by its place among those that asked together.
-    #[must_use]
-    pub fn verdict(&self, ask: &Ask, place: u32) -> RemoteVerdict {
-        let mut verdict = RemoteVerdict {
-            admitted: place < self.granted,
-            levels: self.levels.clone(),
-            pays: SmallVec::new(),
-        };
-        for ((bucket, level), paid) in ask.buckets.iter().zip(&mut verdict.levels).zip(&self.paid) {
-            // What later calls of the same decision paid is still there when this one looks.
-            let later = paid.saturating_sub(place.saturating_add(1));
-            *level = level.saturating_add(cost(bucket).saturating_mul(i64::from(later)));
-            verdict.pays.push(place < *paid);
-        }
-        verdict
-    }
-
-    /// For how many calls each bucket paid that nobody made, if only the first `used` were made.
-    #[must_use]
-    pub fn unused(&self, used: u32) -> SmallVec<[u32; 4]> {
-        self.paid.iter().map(|paid| paid.saturating_sub(used)).collect()
-    }
+    spec.extend_from_slice(&seven(cost(bucket).min(capacity).unsigned_abs()));
+    // A payment at the beginning of time gives nothing back.
+    spec.extend_from_slice(&seven(paid_at.map_or(0, |at| at.0)));
 }
 
 #[cfg(test)]

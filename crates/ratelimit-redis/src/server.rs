@@ -41,6 +41,8 @@ pub(crate) struct Server {
     pub(crate) breaker: Breaker,
     /// How many replicas live; zero while that is not known.
     pub(crate) replica_count: AtomicU32,
+    /// For how long buckets have been kept under their present keys; `None` while that is not known.
+    pub(crate) key_age: Mutex<Option<Duration>>,
     /// What its clock showed last.
     pub(crate) time: ServerTime,
     /// Wakes the keeper.
@@ -59,6 +61,7 @@ impl Server {
             policy,
             breaker: Breaker::default(),
             replica_count: AtomicU32::new(0),
+            key_age: Mutex::new(None),
             time: ServerTime::default(),
             wake: Notify::new(),
             state: watch::Sender::new(LinkState::Connecting),

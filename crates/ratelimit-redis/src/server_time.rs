@@ -12,6 +12,8 @@ const TOLERANCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct ServerTime {
     last: Mutex<Option<(Duration, Instant)>>,
+    /// How far the clock is behind what it has shown before, and until when it is.
+    behind: Mutex<Option<(Duration, Instant)>>,
 }
 
 impl ServerTime {
@@ -19,8 +21,15 @@ impl ServerTime {
     /// step; `None` where it was not, or by less than a second.
     pub(crate) fn note(&self, time: Duration, now: Instant) -> Option<Duration> {
         let (last, at) = self.last.lock().replace((time, now))?;
-        let step = (last + now.duration_since(at)).checked_sub(time)?;
-        (step > TOLERANCE).then_some(step)
+        let step = (last + now.duration_since(at)).checked_sub(time).filter(|step| *step > TOLERANCE)?;
+        let all = self.behind(now) + step;
+        *self.behind.lock() = Some((all, now + all));
+        Some(step)
+    }
+
+    /// How far the clock is behind, by all its steps back, until it shows again what it has shown before.
+    pub(crate) fn behind(&self, now: Instant) -> Duration {
+        self.behind.lock().filter(|(_, until)| now < *until).map_or(Duration::ZERO, |(behind, _)| behind)
     }
 }
 

@@ -4,6 +4,7 @@ mod slots;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::runtime::Handle;
@@ -11,7 +12,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vmcp_domain::BoxFuture;
 use vmcp_ratelimit::{
-    Ask, Clock as _, Order, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure, SystemClock, Taken,
+    Ask, Change, Clock as _, Micros, Order, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure,
+    SystemClock, Taken,
 };
 
 use crate::flights::{Answer, Flights, Seat};
@@ -73,7 +75,8 @@ impl Drop for RedisStore {
 impl Shared {
     async fn admit(self: &Arc<Self>, ask: &Ask) -> Answer {
         if ask.buckets.is_empty() {
-            return Ok(RemoteVerdict { admitted: true, levels: SmallVec::new(), pays: SmallVec::new() });
+            let at = Micros::default();
+            return Ok(RemoteVerdict { admitted: true, levels: SmallVec::new(), pays: SmallVec::new(), at });
         }
         if self.server.breaker.is_open() {
             return Err(StoreFailure::Resting);
@@ -131,7 +134,7 @@ impl Shared {
                     }
                     if place < grant.granted {
                         // Tokens that cannot be given back are lost, which is the safe side.
-                        let _ = self.give_back(&ask, &grant.unused(place)).await;
+                        let _ = self.give_back(&ask, &grant.unused(place), grant.now).await;
                     }
                 }
             }
@@ -139,15 +142,29 @@ impl Shared {
         pilot.done = true;
     }
 
-    async fn give_back(&self, ask: &Ask, counts: &[u32]) -> Result<(), StoreFailure> {
-        let paid =
-            || ask.buckets.iter().zip(counts).filter(|(_, count)| **count > 0).map(|(bucket, _)| bucket);
-        if paid().next().is_none() {
+    /// Gives back what so many calls have paid to each bucket.
+    async fn give_back(&self, ask: &Ask, counts: &[u32], paid_at: Micros) -> Result<(), StoreFailure> {
+        let paid = ask.buckets.iter().zip(counts).filter(|(_, count)| **count > 0);
+        let change = |(bucket, count): (&RemoteBucket, &u32)| {
+            let cost = bucket.cost.saturating_mul(*count);
+            Change {
+                bucket: RemoteBucket { cost, ..bucket.clone() },
+                tokens: -i64::from(cost),
+                paid_at: Some(paid_at),
+            }
+        };
+        let changes: Vec<Change> = paid.map(change).collect();
+        if changes.is_empty() {
             return Ok(());
         }
-        self.refusals.forget(paid());
-        let outcome = self.server.ask(&self.server.scripts.refund(ask, counts, None)).await;
-        self.refusals.forget(paid());
+        self.change(&changes).await
+    }
+
+    async fn change(&self, changes: &[Change]) -> Result<(), StoreFailure> {
+        let buckets = || changes.iter().map(|change| &change.bucket);
+        self.refusals.forget(buckets());
+        let outcome = self.server.ask(&self.server.scripts.change(changes, None)).await;
+        self.refusals.forget(buckets());
         outcome.map(drop)
     }
 }
@@ -176,7 +193,7 @@ impl Drop for Lead {
             Some(flight) => {
                 self.shared.runtime.spawn(async move {
                     if let Ok(grant) = flight.await {
-                        let _ = shared.give_back(&ask, &grant.unused(0)).await;
+                        let _ = shared.give_back(&ask, &grant.unused(0), grant.now).await;
                     }
                     shared.drive(ask).await;
                 });
@@ -202,7 +219,7 @@ impl Drop for Follow<'_> {
         {
             let (shared, ask) = (self.shared.clone(), self.ask.clone());
             let counts: SmallVec<[u32; 4]> = verdict.pays.iter().map(|pays| u32::from(*pays)).collect();
-            self.shared.runtime.spawn(async move { shared.give_back(&ask, &counts).await });
+            self.shared.runtime.spawn(async move { shared.give_back(&ask, &counts, verdict.at).await });
         }
     }
 }
@@ -231,11 +248,8 @@ impl RemoteStore for RedisStore {
         self.shared.refusals.find(ask, self.shared.clock.now())
     }
 
-    fn refund<'a>(&'a self, ask: &'a Ask, pays: &'a [bool]) -> BoxFuture<'a, Result<(), StoreFailure>> {
-        Box::pin(async move {
-            let counts: SmallVec<[u32; 4]> = pays.iter().map(|pays| u32::from(*pays)).collect();
-            self.shared.give_back(ask, &counts).await
-        })
+    fn change<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), StoreFailure>> {
+        Box::pin(self.shared.change(changes))
     }
 
     fn peek<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<SmallVec<[i64; 4]>, StoreFailure>> {
@@ -247,20 +261,6 @@ impl RemoteStore for RedisStore {
             let answer = server.ask(&server.scripts.admit(ask, 0, None)).await?;
             let grant = Grant::read(&answer, ask.buckets.len()).ok_or(StoreFailure::Refused)?;
             Ok(grant.levels)
-        })
-    }
-
-    fn write_debt<'a>(
-        &'a self,
-        bucket: &'a RemoteBucket,
-        tokens: u64,
-    ) -> BoxFuture<'a, Result<(), StoreFailure>> {
-        Box::pin(async move {
-            let server = &self.shared.server;
-            self.shared.refusals.forget([bucket]);
-            let outcome = server.ask(&server.scripts.debt(bucket, tokens, None)).await;
-            self.shared.refusals.forget([bucket]);
-            outcome.map(drop)
         })
     }
 
@@ -278,6 +278,10 @@ impl RemoteStore for RedisStore {
 
     fn replica_count(&self) -> Option<u32> {
         Some(self.shared.server.replica_count.load(Ordering::Relaxed)).filter(|count| *count > 0)
+    }
+
+    fn key_age(&self) -> Option<Duration> {
+        *self.shared.server.key_age.lock()
     }
 
     fn is_available(&self) -> bool {

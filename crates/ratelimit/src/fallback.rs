@@ -14,7 +14,7 @@ use crate::memory::MemoryStore;
 use crate::plan::{Asked, Plan, PlannedBucket, Planner, Variation};
 use crate::policy::LimitPolicy;
 use crate::rate::Rate;
-use crate::remote::{Ask, RemoteBucket, RemoteStore, StoreFailure};
+use crate::remote::{Change, RemoteBucket, RemoteStore, StoreFailure};
 use crate::table::UserKey;
 use crate::upkeep::Upkeep;
 
@@ -72,7 +72,7 @@ fn price_of_all(rate: &Rate, cost: NonZeroU32, replica_count: u32) -> i64 {
 
 /// What is owed to the store.
 pub(crate) struct Debts {
-    /// In tokens; less than none where more was written back than was spent in the end.
+    /// In tokens; less than none where more was written back than was spent in the end, which nobody gives back.
     owed: Mutex<HashMap<Arc<str>, (RemoteBucket, i64)>>,
     settling: AtomicBool,
     upkeep: Upkeep,
@@ -86,12 +86,6 @@ impl Debts {
     /// True when nothing is owed, or being written back.
     pub(crate) fn are_settled(&self) -> bool {
         !self.settling.load(Ordering::Acquire)
-    }
-
-    /// Notes that a call was admitted without the store.
-    pub(crate) fn owe(self: &Arc<Self>, ask: &Ask, pays: &[bool], store: &Arc<dyn RemoteStore>) {
-        let paid = ask.buckets.iter().zip(pays).filter(|(_, pays)| **pays);
-        self.change(paid.map(|(bucket, _)| (bucket, i64::from(bucket.cost))), store);
     }
 
     /// Notes that so many tokens more are owed to each bucket, or fewer where they are less than none.
@@ -116,17 +110,12 @@ impl Debts {
     }
 }
 
+/// A call that was written back and then given back stays charged: nobody knows when the store was told of it.
 async fn write_back(store: &dyn RemoteStore, bucket: &RemoteBucket, tokens: i64) -> Result<(), StoreFailure> {
-    match u64::try_from(tokens) {
-        Ok(0) => Ok(()),
-        Ok(owed) => store.write_debt(bucket, owed).await,
-        Err(_) => {
-            let cost = u32::try_from(tokens.unsigned_abs()).unwrap_or(u32::MAX);
-            let bucket = RemoteBucket { cost, ..bucket.clone() };
-            let ask = Ask { buckets: std::iter::once(bucket).collect() };
-            store.refund(&ask, &[true]).await
-        }
+    if tokens <= 0 {
+        return Ok(());
     }
+    store.change(&[Change { bucket: bucket.clone(), tokens, paid_at: None }]).await
 }
 
 /// Writes debts back once the store answers again. Ends when nothing is owed, or with the limiter.

@@ -53,7 +53,7 @@ impl RateLimited {
         match &outcome {
             Ok(reply) => {
                 if let Some(owed) = arguments.and_then(|arguments| owed(bound, arguments.as_ref(), reply)) {
-                    spent.settle(owed).await;
+                    spent.settle(owed);
                 }
             }
             Err(error) if self.limiter.refunds(error).is_some() => spent.undo(),
@@ -91,7 +91,7 @@ impl Gateway for RateLimited {
                         scarce.tell(&bound.plan, &mut reply.members);
                     }
                     if let Some(owed) = owed {
-                        Box::pin(permit.settle(&owed)).await;
+                        permit.settle(&self.limiter, &owed);
                     }
                 }
                 Err(error) => {

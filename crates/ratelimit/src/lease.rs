@@ -21,11 +21,11 @@ use crate::decide::Wait;
 use crate::plan::{BucketId, Plan, PlannedBucket};
 use crate::policy::{LeasePolicy, Mode};
 use crate::rate::{Level, Rate};
-use crate::remote::{Order, RemoteBucket, RemoteStore, StoreFailure, remote_bucket};
+use crate::remote::{Change, Order, RemoteBucket, RemoteStore, StoreFailure, remote_bucket};
 use crate::upkeep::Upkeep;
 use account::Account;
 pub use account::LeaseCounts;
-use stock::{Lack, Stock};
+use stock::{Lack, Stock, Terms};
 
 /// How many times a call waits for tokens before it counts as one that the store did not answer: others may be faster
 /// every time.
@@ -76,8 +76,8 @@ pub enum Denied {
 pub struct Paid<'a> {
     leases: &'a Leases,
     plan: &'a LeasePlan,
-    /// Until when what each bucket paid may be spent; `None` where a bucket in shadow mode paid nothing.
-    until: SmallVec<[Option<Micros>; 2]>,
+    /// The terms of what each bucket paid; `None` where a bucket in shadow mode paid nothing.
+    terms: SmallVec<[Option<Terms>; 2]>,
     kept: bool,
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn priced(plan: &LeasePlan, whole: &Plan) -> LeasePlan {
 
 impl std::fmt::Debug for Paid<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Paid").field("until", &self.until).field("kept", &self.kept).finish_non_exhaustive()
+        f.debug_struct("Paid").field("terms", &self.terms).field("kept", &self.kept).finish_non_exhaustive()
     }
 }
 
@@ -175,9 +175,9 @@ impl Leases {
             return None;
         }
         let mut orders: SmallVec<[(usize, Order); 2]> = SmallVec::new();
-        let mut until = SmallVec::new();
+        let mut terms = SmallVec::new();
         for (index, (leased, stock)) in plan.iter().zip(&mut stocks).enumerate() {
-            until.push(stock.spend(leased.cost, now));
+            terms.push(stock.spend(leased.cost, now));
             if stock.runs_low(now) {
                 orders.push((index, stock.order(now, self.parts())));
             }
@@ -188,7 +188,7 @@ impl Leases {
                 self.send(&leased.reservoir, order);
             }
         }
-        Some(Paid { leases: self, plan, until, kept: false })
+        Some(Paid { leases: self, plan, terms, kept: false })
     }
 
     async fn take_and_spend<'a>(self: &'a Arc<Self>, plan: &'a LeasePlan) -> Result<Paid<'a>, Denied> {
@@ -323,17 +323,16 @@ impl Paid<'_> {
 
     /// The places of the buckets in shadow mode that could not pay.
     pub(crate) fn unpaid(&self) -> impl Iterator<Item = usize> {
-        self.plan.iter().zip(&self.until).filter(|(_, until)| until.is_none()).map(|(leased, _)| leased.place)
+        self.plan.iter().zip(&self.terms).filter(|(_, terms)| terms.is_none()).map(|(leased, _)| leased.place)
     }
 
-    /// The buckets that paid, as the shared store knows them.
-    pub(crate) fn buckets(&self) -> SmallVec<[RemoteBucket; 4]> {
-        let paid = self.plan.iter().zip(&self.until).filter(|(_, until)| until.is_some());
-        let bucket = |leased: &Leased| {
+    /// The changes that charge so many more tokens to the buckets that paid.
+    pub(crate) fn changes(&self, tokens: impl Fn(&RemoteBucket) -> i64) -> impl Iterator<Item = Change> {
+        self.plan.iter().zip(&self.terms).filter_map(move |(leased, terms)| {
             let cost = u32::try_from(leased.cost).unwrap_or(u32::MAX);
-            RemoteBucket { cost, ..leased.reservoir.bucket.clone() }
-        };
-        paid.map(|(leased, _)| bucket(leased)).collect()
+            let bucket = RemoteBucket { cost, ..leased.reservoir.bucket.clone() };
+            terms.map(|terms| Change { tokens: tokens(&bucket), paid_at: Some(terms.taken_at), bucket })
+        })
     }
 }
 
@@ -343,9 +342,9 @@ impl Drop for Paid<'_> {
             return;
         }
         let now = self.leases.clock.now();
-        for (leased, until) in self.plan.iter().zip(&self.until) {
-            if let Some(until) = until {
-                leased.reservoir.stock.lock().put_back(leased.cost, *until, now);
+        for (leased, terms) in self.plan.iter().zip(&self.terms) {
+            if let Some(terms) = terms {
+                leased.reservoir.stock.lock().put_back(leased.cost, *terms, now);
             }
         }
     }

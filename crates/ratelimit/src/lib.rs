@@ -43,12 +43,12 @@ pub use plan::{
     BucketId, ClaimValue, Costs, Holder, NeededClaim, Plan, PlannedBucket, PlannedSlots, Planner, RulePrice,
     Variation, Varies,
 };
-pub use rate::{Level, Rate, RateError};
+pub use rate::{BucketState, Level, Payment, Rate, RateError};
 pub use refund::RefundOn;
 pub use remote::{
-    Ask, CallName, Connection, DECISION_DEADLINE, OnStoreFailure, Order, RemoteBucket, RemoteSlots,
-    RemoteStore, RemoteVerdict, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict, StoreFailure, Taken,
-    user_digest,
+    Ask, CallName, Change, Connection, DECISION_DEADLINE, FormerKeys, OnStoreFailure, Order, RemoteBucket,
+    RemoteSlots, RemoteStore, RemoteVerdict, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict,
+    StoreFailure, Taken, user_digest,
 };
 pub use repeats::{LoopBreaker, LoopPolicy};
 pub use table::UserKey;

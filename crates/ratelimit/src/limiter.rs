@@ -35,10 +35,11 @@ use crate::observer::Observer;
 use crate::plan::{Asked, Plan, Planner};
 use crate::policy::{Anonymous, Method};
 use crate::refund::reason;
-use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, user_digest};
+use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, SharedUser, user_digest};
 use crate::slots::{Slot, Slots};
 use crate::table::UserKey;
 use crate::top::TopCallers;
+use crate::upkeep::Upkeep;
 use crate::waiting::{HeldUp, Place, Room};
 
 use binding::Binding;
@@ -51,6 +52,7 @@ pub use replay::{Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling};
 pub use reserve::Reserver;
 pub(crate) use reserve::{Prepaid, Reserved};
 pub use rules::Rules;
+use settle::Unsettled;
 pub(crate) use settle::owed;
 use sharing::{Fallen, all_levels};
 pub(crate) use vary::Arguments;
@@ -66,6 +68,10 @@ pub struct Limiter {
     /// Which calls hold slots in the shared store.
     slots: Option<Arc<Slots>>,
     debts: Arc<Debts>,
+    unsettled: Unsettled,
+    upkeep: Upkeep,
+    /// The longest time that any bucket takes to fill out of the deepest debt.
+    longest_debt: Duration,
     fallback: OnceLock<Arc<Fallback>>,
     bindings: PerList<ToolList, Binding>,
     lists_differ: AtomicBool,
@@ -119,7 +125,7 @@ struct PaidPart {
 #[derive(Clone, Debug, Default)]
 struct User {
     local: Option<UserKey>,
-    shared: Option<String>,
+    shared: Option<SharedUser>,
 }
 
 impl Limiter {
@@ -149,10 +155,13 @@ impl Limiter {
             slots,
             memory: MemoryStore::new(planner.clone(), clock.clone()),
             room: Room::new(planner.policy().waiting),
+            longest_debt: planner.policy().longest_debt(),
             planner,
             clock,
             sharing,
             debts: Debts::new(),
+            unsettled: Unsettled::default(),
+            upkeep: Upkeep::here(),
             fallback: OnceLock::new(),
             bindings: PerList::default(),
             lists_differ: AtomicBool::new(false),
@@ -289,7 +298,11 @@ impl Limiter {
     }
 
     fn name(&self, identity: &Identity) -> User {
-        User { local: Some(self.key(identity)), shared: self.sharing.as_ref().map(|_| user_digest(identity)) }
+        let shared = |sharing: &Sharing| SharedUser {
+            digest: user_digest(identity),
+            subject: self.has_former(sharing).then(|| identity.subject.clone()),
+        };
+        User { local: Some(self.key(identity)), shared: self.sharing.as_ref().map(shared) }
     }
 
     fn key(&self, identity: &Identity) -> UserKey {
@@ -338,19 +351,13 @@ impl Permit<'_> {
         if let Some(fallen) = &self.fallen {
             self.limiter.change_fallen(fallen, None);
         }
-        if let Some(receipt) = self.local {
-            receipt.refund();
+        if let Some(receipt) = &self.local {
+            receipt.give_back();
         }
         if let Some(sharing) = &self.limiter.sharing {
-            let leased = self.leased.map(|paid| Ask { buckets: paid.buckets() });
-            for PaidPart { ask, verdict, .. } in &self.shared {
-                self.limiter.give_back(sharing, ask, &verdict.pays).await;
-            }
             // Not into what is held here, where it might be spent later than a lease allows.
-            if let Some(ask) = leased {
-                let pays: SmallVec<[bool; 4]> = ask.buckets.iter().map(|_| true).collect();
-                self.limiter.give_back(sharing, &ask, &pays).await;
-            }
+            let changes = self.changes(|bucket| -i64::from(bucket.cost));
+            self.limiter.change_shared(sharing, changes).await;
         }
         self.limiter.observer.refunded(reason);
         self.bell.ring(true);

@@ -17,7 +17,7 @@ use crate::clock::{Clock, Micros};
 use crate::decide::{Bill, BucketReading, Refused, decide};
 use crate::plan::{BucketId, Holder, Plan, PlannedBucket, Planner};
 use crate::policy::Mode;
-use crate::rate::Level;
+use crate::rate::BucketState;
 use crate::table::UserKey;
 pub(crate) use receipt::signed_units;
 use users::{Seats, Users};
@@ -52,6 +52,7 @@ pub struct Receipt<'a> {
     plan: &'a Plan,
     user: Option<UserKey>,
     bill: Bill,
+    paid_at: Micros,
     holds: SmallVec<[bool; 2]>,
     scarce: Option<Scarce>,
 }
@@ -121,7 +122,7 @@ impl MemoryStore {
         let after = readings.iter().map(|reading| reading.level.saturating_sub(reading.cost));
         let scarce = Scarce::find(plan, after, self.planner.policy().hints.below_percent);
         let user = seats.in_force.key.or(seats.on_trial.key);
-        Claim::Admitted(Receipt { store: self, plan, user, bill, holds, scarce })
+        Claim::Admitted(Receipt { store: self, plan, user, bill, paid_at: now, holds, scarce })
     }
 
     /// What every bucket of a plan holds for a user, in the order of the plan. Spends nothing.
@@ -149,10 +150,10 @@ impl MemoryStore {
         let mut cells = lock_shared(plan);
         let mut next = cells.iter_mut();
         for (bucket, units) in plan.buckets.iter().zip(levels) {
-            let lower = |held: Option<Level>| {
-                let held =
-                    held.map_or_else(|| bucket.rate.capacity(), |held| bucket.rate.level_at(held, now));
-                Level { units: held.min(*units), at: now }
+            let lower = |held: Option<BucketState>| {
+                let held = held
+                    .map_or_else(|| BucketState::full(&bucket.rate, now), |held| held.at(&bucket.rate, now));
+                held.with_units(held.level.units.min(*units))
             };
             let user = match &bucket.holder {
                 Holder::Shared(_) => {
@@ -165,7 +166,7 @@ impl MemoryStore {
                 Holder::UserOnTrial => seats.on_trial.user_mut(),
             };
             if let Some(user) = user {
-                user.set_level(bucket.id, lower(user.level(bucket.id)));
+                user.set_state(bucket.id, lower(user.state(bucket.id)));
             }
         }
     }
@@ -187,7 +188,7 @@ impl MemoryStore {
     }
 }
 
-type Cells<'a> = SmallVec<[MutexGuard<'a, Option<Level>>; 4]>;
+type Cells<'a> = SmallVec<[MutexGuard<'a, Option<BucketState>>; 4]>;
 
 fn lock_shared(plan: &Plan) -> Cells<'_> {
     let shared = plan.buckets.iter().filter_map(|bucket| match &bucket.holder {
@@ -201,14 +202,15 @@ fn lock_shared(plan: &Plan) -> Cells<'_> {
 fn read(plan: &Plan, cells: &Cells<'_>, seats: &Seats<'_>, now: Micros) -> SmallVec<[BucketReading; 4]> {
     let mut cells = cells.iter();
     let reading = |bucket: &PlannedBucket| {
-        let level = match &bucket.holder {
+        let state = match &bucket.holder {
             Holder::Shared(_) => cells.next().and_then(|cell| **cell),
-            Holder::User => seats.in_force.user().and_then(|user| user.level(bucket.id)),
-            Holder::UserOnTrial => seats.on_trial.user().and_then(|user| user.level(bucket.id)),
+            Holder::User => seats.in_force.user().and_then(|user| user.state(bucket.id)),
+            Holder::UserOnTrial => seats.on_trial.user().and_then(|user| user.state(bucket.id)),
         };
         BucketReading {
             rate: bucket.rate,
-            level: level.map_or_else(|| bucket.rate.capacity(), |level| bucket.rate.level_at(level, now)),
+            level: state
+                .map_or_else(|| bucket.rate.capacity(), |state| bucket.rate.level_at(state.level, now)),
             cost: bucket.cost_units,
             mode: bucket.mode,
         }
@@ -248,13 +250,17 @@ fn spend(
             continue;
         }
         let left = reading.level - reading.cost;
-        let moved = |level: Option<Level>| level.unwrap_or(Level { units: 0, at: now }).moved(left, now);
+        let spent = |state: Option<BucketState>| {
+            let state = state
+                .map_or_else(|| BucketState::full(&bucket.rate, now), |state| state.at(&bucket.rate, now));
+            state.with_units(left)
+        };
         let on_trial = matches!(bucket.holder, Holder::UserOnTrial);
         match (cell, seats.of_mut(on_trial).user_mut()) {
-            (Some(cell), _) => **cell = Some(moved(**cell)),
+            (Some(cell), _) => **cell = Some(spent(**cell)),
             (None, Some(user)) => {
-                let level = moved(user.level(bucket.id));
-                user.set_level(bucket.id, level);
+                let state = spent(user.state(bucket.id));
+                user.set_state(bucket.id, state);
             }
             (None, None) => {}
         }

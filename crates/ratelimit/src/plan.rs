@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use vmcp_domain::{LimitScope, Limited, Tool};
 
 use crate::policy::{ClaimQuota, Method, MissingClaim, Mode};
-use crate::rate::{Level, Rate};
+use crate::rate::{BucketState, Rate};
 use crate::table::UserKey;
 pub use costs::{Costs, RulePrice};
 pub(crate) use costs::{Owed, UNPAYABLE};
@@ -28,7 +28,7 @@ pub struct BucketId(pub u32);
 #[derive(Clone, Debug)]
 pub enum Holder {
     /// One level for everybody; `None` until it is first spent from.
-    Shared(Arc<Mutex<Option<Level>>>),
+    Shared(Arc<Mutex<Option<BucketState>>>),
     /// One level for each user, in the users' table.
     User,
     /// The same of a limit that is on trial for everybody, in a table of its own.
@@ -46,6 +46,17 @@ impl Holder {
 /// From the wide to the narrow, then by rule, by claim and by window.
 pub(crate) type Rank = (u8, u32, u32, u32);
 
+/// Which window of a limit a bucket is of. Key layout 2 named buckets by it; see [`crate::FormerKeys`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// Its place among the windows of the limit.
+    pub(crate) place: usize,
+    /// How many there are.
+    pub(crate) count: usize,
+    /// Where the period begins in the bucket's key, in bytes.
+    pub(crate) period_from: usize,
+}
+
 /// One bucket that a call is charged to.
 #[derive(Clone, Debug)]
 pub struct PlannedBucket {
@@ -55,6 +66,8 @@ pub struct PlannedBucket {
     pub(crate) rank: Rank,
     /// What it belongs to, in words that are the same on every replica; a user's part is added for per-user buckets.
     pub key: Arc<str>,
+    /// Which window of its limit it is of.
+    pub(crate) window: Window,
     /// The rule as the configuration names it.
     pub rule: Arc<str>,
     /// For whom it counts.

@@ -267,6 +267,14 @@ impl LimitPolicy {
         Self { consistency: Consistency::Exact, ..self.clone() }
     }
 
+    /// The longest time that a bucket takes to fill out of the deepest debt.
+    #[must_use]
+    pub fn longest_debt(&self) -> Duration {
+        let windows = self.limits().flat_map(Limits::quotas).flat_map(|quota| &quota.windows);
+        let full = |rate: &Rate| Duration::from_micros(rate.wait(-rate.capacity(), rate.capacity()));
+        windows.map(full).max().unwrap_or_default()
+    }
+
     /// True when some rule tells users apart.
     #[must_use]
     pub fn has_per_user(&self) -> bool {

@@ -3,9 +3,12 @@
 //! A bucket earns L tokens in P microseconds and holds at most b. One token is P units and one microsecond earns L
 //! units, after L and P are divided by their greatest common divisor; so every level is a whole number of units.
 
+mod state;
+
 use std::time::Duration;
 
 use crate::clock::Micros;
+pub use state::{BucketState, Payment};
 
 /// The largest capacity in units: doubles are exact below it, and the Redis script computes in doubles.
 const CAPACITY_MAX: u64 = 1 << 53;
@@ -93,6 +96,12 @@ impl Rate {
     #[must_use]
     pub fn capacity(&self) -> i64 {
         self.capacity
+    }
+
+    /// Half of the full bucket, in units: above it a bucket is well filled, see [`BucketState::high_at`].
+    #[must_use]
+    pub fn half(&self) -> i64 {
+        self.capacity / 2
     }
 
     /// The price of `tokens`, in units. More than the bucket holds is capped: it never fits anyway.

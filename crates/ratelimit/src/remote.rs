@@ -1,6 +1,7 @@
 //! The contract of a store that several replicas share: `vmcp-ratelimit-redis` implements it.
 //! Which buckets a call is charged to, and what happens when the store fails, is decided here.
 
+mod former;
 mod slots;
 
 use std::sync::Arc;
@@ -10,10 +11,12 @@ use sha2::Digest;
 use smallvec::SmallVec;
 use vmcp_domain::{BoxFuture, Identity};
 
+use crate::clock::Micros;
 use crate::plan::{Holder, Plan};
 use crate::policy::Mode;
 use crate::rate::Rate;
 
+pub use former::FormerKeys;
 pub use slots::{CallName, Connection, RemoteSlots, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict};
 pub(crate) use slots::{SlotPart, slot_parts};
 
@@ -32,6 +35,19 @@ pub struct RemoteBucket {
     pub trial: Option<u32>,
     /// Whose place in a cluster it has; `None` for the one of all buckets of this gateway.
     pub home: Option<Arc<str>>,
+    /// Where its level may still be found while its key is new; `None` when nothing older can be left.
+    pub former: Option<Arc<FormerKeys>>,
+}
+
+/// A change of what a call was charged, for one bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The bucket, with what was paid for the call as its cost.
+    pub bucket: RemoteBucket,
+    /// Tokens that are charged in addition, or given back where they are less than none.
+    pub tokens: i64,
+    /// When the call paid, by the clock of the store. Nothing is given back where that is not known.
+    pub paid_at: Option<Micros>,
 }
 
 /// How many tokens a replica takes out of a bucket, to spend them by itself.
@@ -54,6 +70,8 @@ pub struct Taken {
     pub tokens: u64,
     /// What the bucket holds after that, in units.
     pub level: i64,
+    /// When, by the clock of the store.
+    pub at: Micros,
 }
 
 /// Every bucket of one call, in the order of the plan.
@@ -72,6 +90,8 @@ pub struct RemoteVerdict {
     pub levels: SmallVec<[i64; 4]>,
     /// For each bucket, whether it paid. A shadow bucket that could not is not charged.
     pub pays: SmallVec<[bool; 4]>,
+    /// When, by the clock of the store.
+    pub at: Micros,
 }
 
 /// Why the store did not answer. Whether the tokens were spent is not known then; they are never given out twice.
@@ -116,17 +136,12 @@ pub trait RemoteStore: SlotStore {
     fn known_refusal(&self, _ask: &Ask) -> Option<RemoteVerdict> {
         None
     }
-    /// Gives back what one admitted call paid: the buckets whose `pays` is true.
-    fn refund<'a>(&'a self, ask: &'a Ask, pays: &'a [bool]) -> BoxFuture<'a, Result<(), StoreFailure>>;
+    /// Changes what calls were charged, all of it or nothing. The buckets have one home. A level may go below zero, to minus
+    /// the capacity at most; no bucket is given back more than it would hold in addition if the call had never paid, see
+    /// [`crate::BucketState::refundable`].
+    fn change<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), StoreFailure>>;
     /// What each bucket holds now, in units; spends nothing.
     fn peek<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<SmallVec<[i64; 4]>, StoreFailure>>;
-    /// Takes `tokens` from one bucket that were admitted elsewhere during an outage; its level may go below zero, to
-    /// minus its capacity at most.
-    fn write_debt<'a>(
-        &'a self,
-        bucket: &'a RemoteBucket,
-        tokens: u64,
-    ) -> BoxFuture<'a, Result<(), StoreFailure>>;
     /// Takes tokens out of one bucket ahead of the calls that will spend them.
     fn take<'a>(
         &'a self,
@@ -135,6 +150,11 @@ pub trait RemoteStore: SlotStore {
     ) -> BoxFuture<'a, Result<Taken, StoreFailure>>;
     /// How many replicas share the store now, this one included, where that is known.
     fn replica_count(&self) -> Option<u32>;
+    /// For how long all replicas have kept buckets under their present keys. Levels that fill up in less are nowhere else.
+    /// `None` where that is not known.
+    fn key_age(&self) -> Option<Duration> {
+        Some(Duration::MAX)
+    }
     /// True while the store answers.
     fn is_available(&self) -> bool;
 }
@@ -166,6 +186,15 @@ pub fn user_digest(identity: &Identity) -> String {
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The caller as a shared store tells callers apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SharedUser {
+    /// See [`user_digest`].
+    pub(crate) digest: String,
+    /// The subject, while buckets may have levels that the reference wrote: it names users in keys.
+    pub(crate) subject: Option<String>,
+}
+
 /// The buckets of a plan that stand in one place of a shared store, for one user.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
@@ -179,16 +208,18 @@ pub(crate) struct Part {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut<'a> {
     /// The user's part of keys.
-    pub(crate) user: Option<&'a str>,
+    pub(crate) user: Option<&'a SharedUser>,
     /// Each user's buckets stand in a place of their own.
     pub(crate) split: bool,
     /// Leave out the buckets of which tokens are taken ahead.
     pub(crate) without_leased: bool,
+    /// Buckets may have levels under former keys.
+    pub(crate) former: bool,
 }
 
 /// The questions about a plan: those that can be answered together are one.
 pub(crate) fn parts(plan: &Plan, cut: Cut<'_>) -> SmallVec<[Part; 2]> {
-    let home: Option<Arc<str>> = cut.user.filter(|_| cut.split).map(Into::into);
+    let home: Option<Arc<str>> = cut.user.filter(|_| cut.split).map(|user| (*user.digest).into());
     let mut parts: SmallVec<[Part; 2]> = SmallVec::new();
     for (place, planned) in plan.buckets.iter().enumerate() {
         // Without a user nobody can say which bucket it is; only a rule on trial lets such a call pass.
@@ -196,7 +227,10 @@ pub(crate) fn parts(plan: &Plan, cut: Cut<'_>) -> SmallVec<[Part; 2]> {
         if is_nobodys || (cut.without_leased && planned.leased.is_some()) {
             continue;
         }
-        let bucket = remote_bucket(planned, cut.user, home.as_ref());
+        let mut bucket = remote_bucket(planned, cut.user, home.as_ref());
+        if cut.former {
+            bucket.former = Some(Arc::new(FormerKeys::of(planned, cut.user, bucket.home.is_some())));
+        }
         // Shared buckets come first in a plan, so that those of one place stand side by side.
         match parts
             .last_mut()
@@ -218,15 +252,15 @@ pub(crate) fn parts(plan: &Plan, cut: Cut<'_>) -> SmallVec<[Part; 2]> {
 /// One bucket of a plan as the shared store knows it.
 pub(crate) fn remote_bucket(
     bucket: &crate::plan::PlannedBucket,
-    user: Option<&str>,
+    user: Option<&SharedUser>,
     home: Option<&Arc<str>>,
 ) -> RemoteBucket {
     let (key, home) = match (&bucket.holder, user) {
         (Holder::User | Holder::UserOnTrial, Some(user)) => {
-            (format!("{}:{user}", bucket.key).into(), home.cloned())
+            (format!("{}:{}", bucket.key, user.digest).into(), home.cloned())
         }
         (Holder::User | Holder::UserOnTrial, None) | (Holder::Shared(_), _) => (bucket.key.clone(), None),
     };
     let (cost, mode, trial) = (bucket.cost.get(), bucket.mode, bucket.trial);
-    RemoteBucket { key, rate: bucket.rate, cost, mode, trial, home }
+    RemoteBucket { key, rate: bucket.rate, cost, mode, trial, home, former: None }
 }

@@ -1,9 +1,12 @@
 //! The users' table of one shard: open addressing over cache lines, a user's two most common buckets inline.
 //! Users whose buckets are all full again are swept out, which forgets nothing; a user in debt never is.
 
+mod packed;
+
 use crate::clock::Micros;
 use crate::plan::BucketId;
-use crate::rate::{Level, Rate};
+use crate::rate::{BucketState, Rate};
+use packed::Packed;
 
 /// A caller, hashed with this process's secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,13 +35,12 @@ fn spread(hash: u64, count: usize) -> usize {
 
 const EMPTY: u128 = 0;
 const NO_BUCKET: BucketId = BucketId(u32::MAX);
-const NO_LEVEL: Level = Level { units: 0, at: Micros(0) };
 
 /// One user: exactly one cache line on common machines.
 #[derive(Clone, Debug)]
 pub(crate) struct User {
     key: u128,
-    levels: [Level; 2],
+    states: [Packed; 2],
     ids: [BucketId; 2],
     more: Option<Box<More>>,
 }
@@ -46,39 +48,40 @@ pub(crate) struct User {
 /// What does not fit into the line.
 #[derive(Clone, Debug, Default)]
 struct More {
-    levels: Vec<(BucketId, Level)>,
+    states: Vec<(BucketId, Packed)>,
     in_flight: Vec<(BucketId, u32)>,
 }
 
 impl User {
-    const VACANT: Self = Self { key: EMPTY, levels: [NO_LEVEL; 2], ids: [NO_BUCKET; 2], more: None };
+    const VACANT: Self = Self { key: EMPTY, states: [Packed::NONE; 2], ids: [NO_BUCKET; 2], more: None };
 
-    /// The level of a bucket; `None` means it has never been spent from, or has been full since.
-    pub(crate) fn level(&self, id: BucketId) -> Option<Level> {
-        let inline = self.ids.iter().zip(&self.levels).find(|(known, _)| **known == id);
-        if let Some((_, level)) = inline {
-            return Some(*level);
+    /// The state of a bucket; `None` means it has never been spent from, or has been full since.
+    pub(crate) fn state(&self, id: BucketId) -> Option<BucketState> {
+        let inline = self.ids.iter().zip(&self.states).find(|(known, _)| **known == id);
+        if let Some((_, state)) = inline {
+            return Some(state.state());
         }
         let more = self.more.as_ref()?;
-        more.levels.iter().find(|(known, _)| *known == id).map(|(_, level)| *level)
+        more.states.iter().find(|(known, _)| *known == id).map(|(_, state)| state.state())
     }
 
-    /// Sets the level of a bucket.
-    pub(crate) fn set_level(&mut self, id: BucketId, level: Level) {
+    /// Sets the state of a bucket.
+    pub(crate) fn set_state(&mut self, id: BucketId, state: BucketState) {
+        let state = Packed::new(state);
         for wanted in [id, NO_BUCKET] {
             if let Some(place) = self.ids.iter().position(|known| *known == wanted)
                 && (wanted == id
-                    || !self.more.as_ref().is_some_and(|more| more.levels.iter().any(|one| one.0 == id)))
+                    || !self.more.as_ref().is_some_and(|more| more.states.iter().any(|one| one.0 == id)))
             {
                 self.ids[place] = id;
-                self.levels[place] = level;
+                self.states[place] = state;
                 return;
             }
         }
         let more = self.more.get_or_insert_default();
-        match more.levels.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, known)) => *known = level,
-            None => more.levels.push((id, level)),
+        match more.states.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, known)) => *known = state,
+            None => more.states.push((id, state)),
         }
     }
 
@@ -96,21 +99,21 @@ impl User {
             None => more.in_flight.push((id, count)),
         }
         more.in_flight.retain(|(_, count)| *count > 0);
-        if more.in_flight.is_empty() && more.levels.is_empty() {
+        if more.in_flight.is_empty() && more.states.is_empty() {
             self.more = None;
         }
     }
 
     /// True when forgetting the user changes nothing: every bucket is full and nothing is in flight.
     fn is_idle(&self, now: Micros, rate: &dyn Fn(BucketId) -> Option<Rate>) -> bool {
-        let full = |id: BucketId, level: Level| {
-            rate(id).is_none_or(|rate| rate.level_at(level, now) >= rate.capacity())
+        let full = |id: BucketId, state: Packed| {
+            rate(id).is_none_or(|rate| rate.level_at(state.level(), now) >= rate.capacity())
         };
         let inline =
-            self.ids.iter().zip(&self.levels).all(|(id, level)| *id == NO_BUCKET || full(*id, *level));
+            self.ids.iter().zip(&self.states).all(|(id, state)| *id == NO_BUCKET || full(*id, *state));
         inline
             && self.more.as_ref().is_none_or(|more| {
-                more.in_flight.is_empty() && more.levels.iter().all(|(id, level)| full(*id, *level))
+                more.in_flight.is_empty() && more.states.iter().all(|(id, state)| full(*id, *state))
             })
     }
 }

@@ -1,19 +1,26 @@
--- Adds to buckets or takes from them, between minus capacity and capacity.
--- KEYS: the buckets. ARGV[1]: time (0: the server's), then refill, unit, capacity, change, further change and create of
--- each. No change is larger than the capacity, so that every sum is exact: from full to the deepest debt takes two. A
--- bucket that is not there is full: it is only written where `create` says so.
-local spec = ARGV[1]
-local now, pos = struct.unpack('<I7', spec)
-local slack
+-- Charges calls more, or gives back what they have paid; buckets stay between minus capacity and capacity.
+-- KEYS: the buckets, then former keys. ARGV[1]: time, count of buckets, then refill, unit, capacity, change, further change,
+-- what was paid and when of each. No change is larger than the capacity, so that every sum is exact: from full to the deepest
+-- debt takes two. A bucket that is not there is full, and is only written when it is charged. ARGV[2]: see `stored`.
+local now, count, pos = struct.unpack('<i7I2', ARGV[1])
+local spec, slack = ARGV[1]
 now, slack = moment(now)
-local values = redis.call('MGET', unpack(KEYS))
-for i = 1, #KEYS do
-  local refill, unit, cap, change, further, create
-  refill, unit, cap, change, further, create, pos = struct.unpack('<I4I7I7i7i7B', spec, pos)
-  if values[i] or create == 1 then
-    local level, at = settle(values[i], refill, unit, cap, now)
+local first = pos
+local values = stored(count, now, function(i) return struct.unpack('<I4I7I7', spec, first + 46 * (i - 1)) end)
+for i = 1, count do
+  local refill, unit, cap, change, further, paid, paid_at
+  refill, unit, cap, change, further, paid, paid_at, pos = struct.unpack('<I4I7I7i7i7I7I7', spec, pos)
+  if values[i] or change < 0 then
+    local level, at, high = settle(values[i], refill, unit, cap, now)
+    if change > 0 then
+      -- No more than the bucket would hold in addition if the call had never paid. Since then it held no more than was left
+      -- and earned; and no more than half of its capacity, if it was last above that before.
+      local most = paid - math.max(0, at - paid_at) * refill
+      if paid_at > high then most = math.max(most, cap - math.floor(cap / 2)) end
+      change, further = math.max(0, math.min(change + further, most)), 0
+    end
     level = math.max(-cap, math.min(cap, level + change + further))
-    keep(KEYS[i], level, at, refill, unit, cap, now, slack)
+    keep(KEYS[i], level, at, high, refill, unit, cap, now, slack)
   end
 end
 return 1

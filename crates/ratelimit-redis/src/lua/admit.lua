@@ -1,16 +1,16 @@
 -- Grants the largest number of calls up to `want` that every enforced bucket can pay. Writes nothing when it grants none,
 -- unless the clock was set back or a value is broken.
--- KEYS: the buckets. ARGV[1]: want, time (0: the server's), then refill, unit, capacity, cost and enforced of each.
-local spec, all = ARGV[1], {}
-local want, now, pos = struct.unpack('<I2I7', spec)
-local slack
+-- KEYS: the buckets, then former keys. ARGV[1]: want, time, count of buckets, then refill, unit, capacity, cost and enforced
+-- of each. ARGV[2]: see `stored`.
+local want, now, count, pos = struct.unpack('<I2i7I2', ARGV[1])
+local spec, slack = ARGV[1]
 now, slack = moment(now)
-local values = redis.call('MGET', unpack(KEYS))
-local granted = want
-for i = 1, #KEYS do
+local first, all, granted = pos, {}, want
+local values = stored(count, now, function(i) return struct.unpack('<I4I7I7', spec, first + 26 * (i - 1)) end)
+for i = 1, count do
   local b = {struct.unpack('<I4I7I7I7B', spec, pos)}
   pos = b[6]
-  local level, at, mend = settle(values[i], b[1], b[2], b[3], now)
+  local level, at, high, mend = settle(values[i], b[1], b[2], b[3], now)
   local fit = want
   if level < b[4] then
     fit = 0
@@ -18,17 +18,28 @@ for i = 1, #KEYS do
     fit = math.min(want, math.floor(level / b[4]))
   end
   if b[5] == 1 and fit < granted then granted = fit end
-  b[6], b[7], b[8], b[9] = level, at, fit, mend
+  b[6], b[7], b[8], b[9], b[10] = level, at, high, fit, mend
   all[i] = b
 end
-local reply = {granted, now}
-for i = 1, #KEYS do
+local reply, broken = {granted, now}, {}
+for i = 1, count do
   local b = all[i]
-  local paid = math.min(granted, b[8])
-  if b[9] or paid > 0 and b[4] > 0 then
+  local paid = math.min(granted, b[9])
+  if b[10] or paid > 0 and b[4] > 0 then
     b[6] = b[6] - paid * b[4]
-    keep(KEYS[i], b[6], b[7], b[1], b[2], b[3], now, slack)
+    local write = values[i] and keep or keep_new
+    if write(KEYS[i], b[6], b[7], b[8], b[1], b[2], b[3], now, slack) == false then broken[i] = true end
   end
   reply[2 * i + 1], reply[2 * i + 2] = b[6], paid
+end
+if next(broken) then
+  -- What no gateway has written counts as an empty bucket: nobody pays.
+  reply[1] = 0
+  for i = 1, count do
+    local b = all[i]
+    b[6] = broken[i] and 0 or b[6] + reply[2 * i + 2] * b[4]
+    keep(KEYS[i], b[6], b[7], b[8], b[1], b[2], b[3], now, slack)
+    reply[2 * i + 1], reply[2 * i + 2] = b[6], 0
+  end
 end
 return reply

@@ -1,66 +1,135 @@
--- A stored bucket: units held, the moment in microseconds, units of one token, units earned in a microsecond.
--- All numbers stay below 2^53, where doubles are whole numbers.
-local LAYOUT, LENGTH = '<i7I7I7I4', 25
+-- A stored bucket: units held, the moment in microseconds, units of one token, units earned in a microsecond, units held when
+-- full, the moment when it last held more than half of that. All numbers stay below 2^53, where doubles are whole numbers.
+local LAYOUT, LENGTH = '<i7I7I7I4I7I7', 39
+-- The same under keys of layout 2: without the last two.
+local FORMER_LAYOUT, FORMER_LENGTH = '<i7I7I7I4', 25
 local EXACT = 9007199254740992
 
--- Whether times are the server's own. A caller's time may be older than one that was there before it.
-local server_time = false
+-- Whether times are the server's own, and by how many microseconds its clock was set back lately, as far as is known. A
+-- caller's time may be older than one that was there before it.
+local server_time, step = false, 0
 
--- The time, and for how many milliseconds a full bucket is kept. `asked`: 0 for the server's time.
+-- The time, and for how many milliseconds a full bucket is kept. `asked`: a time of the caller's own, or minus what is known
+-- of a step back of the server's clock.
 local function moment(asked)
   if asked > 0 then return asked, 3600000 end
-  server_time = true
+  server_time, step = true, -asked
   local time = redis.call('TIME')
   return time[1] * 1000000 + time[2], 1000
 end
 
--- What a bucket in units of `from` a token holds in units of `to`. Rounds against the caller.
-local function convert(level, from, to, cap)
-  local size, limit = math.abs(level), cap
-  if level < 0 then limit = -cap end
-  local tokens = math.floor(size / from)
-  if tokens >= cap / to then return limit end
-  local part = math.fmod(size, from) * to
-  if level < 0 then
-    if part < EXACT then part = math.ceil(part / from)
-    else part = math.ceil(math.fmod(size, from) / from * to * (1 + 2^-50)) end
-    return -(tokens * to + part)
-  end
-  if part < EXACT then part = math.floor(part / from)
-  else part = math.floor(math.fmod(size, from) / from * to * (1 - 2^-50)) end
-  return tokens * to + part
+-- So many units of `from` a token in units of `to`, rounded up; no more than `most`, which is whole tokens.
+local function convert(units, from, to, most)
+  if units > EXACT then units = units + 2 end
+  local tokens = math.floor(units / from)
+  if tokens >= most / to then return most end
+  local part = math.fmod(units, from) * to
+  if part < EXACT then part = math.ceil(part / from)
+  else part = math.ceil(math.fmod(units, from) / from * to * (1 + 2^-50)) end
+  return math.min(most, tokens * to + part)
 end
 
--- What a bucket holds `now`, the moment of that level, and whether the bucket must be written although it pays nothing.
--- A time before the bucket's own earns nothing. If it is the server's, its clock was set back: the bucket goes by the
--- new time from here on, or it would earn nothing until the clock has caught up. What was earned before a change of the
--- rate was earned at the old one. What no gateway has written is an empty bucket, and fills from now on.
+-- What a bucket that lacks something holds when its size or its units have changed: it lacks as many tokens as before.
+local function resize(level, had, held, unit, cap)
+  if had == unit then return cap - held + level end
+  return cap - convert(held - level, had, unit, 2 * cap)
+end
+
+-- Units held `now`, the moment of that level, the moment when the bucket was last well filled, and whether it must be written
+-- although it pays nothing. A time before the bucket's own earns nothing. If it is the server's, its clock was set back: the
+-- bucket goes by the new time from here on, or it would earn nothing until the clock has caught up. What was earned before a
+-- change of the rate was earned at the old one. What no gateway has written is an empty bucket, and fills from now on.
 local function settle(value, refill, unit, cap, now)
-  if not value then return cap, now, false end
-  if #value ~= LENGTH then return 0, now, true end
-  local level, at, had, earns = struct.unpack(LAYOUT, value)
-  if had == 0 or earns == 0 then return 0, now, true end
+  if not value then return cap, now, now, false end
+  if #value ~= LENGTH then return 0, now, now, true end
+  local level, at, had, earns, held, high = struct.unpack(LAYOUT, value)
+  if had == 0 or earns == 0 or held == 0 then return 0, now, now, true end
   local elapsed = now - at
   local set_back = elapsed < 0 and server_time
-  if set_back then at = now end
-  if elapsed > 0 then
+  if set_back then
+    at, high, elapsed = now, now, math.max(0, elapsed + step)
+  elseif elapsed > 0 then
     at = now
+  end
+  if elapsed > 0 then
     -- A debt is paid off first, so that what is added to it is never too large to be exact.
     if level < 0 then
       local steps = math.min(elapsed, math.floor(-level / earns))
       level, elapsed = level + steps * earns, elapsed - steps
       if level < 0 and elapsed > 0 then level, elapsed = level + earns, elapsed - 1 end
     end
-    level = math.min(EXACT, level + elapsed * earns)
+    level = math.min(held, level + elapsed * earns)
   end
-  if had ~= unit then level = convert(level, had, unit, cap) end
+  if had ~= unit or held ~= cap then level, high = resize(level, had, held, unit, cap), at end
   if level > cap then level = cap elseif level < -cap then level = -cap end
-  return level, at, set_back
+  if 2 * level > cap then high = at end
+  return level, at, high, set_back
 end
 
--- Writes a bucket that disappears once it is certainly full: a missing bucket is a full one.
-local function keep(key, level, at, refill, unit, cap, now, slack)
+-- A bucket as it is stored, and for how many milliseconds: it disappears once it is certainly full, since a missing bucket is
+-- a full one.
+local function packed(level, at, high, refill, unit, cap, now, slack)
   local full = math.ceil(((cap - level) / refill + (at - now)) / 1000)
-  redis.call('SET', key, struct.pack(LAYOUT, level, at, unit, refill), 'PX', full + slack)
+  return struct.pack(LAYOUT, level, at, unit, refill, cap, high), full + slack
+end
+
+-- Writes a bucket.
+local function keep(key, ...)
+  local value, kept = packed(...)
+  redis.call('SET', key, value, 'PX', kept)
+end
+
+-- The same for a bucket that was missing. Something of another type is missing, too, when it is read: it is left, and the
+-- answer is false.
+local function keep_new(key, ...)
+  local value, kept = packed(...)
+  local old = redis.pcall('SET', key, value, 'PX', kept, 'GET')
+  return type(old) ~= 'table' or not old.err
+end
+
+-- The level that a key of layout 2 holds for a bucket. It does not say how large its bucket was: it keeps its tokens.
+local function left_by_former(value, refill, unit, cap, now, whatever_rate)
+  if not value or #value ~= FORMER_LENGTH then return false end
+  local level, at, had, earns = struct.unpack(FORMER_LAYOUT, value)
+  if had == 0 or earns == 0 then return false end
+  local held = cap
+  if had ~= unit or earns ~= refill then
+    held = cap / unit * had
+    if not whatever_rate or held >= EXACT then return false end
+  end
+  return struct.pack(LAYOUT, math.max(-held, math.min(held, level)), at, had, earns, held, now)
+end
+
+-- The level that the reference has left for a bucket: tokens and a moment in a hash.
+local function left_by_reference(key, refill, unit, cap, now)
+  local hash = redis.pcall('HMGET', key, 'tokens', 'last_refill')
+  local tokens, at = tonumber(hash[1]), tonumber(hash[2])
+  if not tokens or not at or at < 0 or at > EXACT then return false end
+  local level = math.max(0, math.min(cap, math.floor(tokens * unit)))
+  return struct.pack(LAYOUT, level, math.floor(at), unit, refill, cap, now)
+end
+
+-- The stored buckets. What is missing is looked for at its former keys, which follow those of the buckets in KEYS. ARGV[2]:
+-- one byte for each bucket: how many former keys it has, plus 16 if the first of them counts whatever its rate was, plus 32 if
+-- the reference's key comes after them. `rate(i)`: refill, unit and capacity of a bucket.
+local function stored(count, now, rate)
+  local values = redis.call('MGET', unpack(KEYS))
+  if count == #KEYS then return values end
+  local from = count
+  for i = 1, count do
+    local spec = string.byte(ARGV[2], i)
+    local former, whatever, reference = spec % 16, math.floor(spec / 16) % 2 == 1, spec >= 32
+    if not values[i] then
+      local refill, unit, cap = rate(i)
+      for n = 1, former do
+        values[i] = values[i] or left_by_former(values[from + n], refill, unit, cap, now, whatever and n == 1)
+      end
+      if reference then
+        values[i] = values[i] or left_by_reference(KEYS[from + former + 1], refill, unit, cap, now)
+      end
+    end
+    from = from + former + (reference and 1 or 0)
+  end
+  return values
 end
 

@@ -1,10 +1,11 @@
 -- Takes tokens out of a bucket ahead of the calls that will spend them: what calls need, as far as it is there, and more
 -- while the bucket is well filled. Writes nothing when it gives none, unless the clock was set back or a value is broken.
--- KEYS[1]: the bucket. ARGV[1]: least, need, want, parts, time (0: the server's), refill, unit, capacity.
-local least, need, want, parts, now, refill, unit, cap = struct.unpack('<I7I7I7I4I7I4I7I7', ARGV[1])
+-- KEYS: the bucket, then former keys. ARGV[1]: least, need, want, parts, time, refill, unit, capacity. ARGV[2]: see `stored`.
+local least, need, want, parts, now, refill, unit, cap = struct.unpack('<I7I7I7I4i7I4I7I7', ARGV[1])
 local slack
 now, slack = moment(now)
-local level, at, mend = settle(redis.call('MGET', KEYS[1])[1], refill, unit, cap, now)
+local values = stored(1, now, function() return refill, unit, cap end)
+local level, at, high, mend = settle(values[1], refill, unit, cap, now)
 local held = math.max(0, math.floor(level / unit))
 local taken = math.min(need, held)
 -- What is left over of the last call's price would help nobody here.
@@ -13,6 +14,6 @@ taken = math.max(taken, math.min(want, math.floor(held / parts)))
 if held < least then taken = 0 end
 if taken > 0 or mend then
   level = level - taken * unit
-  keep(KEYS[1], level, at, refill, unit, cap, now, slack)
+  keep(KEYS[1], level, at, high, refill, unit, cap, now, slack)
 end
-return {taken, level}
+return {taken, level, now}

@@ -23,11 +23,10 @@ impl Scripts {
         // Each bound has its list, also where the asker gives none.
         let ended = ended.chain(std::iter::repeat(Vec::new())).take(ask.slots.len());
         Call {
-            script: &self.enter,
-            key_head: &self.key_head,
             home: ask.slots.first().and_then(|slots| slots.home.as_deref()),
             keys: ask.slots.iter().map(|slots| &*slots.key).collect(),
             args: std::iter::once(spec).chain(ended).collect(),
+            ..self.on_others(&self.enter)
         }
     }
 
@@ -46,11 +45,10 @@ impl Scripts {
             said
         });
         Call {
-            script: &self.report,
-            key_head: &self.key_head,
             home,
             keys: reports.iter().map(|report| &*report.key).collect(),
             args: std::iter::once(millis(lease).to_string().into_bytes()).chain(said).collect(),
+            ..self.on_others(&self.report)
         }
     }
 
@@ -58,11 +56,9 @@ impl Scripts {
     #[must_use]
     pub fn count<'a>(&'a self, slots: &'a [RemoteSlots]) -> Call<'a> {
         Call {
-            script: &self.count,
-            key_head: &self.key_head,
             home: slots.first().and_then(|slots| slots.home.as_deref()),
             keys: slots.iter().map(|slots| &*slots.key).collect(),
-            args: SmallVec::new(),
+            ..self.on_others(&self.count)
         }
     }
 }
@@ -116,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_question_carries_a_list_of_the_ended_for_every_bound() {
-        let scripts = Scripts::new("p:{n:s}:2:".to_owned());
+        let scripts = Scripts::new("p:{n:s}:".to_owned());
         let ask = SlotAsk {
             call: CallName([7; 16]),
             lease: Duration::from_secs(15),

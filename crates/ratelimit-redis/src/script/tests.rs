@@ -1,13 +1,21 @@
 use std::time::Duration;
 
-use vmcp_ratelimit::Rate;
+use redis::Value;
+use vmcp_ratelimit::{Micros, Rate};
 
 use super::*;
 
 fn ask() -> Ask {
     let rate = Rate::new(10, Duration::from_secs(1), 10).unwrap();
-    let bucket =
-        |key: &str, mode| RemoteBucket { key: key.into(), rate, cost: 2, mode, trial: None, home: None };
+    let bucket = |key: &str, mode| RemoteBucket {
+        key: key.into(),
+        rate,
+        cost: 2,
+        mode,
+        trial: None,
+        home: None,
+        former: None,
+    };
     Ask { buckets: [bucket("a", Mode::Enforce), bucket("b", Mode::Shadow)].into_iter().collect() }
 }
 
@@ -50,10 +58,10 @@ fn answers_of_another_shape_are_none() {
 
 #[test]
 fn a_call_names_its_keys_and_carries_one_argument() {
-    let scripts = Scripts::new("p:{n:s}:2:".to_owned());
+    let scripts = Scripts::new("p:{n:s}:".to_owned());
     let ask = ask();
     let call = scripts.admit(&ask, 1, None);
-    assert_eq!(call.keys(), ["p:{n:s}:2:a", "p:{n:s}:2:b"]);
+    assert_eq!(call.keys(), ["p:{n:s}:3:a", "p:{n:s}:3:b"]);
     let words: Vec<Vec<u8>> = call
         .by_digest()
         .args_iter()
@@ -66,7 +74,10 @@ fn a_call_names_its_keys_and_carries_one_argument() {
     assert_eq!(words[0], b"EVALSHA");
     assert_eq!(words[1], scripts.admit.digest().as_bytes());
     assert_eq!(words[2], b"2");
-    assert_eq!(words[5].len(), 9 + 2 * 26);
-    let refund = scripts.refund(&ask, &[0, 1], None);
-    assert_eq!(refund.keys(), ["p:{n:s}:2:b"]);
+    assert_eq!(words[5].len(), 11 + 2 * 26);
+    let change = Change { bucket: ask.buckets[1].clone(), tokens: -2, paid_at: Some(Micros(1)) };
+    let changes = [change];
+    let call = scripts.change(&changes, None);
+    assert_eq!(call.keys(), ["p:{n:s}:3:b"]);
+    assert_eq!(call.args()[0].len(), 9 + 46);
 }

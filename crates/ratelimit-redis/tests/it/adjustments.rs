@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{Ask, Rate, RemoteStore as _};
+use vmcp_ratelimit::{Ask, Change, Micros, Rate, RemoteStore as _};
 
-use crate::server::{Kind, Server, admit, ask, bucket, fixed, tokens};
+use crate::server::{Kind, Server, admit, ask, bucket, debt, fixed, refund, tokens};
 
 crate::on_both!(
     a_refund_gives_back_what_was_paid,
@@ -31,10 +31,10 @@ async fn a_refund_gives_back_what_was_paid(kind: Kind) {
         (tokens(&mixed, &verdict.levels), verdict.pays.to_vec()),
         (vec![6, 6, 2], vec![true, true, false])
     );
-    store.refund(&mixed, &verdict.pays).await.unwrap();
+    store.change(&refund(&mixed, &verdict)).await.unwrap();
     assert_eq!(tokens(&mixed, &store.peek(&mixed).await.unwrap()), [9, 9, 2]);
     // Twice is not more than full.
-    store.refund(&mixed, &verdict.pays).await.unwrap();
+    store.change(&refund(&mixed, &verdict)).await.unwrap();
     assert_eq!(tokens(&mixed, &store.peek(&mixed).await.unwrap()), [9, 9, 2]);
 }
 
@@ -42,9 +42,9 @@ async fn a_refund_makes_no_bucket_and_no_tokens(kind: Kind) {
     let server = Server::start(kind).await;
     let store = server.patient().await;
     let one = ask(&[("shared:0", fixed(3))]);
-    store.refund(&one, &[true]).await.unwrap();
-    store.refund(&one, &[false]).await.unwrap();
-    assert!(!server.run::<bool>(redis::cmd("EXISTS").arg("thv:rl:{ns:srv}:2:shared:0")).await);
+    let change = Change { bucket: one.buckets[0].clone(), tokens: -1, paid_at: Some(Micros(1 << 51)) };
+    store.change(&[change]).await.unwrap();
+    assert!(!server.run::<bool>(redis::cmd("EXISTS").arg("thv:rl:{ns:srv}:3:shared:0")).await);
 }
 
 async fn an_own_refund_ends_a_remembered_refusal(kind: Kind) {
@@ -56,7 +56,7 @@ async fn an_own_refund_ends_a_remembered_refusal(kind: Kind) {
         assert!(verdict.admitted);
         assert!(!admit(&store, &one).await.admitted);
         assert!(!admit(&store, &one).await.admitted);
-        store.refund(&one, &verdict.pays).await.unwrap();
+        store.change(&refund(&one, &verdict)).await.unwrap();
     }
 }
 
@@ -65,18 +65,18 @@ async fn a_debt_is_paid_off_before_anything_passes(kind: Kind) {
     let store = server.patient().await;
     let rate = fixed(10);
     let one = ask(&[("shared:0", rate)]);
-    store.write_debt(&one.buckets[0], 4).await.unwrap();
+    store.change(&debt(&one.buckets[0], 4)).await.unwrap();
     assert_eq!(tokens(&one, &store.peek(&one).await.unwrap()), [6]);
-    store.write_debt(&one.buckets[0], 9).await.unwrap();
+    store.change(&debt(&one.buckets[0], 9)).await.unwrap();
     let level = store.peek(&one).await.unwrap()[0];
     assert!(level < -2 * rate.units(1) && level >= -3 * rate.units(1), "{level}");
     assert!(!admit(&store, &one).await.admitted);
-    store.write_debt(&one.buckets[0], u64::MAX).await.unwrap();
+    store.change(&debt(&one.buckets[0], u64::MAX)).await.unwrap();
     let level = store.peek(&one).await.unwrap()[0];
     assert!(level < -9 * rate.units(1) && level >= -rate.capacity(), "{level}");
     // A quick bucket is out of its debt by itself.
     let quick = Rate::new(1000, Duration::from_secs(1), 100).unwrap();
     let one = ask(&[("shared:1", quick)]);
-    store.write_debt(&one.buckets[0], 110).await.unwrap();
+    store.change(&debt(&one.buckets[0], 110)).await.unwrap();
     crate::server::eventually("the debt is paid off", async || admit(&store, &one).await.admitted).await;
 }

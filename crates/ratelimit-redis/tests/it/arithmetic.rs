@@ -10,30 +10,30 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use redis::aio::MultiplexedConnection;
 use smallvec::SmallVec;
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{Ask, Level, Micros, Rate, RemoteBucket, RemoteVerdict};
+use vmcp_ratelimit::{Ask, BucketState, Change, Micros, Payment, Rate, RemoteBucket, RemoteVerdict};
 use vmcp_ratelimit_redis::script::{Grant, Scripts};
 
-use crate::server::{Kind, Server};
+use crate::server::{Kind, Server, debt, refund};
 
 crate::on_both!(engine_and_model_agree, the_largest_debts_are_exact);
 
-/// The model: one level for each key, moved by the arithmetic of `vmcp-ratelimit` and nothing else.
+/// The model: one state for each key, changed by the arithmetic of `vmcp-ratelimit` and nothing else.
 #[derive(Default)]
 struct Model {
-    levels: HashMap<Arc<str>, Level>,
+    states: HashMap<Arc<str>, BucketState>,
 }
 
 impl Model {
     fn level(&self, bucket: &RemoteBucket, now: Micros) -> i64 {
-        let level = self.levels.get(&bucket.key);
-        level.map_or(bucket.rate.capacity(), |level| bucket.rate.level_at(*level, now))
+        let state = self.states.get(&bucket.key);
+        state.map_or(bucket.rate.capacity(), |state| bucket.rate.level_at(state.level, now))
     }
 
-    fn change(&mut self, bucket: &RemoteBucket, units: i64, now: Micros) {
-        let capacity = bucket.rate.capacity();
-        let level = self.level(bucket, now).saturating_add(units).clamp(-capacity, capacity);
-        let before = self.levels.get(&bucket.key).copied().unwrap_or(Level::full(&bucket.rate, now));
-        self.levels.insert(bucket.key.clone(), before.moved(level, now));
+    fn change(&mut self, bucket: &RemoteBucket, units: i64, paid_at: Micros, now: Micros) {
+        let held = self.states.get(&bucket.key).copied();
+        let held = held.unwrap_or_else(|| BucketState::full(&bucket.rate, now));
+        let paid = Payment { units: Self::cost(bucket).min(bucket.rate.capacity()), at: paid_at };
+        self.states.insert(bucket.key.clone(), held.changed(&bucket.rate, paid, units, now));
     }
 
     fn cost(bucket: &RemoteBucket) -> i64 {
@@ -47,11 +47,11 @@ impl Model {
         for (bucket, pays) in ask.buckets.iter().zip(&mut pays) {
             *pays &= !short;
             if *pays && bucket.cost > 0 {
-                self.change(bucket, -Self::cost(bucket), now);
+                self.change(bucket, -Self::cost(bucket), now, now);
             }
         }
         let levels = ask.buckets.iter().map(|bucket| self.level(bucket, now)).collect();
-        RemoteVerdict { admitted: !short, levels, pays }
+        RemoteVerdict { admitted: !short, levels, pays, at: now }
     }
 }
 
@@ -66,8 +66,8 @@ enum Move {
 #[derive(Clone, Debug)]
 enum Act {
     Admit(u16),
-    /// Gives back what the last admitted call paid.
-    Refund,
+    /// Gives back what the last admitted call paid, or a part of it.
+    Refund(u32),
     Debt(u64),
 }
 
@@ -109,7 +109,7 @@ fn step() -> impl Strategy<Value = (Move, Act)> {
         8 => Just(Act::Admit(1)),
         4 => (2_u16..20).prop_map(Act::Admit),
         1 => Just(Act::Admit(0)),
-        1 => Just(Act::Refund),
+        3 => (1_u32..4).prop_map(Act::Refund),
         2 => magnitude(34).prop_map(Act::Debt),
     ];
     (time, act)
@@ -135,6 +135,7 @@ impl Player {
             mode: *mode,
             trial: None,
             home: None,
+            former: None,
         };
         let ask = Ask { buckets: buckets.iter().enumerate().map(place).collect() };
         let (mut model, mut last) = (Model::default(), None);
@@ -154,30 +155,44 @@ impl Player {
             let at = Micros(now);
             match *act {
                 Act::Admit(want) => last = self.admit(&ask, want, at, &mut model).await?.or(last),
-                Act::Refund => {
-                    let pays: Vec<bool> = last.take().unwrap_or_default();
-                    let counts: Vec<u32> = pays.iter().map(|pays| u32::from(*pays)).collect();
-                    self.call(&self.scripts.refund(&ask, &counts, Some(at)).by_text(), pays.contains(&true))
-                        .await;
-                    for (bucket, _) in ask.buckets.iter().zip(&pays).filter(|(_, pays)| **pays) {
-                        if model.levels.contains_key(&bucket.key) {
-                            model.change(bucket, Model::cost(bucket), at);
-                        }
-                    }
+                Act::Refund(part) => {
+                    let Some(verdict) = last.take() else { continue };
+                    self.give_back((&ask, &verdict), part, at, &mut model).await;
                 }
                 Act::Debt(tokens) => {
-                    self.call(&self.scripts.debt(first, tokens, Some(at)).by_text(), true).await;
-                    model.change(first, -first.rate.units(tokens), at);
+                    self.call(&debt(first, tokens), at).await;
+                    model.change(first, -first.rate.units(tokens), at, at);
                 }
             }
         }
         Ok(())
     }
 
-    async fn call(&self, command: &redis::Cmd, really: bool) {
-        if really {
-            command.query_async::<i64>(&mut self.connection.clone()).await.unwrap();
+    /// Gives back one part of so many of what a call has paid.
+    async fn give_back(
+        &self,
+        (ask, verdict): (&Ask, &RemoteVerdict),
+        part: u32,
+        at: Micros,
+        model: &mut Model,
+    ) {
+        let mut changes = refund(ask, verdict);
+        changes.iter_mut().for_each(|change| change.tokens /= i64::from(part));
+        changes.retain(|change| change.tokens != 0);
+        if changes.is_empty() {
+            return;
         }
+        self.call(&changes, at).await;
+        for Change { bucket, tokens, .. } in &changes {
+            if model.states.contains_key(&bucket.key) {
+                model.change(bucket, bucket.rate.units(tokens.unsigned_abs()), verdict.at, at);
+            }
+        }
+    }
+
+    async fn call(&self, changes: &[Change], at: Micros) {
+        let command = self.scripts.change(changes, Some(at)).by_text();
+        command.query_async::<i64>(&mut self.connection.clone()).await.unwrap();
     }
 
     /// One decision for `want` calls is as many decisions one after the other.
@@ -187,7 +202,7 @@ impl Player {
         want: u16,
         at: Micros,
         model: &mut Model,
-    ) -> Result<Option<Vec<bool>>, TestCaseError> {
+    ) -> Result<Option<RemoteVerdict>, TestCaseError> {
         let command = self.scripts.admit(ask, want, Some(at)).by_text();
         let value = command.query_async(&mut self.connection).await.unwrap();
         let grant = Grant::read(&value, ask.buckets.len()).expect("an answer that can be read");
@@ -201,7 +216,7 @@ impl Player {
             let (ours, theirs) = (grant.verdict(ask, place), model.admit(ask, at));
             prop_assert_eq!(&ours, &theirs, "call {} of {} at {:?} of {:?}", place, want, at, ask);
             if theirs.admitted {
-                paid = Some(theirs.pays.to_vec());
+                paid = Some(theirs);
             }
         }
         Ok(paid)
@@ -211,7 +226,7 @@ impl Player {
 async fn engine_and_model_agree(kind: Kind) {
     let server = Server::start(kind).await;
     let mut player =
-        Player { connection: server.connection().await, scripts: Scripts::new("t:{a:b}:2:".to_owned()) };
+        Player { connection: server.connection().await, scripts: Scripts::new("t:{a:b}:".to_owned()) };
     let runtime = tokio::runtime::Handle::current();
     tokio::task::block_in_place(|| {
         let config = Config { cases: 250, failure_persistence: None, ..Config::default() };
@@ -242,15 +257,15 @@ async fn engine_and_model_agree(kind: Kind) {
 async fn the_largest_debts_are_exact(kind: Kind) {
     let server = Server::start(kind).await;
     let mut player =
-        Player { connection: server.connection().await, scripts: Scripts::new("t:{a:b}:2:".to_owned()) };
+        Player { connection: server.connection().await, scripts: Scripts::new("t:{a:b}:".to_owned()) };
     let start = Micros(1);
     for (place, tokens) in [7, 11, 1_000_003, 1_000_000_007].into_iter().enumerate() {
         let rate = Rate::new(tokens, Duration::from_micros(69_431 * 20_394_401), 6361).unwrap();
-        for debt in [6362, 9001, 12_721, 12_722] {
-            let ask = crate::server::ask(&[(&format!("debt:{place}:{debt}"), rate)]);
+        for tokens in [6362, 9001, 12_721, 12_722] {
+            let ask = crate::server::ask(&[(&format!("debt:{place}:{tokens}"), rate)]);
             let mut model = Model::default();
-            player.call(&player.scripts.debt(&ask.buckets[0], debt, Some(start)).by_text(), true).await;
-            model.change(&ask.buckets[0], -rate.units(debt), start);
+            player.call(&debt(&ask.buckets[0], tokens), start).await;
+            model.change(&ask.buckets[0], -rate.units(tokens), start, start);
             let full = rate.wait(model.level(&ask.buckets[0], start), rate.capacity());
             for off in -5..=5 {
                 let at = start.plus(full.saturating_add_signed(off));

@@ -152,7 +152,7 @@ async fn a_cluster_decides_in_one_slot_and_survives_a_failover() {
     assert!(!admit(&store, &question).await.admitted);
     slots_have_homes(&store).await;
     // A busy machine may have made the cluster fail over by itself before; what counts is what is held now.
-    let key = "thv:rl:{ns:srv}:2:user-tool:a:ann";
+    let key = "thv:rl:{ns:srv}:3:user-tool:a:ann";
     let mut master = None;
     eventually("the empty bucket is on two nodes", async || {
         let _ = store.admit(&question).await;

@@ -6,7 +6,7 @@ use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{Ask, Micros, Order, Rate, RemoteStore as _};
 use vmcp_ratelimit_redis::script::{Grant, Scripts, read_taken};
 
-use crate::server::{Kind, Server, admit, ask, bucket, eventually, fixed, tokens};
+use crate::server::{Kind, Server, admit, ask, bucket, debt, eventually, fixed, tokens};
 
 crate::on_both!(
     spends_from_all_or_none,
@@ -27,7 +27,7 @@ async fn contents(server: &Server) -> Vec<(String, Vec<u8>, i64)> {
     let mut contents = Vec::new();
     let mut keys: Vec<String> = server.say("KEYS *").await;
     keys.sort();
-    for key in keys.into_iter().filter(|key| !key.ends_with(":replicas")) {
+    for key in keys.into_iter().filter(|key| !key.contains(":2:")) {
         let value = server.run(redis::cmd("DUMP").arg(&key)).await;
         let until = server.run(redis::cmd("PEXPIRETIME").arg(&key)).await;
         contents.push((key, value, until));
@@ -102,7 +102,7 @@ async fn buckets_disappear_when_full(kind: Kind) {
     let quick = ask(&[("shared:0", Rate::new(10, Duration::from_secs(1), 10).unwrap())]);
     let verdict = admit(&store, &quick).await;
     assert!(verdict.admitted);
-    let key = "thv:rl:{ns:srv}:2:shared:0";
+    let key = "thv:rl:{ns:srv}:3:shared:0";
     let left: i64 = server.run(redis::cmd("PTTL").arg(key)).await;
     assert!(left <= 1101, "100 ms to be full, and a second: {left}");
     eventually("the bucket is gone", async || !server.run::<bool>(redis::cmd("EXISTS").arg(key)).await).await;
@@ -149,7 +149,7 @@ async fn a_clock_that_was_set_back_earns_on(kind: Kind) {
     let taken = server.run::<redis::Value>(&scripts.take(bucket, order, None).by_text()).await;
     assert_eq!(read_taken(&taken).unwrap().tokens, 3);
     let step = async |at| {
-        server.run::<redis::Value>(&scripts.debt(bucket, 10, at).by_text()).await;
+        server.run::<redis::Value>(&scripts.change(&debt(bucket, 10), at).by_text()).await;
     };
     server.run::<redis::Value>(redis::cmd("DEL").arg("{x}:shared:0")).await;
     step(Some(ahead)).await;
@@ -196,11 +196,15 @@ async fn the_reference_left_nothing_that_hurts(kind: Kind) {
         assert!(verdict.admitted, "{place}");
         assert_eq!(tokens(&same, &verdict.levels), [1]);
     }
-    // Even a hash where a bucket belongs is a bucket that nobody has spent from.
-    server.run::<i64>(&hash("thv:rl:{ns:srv}:2:shared:9".to_owned())).await;
-    let taken = ask(&[("shared:9", fixed(2))]);
-    assert!(admit(&store, &taken).await.admitted);
-    assert_eq!(tokens(&taken, &store.peek(&taken).await.unwrap()), [1]);
+    // A hash where a bucket belongs is an empty bucket, and the others of the call pay nothing.
+    server.run::<i64>(&hash("thv:rl:{ns:srv}:3:shared:9".to_owned())).await;
+    let taken = ask(&[("shared:8", fixed(2)), ("shared:9", fixed(2))]);
+    for _ in 0..2 {
+        let verdict = admit(&store, &taken).await;
+        assert!(!verdict.admitted);
+        assert_eq!(tokens(&taken, &verdict.levels), [2, 0]);
+    }
+    assert_eq!(tokens(&taken, &store.peek(&taken).await.unwrap()), [2, 0]);
 }
 
 async fn keys_carry_prefix_tag_and_version(kind: Kind) {
@@ -211,7 +215,8 @@ async fn keys_carry_prefix_tag_and_version(kind: Kind) {
     admit(&store, &ask(&[("shared:0", fixed(2)), ("user:0:0a1b", fixed(2))])).await;
     let mut keys: Vec<String> = server.say("KEYS *").await;
     keys.sort();
-    assert_eq!(keys, ["mine:{ns:srv}:2:replicas", "mine:{ns:srv}:2:shared:0", "mine:{ns:srv}:2:user:0:0a1b"]);
+    let expected = ["2:replicas", "2:since", "3:shared:0", "3:user:0:0a1b"];
+    assert_eq!(keys, expected.map(|key| format!("mine:{{ns:srv}}:{key}")));
 }
 
 async fn a_price_above_the_bucket_is_refused(kind: Kind) {

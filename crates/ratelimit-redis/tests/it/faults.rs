@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use vmcp_ratelimit::{RemoteStore as _, StoreFailure};
 use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
 
-use crate::server::{Kind, Server, admit, ask, attempt, available, eventually, fixed, tokens};
+use crate::server::{Kind, Server, admit, ask, attempt, available, debt, eventually, fixed, refund, tokens};
 
 crate::on_both!(
     a_server_that_hangs_is_not_waited_for,
@@ -114,8 +114,8 @@ async fn a_flushed_script_is_brought_again(kind: Kind) {
         let verdict = store.admit(&question).await.unwrap();
         assert!(verdict.admitted);
         server.say::<()>("SCRIPT FLUSH").await;
-        store.refund(&question, &verdict.pays).await.unwrap();
-        store.write_debt(&question.buckets[0], 1).await.unwrap();
+        store.change(&refund(&question, &verdict)).await.unwrap();
+        store.change(&debt(&question.buckets[0], 1)).await.unwrap();
         assert_eq!(tokens(&question, &store.peek(&question).await.unwrap()), [1000 - round]);
     }
 }
@@ -146,5 +146,5 @@ async fn a_silent_listener_is_not_waited_for() {
     assert!(!failures.is_empty());
     assert!(attempt(&store, &question).await.is_err());
     assert_eq!(store.peek(&question).await, Err(StoreFailure::Resting));
-    assert_eq!(store.write_debt(&question.buckets[0], 1).await, Err(StoreFailure::Resting));
+    assert_eq!(store.change(&debt(&question.buckets[0], 1)).await, Err(StoreFailure::Resting));
 }

@@ -14,6 +14,7 @@ mod contention;
 mod conversion;
 mod decisions;
 mod faults;
+mod former;
 mod leases;
 mod replicas;
 mod reservations;

@@ -13,7 +13,7 @@ use vmcp_ratelimit::{
 };
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
-use crate::server::{Kind, Server};
+use crate::server::{Kind, PATIENCE, Server};
 
 crate::on_both!(
     many_calls_are_paid_at_once_or_not_at_all,
@@ -141,6 +141,8 @@ async fn a_settled_call_may_leave_a_debt(kind: Kind) {
     let ctx = caller("ann", "{}");
     // What the conformance suite sends along has an empty list.
     gateway.call_tool(&ctx, conformance::call("search")).await.unwrap();
+    // The store is told after the answer.
+    assert!(limiter.settled(PATIENCE).await);
     assert_eq!(left(&limiter, &gateway, &ctx).await, [4, 0, 0]);
     let Err(Error::RateLimited(refusal)) = gateway.call_tool(&ctx, conformance::call("search")).await else {
         panic!("two are owed")

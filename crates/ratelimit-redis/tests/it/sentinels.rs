@@ -78,7 +78,7 @@ async fn the_store_follows_the_master() {
         assert!(admit(&store, &question).await.admitted);
     }
     eventually("the replica has it", async || {
-        say(ports[1], "EXISTS thv:rl:{ns:srv}:2:shared:0").await.is_some_and(|found| found == "int(1)")
+        say(ports[1], "EXISTS thv:rl:{ns:srv}:3:shared:0").await.is_some_and(|found| found == "int(1)")
     })
     .await;
     drop(master);

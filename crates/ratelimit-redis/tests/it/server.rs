@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{Cmd, FromRedisValue};
 use rustix::process::{Pid, Signal, kill_process};
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{Ask, Rate, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure};
+use vmcp_ratelimit::{Ask, Change, Rate, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure};
 use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
 use vmcp_testkit::skip::missing_program;
 
@@ -215,12 +215,28 @@ pub(crate) fn fixed(tokens: u64) -> Rate {
 }
 
 pub(crate) fn bucket(key: &str, rate: Rate, cost: u32, mode: Mode) -> RemoteBucket {
-    RemoteBucket { key: key.into(), rate, cost, mode, trial: None, home: None }
+    RemoteBucket { key: key.into(), rate, cost, mode, trial: None, home: None, former: None }
 }
 
 /// Enforced buckets of one token a call.
 pub(crate) fn ask(buckets: &[(&str, Rate)]) -> Ask {
     Ask { buckets: buckets.iter().map(|(key, rate)| bucket(key, *rate, 1, Mode::Enforce)).collect() }
+}
+
+/// What gives back the price of a call to the buckets that have paid it.
+pub(crate) fn refund(ask: &Ask, verdict: &RemoteVerdict) -> Vec<Change> {
+    let paid = ask.buckets.iter().zip(&verdict.pays).filter(|(_, pays)| **pays);
+    paid.map(|(bucket, _)| {
+        let (tokens, bucket) = (-i64::from(bucket.cost), bucket.clone());
+        Change { bucket, tokens, paid_at: Some(verdict.at) }
+    })
+    .collect()
+}
+
+/// What charges tokens that were admitted elsewhere.
+pub(crate) fn debt(bucket: &RemoteBucket, tokens: u64) -> [Change; 1] {
+    let tokens = i64::try_from(tokens).unwrap_or(i64::MAX);
+    [Change { bucket: bucket.clone(), tokens, paid_at: None }]
 }
 
 /// Whole tokens of each bucket.

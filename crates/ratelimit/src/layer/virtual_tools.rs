@@ -41,7 +41,7 @@ impl Gateway for VirtualRateLimited {
             if let (Ok(reply), Some(arguments)) = (&outcome, arguments)
                 && let Some(owed) = owed(&bound, arguments.as_ref(), reply)
             {
-                permit.settle(&owed).await;
+                permit.settle(&self.limiter, &owed);
             }
             outcome
         })

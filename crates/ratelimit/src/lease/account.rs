@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Leases, Reservoir};
-use crate::remote::{Ask, RemoteBucket};
+use crate::remote::{Change, RemoteBucket};
 
 /// What a replica has taken ahead since it started, over all buckets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,11 +63,11 @@ impl Leases {
             if reservoir.stock.lock().is_taking() {
                 changed.await;
             }
-            let held = reservoir.stock.lock().empty(self.clock.now());
+            let (held, taken_at) = reservoir.stock.lock().empty(self.clock.now());
             let Ok(cost @ 1..) = u32::try_from(held) else { continue };
             let bucket = RemoteBucket { cost, ..reservoir.bucket.clone() };
-            let ask = Ask { buckets: std::iter::once(bucket).collect() };
-            if self.store.refund(&ask, &[true]).await.is_err() {
+            let change = Change { tokens: -i64::from(cost), paid_at: Some(taken_at), bucket };
+            if self.store.change(&[change]).await.is_err() {
                 // The others would not be heard either, and each takes the whole of a deadline.
                 return;
             }

@@ -9,12 +9,28 @@ use crate::remote::{Order, StoreFailure, Taken};
 #[derive(Clone, Copy, Debug, Default)]
 struct Lot {
     tokens: u64,
-    until: Micros,
+    terms: Terms,
+}
+
+/// Until when tokens may be spent, and when they were taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// By the clock of this replica.
+    pub(super) until: Micros,
+    /// By the clock of the store.
+    pub(super) taken_at: Micros,
+}
+
+impl Terms {
+    /// What holds for tokens of both.
+    fn and(self, other: Self) -> Self {
+        Self { until: self.until.min(other.until), taken_at: self.taken_at.min(other.taken_at) }
+    }
 }
 
 impl Lot {
     fn live(self, now: Micros) -> u64 {
-        if now < self.until { self.tokens } else { 0 }
+        if now < self.terms.until { self.tokens } else { 0 }
     }
 }
 
@@ -86,44 +102,46 @@ impl Stock {
         self.lots.iter().fold(0, |sum, lot| sum.saturating_add(lot.live(now)))
     }
 
-    /// Spends, the oldest first. Returns until when all that was spent could have been; `None` if there is too little.
-    pub(super) fn spend(&mut self, cost: u64, now: Micros) -> Option<Micros> {
+    /// Spends, the oldest first. Returns the terms that hold for all that was spent; `None` if there is too little.
+    pub(super) fn spend(&mut self, cost: u64, now: Micros) -> Option<Terms> {
         if self.available(now) < cost {
             return None;
         }
-        let (mut missing, mut until) = (cost, None);
+        let (mut missing, mut terms) = (cost, None);
         for lot in &mut self.lots {
             let part = lot.live(now).min(missing);
             if part > 0 {
                 lot.tokens -= part;
                 missing -= part;
-                until = until.or(Some(lot.until));
+                terms = Some(terms.map_or(lot.terms, |terms: Terms| terms.and(lot.terms)));
             }
         }
         self.spent = self.spent.saturating_add(cost);
         self.paid = self.paid.saturating_add(cost);
-        until
+        terms
     }
 
     /// Takes back what was spent for a call that is not made. It never lives longer for that.
-    pub(super) fn put_back(&mut self, cost: u64, until: Micros, now: Micros) {
+    pub(super) fn put_back(&mut self, cost: u64, terms: Terms, now: Micros) {
         self.spent = self.spent.saturating_sub(cost);
         self.paid = self.paid.saturating_sub(cost);
-        if now >= until {
+        if now >= terms.until {
             return;
         }
         let [old, _] = &mut self.lots;
         *old = match old.live(now) {
-            0 => Lot { tokens: cost, until },
-            held => Lot { tokens: held.saturating_add(cost), until: old.until.min(until) },
+            0 => Lot { tokens: cost, terms },
+            held => Lot { tokens: held.saturating_add(cost), terms: old.terms.and(terms) },
         };
     }
 
-    /// Lets go of all that may still be spent, and says how much that was.
-    pub(super) fn empty(&mut self, now: Micros) -> u64 {
+    /// Lets go of all that may still be spent, and says how much that was and when it was taken.
+    pub(super) fn empty(&mut self, now: Micros) -> (u64, Micros) {
         let held = self.available(now);
+        let live = self.lots.iter().filter(|lot| lot.live(now) > 0);
+        let taken_at = live.map(|lot| lot.terms.taken_at).min().unwrap_or_default();
         self.lots = [Lot::default(); 2];
-        held
+        (held, taken_at)
     }
 
     pub(super) fn paid(&self) -> u64 {
@@ -206,7 +224,7 @@ impl Stock {
         self.turn += 1;
         match outcome {
             Err(failure) => self.failure = Some(failure),
-            Ok(Taken { tokens, level }) => {
+            Ok(Taken { tokens, level, at }) => {
                 self.failure = None;
                 self.level = Some(Level { units: level, at: now });
                 // Between a tenth of a lease and half of one, so that nothing is lost at the brim meanwhile.
@@ -217,7 +235,7 @@ impl Stock {
                 if tokens < order.want {
                     self.thin_until = now.plus(pause);
                 }
-                self.add(tokens, until, now);
+                self.add(tokens, Terms { until, taken_at: at }, now);
             }
         }
     }
@@ -234,7 +252,7 @@ impl Stock {
         self.failure.filter(|_| self.turn > turn)
     }
 
-    fn add(&mut self, tokens: u64, until: Micros, now: Micros) {
+    fn add(&mut self, tokens: u64, terms: Terms, now: Micros) {
         if tokens == 0 {
             return;
         }
@@ -243,8 +261,8 @@ impl Stock {
             *old = std::mem::take(new);
         }
         *new = match new.live(now) {
-            0 => Lot { tokens, until },
-            held => Lot { tokens: held.saturating_add(tokens), until: new.until.min(until) },
+            0 => Lot { tokens, terms },
+            held => Lot { tokens: held.saturating_add(tokens), terms: new.terms.and(terms) },
         };
     }
 }

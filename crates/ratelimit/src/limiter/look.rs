@@ -161,8 +161,8 @@ impl Limiter {
     /// of every call that has ended; `patience` at most. Returns whether it has. For the end of a process: what it still
     /// owes then is lost, and what it still holds is free after a lease.
     pub async fn settled(&self, patience: Duration) -> bool {
-        let settled =
-            || self.debts.are_settled() && self.slots.as_ref().is_none_or(|slots| slots.are_settled());
+        let slots_settled = || self.slots.as_ref().is_none_or(|slots| slots.are_settled());
+        let settled = || self.unsettled.is_empty() && self.debts.are_settled() && slots_settled();
         until(patience, settled).await
     }
 

@@ -8,9 +8,10 @@ use vmcp_domain::{Answer, CallContext, CallTool, Error, Reservation, Reserving, 
 
 use super::binding::is_one;
 use super::{Arguments, Bound, Limiter, Permit, User};
-use crate::memory::signed_units;
+use crate::clock::Micros;
+use crate::memory::{Receipt, signed_units};
 use crate::plan::{Owed, PlannedBucket};
-use crate::remote::{OnStoreFailure, Part, RemoteBucket, parts};
+use crate::remote::{Change, OnStoreFailure, Part, RemoteBucket, parts};
 use crate::table::UserKey;
 use crate::waiting::needs;
 
@@ -31,6 +32,8 @@ pub(crate) struct Reserved {
     /// Who may spend it.
     caller: UserKey,
     user: User,
+    /// When it was paid for: by the clock of the shared store, or of this process where there is none.
+    paid_at: Option<Micros>,
     entries: Mutex<Vec<Entry>>,
 }
 
@@ -43,19 +46,27 @@ struct Entry {
 }
 
 /// What is charged to calls that are paid for.
-enum Change {
+enum Charge {
     /// They turned out to cost something else.
     Settled(Owed),
     /// So many were not made.
     Unused(u32),
 }
 
-impl Change {
+impl Charge {
     /// In tokens, for a bucket at which one call costs `cost`.
     fn of(&self, trial: Option<u32>, cost: u32) -> i64 {
         match self {
             Self::Settled(owed) => owed.of(trial),
             Self::Unused(count) => -i64::from(cost).saturating_mul(i64::from(*count)),
+        }
+    }
+
+    /// What was paid for them together at a bucket at which one costs `cost`.
+    fn paid(&self, cost: u32) -> u32 {
+        match self {
+            Self::Settled(_) => cost,
+            Self::Unused(count) => cost.saturating_mul(*count),
         }
     }
 
@@ -122,7 +133,8 @@ impl Limiter {
     ) -> Result<Reserved, Error> {
         let (limiter, caller) = (self.clone(), self.fair_key(ctx));
         let Some(all) = Bound::together(&wanted) else {
-            return Ok(Reserved { limiter, caller, user: User::default(), entries: Mutex::default() });
+            let (user, entries) = (User::default(), Mutex::default());
+            return Ok(Reserved { limiter, caller, user, paid_at: None, entries });
         };
         if all.plan.buckets.len() > BUCKETS_MAX {
             let text = format!("the calls fall under more than {BUCKETS_MAX} limits; reserve fewer at once");
@@ -141,6 +153,10 @@ impl Limiter {
             user.local = receipt.user();
         }
         let paid = self.paid(&all, &permit);
+        let paid_at = match &self.sharing {
+            None => permit.local.as_ref().map(Receipt::paid_at),
+            Some(_) => permit.shared.iter().map(|part| part.verdict.at).min(),
+        };
         // The tokens stay spent: what is not used is given back call by call.
         drop(permit);
         let pays = |bucket: &PlannedBucket| {
@@ -152,7 +168,7 @@ impl Limiter {
             Entry { pays, left, bound }
         };
         let entries = Mutex::new(wanted.into_iter().map(entry).collect());
-        Ok(Reserved { limiter, caller, user, entries })
+        Ok(Reserved { limiter, caller, user, paid_at, entries })
     }
 
     /// Which buckets of the plan have paid.
@@ -175,32 +191,36 @@ impl Limiter {
     }
 
     /// What the buckets of a plan that have paid are called in the shared store.
-    fn payers(&self, bound: &Bound, user: &User, pays: &[bool]) -> Vec<SmallVec<[RemoteBucket; 4]>> {
+    fn payers(&self, bound: &Bound, user: &User, pays: &[bool]) -> Vec<RemoteBucket> {
         let paid = |Part { places, ask }: Part| {
-            let buckets = places.iter().zip(ask.buckets);
-            buckets.filter(|(place, _)| pays.get(**place) == Some(&true)).map(|(_, bucket)| bucket).collect()
+            let buckets = places.into_iter().zip(ask.buckets);
+            buckets.filter(|(place, _)| pays.get(*place) == Some(&true)).map(|(_, bucket)| bucket)
         };
-        parts(&bound.plan, self.cut(user, false)).into_iter().map(paid).collect()
+        parts(&bound.plan, self.cut(user, false)).into_iter().flat_map(paid).collect()
     }
+}
 
-    /// Charges tokens to the buckets that have paid, or gives as many back where they are less than none.
-    async fn charge(&self, bound: &Bound, user: &User, pays: &[bool], change: &Change) {
-        match &self.sharing {
-            None => {
-                let units = |bucket: &PlannedBucket| {
-                    signed_units(bucket, -change.of(bucket.trial, bucket.cost.get()))
-                };
-                self.memory.change(&bound.plan, user.local, pays, units);
-            }
-            Some(sharing) => {
-                for buckets in self.payers(bound, user, pays) {
-                    let owed = |bucket: &RemoteBucket| change.of(bucket.trial, bucket.cost);
-                    self.change_shared(sharing, buckets, owed).await;
-                }
-            }
+impl Reserved {
+    /// Charges tokens to the buckets that have paid, or gives as many back where they are less than none. The shared store is
+    /// told later.
+    fn charge(&self, bound: &Bound, pays: &[bool], charge: &Charge) {
+        let Self { limiter, user, paid_at, .. } = self;
+        let told = charge.gives_back().then(|| needs(&bound.plan, user.local, u64::MAX));
+        if limiter.sharing.is_some() {
+            let change = |bucket: RemoteBucket| Change {
+                tokens: charge.of(bucket.trial, bucket.cost),
+                bucket: RemoteBucket { cost: charge.paid(bucket.cost), ..bucket },
+                paid_at: *paid_at,
+            };
+            let changes = limiter.payers(bound, user, pays).into_iter().map(change).collect();
+            limiter.change_later(changes, told);
+            return;
         }
-        if change.gives_back() && self.room.count() > 0 {
-            self.room.given_back(self.view(), &needs(&bound.plan, user.local, u64::MAX), true, false);
+        let units =
+            |bucket: &PlannedBucket| signed_units(bucket, -charge.of(bucket.trial, bucket.cost.get()));
+        limiter.memory.change(&bound.plan, user.local, (pays, paid_at.unwrap_or_default()), units);
+        if let Some(needs) = told.filter(|_| limiter.room.count() > 0) {
+            limiter.room.given_back(limiter.view(), &needs, true, false);
         }
     }
 }
@@ -235,14 +255,13 @@ impl<'a> Prepaid<'a> {
 
 impl Spent<'_> {
     /// Charges what the call turned out to cost more, or gives back what it cost less.
-    pub(crate) async fn settle(self, owed: Owed) {
+    pub(crate) fn settle(self, owed: Owed) {
         let (bound, pays) = {
             let entries = self.reserved.entries.lock();
             let Some(entry) = entries.get(self.place) else { return };
             (entry.bound.clone(), entry.pays.clone())
         };
-        let (limiter, user) = (&self.reserved.limiter, &self.reserved.user);
-        limiter.charge(&bound, user, &pays, &Change::Settled(owed)).await;
+        self.reserved.charge(&bound, &pays, &Charge::Settled(owed));
     }
 
     /// The call certainly did not reach its backend.
@@ -266,18 +285,10 @@ impl Drop for Reserved {
         if left.is_empty() {
             return;
         }
-        let (limiter, user) = (self.limiter.clone(), self.user.clone());
-        let give_back = async move {
-            for Entry { bound, pays, left } in left {
-                limiter.charge(&bound, &user, &pays, &Change::Unused(left)).await;
-            }
-            limiter.observer.refunded("unused");
-        };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(give_back)),
-            // The tokens stay spent: without a runtime nobody can be asked.
-            Err(_) => tracing::debug!("a reservation ended outside the runtime"),
+        for Entry { bound, pays, left } in left {
+            self.charge(&bound, &pays, &Charge::Unused(left));
         }
+        self.limiter.observer.refunded("unused");
     }
 }
 

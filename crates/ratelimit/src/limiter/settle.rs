@@ -1,12 +1,16 @@
 //! What a call turned out to cost: the difference to what was paid for it is charged or given back when it has ended.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use smallvec::SmallVec;
 use vmcp_domain::{Json, Reply, Stage};
 
 use super::{Bound, Limiter, PaidPart, Permit, Sharing};
 use crate::plan::{Owed, RulePrice, UNPAYABLE};
 use crate::price::Priced;
-use crate::remote::{Ask, RemoteBucket};
+use crate::remote::{Change, RemoteBucket};
+use crate::waiting::{Needs, needs};
 
 /// What is still owed for a call that has ended with a result; `None` where nothing is. What is not done yet stays at its
 /// price, and so does a call whose final price cannot be computed.
@@ -48,61 +52,103 @@ fn settled(bound: &Bound, priced: &Priced<'_>, trial: Option<u32>) -> i64 {
     largest.map_or(0, |largest| i64::from(largest) - i64::from(paid))
 }
 
+impl PaidPart {
+    /// The changes that charge so many more tokens to the buckets that paid.
+    pub(super) fn changes<'a>(
+        &'a self,
+        tokens: impl Fn(&RemoteBucket) -> i64 + 'a,
+    ) -> impl Iterator<Item = Change> + 'a {
+        let paid = self.ask.buckets.iter().zip(&self.verdict.pays).filter(|(_, pays)| **pays);
+        paid.map(move |(bucket, _)| Change {
+            tokens: tokens(bucket),
+            bucket: bucket.clone(),
+            paid_at: Some(self.verdict.at),
+        })
+    }
+}
+
 impl Permit<'_> {
-    /// Charges the buckets that paid so much more, or gives as much back.
-    pub(crate) async fn settle(self, owed: &Owed) {
+    /// The changes that charge so many more tokens to the buckets that all replicas share.
+    pub(super) fn changes(&self, tokens: impl Fn(&RemoteBucket) -> i64) -> Vec<Change> {
+        let leased = self.leased.iter().flat_map(|paid| paid.changes(&tokens));
+        self.shared.iter().flat_map(|part| part.changes(&tokens)).chain(leased).collect()
+    }
+
+    /// Charges the buckets that paid so much more, or gives as much back. The shared store is told later: no answer waits
+    /// for it.
+    pub(crate) fn settle(self, limiter: &Arc<Limiter>, owed: &Owed) {
         if let Some(receipt) = &self.local {
             receipt.change(|bucket| -owed.of(bucket.trial));
         }
         if let Some(fallen) = &self.fallen {
-            self.limiter.change_fallen(fallen, Some(owed));
+            limiter.change_fallen(fallen, Some(owed));
         }
-        if let Some(sharing) = &self.limiter.sharing {
-            for PaidPart { ask, verdict, .. } in &self.shared {
-                let paid = ask.buckets.iter().zip(&verdict.pays).filter(|(_, pays)| **pays);
-                let paid = paid.map(|(bucket, _)| bucket.clone()).collect();
-                self.limiter.change_shared(sharing, paid, |bucket| owed.of(bucket.trial)).await;
+        if limiter.sharing.is_none() {
+            if owed.gives_back() {
+                self.bell.ring(true);
             }
-            if let Some(paid) = &self.leased {
-                self.limiter.change_shared(sharing, paid.buckets(), |bucket| owed.of(bucket.trial)).await;
-            }
+            return;
         }
-        if owed.gives_back() {
-            self.bell.ring(true);
-        }
+        let changes = self.changes(|bucket| owed.of(bucket.trial));
+        let told = owed.gives_back().then(|| needs(self.bell.plan, self.bell.user, u64::MAX));
+        limiter.change_later(changes, told);
+    }
+}
+
+/// Settlements that the shared store has not been told of yet.
+#[derive(Debug, Default)]
+pub(super) struct Unsettled(AtomicUsize);
+
+impl Unsettled {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
+/// One of them.
+struct Settling(Arc<Limiter>);
+
+impl Settling {
+    fn begin(limiter: &Arc<Limiter>) -> Self {
+        limiter.unsettled.0.fetch_add(1, Ordering::AcqRel);
+        Self(limiter.clone())
+    }
+}
+
+impl Drop for Settling {
+    fn drop(&mut self) {
+        self.0.unsettled.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Limiter {
-    /// Charges more tokens, or gives as many back where they are less than none.
-    pub(super) async fn change_shared(
-        &self,
-        sharing: &Sharing,
-        buckets: SmallVec<[RemoteBucket; 4]>,
-        owed: impl Fn(&RemoteBucket) -> i64,
-    ) {
-        let (mut back, mut more): (SmallVec<[RemoteBucket; 4]>, SmallVec<[RemoteBucket; 4]>) =
-            Default::default();
-        for bucket in buckets {
-            let tokens = owed(&bucket);
-            let cost = u32::try_from(tokens.unsigned_abs()).unwrap_or(u32::MAX);
-            let changed = RemoteBucket { cost, ..bucket };
-            match tokens {
-                0 => {}
-                ..0 => back.push(changed),
-                1.. => more.push(changed),
+    /// Tells the shared store of changes by a task of its own, and those who wait for what is given back.
+    pub(super) fn change_later(self: &Arc<Self>, changes: Vec<Change>, told: Option<Needs>) {
+        let settling = Settling::begin(self);
+        self.upkeep.spawn(async move {
+            let limiter = &settling.0;
+            if let Some(sharing) = &limiter.sharing {
+                limiter.change_shared(sharing, changes).await;
             }
-        }
-        if !back.is_empty() {
-            let pays: SmallVec<[bool; 4]> = back.iter().map(|_| true).collect();
-            self.give_back(sharing, &Ask { buckets: back }, &pays).await;
-        }
-        for bucket in &more {
-            if let Err(failure) = sharing.store.write_debt(bucket, u64::from(bucket.cost)).await {
+            if let Some(needs) = told.filter(|_| limiter.room.count() > 0) {
+                limiter.room.given_back(limiter.view(), &needs, true, false);
+            }
+        });
+    }
+
+    /// Changes what calls were charged in the shared store: those of one home together, all or nothing. What the store does not
+    /// take stays as it was where it would be given back, since an outage never hands out budget; where it is owed, it is
+    /// written back with what is admitted without the store.
+    pub(super) async fn change_shared(&self, sharing: &Sharing, changes: Vec<Change>) {
+        let mut left: Vec<Change> = changes.into_iter().filter(|change| change.tokens != 0).collect();
+        while let Some(home) = left.first().map(|change| change.bucket.home.clone()) {
+            let (these, others) = left.into_iter().partition(|change| change.bucket.home == home);
+            left = others;
+            let these: Vec<Change> = these;
+            if let Err(failure) = sharing.store.change(&these).await {
                 self.observer.store_failed(failure);
-                // It is written back with what is admitted without the store.
-                let one = Ask { buckets: std::iter::once(bucket.clone()).collect() };
-                self.debts.owe(&one, &[true], &sharing.store);
+                let owed = these.iter().filter(|change| change.tokens > 0);
+                self.debts.change(owed.map(|change| (&change.bucket, change.tokens)), &sharing.store);
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::memory::{Claim, signed_units};
 use crate::observer::DecisionEvent;
 use crate::plan::{Owed, Plan, PlannedBucket};
 use crate::policy::{Consistency, Mode};
-use crate::remote::{Ask, Cut, OnStoreFailure, Part, RemoteBucket, StoreFailure, parts};
+use crate::remote::{Cut, OnStoreFailure, Part, RemoteBucket, StoreFailure, parts};
 use crate::table::UserKey;
 
 impl Limiter {
@@ -53,7 +53,10 @@ impl Limiter {
                 Ok(permit)
             }
             Err(Unpaid::Denied(denial)) => {
-                self.take_back(sharing, std::mem::take(&mut permit.shared)).await;
+                let paid =
+                    permit.shared.iter().flat_map(|part| part.changes(|bucket| -i64::from(bucket.cost)));
+                self.change_shared(sharing, paid.collect()).await;
+                permit.shared.clear();
                 Err(denial)
             }
             Err(Unpaid::Failed(failure)) => {
@@ -133,20 +136,17 @@ impl Limiter {
     /// How plans are asked about.
     pub(super) fn cut<'u>(&self, user: &'u User, without_leased: bool) -> Cut<'u> {
         let split = matches!(self.planner.policy().consistency, Consistency::Split(_));
-        Cut { user: user.shared.as_deref(), split, without_leased: without_leased && self.leases.is_some() }
-    }
-
-    async fn take_back(&self, sharing: &Sharing, paid: Vec<PaidPart>) {
-        for PaidPart { ask, verdict, .. } in &paid {
-            self.give_back(sharing, ask, &verdict.pays).await;
+        Cut {
+            user: user.shared.as_ref(),
+            split,
+            without_leased: without_leased && self.leases.is_some(),
+            former: self.sharing.as_ref().is_some_and(|sharing| self.has_former(sharing)),
         }
     }
 
-    pub(super) async fn give_back(&self, sharing: &Sharing, ask: &Ask, pays: &[bool]) {
-        if let Err(failure) = sharing.store.refund(ask, pays).await {
-            // The tokens stay spent: an outage never hands out budget.
-            self.observer.store_failed(failure);
-        }
+    /// Whether buckets may have levels under former keys.
+    pub(super) fn has_former(&self, sharing: &Sharing) -> bool {
+        sharing.store.key_age().is_none_or(|age| age < self.longest_debt)
     }
 
     /// Decides as the failure policy says.
@@ -191,9 +191,10 @@ impl Limiter {
                         let owed = paid.iter().map(|bucket| (bucket, i64::from(bucket.cost)));
                         self.debts.change(owed, &sharing.store);
                         let (user, unpaid) = (receipt.user(), receipt.bill().would_refuse.clone());
+                        let paid_at = receipt.paid_at();
                         drop(receipt);
                         let (fallback, share) = (fallback.clone(), share.clone());
-                        Ok(Some(Fallen { fallback, share, user, pays, unpaid, paid }))
+                        Ok(Some(Fallen { fallback, share, user, pays, paid_at, unpaid, paid }))
                     }
                     Claim::Refused(refused) => {
                         // A call that is dearer than a share can pass again when the store is back.
@@ -230,6 +231,7 @@ pub(super) struct Fallen {
     user: Option<UserKey>,
     /// For each bucket of the share's plan: whether it has paid.
     pays: SmallVec<[bool; 4]>,
+    paid_at: Micros,
     /// The places of the buckets in shadow mode that could not pay.
     unpaid: SmallVec<[usize; 2]>,
     /// What the store is owed for it.
@@ -246,12 +248,12 @@ impl Limiter {
     /// Charges so many tokens more for such a call, or fewer where they are less than none; `None` for a call that did not
     /// happen, which costs nothing.
     pub(super) fn change_fallen(&self, fallen: &Fallen, owed: Option<&Owed>) {
-        let Fallen { fallback, share, user, pays, paid, unpaid: _ } = fallen;
+        let Fallen { fallback, share, user, pays, paid_at, paid, unpaid: _ } = fallen;
         let for_all = |tokens: i64| tokens.saturating_mul(i64::from(share.replica_count.max(1)));
         let units = |bucket: &PlannedBucket| {
             owed.map_or(bucket.cost_units, |owed| signed_units(bucket, for_all(-owed.of(bucket.trial))))
         };
-        fallback.store.change(&share.plan, *user, pays, units);
+        fallback.store.change(&share.plan, *user, (pays, *paid_at), units);
         if let Some(sharing) = &self.sharing {
             let more =
                 |bucket: &RemoteBucket| owed.map_or(-i64::from(bucket.cost), |owed| owed.of(bucket.trial));

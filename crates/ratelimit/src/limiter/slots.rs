@@ -73,7 +73,7 @@ impl Limiter {
 
     pub(super) fn slot_parts(&self, bound: &Bound, user: &User) -> smallvec::SmallVec<[SlotPart; 2]> {
         let split = matches!(self.planner.policy().consistency, Consistency::Split(_));
-        slot_parts(&bound.plan, user.shared.as_deref(), split)
+        slot_parts(&bound.plan, user.shared.as_ref().map(|user| &*user.digest), split)
     }
 }
 

@@ -18,8 +18,8 @@ use crate::pattern::Pattern;
 use crate::policy::{
     Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
-use crate::rate::Rate;
-use crate::remote::{Order, RemoteBucket, SLOT_LEASE, StoreFailure, Taken};
+use crate::rate::{BucketState, Payment, Rate};
+use crate::remote::{Change, Order, RemoteBucket, SLOT_LEASE, StoreFailure, Taken};
 use crate::slots::tests::FakeSlots;
 
 pub(super) fn quota(tokens: u64, seconds: u64) -> Option<Quota> {
@@ -201,7 +201,7 @@ pub(crate) struct FakeStore {
     pub(crate) slots: FakeSlots,
     /// How often it was asked for a decision.
     pub(crate) asked: std::sync::atomic::AtomicUsize,
-    levels: Mutex<HashMap<Arc<str>, crate::rate::Level>>,
+    levels: Mutex<HashMap<Arc<str>, BucketState>>,
     broken: Mutex<Option<StoreFailure>>,
     /// How many replicas share it.
     replicas: std::sync::atomic::AtomicU32,
@@ -224,13 +224,18 @@ impl FakeStore {
 
     fn level(&self, bucket: &RemoteBucket) -> i64 {
         let now = self.clock.now();
-        let level = self.levels.lock().get(&bucket.key).copied();
-        level.map_or(bucket.rate.capacity(), |level| bucket.rate.level_at(level, now))
+        let state = self.levels.lock().get(&bucket.key).copied();
+        state.map_or(bucket.rate.capacity(), |state| bucket.rate.level_at(state.level, now))
     }
 
-    fn add(&self, bucket: &RemoteBucket, units: i64) {
-        let level = crate::rate::Level { units: self.level(bucket) + units, at: self.clock.now() };
-        self.levels.lock().insert(bucket.key.clone(), level);
+    /// Gives so many units to a bucket, or takes them; gives back no more than a payment allows.
+    fn add(&self, bucket: &RemoteBucket, units: i64, paid_at: Option<Micros>) {
+        let now = self.clock.now();
+        let mut levels = self.levels.lock();
+        let held = levels.get(&bucket.key).copied().unwrap_or_else(|| BucketState::full(&bucket.rate, now));
+        let cost = bucket.rate.units(u64::from(bucket.cost));
+        let paid = Payment { units: cost, at: paid_at.unwrap_or_default() };
+        levels.insert(bucket.key.clone(), held.changed(&bucket.rate, paid, units, now));
     }
 
     pub(crate) fn break_with(&self, failure: Option<StoreFailure>) {
@@ -255,22 +260,24 @@ impl RemoteStore for FakeStore {
                 let pays = ask.buckets.iter().map(|bucket| self.level(bucket) >= cost(bucket)).collect();
                 let admitted = ask.buckets.iter().all(|bucket| self.level(bucket) >= cost(bucket));
                 for bucket in ask.buckets.iter().filter(|_| admitted) {
-                    self.add(bucket, -cost(bucket));
+                    self.add(bucket, -cost(bucket), None);
                 }
                 RemoteVerdict {
                     admitted,
                     levels: ask.buckets.iter().map(|bucket| self.level(bucket)).collect(),
                     pays,
+                    at: self.clock.now(),
                 }
             })
         })
     }
 
-    fn refund<'a>(&'a self, ask: &'a Ask, _pays: &'a [bool]) -> BoxFuture<'a, Result<(), StoreFailure>> {
+    fn change<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), StoreFailure>> {
         Box::pin(async move {
             self.answer(|| {
-                for bucket in &ask.buckets {
-                    self.add(bucket, bucket.rate.units(u64::from(bucket.cost)));
+                for Change { bucket, tokens, paid_at } in changes {
+                    let size = bucket.rate.units(tokens.unsigned_abs());
+                    self.add(bucket, if *tokens > 0 { -size } else { size }, *paid_at);
                 }
             })
         })
@@ -278,14 +285,6 @@ impl RemoteStore for FakeStore {
 
     fn peek<'a>(&'a self, ask: &'a Ask) -> BoxFuture<'a, Result<smallvec::SmallVec<[i64; 4]>, StoreFailure>> {
         Box::pin(async move { self.answer(|| ask.buckets.iter().map(|bucket| self.level(bucket)).collect()) })
-    }
-
-    fn write_debt<'a>(
-        &'a self,
-        bucket: &'a RemoteBucket,
-        tokens: u64,
-    ) -> BoxFuture<'a, Result<(), StoreFailure>> {
-        Box::pin(async move { self.answer(|| self.add(bucket, -bucket.rate.units(tokens))) })
     }
 
     fn take<'a>(
@@ -303,8 +302,8 @@ impl RemoteStore for FakeStore {
                 }
                 let tokens = whole.max((held / u64::from(order.parts)).min(order.want));
                 let tokens = if held < order.least { 0 } else { tokens };
-                self.add(bucket, -bucket.rate.units(tokens));
-                Taken { tokens, level: self.level(bucket) }
+                self.add(bucket, -bucket.rate.units(tokens), None);
+                Taken { tokens, level: self.level(bucket), at: self.clock.now() }
             })
         })
     }

@@ -2,10 +2,11 @@
 
 use super::{MemoryStore, Receipt, give_back_shared, lock_shared};
 use crate::budget::Scarce;
+use crate::clock::Micros;
 use crate::decide::Bill;
 use crate::plan::{Holder, Plan, PlannedBucket};
 use crate::policy::Mode;
-use crate::rate::Level;
+use crate::rate::{BucketState, Payment};
 use crate::table::UserKey;
 
 impl Receipt<'_> {
@@ -19,6 +20,11 @@ impl Receipt<'_> {
         self.user
     }
 
+    /// When it has paid.
+    pub(crate) fn paid_at(&self) -> Micros {
+        self.paid_at
+    }
+
     /// What was charged.
     #[must_use]
     pub fn bill(&self) -> &Bill {
@@ -27,14 +33,19 @@ impl Receipt<'_> {
 
     /// Gives the tokens back: the call never reached its backend.
     pub fn refund(self) {
-        self.store.change(self.plan, self.user, &self.bill.pays, |bucket| bucket.cost_units);
+        self.give_back();
+    }
+
+    /// The same, and the call keeps its place among those in flight.
+    pub(crate) fn give_back(&self) {
+        self.store.change(self.plan, self.user, (&self.bill.pays, self.paid_at), |bucket| bucket.cost_units);
     }
 
     /// Gives tokens back to every bucket that paid, or takes as many more where they are less than none: the call turned
     /// out to cost less, or more. A bucket may be left in debt, by as much as it holds when full at most.
     pub fn change(&self, tokens: impl Fn(&PlannedBucket) -> i64) {
         let units = |bucket: &PlannedBucket| signed_units(bucket, tokens(bucket));
-        self.store.change(self.plan, self.user, &self.bill.pays, units);
+        self.store.change(self.plan, self.user, (&self.bill.pays, self.paid_at), units);
     }
 
     /// The places of the bounds in shadow mode that had no room.
@@ -50,12 +61,13 @@ pub(crate) fn signed_units(bucket: &PlannedBucket, tokens: i64) -> i64 {
 }
 
 impl MemoryStore {
-    /// Gives so many units to each bucket of a plan that pays, or takes them where they are less than none.
+    /// Gives so many units to each bucket of a plan that has paid at a moment, or takes them where they are less than none.
+    /// No bucket gets more than it would hold in addition if the call had never paid.
     pub(crate) fn change(
         &self,
         plan: &Plan,
         user: Option<UserKey>,
-        pays: &[bool],
+        (pays, paid_at): (&[bool], Micros),
         units: impl Fn(&PlannedBucket) -> i64,
     ) {
         let now = self.clock.now();
@@ -75,19 +87,20 @@ impl MemoryStore {
             if !pays {
                 continue;
             }
-            let (units, capacity) = (units(bucket), bucket.rate.capacity());
-            let changed = |held: Option<Level>| {
-                let level = held.unwrap_or(Level { units: capacity, at: now });
-                let left = bucket.rate.level_at(level, now).saturating_add(units);
-                level.moved(left.clamp(-capacity, capacity), now)
+            let units = units(bucket);
+            // Several calls that were paid for together may be given back at once.
+            let paid = Payment { units: bucket.cost_units.max(units), at: paid_at };
+            let changed = |held: Option<BucketState>| {
+                let held = held.unwrap_or_else(|| BucketState::full(&bucket.rate, now));
+                held.changed(&bucket.rate, paid, units, now)
             };
             let on_trial = matches!(bucket.holder, Holder::UserOnTrial);
             match (cell, seats.of_mut(on_trial).user_mut()) {
                 (Some(cell), _) => **cell = Some(changed(**cell)),
                 (None, Some(user)) => {
-                    let level = user.level(bucket.id);
-                    if level.is_some() || units < 0 {
-                        user.set_level(bucket.id, changed(level));
+                    let state = user.state(bucket.id);
+                    if state.is_some() || units < 0 {
+                        user.set_state(bucket.id, changed(state));
                     }
                 }
                 (None, None) => {}

@@ -177,6 +177,49 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    /// The same when calls are given back in whole or in part, however late: what stays charged of the calls that began in any
+    /// stretch of time is no more than the bucket holds when full and earns in that time.
+    #[test]
+    fn what_is_given_back_late_widens_no_window(
+        tokens in 2_u64..12,
+        period in 1_u64..60,
+        steps in prop::collection::vec((0_u64..12, any::<bool>(), 0_usize..8, 0_i64..7), 1..150),
+    ) {
+        let server = limits(&[(tokens, period)], &[]);
+        let bench = bench(policy(server, vec![rule("dear", limits(&[], &[]), 6)]));
+        let plans = ["cheap", "dear"].map(|name| bench.planner.plan(&tool("b", name, name)));
+        let (mut open, mut kept) = (Vec::new(), Vec::new());
+        let mut now = 0;
+        for (gap, dear, which, back) in steps {
+            now += gap;
+            bench.clock.set(Micros(now));
+            let cost = if dear { 6 } else { 1 };
+            match bench.store.admit(&plans[usize::from(dear)], user(1)) {
+                Claim::Admitted(receipt) => open.push((now, cost, receipt)),
+                _ if !open.is_empty() => {
+                    let (begun, cost, receipt) = open.remove(which % open.len());
+                    receipt.change(|_| back.min(cost));
+                    kept.push((begun, cost - back.min(cost)));
+                }
+                _ => {}
+            }
+        }
+        kept.extend(open.iter().map(|(begun, cost, _)| (*begun, *cost)));
+        kept.sort_unstable();
+        for (first, (start, _)) in kept.iter().enumerate() {
+            let mut sum = 0;
+            for (end, cost) in &kept[first..] {
+                sum += u128::try_from(*cost).unwrap();
+                let allowance = u128::from(tokens) * u128::from(period) + u128::from(end - start) * u128::from(tokens);
+                prop_assert!(sum * u128::from(period) <= allowance, "{sum} from {start} to {end}: {kept:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn refused_just_before_the_hint_and_admitted_at_it() {
     let bench = bench(policy(limits(&[(10, 60_000_000)], &[(3, 7_000_000)]), vec![]));

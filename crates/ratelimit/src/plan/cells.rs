@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 
 use super::BucketId;
 use crate::clock::Micros;
-use crate::rate::{Level, Rate};
+use crate::rate::{BucketState, Rate};
 use crate::table::UserKey;
 
-type Cell = Arc<Mutex<Option<Level>>>;
+type Cell = Arc<Mutex<Option<BucketState>>>;
 
 /// Every bucket of a value of a claim in this process.
 #[derive(Debug, Default)]
@@ -47,7 +47,7 @@ impl Cells {
     /// Forgets what is full and in nobody's plan.
     fn sweep(&mut self, now: Micros) {
         self.known.retain(|_, (rate, cell)| {
-            let full = |level: Level| rate.level_at(level, now) >= rate.capacity();
+            let full = |state: BucketState| rate.level_at(state.level, now) >= rate.capacity();
             Arc::strong_count(cell) > 1 || !cell.lock().is_none_or(full)
         });
     }
@@ -67,7 +67,7 @@ mod tests {
     fn a_value_in_debt_is_never_forgotten_and_full_ones_make_room() {
         let (mut cells, rate) = (Cells::default(), rate());
         let key = |number: u128| (BucketId(0), UserKey::new(number));
-        let spent = Level { units: 0, at: Micros(0) };
+        let spent = BucketState::full(&rate, Micros(0)).with_units(0);
         *cells.cell(key(1), &rate, Micros(0), 2000).lock() = Some(spent);
         for number in 2..5000 {
             drop(cells.cell(key(number), &rate, Micros(1), 2000));

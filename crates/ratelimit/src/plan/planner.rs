@@ -8,40 +8,31 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use parking_lot::{Mutex, RwLock};
-use vmcp_domain::{BackendToolName, LimitScope, Target, Tool, ToolName};
+use vmcp_domain::{LimitScope, Tool, ToolName};
 
 use super::cells::Cells;
-use super::{Asked, BucketId, Holder, Plan, PlannedBucket, PlannedSlots, RulePrice, UNPAYABLE, Variation};
+use super::{
+    Asked, BucketId, Holder, Plan, PlannedBucket, PlannedSlots, RulePrice, UNPAYABLE, Variation, Window,
+};
 use crate::clock::Micros;
 use crate::policy::{Concurrency, LeasePolicy, LimitPolicy, Method, Mode, Price, ToolRule};
-use crate::rate::{Level, Rate};
-use subject::{Due, Subject, Whose, rank};
+use crate::rate::{BucketState, Rate};
+use subject::{Due, Subject, Whose, of_value, period_name, rank};
 
 /// How many definitions are told apart. A backend that keeps renaming its tools makes a new one with every name, and
 /// none may be forgotten while somebody may be in debt under it; so beyond this, tools of a rule share its bucket.
 const BUCKET_COUNT_MAX: usize = 250_000;
 
-/// What a bucket belongs to, for the life of the process.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    /// The rule's place; `None` for the limits on all calls.
-    rule: Option<usize>,
-    /// The tool that really runs; `None` where one bucket serves all that fit.
-    target: Option<Target<BackendToolName>>,
-    /// The window's place, or `None` for calls in flight.
-    window: Option<usize>,
-    whose: Whose,
-}
-
 #[derive(Debug, Default)]
 struct Registry {
-    ids: HashMap<Key, Entry>,
+    /// By what a bucket or a bound on calls in flight is called in a shared store, without users and values of claims.
+    ids: HashMap<Arc<str>, Entry>,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
     id: BucketId,
-    level: Arc<Mutex<Option<Level>>>,
+    level: Arc<Mutex<Option<BucketState>>>,
     in_flight: Arc<AtomicU32>,
 }
 
@@ -114,6 +105,7 @@ impl Planner {
                 // Behind the tools' rules.
                 rule: Some(self.policy.tools.len() + place),
                 name: format!("methods[{}].", method.as_str()),
+                namesakes: 0,
                 target: None,
                 cost: NonZeroU32::MIN,
                 cost_max: NonZeroU32::MIN,
@@ -143,6 +135,7 @@ impl Planner {
             limits: &self.policy.server,
             rule: None,
             name: String::new(),
+            namesakes: 0,
             target: None,
             cost,
             cost_max,
@@ -154,6 +147,8 @@ impl Planner {
             limits: &rule.limits,
             rule: Some(place),
             name: format!("{}.", rule.title()),
+            namesakes:
+                fits().filter(|(other, known)| *other < place && known.title() == rule.title()).count(),
             target: (!rule.group).then(|| tool.target.clone()),
             cost: trial((place, rule)).map_or(cost, |_| cost.max(rule.cost.least)),
             cost_max: if rule.is_in_force(0) { cost_max } else { cost_max.max(rule.cost.least) },
@@ -238,7 +233,9 @@ impl Planner {
                 lease.filter(|lease| whose == Whose::Everybody && lease.covers(rate, subject.cost_max));
             let kept = lease.map_or(*rate, |lease| lease.kept(rate));
             let excess = |lease: LeasePolicy| if lease.hold_back { 0 } else { lease.excess(rate) };
-            let entry = self.entry(subject, Some(window), whose, Some(kept));
+            let period = period_name(&quota.windows, window);
+            let key = |subject: &Subject<'_>| subject.key(&period, whose, claim);
+            let entry = self.entry(subject, &key, Some(kept));
             let holder = match (whose, value) {
                 (Whose::User, _) if quota.mode == Mode::Shadow => Holder::UserOnTrial,
                 (Whose::User, _) => Holder::User,
@@ -256,7 +253,12 @@ impl Planner {
             plan.buckets.push(PlannedBucket {
                 id: entry.id,
                 rank: rank(subject.rule, whose, window),
-                key: subject.key(window, whose, claim.map(|claim| (claim, value))),
+                key: of_value(&key(subject), value),
+                window: Window {
+                    place: window,
+                    count: quota.windows.len(),
+                    period_from: subject.stem(whose).len() + 1,
+                },
                 rule: rule.clone(),
                 scope: subject.scope(whose),
                 rate: kept,
@@ -284,10 +286,11 @@ impl Planner {
         let Concurrency { shared, per_user: each, mode } = subject.limits.concurrency;
         let Some(count_max) = (if per_user { each } else { shared }) else { return };
         let whose = if per_user { Whose::User } else { Whose::Everybody };
-        let entry = self.entry(subject, None, whose, None);
+        let key = |subject: &Subject<'_>| subject.slots_key(whose);
+        let entry = self.entry(subject, &key, None);
         plan.slots.push(PlannedSlots {
             id: entry.id,
-            key: subject.slots_key(whose),
+            key: key(subject),
             rule: format!("{}concurrency.{}", subject.name, if per_user { "perUser" } else { "shared" })
                 .into(),
             scope: subject.scope(whose),
@@ -302,11 +305,16 @@ impl Planner {
         plan.tries_user |= per_user && mode == Mode::Shadow;
     }
 
-    fn entry(&self, subject: &Subject<'_>, window: Option<usize>, whose: Whose, rate: Option<Rate>) -> Entry {
-        let mut key = Key { rule: subject.rule, target: subject.target.clone(), window, whose };
+    fn entry(
+        &self,
+        subject: &Subject<'_>,
+        name: &dyn Fn(&Subject<'_>) -> Arc<str>,
+        rate: Option<Rate>,
+    ) -> Entry {
+        let mut key = name(subject);
         let mut registry = self.registry.lock();
         if registry.ids.len() >= self.bucket_count_max && !registry.ids.contains_key(&key) {
-            key.target = None;
+            key = name(&subject.of_all_tools());
         }
         let next = BucketId(u32::try_from(registry.ids.len()).unwrap_or(u32::MAX));
         let mut rates = self.rates.write();

@@ -18,7 +18,7 @@ proptest! {
     /// The table agrees with a plain map through inserts, spending and sweeps; only full users are ever forgotten.
     #[test]
     fn agrees_with_a_map(steps in prop::collection::vec((0_u8..3, 1_u128..40, 0_u32..4, 0_u64..30), 1..300)) {
-        let (mut table, mut model) = (Table::default(), HashMap::<u128, HashMap<u32, Level>>::new());
+        let (mut table, mut model) = (Table::default(), HashMap::<u128, HashMap<u32, BucketState>>::new());
         let mut now = Micros(0);
         for (step, key, bucket, elapsed) in steps {
             now = now.plus(elapsed);
@@ -27,22 +27,22 @@ proptest! {
             match step {
                 0 | 1 => {
                     let place = table.find(key).unwrap_or_else(|| table.insert(key));
-                    let level = Level { units: 0, at: now };
-                    table.at_mut(place).set_level(BucketId(bucket), level);
-                    model.entry(key.0).or_default().insert(bucket, level);
+                    let state = BucketState::full(&rate(), now).with_units(0);
+                    table.at_mut(place).set_state(BucketId(bucket), state);
+                    model.entry(key.0).or_default().insert(bucket, state);
                 }
                 _ => {
                     table.sweep(now, 8, &|_| Some(rate()));
                 }
             }
-            for (key, levels) in &model {
-                let full = levels.values().all(|level| rate().level_at(*level, now) == rate().capacity());
+            for (key, states) in &model {
+                let full = states.values().all(|state| rate().level_at(state.level, now) == rate().capacity());
                 match table.find(UserKey(*key)) {
                     None => prop_assert!(full, "only a full user may be forgotten"),
-                    Some(place) => for (bucket, level) in levels {
+                    Some(place) => for (bucket, state) in states {
                         // A user who was forgotten and came back has only what was spent since.
-                        let kept = table.at(place).level(BucketId(*bucket));
-                        prop_assert!(kept == Some(*level) || rate().level_at(*level, now) == rate().capacity());
+                        let kept = table.at(place).state(BucketId(*bucket));
+                        prop_assert!(kept == Some(*state) || rate().level_at(state.level, now) == rate().capacity());
                     },
                 }
             }

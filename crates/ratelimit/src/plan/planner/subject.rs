@@ -7,6 +7,7 @@ use vmcp_domain::{BackendToolName, LimitScope, Target};
 
 use crate::plan::{ClaimValue, Rank};
 use crate::policy::{Limits, Quota};
+use crate::rate::Rate;
 
 /// For whom a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +23,8 @@ pub(super) struct Subject<'a> {
     pub(super) limits: &'a Limits,
     pub(super) rule: Option<usize>,
     pub(super) name: String,
+    /// How many earlier rules have the same name. A configuration has none such; policies that are made otherwise may.
+    pub(super) namesakes: usize,
     pub(super) target: Option<Target<BackendToolName>>,
     pub(super) cost: NonZeroU32,
     /// The same for whoever calls: what is taken ahead must not depend on who does.
@@ -39,20 +42,19 @@ impl Subject<'_> {
         u64::try_from(self.limits.wait_max.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The bucket's name in a shared store. Parts that a backend or an operator chose are length-prefixed, so that no
-    /// two buckets can come to the same name.
-    pub(super) fn key(
-        &self,
-        window: usize,
-        whose: Whose,
-        claim: Option<(&str, Option<&ClaimValue>)>,
-    ) -> Arc<str> {
-        let mut key = format!("{}:{window}", self.stem(whose));
-        if let Some((claim, value)) = claim {
-            let value = value.map_or("", |value| &*value.digest);
-            key.push_str(&format!(":{}:{claim}:{value}", claim.len()));
+    /// The bucket's name in a shared store, without a user or a value of the claim: what it counts, and in which period.
+    /// Parts that a backend or an operator chose are length-prefixed, so that no two buckets can come to the same name.
+    pub(super) fn key(&self, period: &str, whose: Whose, claim: Option<&str>) -> Arc<str> {
+        let stem = self.stem(whose);
+        match claim {
+            None => format!("{stem}:{period}").into(),
+            Some(claim) => format!("{stem}:{period}:{}:{claim}", claim.len()).into(),
         }
-        key.into()
+    }
+
+    /// The same limits on all tools that the rule fits together.
+    pub(super) fn of_all_tools(&self) -> Self {
+        Self { name: self.name.clone(), target: None, ..*self }
     }
 
     /// The name of a bound on calls in flight. No bucket's begins like it.
@@ -68,7 +70,11 @@ impl Subject<'_> {
         });
         if self.rule.is_some() {
             key.push_str(if whose == Whose::Everybody { ":tool" } else { "-tool" });
-            for part in [&*self.name]
+            let name = match self.namesakes {
+                0 => self.name.clone(),
+                earlier => format!("{}{earlier}", self.name),
+            };
+            for part in [&*name]
                 .into_iter()
                 .chain(self.target.iter().flat_map(|target| [target.backend.as_str(), target.name.as_str()]))
             {
@@ -86,6 +92,27 @@ impl Subject<'_> {
             Whose::User => user,
         }
     }
+}
+
+/// The period of a window in the name of its bucket. A quota has one window of a period: if it has more all the same, they
+/// are told apart.
+pub(super) fn period_name(windows: &[Rate], place: usize) -> String {
+    let period = |rate: &Rate| rate.asked().1;
+    let Some(own) = windows.get(place).map(period) else { return String::new() };
+    let name = match own.as_micros() {
+        micros if micros % 1_000_000 == 0 => format!("{}s", micros / 1_000_000),
+        micros if micros % 1_000 == 0 => format!("{}ms", micros / 1_000),
+        micros => format!("{micros}us"),
+    };
+    match windows.iter().take(place).filter(|rate| period(rate) == own).count() {
+        0 => name,
+        earlier => format!("{name}.{earlier}"),
+    }
+}
+
+/// The name of the bucket for one value of a claim.
+pub(super) fn of_value(key: &Arc<str>, value: Option<&ClaimValue>) -> Arc<str> {
+    value.map_or_else(|| key.clone(), |value| format!("{key}:{}", value.digest).into())
 }
 
 /// One quota of a subject.

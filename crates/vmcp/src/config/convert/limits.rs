@@ -209,6 +209,7 @@ fn quota(
     for (index, window) in windows.into_iter().enumerate() {
         rates.extend(rate(window, &item(&format!("{path}.windows"), index), findings));
     }
+    check_periods(&rates, path, findings);
     let mode = match mode.unwrap_or(inherited) {
         LimitMode::Enforce => Mode::Enforce,
         LimitMode::Shadow => Mode::Shadow,
@@ -216,6 +217,17 @@ fn quota(
     };
     let percent = percent(enforce_percent, mode, path, findings);
     (!rates.is_empty()).then_some(Quota { windows: rates, mode, percent })
+}
+
+/// A window is known by its period: its level is found again when its size or the order of windows changes.
+fn check_periods(rates: &[Rate], path: &str, findings: &mut Findings<'_>) {
+    let period = |rate: &Rate| rate.asked().1;
+    for (index, rate) in rates.iter().enumerate() {
+        if rates.iter().take(index).any(|earlier| period(earlier) == period(rate)) {
+            let text = format!("two windows have the period {}", format(period(rate)));
+            findings.problem(path, text).hint = Some("keep the smaller one, which refuses first".to_owned());
+        }
+    }
 }
 
 /// For how many callers in a hundred a limit refuses.

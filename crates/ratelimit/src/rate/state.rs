@@ -1,0 +1,71 @@
+//! What is kept of one bucket, and how much may be given back to it.
+
+use super::{Level, Rate};
+use crate::clock::Micros;
+
+/// What is kept of one bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketState {
+    /// What it held when it last changed.
+    pub level: Level,
+    /// When it last held more than half of its capacity, as far as its changes show.
+    pub high_at: Micros,
+}
+
+/// What a call has paid to one bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payment {
+    /// In units.
+    pub units: i64,
+    /// When.
+    pub at: Micros,
+}
+
+impl BucketState {
+    /// A full bucket.
+    #[must_use]
+    pub fn full(rate: &Rate, now: Micros) -> Self {
+        Self { level: Level::full(rate, now), high_at: now }
+    }
+
+    /// The same bucket at `now`. A clock that went backward changes nothing.
+    #[must_use]
+    pub fn at(self, rate: &Rate, now: Micros) -> Self {
+        let level = self.level.moved(rate.level_at(self.level, now), now);
+        let high_at = if level.units > rate.half() { level.at } else { self.high_at };
+        Self { level, high_at }
+    }
+
+    /// The same moment with other units.
+    #[must_use]
+    pub fn with_units(self, units: i64) -> Self {
+        Self { level: Level { units, ..self.level }, ..self }
+    }
+
+    /// How many of `units` a call may be given back of what it has paid: no more than the bucket would hold in addition
+    /// now if the call had never paid. The bucket must have been brought to the present with [`BucketState::at`].
+    ///
+    /// A bucket that was full since then holds nothing less for the payment. Its highest level since the payment is not kept;
+    /// two bounds of it are known. It held at most its capacity less the payment, and has risen by what it earned since. And
+    /// it held at most half of its capacity if it was last above that before the payment.
+    #[must_use]
+    pub fn refundable(self, rate: &Rate, paid: Payment, units: i64) -> i64 {
+        let earned = self.level.at.since(paid.at).saturating_mul(rate.refill());
+        let since_paid = paid.units.saturating_sub(i64::try_from(earned).unwrap_or(i64::MAX));
+        let below_half = if paid.at > self.high_at { rate.capacity() - rate.half() } else { 0 };
+        units.min(since_paid.max(below_half)).max(0)
+    }
+
+    /// The bucket at `now` after a call was given `units` back of what it has paid, or charged as many more where they are
+    /// less than none. It stays between minus its capacity and its capacity.
+    #[must_use]
+    pub fn changed(self, rate: &Rate, paid: Payment, units: i64, now: Micros) -> Self {
+        let present = self.at(rate, now);
+        let units = if units > 0 { present.refundable(rate, paid, units) } else { units };
+        let after = present.level.units.saturating_add(units).clamp(-rate.capacity(), rate.capacity());
+        present.with_units(after)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What happens to a bucket after the call has paid: others spend what is there, or time passes.
+fn events() -> impl Strategy<Value = Vec<(i64, u64)>> {
+    let spent = prop_oneof![Just(0_i64), 1_i64..12];
+    let passed = prop_oneof![3 => 0_u64..4, 1 => 0_u64..40];
+    prop::collection::vec((spent, passed), 0..12)
+}
+
+/// The bucket after the same events; spends what it can never more than it holds.
+fn run(rate: &Rate, mut state: BucketState, now: &mut u64, events: &[(i64, u64)]) -> BucketState {
+    for (spent, passed) in events {
+        *now += passed;
+        state = state.at(rate, Micros(*now));
+        state = state.with_units(state.level.units - rate.units(1) * spent);
+    }
+    state
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    /// A bucket gets no more back than it would hold in addition if the call had never paid that part, and all of it where
+    /// no time has passed.
+    #[test]
+    fn giving_back_never_mints(
+        (tokens, period) in (1_u64..20, 1_u64..60), before in events(), paid in 1_i64..20, back in 1_i64..20, after in events(),
+    ) {
+        let rate = Rate::new(tokens, Duration::from_micros(period), tokens).unwrap();
+        let mut now = 1_000;
+        let state = run(&rate, BucketState::full(&rate, Micros(now)), &mut now, &before).at(&rate, Micros(now));
+        let (paid, back) = (rate.units(1) * paid, rate.units(1) * back.min(paid));
+        let payment = Payment { units: paid, at: Micros(now) };
+        let start = now;
+        // The call as it was, and as it would have been without the part that is given back.
+        let with = run(&rate, state.with_units(state.level.units - paid), &mut now, &after);
+        let mut again = start;
+        let without = run(&rate, state.with_units(state.level.units - paid + back), &mut again, &after);
+        let (with, without) = (with.at(&rate, Micros(now)), without.at(&rate, Micros(now)));
+        let given = with.refundable(&rate, payment, back);
+        prop_assert!(given >= 0);
+        prop_assert!(given <= without.level.units - with.level.units, "{given} of {}", without.level.units - with.level.units);
+        if now == start {
+            prop_assert_eq!(given, back);
+        }
+    }
+}
+
+#[test]
+fn a_saturated_bucket_gets_all_back_however_long_the_call_took() {
+    let rate = Rate::new(10, Duration::from_secs(1), 10).unwrap();
+    let second = |second: u64| Micros(second * 1_000_000);
+    let mut state = BucketState::full(&rate, second(1)).with_units(0);
+    // For an hour four tokens are spent as soon as they are earned: first by the call, then by others.
+    let mut now = second(1).plus(400_000);
+    let payment = Payment { units: rate.units(4), at: now };
+    while now < second(3_600) {
+        state = state.at(&rate, now);
+        state = state.with_units(state.level.units - rate.units(4));
+        now = now.plus(400_000);
+    }
+    assert_eq!(state.refundable(&rate, payment, rate.units(4)), rate.units(4));
+    // Once it was full, nothing is missing for a call that paid before.
+    let later = state.at(&rate, second(3_700)).with_units(0).at(&rate, second(3_700));
+    assert_eq!(later.refundable(&rate, payment, rate.units(4)), 0);
+}
+
+#[test]
+fn a_change_stays_between_full_and_the_deepest_debt() {
+    let rate = Rate::new(5, Duration::from_secs(5), 5).unwrap();
+    let now = Micros(1_000);
+    let payment = Payment { units: rate.units(1), at: now };
+    let full = BucketState::full(&rate, now);
+    assert_eq!(full.changed(&rate, payment, rate.units(1), now).level.units, rate.capacity());
+    assert_eq!(full.changed(&rate, payment, -rate.units(100), now).level.units, -rate.capacity());
+    assert_eq!(full.changed(&rate, payment, -rate.units(2), now).level.units, rate.units(3));
+}
