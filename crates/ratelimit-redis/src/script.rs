@@ -87,6 +87,8 @@ pub struct Call<'a> {
     /// Whose place the keys have; all of one call have the same.
     home: Option<&'a str>,
     keys: SmallVec<[&'a str; 4]>,
+    /// Keys of what is no bucket, behind those of buckets.
+    others: SmallVec<[&'a str; 2]>,
     former: SmallVec<[&'a FormerKeys; 0]>,
     args: SmallVec<[Vec<u8>; 2]>,
 }
@@ -105,12 +107,14 @@ impl Call<'_> {
     }
 
     fn command(&self, name: &str, code: &str) -> Cmd {
-        let key_count = self.keys.len() + self.former_keys().count();
+        let others = || self.others.iter().map(|key| (OTHERS, *key));
+        let key_count = self.keys.len() + self.others.len() + self.former_keys().count();
         let mut command = Cmd::with_capacity(3 + key_count + self.args.len(), code.len() + 512);
         command.arg(name).arg(code).arg(key_count);
         let mut whole = self.head();
         let length = whole.len();
-        for (version, key) in self.keys.iter().map(|key| (self.version, *key)).chain(self.former_keys()) {
+        let keys = self.keys.iter().map(|key| (self.version, *key));
+        for (version, key) in keys.chain(others()).chain(self.former_keys()) {
             whole.truncate(length);
             whole.push_str(version);
             whole.push_str(key);
@@ -126,7 +130,8 @@ impl Call<'_> {
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         let (head, version) = (self.head(), self.version);
-        self.keys.iter().map(|key| format!("{head}{version}{key}")).collect()
+        let keys = self.keys.iter().map(|key| format!("{head}{version}{key}"));
+        keys.chain(self.others.iter().map(|key| format!("{head}{OTHERS}{key}"))).collect()
     }
 
     /// The former keys of all buckets, with what each begins with behind the head of all keys.
@@ -163,10 +168,19 @@ impl Scripts {
     #[must_use]
     pub fn new(key_head: String) -> Self {
         Self {
-            admit: Script::new(concat!(include_str!("lua/settle.lua"), include_str!("lua/admit.lua"))),
+            admit: Script::new(concat!(
+                include_str!("lua/settle.lua"),
+                include_str!("lua/decide.lua"),
+                include_str!("lua/admit.lua")
+            )),
             adjust: Script::new(concat!(include_str!("lua/settle.lua"), include_str!("lua/adjust.lua"))),
             take: Script::new(concat!(include_str!("lua/settle.lua"), include_str!("lua/take.lua"))),
-            enter: Script::new(concat!(include_str!("lua/slots.lua"), include_str!("lua/enter.lua"))),
+            enter: Script::new(concat!(
+                include_str!("lua/settle.lua"),
+                include_str!("lua/decide.lua"),
+                include_str!("lua/slots.lua"),
+                include_str!("lua/enter.lua")
+            )),
             report: Script::new(concat!(include_str!("lua/slots.lua"), include_str!("lua/report.lua"))),
             count: Script::new(concat!(include_str!("lua/slots.lua"), include_str!("lua/count.lua"))),
             beat: Script::new(include_str!("lua/beat.lua")),
@@ -184,11 +198,7 @@ impl Scripts {
         spec.extend_from_slice(&want.min(WANT_MAX).to_le_bytes());
         spec.extend_from_slice(&self.moment(at));
         spec.extend_from_slice(&count(ask.buckets.len()));
-        for bucket in &ask.buckets {
-            push_rate(&mut spec, bucket);
-            spec.extend_from_slice(&seven(cost(bucket).unsigned_abs()));
-            spec.push(u8::from(bucket.mode == Mode::Enforce));
-        }
+        push_records(&mut spec, ask);
         self.call(&self.admit, ask.buckets.iter(), spec)
     }
 
@@ -270,6 +280,7 @@ impl Scripts {
             version: OTHERS,
             home: None,
             keys: SmallVec::new(),
+            others: SmallVec::new(),
             former: SmallVec::new(),
             args: SmallVec::new(),
         }
@@ -315,6 +326,15 @@ fn push_rate(spec: &mut Vec<u8>, bucket: &RemoteBucket) {
     spec.extend_from_slice(&refill.to_le_bytes());
     spec.extend_from_slice(&seven(bucket.rate.unit()));
     spec.extend_from_slice(&seven(bucket.rate.capacity().unsigned_abs()));
+}
+
+/// The records of the buckets of a decision.
+fn push_records(spec: &mut Vec<u8>, ask: &Ask) {
+    for bucket in &ask.buckets {
+        push_rate(spec, bucket);
+        spec.extend_from_slice(&seven(cost(bucket).unsigned_abs()));
+        spec.push(u8::from(bucket.mode == Mode::Enforce));
+    }
 }
 
 /// A change in two parts, neither larger than the capacity: together they lead from full to the deepest debt.

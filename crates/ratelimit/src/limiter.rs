@@ -238,27 +238,34 @@ impl Limiter {
         !self.methods.is_empty()
     }
 
+    /// Leave for a call that holds nothing and has paid nothing yet.
+    fn permit<'a>(&'a self, bound: &'a Bound, user: Option<UserKey>) -> Permit<'a> {
+        Permit {
+            limiter: self,
+            local: None,
+            leased: None,
+            shared: Vec::new(),
+            untried: SmallVec::new(),
+            known: None,
+            fallen: None,
+            slot: None,
+            bell: Bell { limiter: self, plan: &bound.plan, user, shared: false, armed: false },
+        }
+    }
+
     fn admit_here<'a>(
         &'a self,
         (bound, plan): (&'a Bound, &'a Plan),
         user: Option<UserKey>,
         now: Micros,
     ) -> Result<Permit<'a>, Denial> {
-        let bell = Bell { limiter: self, plan: &bound.plan, user, shared: false };
         match self.memory.admit_at(plan, user, now) {
-            Claim::Admitted(receipt) => Ok(Permit {
-                limiter: self,
-                local: Some(receipt),
-                leased: None,
-                shared: Vec::new(),
-                untried: SmallVec::new(),
-                known: None,
-                fallen: None,
-                slot: None,
-                bell,
-            }),
-            // The bell rings: the call may have had a place among the calls in flight for a moment, which was not
-            // to be had for others then.
+            Claim::Admitted(receipt) => {
+                let mut permit = self.permit(bound, user);
+                permit.local = Some(receipt);
+                permit.bell.armed = true;
+                Ok(permit)
+            }
             Claim::Refused(refused) => {
                 let error = refusal(bound, plan, refused.binding, refused.wait);
                 Err(Denial::by_buckets(error, plan, &refused.levels))

@@ -95,19 +95,17 @@ impl MemoryStore {
         if seats.in_force.key.is_none() && plan.enforces_user() {
             return Claim::Full;
         }
-        let holds = match take_slots(plan, &seats) {
-            Ok(holds) => holds,
-            Err(place) => return Claim::Busy(place),
-        };
         let mut cells = lock_shared(plan);
         let mut readings = read(plan, &cells, &seats, now);
         empty_without_user(plan, &seats, &mut readings);
         let bill = match decide(&readings) {
             Ok(bill) => bill,
-            Err(refused) => {
-                give_back_shared(plan, &holds);
-                return Claim::Refused(refused);
-            }
+            Err(refused) => return Claim::Refused(refused),
+        };
+        // After the buckets: a call that cannot pay takes no slot from others, not even for a moment.
+        let holds = match take_slots(plan, &seats) {
+            Ok(holds) => holds,
+            Err(place) => return Claim::Busy(place),
         };
         seats.in_force.settle();
         seats.on_trial.settle();
@@ -132,6 +130,18 @@ impl MemoryStore {
         let seats = self.known(plan, user);
         let cells = lock_shared(plan);
         read(plan, &cells, &seats, now).into_vec()
+    }
+
+    /// The place of an enforced bound that has no room for one more call of a user; takes nothing.
+    pub(crate) fn full_slots(&self, plan: &Plan, user: Option<UserKey>) -> Option<usize> {
+        plan.slots.iter().position(|slots| {
+            let in_flight = match (&slots.shared, user) {
+                (Some(counter), _) => counter.load(Ordering::Acquire),
+                (None, Some(user)) => self.in_flight(user, slots.id),
+                (None, None) => 0,
+            };
+            slots.mode == Mode::Enforce && in_flight >= slots.count_max.get()
+        })
     }
 
     /// How many calls of a user are in flight under a bound that is kept for each.

@@ -32,7 +32,9 @@ use tokio::sync::Notify;
 
 use crate::clock::{Clock, Micros};
 use crate::policy::Mode;
-use crate::remote::{CallName, RemoteSlots, RemoteStore, SlotAsk, SlotPart, StoreFailure};
+use crate::remote::{
+    Ask, CallName, RemoteSlots, RemoteStore, RemoteVerdict, SlotAsk, SlotPart, StoreFailure,
+};
 use crate::upkeep::Upkeep;
 use registry::{Ended, Registry};
 
@@ -68,12 +70,14 @@ pub(crate) struct Slot {
     missed: SmallVec<[usize; 2]>,
 }
 
-/// Why a call has no slot.
-pub(crate) enum NoSlot {
+/// What the store says to a call.
+pub(crate) enum Entered {
+    /// It holds its slots, and has paid.
+    Admitted(RemoteVerdict),
+    /// A bucket cannot pay.
+    Short(RemoteVerdict),
     /// A bound is full: its place in the plan.
     Busy(usize),
-    /// The store did not answer. What it may have given to the call is in the slot.
-    Failed(StoreFailure, Slot),
 }
 
 impl Slots {
@@ -106,44 +110,50 @@ impl Slots {
         u64::try_from(self.lease.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Takes a slot for one call under every bound of its parts that has room, or under none if an enforced one has none.
-    pub(crate) async fn enter(self: &Arc<Self>, parts: &[SlotPart]) -> Result<Slot, NoSlot> {
-        let mut slot = self.slot();
-        let begun = self.clock.now();
+    /// Takes a slot for one call under every bound of a part that has room, and pays the buckets of the same home; or takes
+    /// and pays nothing if an enforced one has no room or cannot pay.
+    pub(crate) async fn enter(
+        &self,
+        slot: &mut Slot,
+        part: &SlotPart,
+        buckets: &Ask,
+    ) -> Result<Entered, StoreFailure> {
         if self.is_settling() {
-            return Err(NoSlot::Failed(StoreFailure::Resting, slot));
+            return Err(StoreFailure::Resting);
         }
-        for part in parts {
-            let ask = slot.ask(part);
-            let sent = self.clock.now();
-            // What this says is noted before it is sent: who is dropped meanwhile gives back what it may have got.
-            let verdict = match self.store.enter(&ask).await {
-                Ok(verdict) => verdict,
-                Err(failure) => {
-                    slot.not_delivered();
-                    return Err(NoSlot::Failed(failure, slot));
-                }
-            };
-            slot.delivered();
-            if !verdict.admitted {
-                slot.forget(part);
-                let full = part.slots.iter().zip(&verdict.counts);
-                let full = full
-                    .zip(&part.places)
-                    .find(|((slots, count), _)| slots.mode == Mode::Enforce && **count >= slots.count_max);
-                return Err(NoSlot::Busy(full.map_or(0, |(_, place)| *place)));
+        let ask = slot.ask(part);
+        let sent = self.clock.now();
+        // What this says is noted before it is sent: who is dropped meanwhile gives back what it may have got.
+        let (verdict, paid) = match self.store.enter(&ask, buckets).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                slot.not_delivered();
+                return Err(failure);
             }
-            slot.admitted(part, &verdict.holds, sent);
+        };
+        slot.delivered();
+        if !verdict.admitted {
+            slot.forget(part);
+            if !paid.admitted {
+                return Ok(Entered::Short(paid));
+            }
+            let full = part.slots.iter().zip(&verdict.counts).zip(&part.places);
+            let mut full =
+                full.filter(|((slots, count), _)| slots.mode == Mode::Enforce && **count >= slots.count_max);
+            return Ok(Entered::Busy(full.next().map_or(0, |(_, place)| *place)));
         }
+        slot.admitted(part, &verdict.holds, sent);
+        Ok(Entered::Admitted(paid))
+    }
+
+    /// Whether the slots that a call has got since `begun` may be relied on.
+    pub(crate) fn confirm(&self, begun: Micros) -> Result<(), StoreFailure> {
         // A process that stood still meanwhile must not go on with a slot that may be somebody else's by now.
         if self.clock.now().since(begun) >= self.lease_micros() / 2 {
-            return Err(NoSlot::Failed(StoreFailure::Timeout, slot));
+            return Err(StoreFailure::Timeout);
         }
         // The question may have waited for the connection, and been the first over it.
-        if self.is_settling() {
-            return Err(NoSlot::Failed(StoreFailure::Resting, slot));
-        }
-        Ok(slot)
+        if self.is_settling() { Err(StoreFailure::Resting) } else { Ok(()) }
     }
 
     /// True while the store has only just come back.
@@ -151,7 +161,8 @@ impl Slots {
         self.store.connection().restored.is_some_and(|age| age < SETTLING)
     }
 
-    fn slot(self: &Arc<Self>) -> Slot {
+    /// A call that holds nothing yet.
+    pub(crate) fn begin(self: &Arc<Self>) -> Slot {
         let mut name = [0; 16];
         name[..8].copy_from_slice(&self.replica.to_le_bytes());
         name[8..].copy_from_slice(&self.calls.fetch_add(1, Ordering::Relaxed).to_le_bytes());

@@ -6,7 +6,7 @@ local now, count, pos = struct.unpack('<i7I2', ARGV[1])
 local spec, slack = ARGV[1]
 now, slack = moment(now)
 local first = pos
-local values = stored(count, now, function(i) return struct.unpack('<I4I7I7', spec, first + 46 * (i - 1)) end)
+local values = stored(count, 0, now, function(i) return struct.unpack('<I4I7I7', spec, first + 46 * (i - 1)) end)
 for i = 1, count do
   local refill, unit, cap, change, further, paid, paid_at
   refill, unit, cap, change, further, paid, paid_at, pos = struct.unpack('<I4I7I7i7i7I7I7', spec, pos)

@@ -1,4 +1,4 @@
 -- How many calls hold a slot. KEYS: the bounds.
-local at, counts = now(), {}
-for i, key in ipairs(KEYS) do counts[i] = count(key, at) end
+local at, counts = clock(), {}
+for i, key in ipairs(KEYS) do counts[i] = occupied(key, at) end
 return counts

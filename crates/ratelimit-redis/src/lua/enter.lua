@@ -1,26 +1,34 @@
--- Takes a slot for one call under every bound that has room, or under none if an enforced one has none. A call that is
--- there already is not counted against itself.
--- KEYS: the bounds. ARGV[1]: lease, name, then bound and enforced of each. ARGV[1 + i]: calls that have ended.
-local spec, at = ARGV[1], now()
-local lease, call, pos = struct.unpack('<I4c16', spec)
-local reply, fits, admitted = {1}, {}, true
-for i, key in ipairs(KEYS) do
-  leave(key, names(ARGV[1 + i], 1))
+-- Takes a slot for one call under every bound that has room and pays its buckets, or takes and pays nothing if an enforced one
+-- has no room or cannot pay. A call that is there already is not counted against itself.
+-- KEYS: the buckets, the bounds, then former keys. ARGV[1]: time, count of buckets, count of bounds, lease, name, a record of
+-- each bucket, then bound and enforced of each. ARGV[2]: see `stored`. ARGV[2 + i]: calls that have ended.
+local spec = ARGV[1]
+local now, count, bounds, lease, call, pos = struct.unpack('<i7I2I2I4c16', spec)
+local slack
+now, slack = moment(now)
+local at = math.floor(now / 1000)
+local all, granted = weigh(1, count, bounds, spec, pos, now)
+pos = pos + RECORD * count
+local reply, admitted, fits, others = {0, granted, now}, granted == 1, {}, {}
+for i = 1, bounds do
+  local key = KEYS[count + i]
+  leave(key, names(ARGV[2 + i], 1))
   local most, enforced
   most, enforced, pos = struct.unpack('<I4B', spec, pos)
-  local others, own = count(key, at), redis.call('ZSCORE', key, call)
-  if own and tonumber(own) > at then others = others - 1 end
-  fits[i] = others < most
+  local held, own = occupied(key, at), redis.call('ZSCORE', key, call)
+  if own and tonumber(own) > at then held = held - 1 end
+  fits[i], others[i] = held < most, held
   if enforced == 1 and not fits[i] then admitted = false end
-  reply[2 * i] = others
 end
-if not admitted then reply[1] = 0 end
-for i, key in ipairs(KEYS) do
-  local holds = admitted and fits[i]
+if not pay(all, admitted and 1 or 0, now, slack, reply) then admitted, reply[2] = false, 0 end
+if admitted then reply[1] = 1 end
+local from = #reply
+for i = 1, bounds do
+  local key, holds = KEYS[count + i], admitted and fits[i]
   if holds then
     redis.call('ZREMRANGEBYSCORE', key, '-inf', at)
     stay(key, {call}, at, lease)
   end
-  reply[2 * i + 1] = holds and 1 or 0
+  reply[from + 2 * i - 1], reply[from + 2 * i] = others[i], holds and 1 or 0
 end
 return reply

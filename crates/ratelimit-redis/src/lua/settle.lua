@@ -109,13 +109,12 @@ local function left_by_reference(key, refill, unit, cap, now)
   return struct.pack(LAYOUT, level, math.floor(at), unit, refill, cap, now)
 end
 
--- The stored buckets. What is missing is looked for at its former keys, which follow those of the buckets in KEYS. ARGV[2]:
--- one byte for each bucket: how many former keys it has, plus 16 if the first of them counts whatever its rate was, plus 32 if
+-- The stored buckets, which are the first `count` of KEYS. What is missing is looked for at its former keys, which follow those of
+-- the buckets and `others` more. ARGV[2]: one byte for each bucket: how many former keys it has, plus 16 if the first of them counts whatever its rate was, plus 32 if
 -- the reference's key comes after them. `rate(i)`: refill, unit and capacity of a bucket.
-local function stored(count, now, rate)
-  local values = redis.call('MGET', unpack(KEYS))
-  if count == #KEYS then return values end
-  local from = count
+local function stored(count, others, now, rate)
+  if count + others == #KEYS then return redis.call('MGET', unpack(KEYS, 1, count)) end
+  local values, from = redis.call('MGET', unpack(KEYS)), count + others
   for i = 1, count do
     local spec = string.byte(ARGV[2], i)
     local former, whatever, reference = spec % 16, math.floor(spec / 16) % 2 == 1, spec >= 32

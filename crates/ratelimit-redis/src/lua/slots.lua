@@ -2,12 +2,14 @@
 
 local NAME = 16
 
-local function now()
+-- The time in milliseconds.
+local function clock()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local function count(key, now)
+-- How many calls hold a slot.
+local function occupied(key, now)
   return redis.call('ZCOUNT', key, '(' .. now, '+inf')
 end
 

@@ -4,7 +4,7 @@
 local least, need, want, parts, now, refill, unit, cap = struct.unpack('<I7I7I7I4i7I4I7I7', ARGV[1])
 local slack
 now, slack = moment(now)
-local values = stored(1, now, function() return refill, unit, cap end)
+local values = stored(1, 0, now, function() return refill, unit, cap end)
 local level, at, high, mend = settle(values[1], refill, unit, cap, now)
 local held = math.max(0, math.floor(level / unit))
 local taken = math.min(need, held)

@@ -32,8 +32,12 @@ impl Grant {
     #[must_use]
     pub fn read(value: &Value, bucket_count: usize) -> Option<Self> {
         let Value::Array(values) = value else { return None };
+        Self::from_values(values, bucket_count)
+    }
+
+    pub(super) fn from_values(values: &[Value], bucket_count: usize) -> Option<Self> {
         let number = |value: &Value| if let Value::Int(number) = value { Some(*number) } else { None };
-        let [granted, now, buckets @ ..] = values.as_slice() else { return None };
+        let [granted, now, buckets @ ..] = values else { return None };
         if buckets.len() != 2 * bucket_count {
             return None;
         }

@@ -4,17 +4,22 @@ use std::time::Duration;
 
 use redis::Value;
 use smallvec::SmallVec;
-use vmcp_ratelimit::{CallName, RemoteSlots, SlotAsk, SlotReport, SlotVerdict, policy::Mode};
+use vmcp_ratelimit::{Ask, CallName, RemoteSlots, SlotAsk, SlotReport, SlotVerdict, policy::Mode};
 
-use super::{Call, Scripts};
+use super::answer::Grant;
+use super::{Call, Scripts, count, push_records};
 
 impl Scripts {
-    /// Asks for a slot for one call under every bound of an ask.
+    /// Asks for a slot for one call under every bound of an ask, and for what it pays to buckets of the same home.
     #[must_use]
-    pub fn enter<'a>(&'a self, ask: &'a SlotAsk) -> Call<'a> {
-        let mut spec = Vec::with_capacity(20 + 5 * ask.slots.len());
+    pub fn enter<'a>(&'a self, ask: &'a SlotAsk, buckets: &'a Ask) -> Call<'a> {
+        let mut spec = Vec::with_capacity(31 + 26 * buckets.buckets.len() + 5 * ask.slots.len());
+        spec.extend_from_slice(&self.moment(None));
+        spec.extend_from_slice(&count(buckets.buckets.len()));
+        spec.extend_from_slice(&count(ask.slots.len()));
         spec.extend_from_slice(&millis(ask.lease).to_le_bytes());
         spec.extend_from_slice(&ask.call.0);
+        push_records(&mut spec, buckets);
         for slots in &ask.slots {
             spec.extend_from_slice(&slots.count_max.to_le_bytes());
             spec.push(u8::from(slots.mode == Mode::Enforce));
@@ -22,12 +27,14 @@ impl Scripts {
         let ended = ask.ended.iter().map(|ended| names(&[], ended));
         // Each bound has its list, also where the asker gives none.
         let ended = ended.chain(std::iter::repeat(Vec::new())).take(ask.slots.len());
-        Call {
-            home: ask.slots.first().and_then(|slots| slots.home.as_deref()),
-            keys: ask.slots.iter().map(|slots| &*slots.key).collect(),
-            args: std::iter::once(spec).chain(ended).collect(),
-            ..self.on_others(&self.enter)
+        let mut call = self.call(&self.enter, buckets.buckets.iter(), spec);
+        call.home = ask.slots.first().and_then(|slots| slots.home.as_deref());
+        call.others = ask.slots.iter().map(|slots| &*slots.key).collect();
+        if call.args.len() == 1 {
+            call.args.push(Vec::new());
         }
+        call.args.extend(ended);
+        call
     }
 
     /// Says which calls are in flight and which have ended.
@@ -77,16 +84,19 @@ fn names(before: &[u8], calls: &[CallName]) -> Vec<u8> {
     bytes
 }
 
-/// Reads the answer of [`Scripts::enter`] about so many bounds.
+/// Reads the answer of [`Scripts::enter`] about so many buckets and so many bounds.
 #[must_use]
-pub fn read_entered(value: &Value, count: usize) -> Option<SlotVerdict> {
-    let [admitted, bounds @ ..] = &*numbers(value)? else { return None };
+pub fn read_entered(value: &Value, buckets: usize, count: usize) -> Option<(SlotVerdict, Grant)> {
+    let Value::Array(values) = value else { return None };
+    let grant = Grant::from_values(values.get(1..3 + 2 * buckets)?, buckets)?;
+    let numbers = numbers(value)?;
+    let (admitted, bounds) = (numbers.first()?, numbers.get(3 + 2 * buckets..)?);
     if bounds.len() != 2 * count {
         return None;
     }
     let counts = bounds.iter().step_by(2).map(|count| u32::try_from(*count).ok()).collect::<Option<_>>()?;
     let holds = bounds.iter().skip(1).step_by(2).map(|holds| *holds == 1).collect();
-    Some(SlotVerdict { admitted: *admitted == 1, counts, holds })
+    Some((SlotVerdict { admitted: *admitted == 1, counts, holds }, grant))
 }
 
 /// Reads the answer of [`Scripts::count`] about so many bounds.
@@ -104,6 +114,8 @@ fn numbers(value: &Value) -> Option<Vec<i64>> {
 
 #[cfg(test)]
 mod tests {
+    use vmcp_ratelimit::{Micros, Rate, RemoteBucket};
+
     use super::*;
 
     fn slots(key: &str) -> RemoteSlots {
@@ -119,9 +131,26 @@ mod tests {
             slots: [slots("a"), slots("b")].into_iter().collect(),
             ended: std::iter::once(vec![CallName([1; 16]), CallName([2; 16])]).collect(),
         };
-        let call = scripts.enter(&ask);
+        let none = Ask { buckets: SmallVec::new() };
+        let call = scripts.enter(&ask, &none);
         assert_eq!(call.keys(), ["p:{n:s/ann}:2:a", "p:{n:s/ann}:2:b"]);
-        assert_eq!(call.args().iter().map(Vec::len).collect::<Vec<_>>(), [4 + 16 + 2 * 5, 32, 0]);
+        let lengths = |call: &Call<'_>| call.args().iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(lengths(&call), [31 + 2 * 5, 0, 32, 0]);
+        let rate = Rate::new(10, Duration::from_secs(1), 10).unwrap();
+        let home = Some("ann".into());
+        let bucket = RemoteBucket {
+            key: "c".into(),
+            rate,
+            cost: 1,
+            mode: Mode::Enforce,
+            trial: None,
+            home,
+            former: None,
+        };
+        let buckets = Ask { buckets: std::iter::once(bucket).collect() };
+        let call = scripts.enter(&ask, &buckets);
+        assert_eq!(call.keys(), ["p:{n:s/ann}:3:c", "p:{n:s/ann}:2:a", "p:{n:s/ann}:2:b"]);
+        assert_eq!(lengths(&call), [31 + 26 + 2 * 5, 0, 32, 0]);
         let report = SlotReport { key: "a".into(), held: vec![ask.call], ended: vec![CallName([1; 16])] };
         let call = scripts.report(None, std::slice::from_ref(&report), ask.lease);
         assert_eq!(call.keys(), ["p:{n:s}:2:a"]);
@@ -132,14 +161,24 @@ mod tests {
     #[test]
     fn answers_of_another_shape_are_none() {
         let numbers = |numbers: &[i64]| Value::Array(numbers.iter().copied().map(Value::Int).collect());
-        let verdict = read_entered(&numbers(&[1, 3, 1, 9, 0]), 2).unwrap();
+        let (verdict, _) = read_entered(&numbers(&[1, 1, 77, 3, 1, 9, 0]), 0, 2).unwrap();
         assert_eq!(
             (verdict.admitted, &verdict.counts[..], &verdict.holds[..]),
             (true, &[3, 9][..], &[true, false][..])
         );
-        assert!(read_entered(&numbers(&[1, 3]), 1).is_none());
-        assert!(read_entered(&numbers(&[1, -3, 1]), 1).is_none());
-        assert!(read_entered(&Value::Nil, 0).is_none());
+        let (verdict, grant) = read_entered(&numbers(&[0, 1, 77, 40, 0, 3, 0]), 1, 1).unwrap();
+        assert_eq!(
+            (verdict.admitted, &verdict.counts[..], &verdict.holds[..]),
+            (false, &[3][..], &[false][..])
+        );
+        assert_eq!(
+            (grant.granted, grant.now, &grant.levels[..], &grant.paid[..]),
+            (1, Micros(77), &[40][..], &[0][..])
+        );
+        assert!(read_entered(&numbers(&[1, 1, 77, 3]), 0, 1).is_none());
+        assert!(read_entered(&numbers(&[1, 1, 77, -3, 1]), 0, 1).is_none());
+        assert!(read_entered(&numbers(&[1]), 0, 0).is_none());
+        assert!(read_entered(&Value::Nil, 0, 0).is_none());
         assert_eq!(read_counts(&numbers(&[4]), 1).as_deref(), Some(&[4][..]));
         assert!(read_counts(&numbers(&[4]), 2).is_none());
     }

@@ -8,7 +8,7 @@ use vmcp_ratelimit::{RemoteSlots, RemoteStore as _, SlotReport, SlotStore as _};
 use vmcp_ratelimit_redis::{RedisPolicy, RedisStore, ServerUrl, Target};
 
 use crate::server::{Kind, admit, ask, available, eventually, fixed, free_ports, is_installed, tokens};
-use crate::slots::{bound, entry};
+use crate::slots::{bound, entry, take_slots};
 
 struct Node {
     port: u16,
@@ -106,24 +106,26 @@ async fn slots_have_homes(store: &RedisStore) {
     let everybody = [bound("slots:shared", 2), bound("slots:shared:tool:a", 2)];
     for call in 1..=2 {
         eventually("an answer", async || {
-            store.enter(&entry(call, &everybody, lease)).await.is_ok_and(|verdict| verdict.admitted)
+            take_slots(store, &entry(call, &everybody, lease)).await.is_ok_and(|verdict| verdict.admitted)
         })
         .await;
     }
     for user in ["ann", "ben", "cyd", "dan"] {
         let own = [RemoteSlots { home: Some(user.into()), ..bound("slots:user:x", 1) }];
         let told = |call| entry(call, &own, lease);
-        eventually("an answer", async || store.enter(&told(1)).await.is_ok_and(|verdict| verdict.admitted))
-            .await;
         eventually("an answer", async || {
-            store.enter(&told(2)).await.is_ok_and(|verdict| !verdict.admitted && verdict.counts[0] == 1)
+            take_slots(store, &told(1)).await.is_ok_and(|verdict| verdict.admitted)
+        })
+        .await;
+        eventually("an answer", async || {
+            take_slots(store, &told(2)).await.is_ok_and(|verdict| !verdict.admitted && verdict.counts[0] == 1)
         })
         .await;
         let over = [SlotReport { key: "slots:user:x".into(), held: Vec::new(), ended: vec![told(1).call] }];
         eventually("an answer", async || store.report(Some(user), &over, lease).await.is_ok()).await;
         eventually("an answer", async || store.count(&own).await.is_ok_and(|counts| counts[0] == 0)).await;
     }
-    let full = store.enter(&entry(3, &everybody, lease)).await;
+    let full = take_slots(store, &entry(3, &everybody, lease)).await;
     assert!(full.is_err() || full.is_ok_and(|verdict| !verdict.admitted));
 }
 

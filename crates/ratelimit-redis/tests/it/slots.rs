@@ -6,11 +6,15 @@ mod outages;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use smallvec::SmallVec;
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{CallName, RemoteSlots, SlotAsk, SlotReport, SlotStore as _, SlotVerdict, StoreFailure};
+use vmcp_ratelimit::{
+    Ask, CallName, RemoteSlots, RemoteStore as _, SlotAsk, SlotReport, SlotStore as _, SlotVerdict,
+    StoreFailure,
+};
 use vmcp_ratelimit_redis::RedisStore;
 
-use crate::server::{Kind, Server, available, eventually};
+use crate::server::{Kind, Server, ask, available, eventually, fixed, tokens};
 
 const LEASE: Duration = Duration::from_secs(60);
 
@@ -24,6 +28,8 @@ crate::on_both!(
     leases_of_different_lengths_live_side_by_side,
     nothing_stays_behind,
     an_answer_that_is_lost_costs_no_slot,
+    slots_and_buckets_are_one_decision,
+    who_gives_up_gets_its_tokens_back,
 );
 
 pub(crate) fn bound(key: &str, count_max: u32) -> RemoteSlots {
@@ -39,8 +45,14 @@ pub(crate) fn entry(call: u8, slots: &[RemoteSlots], lease: Duration) -> SlotAsk
     SlotAsk { call: name(call), lease, slots: slots.iter().cloned().collect(), ended }
 }
 
+/// Asks for slots of a call that falls under no bucket.
+pub(crate) async fn take_slots(store: &RedisStore, ask: &SlotAsk) -> Result<SlotVerdict, StoreFailure> {
+    let none = Ask { buckets: SmallVec::new() };
+    store.enter(ask, &none).await.map(|(verdict, _)| verdict)
+}
+
 async fn enter(store: &RedisStore, call: u8, slots: &[RemoteSlots]) -> SlotVerdict {
-    store.enter(&entry(call, slots, LEASE)).await.unwrap()
+    take_slots(store, &entry(call, slots, LEASE)).await.unwrap()
 }
 
 fn said(key: &str, held: &[u8], ended: &[u8]) -> Vec<SlotReport> {
@@ -69,7 +81,7 @@ async fn slots_are_given_until_a_bound_is_full(kind: Kind) {
     // Whoever comes next takes along who has gone.
     let mut next = entry(3, &slots, LEASE);
     next.ended[0] = vec![name(1)];
-    assert!(store.enter(&next).await.unwrap().admitted);
+    assert!(take_slots(&store, &next).await.unwrap().admitted);
     assert_eq!(counts(&store, &slots).await, [2]);
     store.report(None, &said("slots:shared", &[], &[2, 3]), LEASE).await.unwrap();
     assert_eq!(counts(&store, &slots).await, [0]);
@@ -116,7 +128,7 @@ async fn who_is_not_heard_of_loses_the_slot(kind: Kind) {
     let slots = [bound("slots:shared", 1)];
     let short = Duration::from_millis(300);
     let begun = std::time::Instant::now();
-    assert!(store.enter(&entry(1, &slots, short)).await.unwrap().admitted);
+    assert!(take_slots(&store, &entry(1, &slots, short)).await.unwrap().admitted);
     eventually("the slot is free", async || {
         let free = enter(&store, 2, &slots).await.admitted;
         assert!(!free || begun.elapsed() >= short, "free after {:?}", begun.elapsed());
@@ -132,7 +144,7 @@ async fn who_is_reported_keeps_it_or_has_it_again(kind: Kind) {
     let server = Server::start(kind).await;
     let store = server.patient().await;
     let slots = [bound("slots:shared", 1)];
-    assert!(store.enter(&entry(1, &slots, Duration::from_millis(200))).await.unwrap().admitted);
+    assert!(take_slots(&store, &entry(1, &slots, Duration::from_millis(200))).await.unwrap().admitted);
     store.report(None, &said("slots:shared", &[1], &[]), LEASE).await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert!(!enter(&store, 2, &slots).await.admitted);
@@ -150,7 +162,7 @@ async fn leases_of_different_lengths_live_side_by_side(kind: Kind) {
     let store = server.patient().await;
     let slots = [bound("slots:shared", 2)];
     assert!(enter(&store, 1, &slots).await.admitted);
-    assert!(store.enter(&entry(2, &slots, Duration::from_millis(100))).await.unwrap().admitted);
+    assert!(take_slots(&store, &entry(2, &slots, Duration::from_millis(100))).await.unwrap().admitted);
     let kept: i64 = server.say("PTTL thv:rl:{ns:srv}:2:slots:shared").await;
     assert!(kept > 50_000, "a short lease cuts no long one off: {kept}");
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -162,7 +174,7 @@ async fn nothing_stays_behind(kind: Kind) {
     let store = server.patient().await;
     let slots = [bound("slots:shared", 5)];
     let short = Duration::from_millis(100);
-    assert!(store.enter(&entry(1, &slots, short)).await.unwrap().admitted);
+    assert!(take_slots(&store, &entry(1, &slots, short)).await.unwrap().admitted);
     store.report(None, &said("slots:shared", &[1, 2], &[]), short).await.unwrap();
     eventually("the key is gone", async || {
         server.say::<u32>("EXISTS thv:rl:{ns:srv}:2:slots:shared").await == 0
@@ -177,17 +189,53 @@ async fn an_answer_that_is_lost_costs_no_slot(kind: Kind) {
     available(&store).await;
     let slots = [bound("slots:shared", 1)];
     // The script is known, so that one message is all it takes.
-    eventually("an answer", async || store.enter(&entry(1, &slots, LEASE)).await.is_ok()).await;
+    eventually("an answer", async || take_slots(&store, &entry(1, &slots, LEASE)).await.is_ok()).await;
     eventually("an answer", async || {
         store.report(None, &said("slots:shared", &[], &[1]), LEASE).await.is_ok()
     })
     .await;
     server.signal(Signal::STOP);
-    assert_eq!(store.enter(&entry(2, &slots, LEASE)).await, Err(StoreFailure::Timeout));
+    assert_eq!(take_slots(&store, &entry(2, &slots, LEASE)).await, Err(StoreFailure::Timeout));
     server.signal(Signal::CONT);
     available(&store).await;
     eventually("it was carried out", async || store.count(&slots).await.is_ok_and(|counts| counts[0] == 1))
         .await;
     store.report(None, &said("slots:shared", &[], &[2]), LEASE).await.unwrap();
     assert_eq!(counts(&store, &slots).await, [0]);
+}
+
+async fn slots_and_buckets_are_one_decision(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let (slots, buckets) =
+        ([bound("slots:shared", 1)], ask(&[("shared:60s", fixed(2)), ("user:60s:ann", fixed(1))]));
+    let left = async |store: &RedisStore| tokens(&buckets, &store.peek(&buckets).await.unwrap());
+    let (verdict, paid) = store.enter(&entry(1, &slots, LEASE), &buckets).await.unwrap();
+    assert!(verdict.admitted && paid.admitted);
+    assert_eq!((tokens(&buckets, &paid.levels), paid.pays.to_vec()), (vec![1, 0], vec![true, true]));
+    // A bound that is full costs no tokens, and a bucket that is empty no slot.
+    let other = ask(&[("shared:60s", fixed(2)), ("user:60s:bob", fixed(1))]);
+    let (verdict, paid) = store.enter(&entry(2, &slots, LEASE), &other).await.unwrap();
+    assert!(!verdict.admitted && paid.admitted, "bob could pay");
+    assert_eq!((&verdict.counts[..], &verdict.holds[..]), (&[1][..], &[false][..]));
+    assert_eq!(left(&store).await, [1, 0]);
+    store.report(None, &said("slots:shared", &[], &[1]), LEASE).await.unwrap();
+    let (verdict, paid) = store.enter(&entry(3, &slots, LEASE), &buckets).await.unwrap();
+    assert!(!verdict.admitted && !paid.admitted);
+    assert_eq!((counts(&store, &slots).await, left(&store).await), (vec![0], vec![1, 0]));
+    assert!(store.enter(&entry(4, &slots, LEASE), &other).await.unwrap().0.admitted);
+}
+
+async fn who_gives_up_gets_its_tokens_back(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let (slots, buckets) = ([bound("slots:shared", 9)], ask(&[("shared:60s", fixed(3))]));
+    server.signal(Signal::STOP);
+    let question = entry(1, &slots, LEASE);
+    assert!(tokio::time::timeout(Duration::from_millis(50), store.enter(&question, &buckets)).await.is_err());
+    server.signal(Signal::CONT);
+    eventually("the tokens are back", async || {
+        counts(&store, &slots).await == [1] && tokens(&buckets, &store.peek(&buckets).await.unwrap()) == [3]
+    })
+    .await;
 }

@@ -72,12 +72,14 @@ pub(super) struct Bell<'a> {
     pub(super) user: Option<UserKey>,
     /// It holds slots that others of several replicas wait for, too.
     pub(super) shared: bool,
+    /// The call was admitted: before that it has nothing that others could wait for.
+    pub(super) armed: bool,
 }
 
 impl Bell<'_> {
     /// Tells what was given back.
     pub(super) fn ring(&self, tokens: bool) {
-        if self.limiter.room.count() > 0 && (tokens || !self.plan.slots.is_empty()) {
+        if self.armed && self.limiter.room.count() > 0 && (tokens || !self.plan.slots.is_empty()) {
             let needs = needs(self.plan, self.user, u64::MAX);
             self.limiter.room.given_back(self.limiter.view(), &needs, tokens, self.shared);
         }

@@ -18,8 +18,32 @@ use crate::memory::{Claim, signed_units};
 use crate::observer::DecisionEvent;
 use crate::plan::{Owed, Plan, PlannedBucket};
 use crate::policy::{Consistency, Mode};
-use crate::remote::{Cut, OnStoreFailure, Part, RemoteBucket, StoreFailure, parts};
+use crate::remote::{
+    Ask, Cut, OnStoreFailure, Part, RemoteBucket, RemoteVerdict, SlotPart, StoreFailure, parts,
+};
+use crate::slots::{Entered, Slots};
 use crate::table::UserKey;
+
+/// What is asked of the store in one exchange: the bounds and buckets of one home.
+struct Question {
+    slots: Option<SlotPart>,
+    places: SmallVec<[usize; 4]>,
+    ask: Ask,
+}
+
+impl Question {
+    fn home(&self) -> Option<&Arc<str>> {
+        let bucket = self.ask.buckets.first().map(|bucket| &bucket.home);
+        let slots = self.slots.iter().flat_map(|part| part.slots.first()).map(|slots| &slots.home);
+        bucket.or(slots.into_iter().next()).and_then(Option::as_ref)
+    }
+
+    /// Whether nothing of it refuses.
+    fn is_on_trial(&self) -> bool {
+        let slots = self.slots.iter().flat_map(|part| part.slots.iter()).map(|slots| slots.mode);
+        self.ask.buckets.iter().map(|bucket| bucket.mode).chain(slots).all(|mode| mode == Mode::Shadow)
+    }
+}
 
 impl Limiter {
     pub(super) async fn admit_shared<'a>(
@@ -30,61 +54,87 @@ impl Limiter {
         now: Micros,
         event: &mut DecisionEvent<'_>,
     ) -> Result<Permit<'a>, Denial> {
-        // A place among the calls in flight first: it is given back by dropping the permit. What this replica alone has in
-        // flight already is refused without asking.
-        let mut permit = self.admit_here((bound, &bound.slots), user.local, now)?;
-        if !bound.slots.slots.is_empty() {
+        let mut permit = self.permit(bound, user.local);
+        permit.bell.shared = !bound.plan.slots.is_empty() && sharing.count() > 1;
+        if !bound.plan.slots.is_empty() {
+            self.refuse_full(bound, user)?;
             self.refuse_known(sharing, bound, user)?;
+            permit.slot = self.slots.as_ref().map(Slots::begin);
         }
-        let failed = self.take_slots(sharing, bound, user, &mut permit, event).await?;
-        if bound.plan.buckets.is_empty() {
-            return Ok(permit);
-        }
-        let paid = match failed {
-            // Nobody waits twice for a store that does not answer.
-            Some(failure) => Err(Unpaid::Failed(failure)),
-            None => self.pay_shared(sharing, bound, user, &mut permit).await,
-        };
-        match paid {
+        match self.pay_shared(sharing, bound, user, &mut permit).await {
             Ok(()) => {
                 if let Some(paid) = &mut permit.leased {
                     paid.keep();
                 }
-                Ok(permit)
             }
             Err(Unpaid::Denied(denial)) => {
-                let paid =
-                    permit.shared.iter().flat_map(|part| part.changes(|bucket| -i64::from(bucket.cost)));
-                self.change_shared(sharing, paid.collect()).await;
-                permit.shared.clear();
-                Err(denial)
+                self.take_back(sharing, &permit).await;
+                return Err(denial);
             }
             Err(Unpaid::Failed(failure)) => {
+                self.observer.store_failed(failure);
                 // What was paid already stays paid: the store that would have to be asked does not answer.
                 permit.leased = None;
                 permit.shared.clear();
-                if failed.is_none() {
-                    self.observer.store_failed(failure);
+                if let Some(slot) = &mut permit.slot {
+                    self.hold_without_store(sharing, bound, user, slot, event)?;
                 }
-                permit.fallen = self.without_store(sharing, bound, user, event)?.map(Box::new);
-                Ok(permit)
+                if !bound.plan.buckets.is_empty() {
+                    permit.fallen = self.without_store(sharing, bound, user, event)?.map(Box::new);
+                }
             }
         }
+        // What this replica has in flight itself, which others here see without asking.
+        match self.admit_here((bound, &bound.slots), user.local, now) {
+            Ok(mut here) => permit.local = here.local.take(),
+            Err(denial) => {
+                self.take_back(sharing, &permit).await;
+                return Err(denial);
+            }
+        }
+        permit.bell.armed = true;
+        Ok(permit)
     }
 
-    /// Refuses a call that is certain to lack tokens before it takes places in flight from others. Spends nothing.
+    /// Gives back what a call has paid to the store that is refused all the same.
+    async fn take_back(&self, sharing: &Sharing, permit: &Permit<'_>) {
+        let paid = permit.shared.iter().flat_map(|part| part.changes(|bucket| -i64::from(bucket.cost)));
+        self.change_shared(sharing, paid.collect()).await;
+    }
+
+    /// Refuses a call that is certain to lack tokens before it asks. Spends nothing.
     fn refuse_known(&self, sharing: &Sharing, bound: &Bound, user: &User) -> Result<(), Denial> {
         for Part { places, ask } in parts(&bound.plan, self.cut(user, true)) {
             if let Some(verdict) = sharing.store.known_refusal(&ask) {
-                let levels = all_levels(&bound.plan, &places, &verdict.levels);
-                let error = shared_refusal(bound, &levels);
-                return Err(Denial::by_buckets(error, &bound.plan, &levels));
+                return Err(short(bound, &all_levels(&bound.plan, &places, &verdict.levels)));
             }
         }
         Ok(())
     }
 
-    /// Pays all shared buckets, first those of which tokens are held here: what is not spent then is put back at once.
+    /// The questions about a plan. The caller's own buckets come first: what others share is taken from nobody for a call that
+    /// these refuse.
+    fn questions(&self, bound: &Bound, user: &User, slots: bool) -> SmallVec<[Question; 2]> {
+        let of_buckets = |Part { places, ask }: Part| Question { slots: None, places, ask };
+        let mut questions: SmallVec<[Question; 2]> =
+            parts(&bound.plan, self.cut(user, true)).into_iter().map(of_buckets).collect();
+        for part in self.slot_parts(bound, user).into_iter().filter(|_| slots) {
+            let home = part.slots.first().and_then(|slots| slots.home.clone());
+            match questions.iter_mut().find(|question| question.home() == home.as_ref()) {
+                Some(question) => question.slots = Some(part),
+                None => questions.push(Question {
+                    slots: Some(part),
+                    places: SmallVec::new(),
+                    ask: Ask { buckets: SmallVec::new() },
+                }),
+            }
+        }
+        questions.sort_by_key(|question| question.home().is_none());
+        questions
+    }
+
+    /// Pays all shared buckets and takes all slots, first the buckets of which tokens are held here: what is not spent then is put
+    /// back at once.
     async fn pay_shared<'a>(
         &'a self,
         sharing: &'a Sharing,
@@ -92,6 +142,7 @@ impl Limiter {
         user: &User,
         permit: &mut Permit<'a>,
     ) -> Result<(), Unpaid> {
+        let begun = self.clock.now();
         if let Some(leases) = self.leases.as_ref().filter(|_| !bound.leased.is_empty()) {
             match leases.admit(&bound.leased).await {
                 Ok(paid) => permit.leased = Some(paid),
@@ -101,36 +152,60 @@ impl Limiter {
                 }
             }
         }
-        for Part { places, ask } in parts(&bound.plan, self.cut(user, true)) {
-            let verdict = match sharing.store.admit(&ask).await {
+        for question in self.questions(bound, user, permit.slot.is_some()) {
+            let verdict = match self.put(sharing, bound, user, &question, permit).await {
                 Ok(verdict) => verdict,
                 // What is on trial does not send a call that has paid otherwise to the policy for failures.
-                Err(failure)
-                    if bound.plan.enforces()
-                        && ask.buckets.iter().all(|bucket| bucket.mode == Mode::Shadow) =>
-                {
+                Err(Unpaid::Failed(failure)) if bound.plan.enforces() && question.is_on_trial() => {
                     self.observer.store_failed(failure);
+                    if let (Some(slot), Some(part)) = (&mut permit.slot, question.slots) {
+                        slot.hold_anyway(&[part]);
+                    }
                     if sharing.on_failure == OnStoreFailure::Deny {
-                        permit.untried.extend(places);
+                        permit.untried.extend(question.places);
                     }
                     continue;
                 }
                 // This replica's own queue is no failure of the store, and opens no way around the limits.
-                Err(StoreFailure::Overloaded) if bound.plan.enforces() => {
+                Err(Unpaid::Failed(StoreFailure::Overloaded)) if bound.plan.enforces() => {
                     return Err(Unpaid::Denied(Error::Overloaded.into()));
                 }
-                Err(failure) => return Err(Unpaid::Failed(failure)),
+                Err(unpaid) => return Err(unpaid),
             };
+            let Question { places, ask, .. } = question;
             let levels = all_levels(&bound.plan, &places, &verdict.levels);
             self.learn(sharing, bound, user.local, &levels);
             permit.know(&places, &levels);
             if !verdict.admitted {
-                let error = shared_refusal(bound, &levels);
-                return Err(Unpaid::Denied(Denial::by_buckets(error, &bound.plan, &levels)));
+                return Err(Unpaid::Denied(short(bound, &levels)));
             }
-            permit.shared.push(PaidPart { places, ask, verdict });
+            if !ask.buckets.is_empty() {
+                permit.shared.push(PaidPart { places, ask, verdict });
+            }
         }
-        Ok(())
+        match self.slots.as_ref().filter(|_| permit.slot.is_some()) {
+            Some(slots) => slots.confirm(begun).map_err(Unpaid::Failed),
+            None => Ok(()),
+        }
+    }
+
+    /// Puts one question to the store. A verdict that does not admit is one about buckets.
+    async fn put(
+        &self,
+        sharing: &Sharing,
+        bound: &Bound,
+        user: &User,
+        question: &Question,
+        permit: &mut Permit<'_>,
+    ) -> Result<RemoteVerdict, Unpaid> {
+        let (Some(slots), Some(slot), Some(part)) = (&self.slots, &mut permit.slot, &question.slots) else {
+            return sharing.store.admit(&question.ask).await.map_err(Unpaid::Failed);
+        };
+        match slots.enter(slot, part, &question.ask).await {
+            Ok(Entered::Admitted(verdict) | Entered::Short(verdict)) => Ok(verdict),
+            Ok(Entered::Busy(place)) => Err(Unpaid::Denied(self.full_elsewhere(bound, user, place))),
+            Err(failure) => Err(Unpaid::Failed(failure)),
+        }
     }
 
     /// How plans are asked about.
@@ -272,6 +347,11 @@ impl Permit<'_> {
             }
         }
     }
+}
+
+/// The refusal by buckets that hold so much.
+fn short(bound: &Bound, levels: &[i64]) -> Denial {
+    Denial::by_buckets(shared_refusal(bound, levels), &bound.plan, levels)
 }
 
 /// Why the shared buckets of a call are not paid.

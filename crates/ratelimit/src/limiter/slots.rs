@@ -1,14 +1,14 @@
-//! A place among the calls in flight of all replicas: asked of the shared store, or out of this replica's share of every
-//! bound while the store is away.
+//! Places among the calls in flight of all replicas: refused here where this replica alone has as many in flight, and held out
+//! of this replica's share of every bound while the store is away.
 
 use vmcp_domain::Error;
 
 use super::patient::{Denial, busy};
-use super::{Bound, Limiter, Permit, Sharing, User};
+use super::{Bound, Limiter, Sharing, User};
 use crate::observer::DecisionEvent;
 use crate::policy::{Consistency, Mode};
-use crate::remote::{OnStoreFailure, SlotPart, StoreFailure, slot_parts};
-use crate::slots::NoSlot;
+use crate::remote::{OnStoreFailure, SlotPart, slot_parts};
+use crate::slots::Slot;
 use crate::waiting::{HeldUp, Place, needs};
 
 impl Sharing {
@@ -19,56 +19,47 @@ impl Sharing {
 }
 
 impl Limiter {
-    /// Takes the call's places and puts them into the permit. Returns the store's failure where it did not answer and the
-    /// policy let the call pass.
-    pub(super) async fn take_slots(
+    /// Refuses a call for which this replica alone has too many in flight, without asking.
+    pub(super) fn refuse_full(&self, bound: &Bound, user: &User) -> Result<(), Denial> {
+        self.memory.full_slots(&bound.slots, user.local).map_or(Ok(()), |place| Err(full(bound, place)))
+    }
+
+    /// The refusal by a bound that all replicas together have filled.
+    pub(super) fn full_elsewhere(&self, bound: &Bound, user: &User, place: usize) -> Denial {
+        if self.room.count() > 0 {
+            let needs = needs(&bound.plan, user.local, u64::MAX);
+            self.room.full_elsewhere(self.view(), &needs, place);
+        }
+        full(bound, place)
+    }
+
+    /// Holds the slots of a call that goes on although the store does not answer, or refuses it, as the policy says.
+    pub(super) fn hold_without_store(
         &self,
         sharing: &Sharing,
         bound: &Bound,
         user: &User,
-        permit: &mut Permit<'_>,
+        slot: &mut Slot,
         event: &mut DecisionEvent<'_>,
-    ) -> Result<Option<StoreFailure>, Denial> {
-        let Some(slots) = self.slots.as_ref().filter(|_| !bound.plan.slots.is_empty()) else {
-            return Ok(None);
-        };
+    ) -> Result<(), Denial> {
+        let is_enforced = bound.plan.slots.iter().any(|slots| slots.mode == Mode::Enforce);
         let parts = self.slot_parts(bound, user);
-        match slots.enter(&parts).await {
-            Ok(slot) => {
-                permit.slot = Some(slot);
-                permit.bell.shared = sharing.count() > 1;
-                Ok(None)
+        match sharing.on_failure {
+            // What is only on trial refuses nobody, whether the store answers or not.
+            OnStoreFailure::Deny if !is_enforced => {
+                event.all_would_refuse(bound);
+                slot.hold_anyway(&parts);
             }
-            Err(NoSlot::Busy(place)) => {
-                // Before the permit's bell rings, which would send the next one to ask in vain.
-                if self.room.count() > 0 {
-                    let needs = needs(&bound.plan, user.local, u64::MAX);
-                    self.room.full_elsewhere(self.view(), &needs, place);
-                }
-                Err(full(bound, place))
+            OnStoreFailure::Deny => return Err(Error::LimitsUnavailable.into()),
+            OnStoreFailure::Allow => {
+                event.fail_open |= is_enforced;
+                slot.hold_anyway(&parts);
             }
-            Err(NoSlot::Failed(failure, mut slot)) => {
-                self.observer.store_failed(failure);
-                let is_enforced = bound.plan.slots.iter().any(|slots| slots.mode == Mode::Enforce);
-                match sharing.on_failure {
-                    // What is only on trial refuses nobody, whether the store answers or not.
-                    OnStoreFailure::Deny if !is_enforced => {
-                        event.all_would_refuse(bound);
-                        slot.hold_anyway(&parts);
-                    }
-                    OnStoreFailure::Deny => return Err(Error::LimitsUnavailable.into()),
-                    OnStoreFailure::Allow => {
-                        event.fail_open |= is_enforced;
-                        slot.hold_anyway(&parts);
-                    }
-                    OnStoreFailure::Local => {
-                        slot.hold_share(&parts, sharing.count()).map_err(|place| full(bound, place))?;
-                    }
-                }
-                permit.slot = Some(slot);
-                Ok(Some(failure))
+            OnStoreFailure::Local => {
+                slot.hold_share(&parts, sharing.count()).map_err(|place| full(bound, place))?;
             }
         }
+        Ok(())
     }
 
     pub(super) fn slot_parts(&self, bound: &Bound, user: &User) -> smallvec::SmallVec<[SlotPart; 2]> {
@@ -78,7 +69,7 @@ impl Limiter {
 }
 
 /// The refusal by a bound that has no room.
-fn full(bound: &Bound, place: usize) -> Denial {
+pub(super) fn full(bound: &Bound, place: usize) -> Denial {
     let error = Error::RateLimited(Box::new(busy(bound, Place::Slots(place))));
     Denial { error, held_up: HeldUp::BySlots(place) }
 }

@@ -238,6 +238,25 @@ impl FakeStore {
         levels.insert(bucket.key.clone(), held.changed(&bucket.rate, paid, units, now));
     }
 
+    /// What a decision would say, without paying.
+    pub(crate) fn look(&self, ask: &Ask) -> RemoteVerdict {
+        let cost = |bucket: &RemoteBucket| bucket.rate.units(u64::from(bucket.cost));
+        RemoteVerdict {
+            admitted: ask.buckets.iter().all(|bucket| self.level(bucket) >= cost(bucket)),
+            levels: ask.buckets.iter().map(|bucket| self.level(bucket)).collect(),
+            pays: ask.buckets.iter().map(|bucket| self.level(bucket) >= cost(bucket)).collect(),
+            at: self.clock.now(),
+        }
+    }
+
+    pub(crate) fn decide(&self, ask: &Ask) -> RemoteVerdict {
+        let verdict = self.look(ask);
+        for bucket in ask.buckets.iter().filter(|_| verdict.admitted) {
+            self.add(bucket, -bucket.rate.units(u64::from(bucket.cost)), None);
+        }
+        RemoteVerdict { levels: self.look(ask).levels, ..verdict }
+    }
+
     pub(crate) fn break_with(&self, failure: Option<StoreFailure>) {
         *self.broken.lock() = failure;
     }
@@ -255,20 +274,7 @@ impl RemoteStore for FakeStore {
         Box::pin(async move {
             self.asked.fetch_add(1, Ordering::SeqCst);
             self.homes.lock().extend(ask.buckets.iter().map(|bucket| bucket.home.clone()));
-            self.answer(|| {
-                let cost = |bucket: &RemoteBucket| bucket.rate.units(u64::from(bucket.cost));
-                let pays = ask.buckets.iter().map(|bucket| self.level(bucket) >= cost(bucket)).collect();
-                let admitted = ask.buckets.iter().all(|bucket| self.level(bucket) >= cost(bucket));
-                for bucket in ask.buckets.iter().filter(|_| admitted) {
-                    self.add(bucket, -cost(bucket), None);
-                }
-                RemoteVerdict {
-                    admitted,
-                    levels: ask.buckets.iter().map(|bucket| self.level(bucket)).collect(),
-                    pays,
-                    at: self.clock.now(),
-                }
-            })
+            self.answer(|| self.decide(ask))
         })
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use vmcp_domain::BoxFuture;
 
-use super::StoreFailure;
+use super::{Ask, RemoteVerdict, StoreFailure};
 use crate::plan::{Plan, PlannedSlots};
 use crate::policy::Mode;
 
@@ -47,7 +47,8 @@ pub struct SlotAsk {
 /// What the store found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotVerdict {
-    /// Whether every enforced bound had room. If not, the call holds nothing.
+    /// Whether every enforced bound had room and every enforced bucket could pay. If not, the call holds nothing and has paid
+    /// nothing.
     pub admitted: bool,
     /// How many other calls each bound counted, in the order of the ask.
     pub counts: SmallVec<[u32; 2]>,
@@ -68,9 +69,13 @@ pub struct SlotReport {
 
 /// A store of the slots that calls of several replicas hold. Every method answers within the store's own deadline.
 pub trait SlotStore: Send + Sync {
-    /// Takes a slot under every bound that has room, or under none if an enforced one has none. Asked twice about one
-    /// call it counts that call once.
-    fn enter<'a>(&'a self, ask: &'a SlotAsk) -> BoxFuture<'a, Result<SlotVerdict, StoreFailure>>;
+    /// Takes a slot under every bound that has room and pays every bucket of the same home, or takes and pays nothing if an
+    /// enforced one has no room or cannot pay. Asked twice about one call it counts that call once.
+    fn enter<'a>(
+        &'a self,
+        ask: &'a SlotAsk,
+        buckets: &'a Ask,
+    ) -> BoxFuture<'a, Result<(SlotVerdict, RemoteVerdict), StoreFailure>>;
     /// Hears what is held and what has ended, of bounds of one home.
     fn report<'a>(
         &'a self,

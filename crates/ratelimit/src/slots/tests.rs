@@ -27,6 +27,32 @@ pub(crate) struct FakeSlots {
     pub(crate) homes: Mutex<Vec<Option<Arc<str>>>>,
 }
 
+/// Why a call has no slot.
+pub(super) enum NoSlot {
+    Busy(usize),
+    Failed(StoreFailure, Slot),
+}
+
+impl Slots {
+    /// Takes slots under the bounds of all parts for a call that falls under no bucket.
+    pub(super) async fn take(self: &Arc<Self>, parts: &[SlotPart]) -> Result<Slot, NoSlot> {
+        let (mut slot, begun) = (self.begin(), self.clock.now());
+        let none = Ask { buckets: SmallVec::new() };
+        for part in parts {
+            match self.enter(&mut slot, part, &none).await {
+                Ok(Entered::Admitted(_)) => {}
+                Ok(Entered::Short(_)) => panic!("no bucket was asked"),
+                Ok(Entered::Busy(place)) => return Err(NoSlot::Busy(place)),
+                Err(failure) => return Err(NoSlot::Failed(failure, slot)),
+            }
+        }
+        match self.confirm(begun) {
+            Ok(()) => Ok(slot),
+            Err(failure) => Err(NoSlot::Failed(failure, slot)),
+        }
+    }
+}
+
 impl FakeStore {
     /// How many calls it counts under all bounds whose keys contain this.
     pub(crate) fn in_flight(&self, part: &str) -> usize {
@@ -65,7 +91,11 @@ impl FakeStore {
 }
 
 impl SlotStore for FakeStore {
-    fn enter<'a>(&'a self, ask: &'a SlotAsk) -> BoxFuture<'a, Result<SlotVerdict, StoreFailure>> {
+    fn enter<'a>(
+        &'a self,
+        ask: &'a SlotAsk,
+        buckets: &'a Ask,
+    ) -> BoxFuture<'a, Result<(SlotVerdict, RemoteVerdict), StoreFailure>> {
         Box::pin(async move {
             self.slots.asked.fetch_add(1, Ordering::SeqCst);
             self.slots.homes.lock().extend(ask.slots.iter().map(|slots| slots.home.clone()));
@@ -83,13 +113,16 @@ impl SlotStore for FakeStore {
                     verdict.holds.push(count < slots.count_max);
                     verdict.admitted &= count < slots.count_max || slots.mode == Mode::Shadow;
                 }
+                let full = !verdict.admitted;
+                let paid = if full { self.look(buckets) } else { self.decide(buckets) };
+                verdict.admitted &= paid.admitted;
                 for (slots, holds) in ask.slots.iter().zip(&mut verdict.holds) {
                     *holds &= verdict.admitted;
                     if *holds {
                         self.stay(&slots.key, &[ask.call], ask.lease);
                     }
                 }
-                verdict
+                (verdict, paid)
             })
             .await
         })

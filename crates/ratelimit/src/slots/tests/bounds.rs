@@ -37,9 +37,9 @@ fn fleet(count: usize) -> (Vec<Arc<Slots>>, Arc<FakeStore>) {
 async fn what_is_in_flight_stays_counted_and_what_has_ended_does_not() {
     let (replicas, store) = fleet(2);
     let one = parts(&[("s", 1)]);
-    let slot = replicas[0].enter(&one).await.ok().unwrap();
+    let slot = replicas[0].take(&one).await.ok().unwrap();
     sleep(LEASE * 10).await;
-    assert!(matches!(replicas[1].enter(&one).await, Err(NoSlot::Busy(0))));
+    assert!(matches!(replicas[1].take(&one).await, Err(NoSlot::Busy(0))));
     drop(slot);
     sleep(Duration::from_millis(1)).await;
     assert_eq!(store.in_flight("s"), 0);
@@ -47,7 +47,7 @@ async fn what_is_in_flight_stays_counted_and_what_has_ended_does_not() {
     // Nobody looks after nothing, and somebody does as soon as there is something again.
     sleep(LEASE).await;
     assert!(replicas[0].registry.lock().begin());
-    assert!(replicas[1].enter(&one).await.is_ok());
+    assert!(replicas[1].take(&one).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,7 +57,7 @@ async fn names_are_told_apart() {
     let mut held = Vec::new();
     for replica in &replicas {
         for _ in 0..50 {
-            held.push(replica.enter(&many).await.ok().unwrap());
+            held.push(replica.take(&many).await.ok().unwrap());
         }
     }
     assert_eq!(store.in_flight("s"), 400);
@@ -74,7 +74,7 @@ async fn who_gives_up_while_asking_holds_nothing() {
     let (replicas, store) = fleet(1);
     *store.slots.delay.lock() = Duration::from_millis(30);
     let replica = replicas[0].clone();
-    let asking = tokio::spawn(async move { replica.enter(&parts(&[("s", 1)])).await.map(|_| ()).ok() });
+    let asking = tokio::spawn(async move { replica.take(&parts(&[("s", 1)])).await.map(|_| ()).ok() });
     sleep(Duration::from_millis(10)).await;
     assert_eq!(store.in_flight("s"), 1);
     asking.abort();
@@ -87,8 +87,8 @@ async fn a_lost_answer_costs_no_slot_and_a_call_that_goes_on_is_counted() {
     let (replicas, store) = fleet(1);
     let one = parts(&[("s", 1)]);
     *store.slots.loses_answers.lock() = true;
-    let Err(NoSlot::Failed(_, given_up)) = replicas[0].enter(&one).await else { panic!("no answer") };
-    let Err(NoSlot::Failed(_, mut goes_on)) = replicas[0].enter(&one).await else { panic!("no answer") };
+    let Err(NoSlot::Failed(_, given_up)) = replicas[0].take(&one).await else { panic!("no answer") };
+    let Err(NoSlot::Failed(_, mut goes_on)) = replicas[0].take(&one).await else { panic!("no answer") };
     goes_on.hold_anyway(&one);
     drop(given_up);
     sleep(Duration::from_millis(500)).await;
@@ -104,29 +104,29 @@ async fn a_lost_answer_costs_no_slot_and_a_call_that_goes_on_is_counted() {
 async fn a_store_that_forgot_hears_of_everything_at_once() {
     let (replicas, store) = fleet(2);
     let both = parts(&[("s", 1), ("t", 1)]);
-    let slot = replicas[0].enter(&both).await.ok().unwrap();
+    let slot = replicas[0].take(&both).await.ok().unwrap();
     sleep(Duration::from_millis(300)).await;
     store.forget();
     // Before it has, nobody is so bold as to ask.
-    assert!(matches!(replicas[1].enter(&both).await, Err(NoSlot::Failed(StoreFailure::Resting, _))));
+    assert!(matches!(replicas[1].take(&both).await, Err(NoSlot::Failed(StoreFailure::Resting, _))));
     sleep(Duration::from_millis(150)).await;
     assert_eq!((store.in_flight("s"), store.in_flight("t")), (1, 1));
     sleep(Duration::from_secs(1)).await;
-    assert!(matches!(replicas[1].enter(&both).await, Err(NoSlot::Busy(0))));
+    assert!(matches!(replicas[1].take(&both).await, Err(NoSlot::Busy(0))));
     drop(slot);
     sleep(Duration::from_millis(5)).await;
-    assert!(replicas[1].enter(&both).await.is_ok());
+    assert!(replicas[1].take(&both).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_question_that_waited_for_the_connection_does_not_count() {
     let (replicas, store) = fleet(2);
     let one = parts(&[("s", 1)]);
-    let _slot = replicas[0].enter(&one).await.ok().unwrap();
+    let _slot = replicas[0].take(&one).await.ok().unwrap();
     *store.slots.delay.lock() = Duration::from_millis(30);
     store.slots.live.lock().clear();
     let replica = replicas[1].clone();
-    let asking = tokio::spawn(async move { replica.enter(&one).await.is_ok() });
+    let asking = tokio::spawn(async move { replica.take(&one).await.is_ok() });
     sleep(Duration::from_millis(10)).await;
     *store.slots.restored.lock() = Some(store.clock.now());
     assert!(!asking.await.unwrap());
@@ -136,12 +136,12 @@ async fn a_question_that_waited_for_the_connection_does_not_count() {
 async fn a_store_that_was_away_hears_of_everything_when_it_is_back() {
     let (replicas, store) = fleet(1);
     let one = parts(&[("s", 2)]);
-    let slot = replicas[0].enter(&one).await.ok().unwrap();
+    let slot = replicas[0].take(&one).await.ok().unwrap();
     store.break_with(Some(StoreFailure::Resting));
-    let Err(NoSlot::Failed(_, mut alone)) = replicas[0].enter(&one).await else { panic!("no answer") };
+    let Err(NoSlot::Failed(_, mut alone)) = replicas[0].take(&one).await else { panic!("no answer") };
     assert!(alone.hold_share(&one, 2).is_err(), "its share of two is one, and one is in flight");
     drop(slot);
-    let Err(NoSlot::Failed(_, mut alone)) = replicas[0].enter(&one).await else { panic!("no answer") };
+    let Err(NoSlot::Failed(_, mut alone)) = replicas[0].take(&one).await else { panic!("no answer") };
     alone.hold_share(&one, 2).unwrap();
     sleep(LEASE * 3).await;
     assert_eq!(store.in_flight("s"), 0);
@@ -155,14 +155,14 @@ async fn a_store_that_was_away_hears_of_everything_when_it_is_back() {
 async fn a_call_that_ends_while_it_is_reported_is_not_resurrected() {
     let (replicas, store) = fleet(1);
     let one = parts(&[("s", 2)]);
-    let slot = replicas[0].enter(&one).await.ok().unwrap();
+    let slot = replicas[0].take(&one).await.ok().unwrap();
     // The second round is a while on its way.
     sleep(LEASE / 5 + Duration::from_millis(300)).await;
     *store.slots.reports_take.lock() = Duration::from_millis(400);
     sleep(LEASE / 5).await;
     drop(slot);
     // Somebody comes who would take along what has ended, and is faster.
-    let next = replicas[0].enter(&one).await.ok().unwrap();
+    let next = replicas[0].take(&one).await.ok().unwrap();
     *store.slots.reports_take.lock() = Duration::ZERO;
     sleep(Duration::from_millis(500)).await;
     assert_eq!(store.in_flight("s"), 1);
@@ -174,7 +174,7 @@ async fn a_grant_that_is_read_too_late_is_none() {
     let (replicas, store) = fleet(1);
     *store.slots.delay.lock() = LEASE / 2;
     assert!(matches!(
-        replicas[0].enter(&parts(&[("s", 1)])).await,
+        replicas[0].take(&parts(&[("s", 1)])).await,
         Err(NoSlot::Failed(StoreFailure::Timeout, _))
     ));
     *store.slots.delay.lock() = Duration::ZERO;
@@ -190,8 +190,8 @@ async fn of_two_homes_the_first_is_given_back_if_the_second_refuses() {
     both.extend(parts(&[("ann", 1)]));
     both[1].slots[0].home = Some("ann".into());
     both[1].places[0] = 7;
-    let first = slots.enter(&both).await.ok().unwrap();
-    assert!(matches!(slots.enter(&both).await, Err(NoSlot::Busy(7))));
+    let first = slots.take(&both).await.ok().unwrap();
+    assert!(matches!(slots.take(&both).await, Err(NoSlot::Busy(7))));
     tokio::time::timeout(Duration::from_secs(5), async {
         while store.in_flight("shared") != 1 {
             sleep(Duration::from_millis(1)).await;
@@ -235,7 +235,7 @@ async fn run(steps: Vec<Step>) {
             Step::Begin { replica, user } => {
                 let keys = [("all", COUNT_MAX), ("user", 1)];
                 let asked = parts(if user { &keys } else { &keys[..1] });
-                if let Ok(slot) = replicas[replica].enter(&asked).await {
+                if let Ok(slot) = replicas[replica].take(&asked).await {
                     running.push((user, slot));
                 }
             }

@@ -69,14 +69,14 @@ async fn a_bound_is_the_fleet_s() {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_has_a_slot_and_its_tokens_or_neither() {
-    let limits = Limits { shared: quota(1, 60), ..limits(1, None, 0) };
+    let limits = Limits { shared: quota(2, 60), ..limits(1, None, 0) };
     let (replicas, store) = fleet(2, &limits, OnStoreFailure::Deny);
     let ann = hang(&replicas[0], "ann").await;
-    let asked = store.asked.load(Ordering::SeqCst);
     assert_eq!(replicas[1].call("ben", "t").await, Err(Retry::WhenReleased));
-    assert_eq!(store.asked.load(Ordering::SeqCst), asked, "without a slot no token is asked for");
     end(ann).await;
+    assert_eq!(replicas[1].call("ben", "t").await, Ok(Duration::ZERO), "without a slot no token was paid");
     assert!(matches!(replicas[1].call("ben", "t").await, Err(Retry::After(_))));
+    assert_eq!(store.asked.load(Ordering::SeqCst), 0, "slots and tokens are one question");
     sleep(Duration::from_millis(2)).await;
     assert_eq!(store.in_flight(""), 0, "without tokens no slot is kept");
 }

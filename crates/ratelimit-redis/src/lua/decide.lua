@@ -1,0 +1,52 @@
+-- The buckets of a call: what they hold, for how many calls they can pay, and paying. A record in the spec is 26 bytes: refill,
+-- unit, capacity, cost and enforced.
+local RECORD = 26
+
+-- The first `count` of KEYS are buckets; `others` keys of another kind follow, then former keys. Returns the buckets and the
+-- largest number of calls up to `want` that every enforced one can pay.
+local function weigh(want, count, others, spec, from, now)
+  if count == 0 then return {}, want end
+  local all, granted, pos = {}, want, from
+  local values = stored(count, others, now, function(i)
+    return struct.unpack('<I4I7I7', spec, from + RECORD * (i - 1))
+  end)
+  for i = 1, count do
+    local refill, unit, cap, cost, enforced
+    refill, unit, cap, cost, enforced, pos = struct.unpack('<I4I7I7I7B', spec, pos)
+    local level, at, high, mend = settle(values[i], refill, unit, cap, now)
+    local fit = want
+    if level < cost then
+      fit = 0
+    elseif cost > 0 then
+      fit = math.min(want, math.floor(level / cost))
+    end
+    if enforced == 1 and fit < granted then granted = fit end
+    all[i] = {level, at, high, refill, unit, cap, cost, fit, mend, not values[i]}
+  end
+  return all, granted
+end
+
+-- Pays for `granted` calls and adds what each bucket holds then and for how many calls it has paid to a reply. Writes nothing
+-- when it grants none, unless the clock was set back or a value is broken. False when a bucket turns out to be none: nobody
+-- pays then.
+local function pay(all, granted, now, slack, reply)
+  local from, broken = #reply, {}
+  for i, b in ipairs(all) do
+    local paid = math.min(granted, b[8])
+    if b[9] or paid > 0 and b[7] > 0 then
+      b[1] = b[1] - paid * b[7]
+      local write = b[10] and keep_new or keep
+      if write(KEYS[i], b[1], b[2], b[3], b[4], b[5], b[6], now, slack) == false then broken[i] = true end
+    end
+    reply[from + 2 * i - 1], reply[from + 2 * i] = b[1], paid
+  end
+  if not next(broken) then return true end
+  -- What no gateway has written counts as an empty bucket.
+  for i, b in ipairs(all) do
+    b[1] = broken[i] and 0 or b[1] + reply[from + 2 * i] * b[7]
+    keep(KEYS[i], b[1], b[2], b[3], b[4], b[5], b[6], now, slack)
+    reply[from + 2 * i - 1], reply[from + 2 * i] = b[1], 0
+  end
+  return false
+end
+
