@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
 use vmcp_e2e::mcp::{Client, Era, HttpClient};
-use vmcp_e2e::process::{binary, fixture, run};
+use vmcp_e2e::process::{Process, binary, fixture, run};
 use vmcp_e2e::redis::Redis;
 use vmcp_e2e::wait;
 
@@ -160,4 +160,77 @@ fn a_fleet_stays_below_the_bound_while_a_gateway_is_killed() -> anyhow::Result<(
         said(&["check", "sleep"], &text).ok().filter(|said| said.contains(" 0 of 3 "))
     })?;
     Ok(())
+}
+
+/// How long a call may take in the tests below.
+const TIME: Duration = Duration::from_secs(4);
+const ONE_AT_ONCE: &str = "rateLimiting: {concurrency: {shared: 1}}\n";
+
+/// Calls until a call is not refused, and says how long that took and whether any was refused before.
+fn until_admitted(
+    client: &mut HttpClient,
+    tool: &str,
+    arguments: &Value,
+) -> anyhow::Result<(Duration, bool)> {
+    let (begun, mut refused) = (Instant::now(), false);
+    let called = json!({"name": tool, "arguments": arguments});
+    wait::until_within(TIME * 4, "there is room", || {
+        let answer = client.ask("tools/call", called.clone()).ok()?;
+        let is_full = is_refused(&serde_json::from_str(&answer.text).ok()?);
+        refused |= is_full;
+        (!is_full).then_some(())
+    })?;
+    Ok((begun.elapsed(), refused))
+}
+
+/// A backend that stops at a cancellation says nothing more about the call, so that its place is free when its time is over.
+#[test]
+fn a_call_whose_client_has_left_counts_while_the_backend_may_work() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    for (place, era) in Era::ALL.into_iter().enumerate() {
+        let journal = folder.path().join(place.to_string());
+        let words = ["echo", "--era", era.version(), "--journal", &journal.to_string_lossy()];
+        let mut remote = Process::start(fixture(&words)?.args(["--transport", "http"]))?;
+        let settings = format!("timeout: {}s", TIME.as_secs());
+        let over_http = Backend::http("echo", remote.wait_for_url()?);
+        for (is_http, backend) in [(false, Backend::stdio("echo", &fixture(&words)?)), (true, over_http)] {
+            let gateway = Gateway::start(&config(Names::AsTheyAre, &[backend.with(&settings)], ONE_AT_ONCE))?;
+            let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
+            let before = most(&journal).map_or(0, |(_, begun)| begun);
+            let call = client.begin("tools/call", json!({"name": "sleep", "arguments": {"ms": 60_000}}))?;
+            let begun = Instant::now();
+            wait::until("it is in flight", || most(&journal).ok().filter(|(_, begun)| *begun > before))?;
+            drop(call);
+            let mut other = HttpClient::open(&gateway.url, Era::Stateless)?;
+            let (_, refused) = until_admitted(&mut other, "sleep", &json!({"ms": 0}))?;
+            let freed = begun.elapsed();
+            ensure!(freed < TIME + Duration::from_secs(5), "{era:?}: {freed:?}");
+            // Over HTTP in a session the end of the response tells that the backend has stopped.
+            let is_told = is_http && era != Era::Stateless;
+            ensure!(refused || is_told, "{era:?}: {freed:?}");
+        }
+        let (most, _) = most(&journal)?;
+        ensure!(most == 1, "{most} in flight");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_task_counts_until_it_has_ended() -> anyhow::Result<()> {
+    let stateless = Era::Stateless.version();
+    let child = fixture(&["tasks", "--instance", "child", "--era", stateless])?;
+    let gateway = Gateway::start(&config(Names::AsTheyAre, &[Backend::stdio("child", &child)], ONE_AT_ONCE))?;
+    let follows = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
+    let mut client = HttpClient::open_offering(&gateway.url, Era::Stateless, follows)?;
+    let call = json!({"name": "slow_compute", "arguments": {"seconds": 3}});
+    let begun = Instant::now();
+    let task = client.request("tools/call", call)?;
+    ensure!(task["resultType"] == "task", "{task}");
+    // Nobody asks after it.
+    let (_, refused) = until_admitted(&mut client, "greet", &json!({"name": "you"}))?;
+    ensure!(refused && begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
+    let call = json!({"name": "slow_compute", "arguments": {"seconds": 600}});
+    let task = client.request("tools/call", call)?;
+    client.request("tasks/cancel", json!({"taskId": task["taskId"]}))?;
+    until_admitted(&mut client, "greet", &json!({"name": "you"})).map(drop)
 }

@@ -19,6 +19,7 @@ use vmcp_wire::{code, method, trace};
 use crate::connection::Connection;
 use crate::failure::{Class, Failure};
 use crate::flights::{Asker, Purpose};
+use crate::held::Held;
 use crate::http::{passthrough, put};
 use crate::inventory;
 use crate::link::Request;
@@ -81,6 +82,7 @@ struct Call<'a> {
     ctx: &'a CallContext,
     asked: Asked,
     client: Arc<TimedPort>,
+    patience: Arc<Patience>,
 }
 
 /// Does what is asked, within the call's time.
@@ -92,8 +94,8 @@ pub(crate) async fn perform(
 ) -> Result<Reply, Error> {
     let timeouts = shared.policy.timeouts;
     let patience = Patience::new(timeouts.call, timeouts.call_max, ctx.deadline);
-    let call =
-        Call { shared, ctx, asked, client: TimedPort::new(Arc::clone(&ctx.client), Arc::clone(&patience)) };
+    let client = TimedPort::new(Arc::clone(&ctx.client), Arc::clone(&patience));
+    let call = Call { shared, ctx, asked, client, patience: Arc::clone(&patience) };
     // Dropping the work takes the request back at the backend.
     let reply = tokio::select! {
         biased;
@@ -271,6 +273,7 @@ impl Call<'_> {
             // A tool may do something every time it is called.
             repeatable: !matches!(self.asked, Asked::Tool(..)),
             endless: false,
+            held: self.ctx.hold.clone().map(|hold| Held::new(hold, Arc::clone(&self.patience))),
         }
     }
 

@@ -16,6 +16,7 @@ use vmcp_wire::method;
 use crate::ears::Ears;
 use crate::failure::{Class, Failure};
 use crate::flights::{Flights, Ticket};
+use crate::held::Held;
 use crate::life::{Lifeline, Loss};
 use crate::link::{Link, Request};
 use crate::question::{self, Inquiry, QUESTIONS_MAX};
@@ -161,7 +162,9 @@ impl Duplex {
         let bytes = jsonrpc::request(&id, request.method, &request.params);
         // 2025-11-25, Cancellation: `initialize` must not be cancelled.
         let handshake = matches!(request.method, method::INITIALIZE | method::DISCOVER);
-        let mut cancel = CancelOnDrop { outbox: &*self.outbox, id: Some(id).filter(|_| !handshake) };
+        let held = request.held;
+        let mut cancel =
+            CancelOnDrop { duplex: self, id: Some(id).filter(|_| !handshake), ticket: ticket.id(), held };
         let message = Outgoing { bytes, id: Some(ticket.id()), headers: request.headers };
         if let Err(failure) = self.outbox.send(message).await {
             cancel.id = None;
@@ -190,15 +193,26 @@ fn ended_before(loss: Loss) -> Failure {
 
 /// Takes a request back when its future is dropped before the answer.
 struct CancelOnDrop<'a> {
-    outbox: &'a dyn Outbox,
+    duplex: &'a Duplex,
     id: Option<Id>,
+    ticket: u64,
+    held: Option<Held>,
 }
 
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
         if let Some(id) = &self.id {
             let params = Dialect::cancelled(id, "no longer wanted");
-            self.outbox.send_soon(jsonrpc::notification(method::CANCELLED, &params));
+            self.duplex.outbox.send_soon(jsonrpc::notification(method::CANCELLED, &params));
+            if let Some(held) = self.held.take() {
+                let (answered, lost) = (self.duplex.flights.end_of(self.ticket), self.duplex.life.token());
+                held.keep_until(async move {
+                    tokio::select! {
+                        () = answered => {}
+                        () = lost.cancelled() => {}
+                    }
+                });
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use vmcp_wire::header;
 use crate::arriving::Arriving;
 use crate::body::{self, ERROR_BYTES_MAX};
 use crate::failure::Failure;
+use crate::held::Left;
 use crate::http::{HttpClient, Outbound, lay_over, put};
 
 /// How long a message that nobody waits for may take (an answer to a question, a cancellation, a farewell).
@@ -72,7 +73,17 @@ impl Endpoint {
         message: Bytes,
         more: HeaderMap,
     ) -> Result<(Response<Arriving>, Uri), Failure> {
-        self.send((Method::POST, &self.posts), more, message).await
+        self.send((Method::POST, &self.posts), more, message, Left::default()).await
+    }
+
+    /// The same, and sets `left` as soon as the backend may have got any of it.
+    pub(crate) async fn post_marked(
+        &self,
+        message: Bytes,
+        more: HeaderMap,
+        left: Left,
+    ) -> Result<(Response<Arriving>, Uri), Failure> {
+        self.send((Method::POST, &self.posts), more, message, left).await
     }
 
     /// Posts a message that has no answer, and reads what comes back to its end, so that the connection is kept.
@@ -94,12 +105,14 @@ impl Endpoint {
         if let Some(id) = last_id {
             put(&mut headers, header::LAST_EVENT_ID, id);
         }
-        self.send((Method::GET, &self.gets), headers, Bytes::new()).await
+        self.send((Method::GET, &self.gets), headers, Bytes::new(), Left::default()).await
     }
 
     /// Ends the session.
     pub(crate) async fn delete(&self) -> Result<(), Failure> {
-        self.send((Method::DELETE, &self.deletes), HeaderMap::new(), Bytes::new()).await.map(drop)
+        self.send((Method::DELETE, &self.deletes), HeaderMap::new(), Bytes::new(), Left::default())
+            .await
+            .map(drop)
     }
 
     async fn send(
@@ -107,8 +120,9 @@ impl Endpoint {
         (method, fixed): (Method, &Arc<HeaderMap>),
         headers: HeaderMap,
         body: Bytes,
+        left: Left,
     ) -> Result<(Response<Arriving>, Uri), Failure> {
         let fixed = Arc::clone(fixed);
-        self.http.send(Outbound { method, uri: self.uri.clone(), fixed, headers, body }).await
+        self.http.send(Outbound { method, uri: self.uri.clone(), fixed, headers, body, left }).await
     }
 }

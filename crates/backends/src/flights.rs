@@ -107,6 +107,8 @@ pub(crate) struct Flights {
 struct Table {
     flights: HashMap<u64, Flight>,
     cancelled: CancelledCalls,
+    /// Cancelled calls whose answer somebody waits for, to know that the backend has ended with them.
+    ends: HashMap<u64, oneshot::Sender<()>>,
 }
 
 impl Table {
@@ -159,6 +161,8 @@ impl Flights {
         let waiting = id.and_then(|id| {
             let mut table = self.table.lock();
             table.cancelled.answered(id);
+            // Letting go of it tells.
+            drop(table.ends.remove(&id));
             let flight = table.flights.get_mut(&id)?;
             let waiting = flight.answer.take();
             flight.answered |= waiting.is_some();
@@ -177,9 +181,26 @@ impl Flights {
         }
     }
 
+    /// Waits until the backend has answered a request that nobody waits for any more, or will not. To be called before the
+    /// request's ticket is dropped.
+    pub(crate) fn end_of(&self, id: u64) -> impl Future<Output = ()> + Send + 'static {
+        let (told, end) = oneshot::channel();
+        let mut table = self.table.lock();
+        // Without a flight the answer has come, or is not wanted.
+        if table.flights.get(&id).is_some_and(|flight| !flight.answered) {
+            table.ends.retain(|_, told| !told.is_closed());
+            table.ends.insert(id, told);
+        }
+        async move {
+            let _ = end.await;
+        }
+    }
+
     /// Tells everybody who waits for an answer that none will come.
     pub(crate) fn abandon(&self) {
-        for flight in self.table.lock().flights.values_mut() {
+        let mut table = self.table.lock();
+        table.ends.clear();
+        for flight in table.flights.values_mut() {
             flight.answer = None;
         }
     }

@@ -21,6 +21,7 @@ use vmcp_credentials::Applied;
 use crate::arriving::Arriving;
 use crate::bearing::Bearing;
 use crate::failure::{Class, Failure, chain};
+use crate::held::Left;
 use crate::plain::PlainClient;
 use crate::policy::{HttpPolicy, Secret};
 use crate::redirect::{self, REDIRECTS_MAX};
@@ -83,6 +84,8 @@ pub(crate) struct Outbound {
     pub(crate) fixed: Arc<HeaderMap>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Set as soon as the backend may have got any of it.
+    pub(crate) left: Left,
 }
 
 impl Outbound {
@@ -223,6 +226,8 @@ impl HttpClient {
         if let Some(applied) = applied {
             applied.set_on(request.headers_mut());
         }
+        // Over TLS nobody says when the first byte leaves.
+        outbound.left.set();
         let response = self.client.request(request).await.map_err(|error| {
             if error.is_connect() {
                 Failure::not_sent(Class::Connect, chain(&error))

@@ -16,6 +16,7 @@ mod ears;
 mod endpoint;
 mod failure;
 mod flights;
+mod held;
 mod http;
 mod inventory;
 mod large_buffer;

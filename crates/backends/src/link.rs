@@ -8,6 +8,7 @@ use vmcp_domain::{BoxFuture, Json};
 
 use crate::failure::Failure;
 use crate::flights::{Flights, Ticket};
+use crate::held::Held;
 use crate::life::Lifeline;
 
 /// One request, ready to travel.
@@ -25,12 +26,15 @@ pub(crate) struct Request {
     pub(crate) repeatable: bool,
     /// True for requests that stay open for as long as the connection lives.
     pub(crate) endless: bool,
+    /// What is kept while the backend may be working on it.
+    pub(crate) held: Option<Held>,
 }
 
 impl Request {
     /// A request of the gateway itself.
     pub(crate) fn upkeep(method: &'static str, params: Json) -> Self {
-        Self { method, name: None, params, headers: HeaderMap::new(), repeatable: true, endless: false }
+        let headers = HeaderMap::new();
+        Self { method, name: None, params, headers, repeatable: true, endless: false, held: None }
     }
 }
 

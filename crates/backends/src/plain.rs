@@ -22,6 +22,7 @@ use self::head::ResponseHead;
 use self::pool::{Connection, Heard, Pool};
 use crate::arriving::Arriving;
 use crate::failure::{Class, Failure, chain};
+use crate::held::Left;
 use crate::http::Outbound;
 
 /// Bodies up to this size are sent together with their head.
@@ -64,7 +65,8 @@ impl PlainClient {
         if joined {
             first.extend_from_slice(&outbound.body);
         }
-        let request = Whole { first: &first, rest: if joined { &Bytes::new() } else { &outbound.body } };
+        let rest = if joined { &Bytes::new() } else { &outbound.body };
+        let request = Whole { first: &first, rest, left: &outbound.left };
         while let Some(mut connection) = self.pool.take() {
             match put(&mut connection, request).await {
                 Ok(sent) => return self.read(connection, sent).await,
@@ -132,6 +134,7 @@ fn broken(error: &io::Error) -> Failure {
 struct Whole<'a> {
     first: &'a [u8],
     rest: &'a Bytes,
+    left: &'a Left,
 }
 
 impl Whole<'_> {
@@ -170,7 +173,10 @@ async fn put(connection: &mut Connection, request: Whole<'_>) -> Result<Sent, Un
         let left = parts.remaining();
         match written {
             Ok(0) => return Err(unsent(left, broken(&io::ErrorKind::WriteZero.into()))),
-            Ok(written) => parts.advance(written),
+            Ok(written) => {
+                request.left.set();
+                parts.advance(written);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let ready = connection.stream.ready(Interest::READABLE | Interest::WRITABLE).await;
                 let ready = ready.map_err(|error| unsent(left, broken(&error)))?;

@@ -24,6 +24,7 @@ use crate::body::{self, Events, answers};
 use crate::endpoint::{ASIDE_WAIT, Endpoint};
 use crate::failure::{Class, Failure};
 use crate::flights::{Flights, Purpose, Ticket};
+use crate::held::Held;
 use crate::http::{Carries, HttpClient, carries};
 use crate::life::{Lifeline, Loss};
 use crate::link::{Link, Request};
@@ -45,6 +46,7 @@ pub(crate) struct Base {
 }
 
 /// The link.
+#[derive(Clone)]
 pub(crate) struct Streamable {
     endpoint: Arc<Endpoint>,
     version: Option<ProtocolVersion>,
@@ -104,7 +106,8 @@ impl Streamable {
         }
         let message = Bytes::from(jsonrpc::request(&Id::number(id), request.method, &request.params));
         if !request.repeatable {
-            return self.endpoint.post(message, headers).await;
+            let left = request.held.map(|held| held.left).unwrap_or_default();
+            return self.endpoint.post_marked(message, headers, left).await;
         }
         match self.endpoint.post(message.clone(), headers.clone()).await {
             // A kept connection may close in the very moment it is used. Asking again is safe where asking twice is.
@@ -132,10 +135,26 @@ impl Streamable {
 
     async fn ask(&self, ticket: &Ticket, request: Request) -> Result<Json, Failure> {
         let id = ticket.id();
-        let endless = request.endless;
         // In 2026-07-28 closing the response is the cancellation, and dropping it closes it.
         let cancels = !self.is_stateless() && request.method != method::INITIALIZE;
         let mut cancel = CancelOnDrop { link: self, id: Some(id).filter(|_| cancels) };
+        let outcome = match request.held.clone() {
+            None => self.attempt(id, request).await,
+            Some(held) => {
+                let link = self.clone();
+                let work = Box::pin(async move { link.attempt(id, request).await });
+                Working { work: Some(work), held, goes_on: cancels }.outcome().await
+            }
+        };
+        cancel.id = None;
+        if matches!(outcome, Err(Failure::Broken(Class::Exited, _))) {
+            self.doubt();
+        }
+        outcome
+    }
+
+    async fn attempt(&self, id: u64, request: Request) -> Result<Json, Failure> {
+        let endless = request.endless;
         let method = request.method;
         let params = request.params.clone();
         let outcome: Result<Json, Refusal> = async {
@@ -147,18 +166,13 @@ impl Streamable {
             }
         }
         .await;
-        cancel.id = None;
-        let outcome = match outcome {
+        match outcome {
             Err(refusal) if self.in_session() => {
                 Err(Box::pin(refusal::in_session(self, method, refusal)).await)
             }
             Err(refusal) => Err(Box::pin(refusal::in_revision(self, &params, refusal)).await),
             outcome => outcome.map_err(|refusal| refusal.failure),
-        };
-        if matches!(outcome, Err(Failure::Broken(Class::Exited, _))) {
-            self.doubt();
         }
-        outcome
     }
 
     /// Finds out in the background whether the backend is still there, after it hung up on somebody.
@@ -282,6 +296,35 @@ impl Streamable {
             Ok(events)
         } else {
             Err(Failure::broken(Class::Exited, "the stream broke off before the answer"))
+        }
+    }
+}
+
+/// A request for which something is held. If its caller leaves, the answer is read all the same, since it tells when the backend
+/// has ended with it; where closing the response is the cancellation, nothing tells, and its time counts.
+struct Working {
+    work: Option<BoxFuture<'static, Result<Json, Failure>>>,
+    held: Held,
+    /// A cancellation is a message of its own, and the response stays open.
+    goes_on: bool,
+}
+
+impl Working {
+    async fn outcome(mut self) -> Result<Json, Failure> {
+        let Some(work) = &mut self.work else { return Err(Failure::Overloaded) };
+        let outcome = work.await;
+        self.work = None;
+        outcome
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        let Some(work) = self.work.take().filter(|_| self.held.left.is_set()) else { return };
+        if self.goes_on {
+            self.held.clone().keep_until(async move { drop(work.await) });
+        } else {
+            self.held.clone().keep_until(std::future::pending());
         }
     }
 }

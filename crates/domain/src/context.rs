@@ -10,6 +10,7 @@ use crate::json::Members;
 use crate::reservation::Reservation;
 use crate::secret::Secret;
 use crate::version::ProtocolVersion;
+use crate::work_hold::WorkHold;
 
 /// The prefix behind which a translator writes whole IPv4 addresses (RFC 6052, section 2.1).
 const TRANSLATED_IPV4: [u16; 6] = [0x64, 0xff9b, 0, 0, 0, 0];
@@ -71,6 +72,8 @@ pub struct CallContext {
     pub origin: Origin,
     /// Budget that whoever composes several calls has asked for ahead.
     pub reservation: Option<Reservation>,
+    /// What is kept while the backend may be working on the call.
+    pub hold: Option<WorkHold>,
 }
 
 impl CallContext {
@@ -88,6 +91,7 @@ impl CallContext {
             client: Arc::new(SilentClient::default()),
             origin,
             reservation: None,
+            hold: None,
         }
     }
 }

@@ -25,6 +25,7 @@ mod scope;
 mod secret;
 mod text;
 mod version;
+mod work_hold;
 
 pub use address::{ResourceUri, UriTemplate};
 pub use backend::{
@@ -61,3 +62,4 @@ pub use scope::{Audience, CallerScope, Scope};
 pub use secret::Secret;
 pub use text::{escape_controls, is_control, is_usable_name};
 pub use version::ProtocolVersion;
+pub use work_hold::WorkHold;

@@ -124,6 +124,7 @@ impl Edge {
             client,
             origin: Origin::Client,
             reservation: None,
+            hold: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod budget;
 mod methods;
+mod tasks;
 mod virtual_tools;
 
 use std::sync::Arc;
@@ -36,6 +37,16 @@ fn settled_by(bound: &Bound, request: &CallTool) -> Option<Option<Json>> {
 }
 
 impl RateLimited {
+    /// Makes a call that holds places among the calls in flight. If it becomes a task, it holds them until that has ended.
+    async fn make(&self, ctx: &CallContext, request: CallTool) -> Result<Reply, Error> {
+        let outcome = self.inner.call_tool(ctx, request).await;
+        let task = outcome.as_ref().ok().and_then(|reply| tasks::Task::of(&self.inner, ctx, reply));
+        if let Some(task) = task {
+            self.limiter.spawn(task.follow());
+        }
+        outcome
+    }
+
     /// Makes a call that was paid for ahead. Bounds on calls in flight hold for it as for any other.
     async fn call_prepaid(
         &self,
@@ -45,11 +56,13 @@ impl RateLimited {
         request: CallTool,
     ) -> Result<Reply, Error> {
         let unpaid = bound.without_buckets();
-        let _permit = self.limiter.admit(&unpaid, ctx).await?;
+        let unpaid = Arc::new(unpaid);
+        let mut permit = self.limiter.admit(&unpaid, ctx).await?;
         let arguments = settled_by(bound, &request);
         // From here on the call may have happened, even if nobody waits for its end.
         let spent = prepaid.spend();
-        let outcome = self.inner.call_tool(ctx, request).await;
+        let holding = permit.hold(&self.limiter, &unpaid, ctx);
+        let outcome = self.make(holding.as_ref().unwrap_or(ctx), request).await;
         match &outcome {
             Ok(reply) => {
                 if let Some(owed) = arguments.and_then(|arguments| owed(bound, arguments.as_ref(), reply)) {
@@ -80,9 +93,12 @@ impl Gateway for RateLimited {
             {
                 return Box::pin(self.call_prepaid(&bound, prepaid, ctx, request)).await;
             }
-            let permit = self.limiter.admit(&bound, ctx).await?;
+            let mut permit = self.limiter.admit(&bound, ctx).await?;
             let arguments = settled_by(&bound, &request);
-            let mut outcome = self.inner.call_tool(ctx, request).await;
+            let mut outcome = match permit.hold(&self.limiter, &bound, ctx) {
+                None => self.inner.call_tool(ctx, request).await,
+                Some(holding) => Box::pin(self.make(&holding, request)).await,
+            };
             match &mut outcome {
                 Ok(reply) => {
                     // Before anything of ours is in the result.

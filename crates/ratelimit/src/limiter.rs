@@ -14,6 +14,7 @@ mod sharing;
 mod slots;
 mod trial;
 mod vary;
+mod work;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -232,6 +233,11 @@ impl Limiter {
         self.methods.get(&method)
     }
 
+    /// Begins a task that may outlive the call that it is for.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.upkeep.spawn(task);
+    }
+
     /// Whether there are limits on methods that call no tool.
     #[must_use]
     pub fn limits_methods(&self) -> bool {
@@ -249,7 +255,14 @@ impl Limiter {
             known: None,
             fallen: None,
             slot: None,
-            bell: Bell { limiter: self, plan: &bound.plan, user, shared: false, armed: false },
+            bell: Bell {
+                limiter: self,
+                plan: &bound.plan,
+                user,
+                shared: false,
+                admitted: false,
+                places: false,
+            },
         }
     }
 
@@ -263,7 +276,7 @@ impl Limiter {
             Claim::Admitted(receipt) => {
                 let mut permit = self.permit(bound, user);
                 permit.local = Some(receipt);
-                permit.bell.armed = true;
+                (permit.bell.admitted, permit.bell.places) = (true, true);
                 Ok(permit)
             }
             Claim::Refused(refused) => {

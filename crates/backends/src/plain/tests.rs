@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::PlainClient;
 use crate::failure::{Class, Failure};
+use crate::held::Left;
 use crate::http::Outbound;
 
 const IDLE: Duration = Duration::from_secs(4);
@@ -59,7 +60,14 @@ async fn take(stream: &mut TcpStream) -> bool {
 
 fn outbound(uri: &Uri) -> Outbound {
     let (uri, fixed) = (uri.clone(), Arc::default());
-    Outbound { method: Method::POST, uri, fixed, headers: HeaderMap::new(), body: "body".into() }
+    Outbound {
+        method: Method::POST,
+        uri,
+        fixed,
+        headers: HeaderMap::new(),
+        body: "body".into(),
+        left: Left::default(),
+    }
 }
 
 impl Server {
@@ -156,8 +164,14 @@ where
     let mut body = vec![b'x'; LONG];
     body.push(b'z');
     let body = body.into();
-    let outbound =
-        Outbound { method: Method::POST, uri, fixed: Arc::default(), headers: HeaderMap::new(), body };
+    let outbound = Outbound {
+        method: Method::POST,
+        uri,
+        fixed: Arc::default(),
+        headers: HeaderMap::new(),
+        body,
+        left: Left::default(),
+    };
     let answer = async {
         let response = client.send(&outbound).await?;
         let status = response.status();

@@ -20,6 +20,7 @@ const ASIDES_MAX: usize = 256;
 const DRAIN_WAIT: Duration = Duration::from_secs(1);
 
 /// Background work, bounded in number and time.
+#[derive(Clone)]
 pub(super) struct Asides {
     tasks: TaskTracker,
     runtime: Handle,

@@ -35,9 +35,10 @@ impl Gateway for VirtualRateLimited {
         Box::pin(async move {
             // Nothing is given back for a call that was refused further inside: the virtual tool did its work.
             let bound = self.limiter.vary_call(bound, ctx, request.arguments.as_ref())?;
-            let permit = self.limiter.admit(&bound, ctx).await?;
+            let mut permit = self.limiter.admit(&bound, ctx).await?;
             let arguments = settled_by(&bound, &request);
-            let outcome = self.inner.call_tool(ctx, request).await;
+            let holding = permit.hold(&self.limiter, &bound, ctx);
+            let outcome = self.inner.call_tool(holding.as_ref().unwrap_or(ctx), request).await;
             if let (Ok(reply), Some(arguments)) = (&outcome, arguments)
                 && let Some(owed) = owed(&bound, arguments.as_ref(), reply)
             {

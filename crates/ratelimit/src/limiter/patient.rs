@@ -73,13 +73,16 @@ pub(super) struct Bell<'a> {
     /// It holds slots that others of several replicas wait for, too.
     pub(super) shared: bool,
     /// The call was admitted: before that it has nothing that others could wait for.
-    pub(super) armed: bool,
+    pub(super) admitted: bool,
+    /// It holds its places among the calls in flight.
+    pub(super) places: bool,
 }
 
 impl Bell<'_> {
     /// Tells what was given back.
     pub(super) fn ring(&self, tokens: bool) {
-        if self.armed && self.limiter.room.count() > 0 && (tokens || !self.plan.slots.is_empty()) {
+        let places = self.places && !self.plan.slots.is_empty();
+        if self.admitted && self.limiter.room.count() > 0 && (tokens || places) {
             let needs = needs(self.plan, self.user, u64::MAX);
             self.limiter.room.given_back(self.limiter.view(), &needs, tokens, self.shared);
         }

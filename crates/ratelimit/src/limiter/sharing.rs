@@ -92,7 +92,7 @@ impl Limiter {
                 return Err(denial);
             }
         }
-        permit.bell.armed = true;
+        (permit.bell.admitted, permit.bell.places) = (true, true);
         Ok(permit)
     }
 

@@ -1,5 +1,7 @@
 //! What an admitted call has paid: giving it back, charging more, and freeing its place among the calls in flight.
 
+use smallvec::SmallVec;
+
 use super::{MemoryStore, Receipt, give_back_shared, lock_shared};
 use crate::budget::Scarce;
 use crate::clock::Micros;
@@ -109,26 +111,42 @@ impl MemoryStore {
     }
 }
 
-impl Drop for Receipt<'_> {
-    fn drop(&mut self) {
-        if !self.holds.contains(&true) {
+impl Receipt<'_> {
+    /// Lets the call's places among the calls in flight go on without it: for each bound of the plan, whether the call counts
+    /// under it. They are to be given back with [`MemoryStore::leave`].
+    pub(crate) fn take_places(&mut self) -> SmallVec<[bool; 2]> {
+        std::mem::take(&mut self.holds)
+    }
+}
+
+impl MemoryStore {
+    /// Gives back the places of a call among the calls in flight; `holds` says for each bound of the plan whether the call
+    /// counts under it.
+    pub(crate) fn leave(&self, plan: &Plan, user: Option<UserKey>, holds: &[bool]) {
+        if !holds.contains(&true) {
             return;
         }
-        give_back_shared(self.plan, &self.holds);
+        give_back_shared(plan, holds);
         let own = |on_trial: bool| {
-            let slots = self.plan.slots.iter().zip(&self.holds).filter(|(_, holds)| **holds);
+            let slots = plan.slots.iter().zip(holds).filter(|(_, holds)| **holds);
             let own = slots.map(|(slots, _)| slots).filter(|slots| slots.shared.is_none());
             own.filter(move |slots| (slots.mode == Mode::Shadow) == on_trial)
         };
-        for (on_trial, users) in [(false, &self.store.users), (true, &self.store.trials)] {
+        for (on_trial, users) in [(false, &self.users), (true, &self.trials)] {
             if own(on_trial).next().is_none() {
                 continue;
             }
-            if let Some(user) = users.known(self.user).user_mut() {
+            if let Some(user) = users.known(user).user_mut() {
                 for slots in own(on_trial) {
                     user.set_in_flight(slots.id, user.in_flight(slots.id).saturating_sub(1));
                 }
             }
         }
+    }
+}
+
+impl Drop for Receipt<'_> {
+    fn drop(&mut self) {
+        self.store.leave(self.plan, self.user, &self.holds);
     }
 }

@@ -1,0 +1,137 @@
+//! Calls that go on as tasks: their places among the calls in flight are held until the backend says that the task has ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use vmcp_domain::{
+    AskError, BoxFuture, CallContext, ClientCapabilities, ClientKey, ClientPort, Error, Json, LogLevel,
+    Members, Origin, Question, Reply, SharedGateway, TaskHandle, TaskRequest, TaskVerb, WorkHold,
+};
+
+/// How many tasks are followed at once. The places of further ones are free at once.
+const TASKS_MAX: usize = 10_000;
+/// How long nobody asks after a task, if the backend names no pause: at first, at least and at most. The pause grows by half
+/// each time.
+const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE_MIN: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A task is followed no longer, whatever the backend says.
+const FOLLOWED_MAX: Duration = Duration::from_secs(24 * 3600);
+/// After so many failures in a row the backend has lost the task, for all that is known.
+const FAILURES_MAX: u32 = 5;
+
+/// How many tasks are followed.
+static FOLLOWED: AtomicUsize = AtomicUsize::new(0);
+
+/// A task that a call has become.
+pub(super) struct Task {
+    inner: SharedGateway,
+    ctx: CallContext,
+    handle: TaskHandle,
+    hold: WorkHold,
+    pause: Duration,
+    ends: Instant,
+}
+
+impl Task {
+    /// The task that `reply` tells of, for a call that was made in `ctx` and holds places; else nothing is to be done.
+    pub(super) fn of(inner: &SharedGateway, ctx: &CallContext, reply: &Reply) -> Option<Self> {
+        let hold = ctx.hold.clone().filter(|_| reply.is_task())?;
+        let handle = TaskHandle::parse(&reply.members.get("taskId")?.to_text()?)?;
+        let millis = |name: &str| {
+            let number: Option<u64> = reply.members.get(name).and_then(|value| value.decode().ok());
+            number.map(Duration::from_millis)
+        };
+        let client =
+            Follower { capabilities: ctx.client.capabilities().clone(), key: ctx.client.client_key() };
+        let ctx = CallContext {
+            client: Arc::new(client),
+            origin: Origin::Gateway,
+            deadline: None,
+            meta: Members::new(),
+            hold: None,
+            reservation: None,
+            ..ctx.clone()
+        };
+        let pause = millis("pollIntervalMs").unwrap_or(PAUSE).clamp(PAUSE_MIN, PAUSE_MAX);
+        let kept = millis("ttlMs").unwrap_or(FOLLOWED_MAX).min(FOLLOWED_MAX);
+        Some(Self { inner: inner.clone(), ctx, handle, hold, pause, ends: Instant::now() + kept })
+    }
+
+    /// Holds the places until the task has ended, or the backend does not know it any more.
+    pub(super) async fn follow(self) {
+        let Some(_followed) = Followed::begin() else { return };
+        let Self { inner, ctx, handle, hold, mut pause, ends } = self;
+        let mut failures = 0;
+        while Instant::now() < ends && failures < FAILURES_MAX {
+            sleep_until((Instant::now() + pause).min(ends)).await;
+            pause = (pause + pause / 2).min(PAUSE_MAX);
+            let request = TaskRequest { verb: TaskVerb::Get, handle: handle.clone(), rest: Members::new() };
+            match inner.task(&ctx, request).await {
+                Ok(reply) if has_ended(&reply) => break,
+                Ok(_) => failures = 0,
+                Err(Error::UnknownTask | Error::BackendRefused { .. }) => break,
+                Err(_) => failures += 1,
+            }
+        }
+        drop(hold);
+    }
+}
+
+fn has_ended(reply: &Reply) -> bool {
+    let status = reply.members.get("status").and_then(Json::to_text);
+    status.is_some_and(|status| matches!(&*status, "completed" | "failed" | "cancelled"))
+}
+
+/// One of the tasks that are followed.
+struct Followed;
+
+impl Followed {
+    fn begin() -> Option<Self> {
+        let below = |count: usize| (count < TASKS_MAX).then_some(count + 1);
+        FOLLOWED.fetch_update(Ordering::AcqRel, Ordering::Acquire, below).ok().map(|_| Self)
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        FOLLOWED.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Asks after a task on behalf of a client, and can do what that client can.
+#[derive(Debug)]
+struct Follower {
+    capabilities: ClientCapabilities,
+    key: Option<ClientKey>,
+}
+
+impl ClientPort for Follower {
+    fn wants_progress(&self) -> bool {
+        false
+    }
+
+    fn progress(&self, _params: Members) {}
+
+    fn log_level(&self) -> Option<LogLevel> {
+        None
+    }
+
+    fn log(&self, _level: LogLevel, _params: Members) {}
+
+    fn visited(&self, _params: Members) {}
+
+    fn capabilities(&self) -> &ClientCapabilities {
+        &self.capabilities
+    }
+
+    fn client_key(&self) -> Option<ClientKey> {
+        self.key.clone()
+    }
+
+    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
+        Box::pin(std::future::ready(Err(AskError::Unsupported(question.kind))))
+    }
+}
