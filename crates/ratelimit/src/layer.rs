@@ -8,7 +8,7 @@ mod virtual_tools;
 use std::sync::Arc;
 
 use vmcp_domain::{
-    Answer, CallContext, CallTool, Error, Gateway, Json, Reply, Reservation, SharedGateway, forward,
+    Answer, CallContext, CallTool, Error, Gateway, Json, Reply, Reservation, SharedGateway, Stage, forward,
 };
 
 use crate::limiter::{Bound, Limiter, Prepaid, Reserved, owed};
@@ -62,8 +62,11 @@ impl RateLimited {
         // From here on the call may have happened, even if nobody waits for its end.
         let spent = prepaid.spend();
         let holding = permit.hold(&self.limiter, &unpaid, ctx);
-        let outcome = self.make(holding.as_ref().unwrap_or(ctx), request).await;
-        match &outcome {
+        let mut outcome = self.make(holding.as_ref().unwrap_or(ctx), request).await;
+        match &mut outcome {
+            Ok(reply) if reply.stage == Stage::InputRequired => {
+                self.limiter.suspend_paid(reply, spent.round());
+            }
             Ok(reply) => {
                 if let Some(owed) = arguments.and_then(|arguments| owed(bound, arguments.as_ref(), reply)) {
                     spent.settle(owed);
@@ -78,7 +81,7 @@ impl RateLimited {
 
 #[deny(clippy::missing_trait_methods)]
 impl Gateway for RateLimited {
-    fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
+    fn call_tool<'a>(&'a self, ctx: &'a CallContext, mut request: CallTool) -> Answer<'a, Reply> {
         Box::pin(async move {
             let tools = self.inner.list_tools(ctx).await?;
             // A tool that does not exist is charged to nobody; the inside says that it does not exist.
@@ -88,6 +91,15 @@ impl Gateway for RateLimited {
                 return self.inner.call_tool(ctx, request).await;
             };
             let bound = self.limiter.vary_call(&bound, ctx, request.arguments.as_ref())?;
+            if let Some(round) = self.limiter.resume(&mut request.continuation)
+                && let Some(prepaid) = round.take(&bound, ctx)
+            {
+                let outcome = Box::pin(self.call_prepaid(&bound, prepaid, ctx, request)).await;
+                if outcome.as_ref().is_err_and(|error| self.limiter.refunds(error).is_some()) {
+                    self.limiter.reopen(&round);
+                }
+                return outcome;
+            }
             if let Some(reserved) = ctx.reservation.as_ref().and_then(Reservation::held::<Reserved>)
                 && let Some(prepaid) = reserved.take(&bound, ctx)
             {
@@ -106,6 +118,7 @@ impl Gateway for RateLimited {
                     if let Some(scarce) = permit.scarce(&bound) {
                         scarce.tell(&bound.plan, &mut reply.members);
                     }
+                    self.limiter.suspend(reply, ctx, &bound, &permit);
                     if let Some(owed) = owed {
                         permit.settle(&self.limiter, &owed);
                     }

@@ -326,6 +326,16 @@ impl Paid<'_> {
         self.plan.iter().zip(&self.terms).filter(|(_, terms)| terms.is_none()).map(|(leased, _)| leased.place)
     }
 
+    /// The places of the buckets that paid.
+    pub(crate) fn paid_places(&self) -> impl Iterator<Item = usize> {
+        self.plan.iter().zip(&self.terms).filter(|(_, terms)| terms.is_some()).map(|(leased, _)| leased.place)
+    }
+
+    /// When what was paid was taken, by the clock of the store.
+    pub(crate) fn taken_at(&self) -> impl Iterator<Item = Micros> {
+        self.terms.iter().flatten().map(|terms| terms.taken_at)
+    }
+
     /// The changes that charge so many more tokens to the buckets that paid.
     pub(crate) fn changes(&self, tokens: impl Fn(&RemoteBucket) -> i64) -> impl Iterator<Item = Change> {
         self.plan.iter().zip(&self.terms).filter_map(move |(leased, terms)| {

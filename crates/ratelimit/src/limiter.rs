@@ -8,6 +8,7 @@ mod patient;
 mod refusal;
 mod replay;
 mod reserve;
+mod rounds;
 mod rules;
 mod settle;
 mod sharing;
@@ -52,6 +53,8 @@ use refusal::refusal;
 pub use replay::{Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling};
 pub use reserve::Reserver;
 pub(crate) use reserve::{Prepaid, Reserved};
+pub(crate) use rounds::Round;
+use rounds::Rounds;
 pub use rules::Rules;
 use settle::Unsettled;
 pub(crate) use settle::owed;
@@ -69,6 +72,8 @@ pub struct Limiter {
     /// Which calls hold slots in the shared store.
     slots: Option<Arc<Slots>>,
     debts: Arc<Debts>,
+    /// Calls that wait for their next round.
+    rounds: Rounds,
     unsettled: Unsettled,
     upkeep: Upkeep,
     /// The longest time that any bucket takes to fill out of the deepest debt.
@@ -161,6 +166,7 @@ impl Limiter {
             clock,
             sharing,
             debts: Debts::new(),
+            rounds: Rounds::default(),
             unsettled: Unsettled::default(),
             upkeep: Upkeep::here(),
             fallback: OnceLock::new(),

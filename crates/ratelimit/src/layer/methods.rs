@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use vmcp_domain::{
-    Answer, CallContext, Complete, Error, Gateway, GetPrompt, Origin, PromptList, ReadResource, Reply,
-    ResourceList, SharedGateway, TemplateList, ToolList, forward,
+    Answer, CallContext, Complete, Continuation, Error, Gateway, GetPrompt, Origin, PromptList, ReadResource,
+    Reply, ResourceList, SharedGateway, Stage, TemplateList, ToolList, forward,
 };
 
-use crate::limiter::Limiter;
+use crate::limiter::{Bound, Limiter, Round};
 use crate::policy::Method;
 
 /// The layer that limits lists, reads, prompts and completions.
@@ -32,6 +32,17 @@ impl MethodsRateLimited {
     ) -> Answer<'a, T> {
         Box::pin(async move { self.limiter.charged(method, ctx, answer).await })
     }
+
+    /// The same for a request that may take several rounds.
+    fn charged_round<'a>(
+        &'a self,
+        method: Method,
+        ctx: &'a CallContext,
+        round: Option<Round>,
+        answer: Answer<'a, Reply>,
+    ) -> Answer<'a, Reply> {
+        Box::pin(async move { self.limiter.charged_round(method, ctx, round, answer).await })
+    }
 }
 
 impl Limiter {
@@ -46,13 +57,64 @@ impl Limiter {
         answer: Answer<'a, T>,
     ) -> Result<T, Error> {
         // What the gateway asks on its own account, no client has asked for.
-        let asked = self.bound_method(method).filter(|_| ctx.origin != Origin::Gateway);
-        let Some(bound) = asked else { return answer.await };
+        let Some(bound) = self.asked_method(method, ctx) else { return answer.await };
         let bound = self.vary_call(bound, ctx, None)?;
         let permit = self.admit(&bound, ctx).await?;
         let outcome = answer.await;
         if let Some(reason) = outcome.as_ref().err().and_then(|error| self.refunds(error)) {
             permit.refund(reason).await;
+        }
+        outcome
+    }
+
+    fn asked_method(&self, method: Method, ctx: &CallContext) -> Option<&Arc<Bound>> {
+        self.bound_method(method).filter(|_| ctx.origin != Origin::Gateway)
+    }
+
+    /// Takes our part of the state off a continuation, where the method is limited.
+    fn resume_method(
+        &self,
+        method: Method,
+        ctx: &CallContext,
+        continuation: &mut Continuation,
+    ) -> Option<Round> {
+        self.asked_method(method, ctx).and_then(|_| self.resume(continuation))
+    }
+
+    /// The same as [`Limiter::charged`] for a request that may take several rounds, of which the first pays.
+    async fn charged_round<'a>(
+        self: &'a Arc<Self>,
+        method: Method,
+        ctx: &'a CallContext,
+        round: Option<Round>,
+        answer: Answer<'a, Reply>,
+    ) -> Result<Reply, Error> {
+        let Some(bound) = self.asked_method(method, ctx) else { return answer.await };
+        let bound = self.vary_call(bound, ctx, None)?;
+        if let Some(round) = round
+            && let Some(prepaid) = round.take(&bound, ctx)
+        {
+            let spent = prepaid.spend();
+            let mut outcome = answer.await;
+            match &mut outcome {
+                Ok(reply) if reply.stage == Stage::InputRequired => self.suspend_paid(reply, spent.round()),
+                Err(error) if self.refunds(error).is_some() => {
+                    spent.undo();
+                    self.reopen(&round);
+                }
+                Ok(_) | Err(_) => {}
+            }
+            return outcome;
+        }
+        let permit = self.admit(&bound, ctx).await?;
+        let mut outcome = answer.await;
+        match &mut outcome {
+            Ok(reply) => self.suspend(reply, ctx, &bound, &permit),
+            Err(error) => {
+                if let Some(reason) = self.refunds(error) {
+                    permit.refund(reason).await;
+                }
+            }
         }
         outcome
     }
@@ -72,16 +134,18 @@ impl Gateway for MethodsRateLimited {
         self.charged(Method::ListTemplates, ctx, self.inner.list_resource_templates(ctx))
     }
 
-    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
-        self.charged(Method::ReadResource, ctx, self.inner.read_resource(ctx, request))
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, mut request: ReadResource) -> Answer<'a, Reply> {
+        let round = self.limiter.resume_method(Method::ReadResource, ctx, &mut request.continuation);
+        self.charged_round(Method::ReadResource, ctx, round, self.inner.read_resource(ctx, request))
     }
 
     fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
         self.charged(Method::ListPrompts, ctx, self.inner.list_prompts(ctx))
     }
 
-    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
-        self.charged(Method::GetPrompt, ctx, self.inner.get_prompt(ctx, request))
+    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, mut request: GetPrompt) -> Answer<'a, Reply> {
+        let round = self.limiter.resume_method(Method::GetPrompt, ctx, &mut request.continuation);
+        self.charged_round(Method::GetPrompt, ctx, round, self.inner.get_prompt(ctx, request))
     }
 
     fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {

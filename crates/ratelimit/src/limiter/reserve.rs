@@ -34,6 +34,8 @@ pub(crate) struct Reserved {
     user: User,
     /// When it was paid for: by the clock of the shared store, or of this process where there is none.
     paid_at: Option<Micros>,
+    /// Whether what is left over is given back; not what a backend has already read.
+    gives_back: bool,
     entries: Mutex<Vec<Entry>>,
 }
 
@@ -134,7 +136,7 @@ impl Limiter {
         let (limiter, caller) = (self.clone(), self.fair_key(ctx));
         let Some(all) = Bound::together(&wanted) else {
             let (user, entries) = (User::default(), Mutex::default());
-            return Ok(Reserved { limiter, caller, user, paid_at: None, entries });
+            return Ok(Reserved { limiter, caller, user, paid_at: None, gives_back: true, entries });
         };
         if all.plan.buckets.len() > BUCKETS_MAX {
             let text = format!("the calls fall under more than {BUCKETS_MAX} limits; reserve fewer at once");
@@ -153,10 +155,7 @@ impl Limiter {
             user.local = receipt.user();
         }
         let paid = self.paid(&all, &permit);
-        let paid_at = match &self.sharing {
-            None => permit.local.as_ref().map(Receipt::paid_at),
-            Some(_) => permit.shared.iter().map(|part| part.verdict.at).min(),
-        };
+        let paid_at = self.paid_at(&permit);
         // The tokens stay spent: what is not used is given back call by call.
         drop(permit);
         let pays = |bucket: &PlannedBucket| {
@@ -168,7 +167,7 @@ impl Limiter {
             Entry { pays, left, bound }
         };
         let entries = Mutex::new(wanted.into_iter().map(entry).collect());
-        Ok(Reserved { limiter, caller, user, paid_at, entries })
+        Ok(Reserved { limiter, caller, user, paid_at, gives_back: true, entries })
     }
 
     /// Which buckets of the plan have paid.
@@ -187,7 +186,46 @@ impl Limiter {
                 }
             }
         }
+        for place in permit.leased.iter().flat_map(|leased| leased.paid_places()) {
+            if let Some(paid) = paid.get_mut(place) {
+                *paid = true;
+            }
+        }
         paid
+    }
+
+    /// When it has paid: by the clock of the shared store, or of this process where there is none.
+    fn paid_at(&self, permit: &Permit<'_>) -> Option<Micros> {
+        match &self.sharing {
+            None => permit.local.as_ref().map(Receipt::paid_at),
+            Some(_) => {
+                let leased = permit.leased.iter().flat_map(|leased| leased.taken_at());
+                permit.shared.iter().map(|part| part.verdict.at).chain(leased).min()
+            }
+        }
+    }
+
+    /// What a call has paid that waits for its next round.
+    pub(super) fn paid_round(
+        self: &Arc<Self>,
+        ctx: &CallContext,
+        bound: &Arc<Bound>,
+        permit: &Permit<'_>,
+    ) -> Reserved {
+        let mut user = self.user(bound, ctx).unwrap_or_default();
+        if let Some(receipt) = permit.local.as_ref().filter(|_| self.sharing.is_none()) {
+            user.local = receipt.user();
+        }
+        let pays = self.paid(bound, permit).into();
+        let entry = Entry { bound: bound.clone(), pays, left: 1 };
+        Reserved {
+            limiter: self.clone(),
+            caller: self.fair_key(ctx),
+            user,
+            paid_at: self.paid_at(permit),
+            gives_back: false,
+            entries: Mutex::new(vec![entry]),
+        }
     }
 
     /// What the buckets of a plan that have paid are called in the shared store.
@@ -264,6 +302,22 @@ impl Spent<'_> {
         self.reserved.charge(&bound, &pays, &Charge::Settled(owed));
     }
 
+    /// What was paid for the call, which waits for its next round.
+    pub(crate) fn round(self) -> Reserved {
+        let Reserved { limiter, caller, user, paid_at, .. } = self.reserved;
+        let entries = self.reserved.entries.lock();
+        let entry =
+            |Entry { bound, pays, .. }: &Entry| Entry { bound: bound.clone(), pays: pays.clone(), left: 1 };
+        Reserved {
+            limiter: limiter.clone(),
+            caller: *caller,
+            user: user.clone(),
+            paid_at: *paid_at,
+            gives_back: false,
+            entries: Mutex::new(entries.get(self.place).map(entry).into_iter().collect()),
+        }
+    }
+
     /// The call certainly did not reach its backend.
     pub(crate) fn undo(self) {
         self.reserved.put_back(self.place);
@@ -282,7 +336,7 @@ impl Drop for Reserved {
     fn drop(&mut self) {
         let left: Vec<Entry> =
             std::mem::take(self.entries.get_mut()).into_iter().filter(|entry| entry.left > 0).collect();
-        if left.is_empty() {
+        if left.is_empty() || !self.gives_back {
             return;
         }
         for Entry { bound, pays, left } in left {
