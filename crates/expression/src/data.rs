@@ -18,6 +18,42 @@ impl Data {
     }
 }
 
+impl Data {
+    /// The same for data of which only what is there counts: a member that is `null` is not there, and a number without a
+    /// fraction is whole however it is written.
+    #[must_use]
+    pub fn parse_present(json: &str) -> Option<Self> {
+        let mut value = serde_json::from_str(json).ok()?;
+        keep_present(&mut value);
+        Some(Self::from(value))
+    }
+}
+
+/// Nested no deeper than the parser allows.
+fn keep_present(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(members) => {
+            members.retain(|_, member| !member.is_null());
+            members.values_mut().for_each(keep_present);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(keep_present),
+        serde_json::Value::Number(number) => {
+            if let Some(whole) = number.as_f64().filter(|_| number.is_f64()).and_then(whole) {
+                *number = whole.into();
+            }
+        }
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::String(_) => {}
+    }
+}
+
+/// A number without a fraction, as far as such numbers are exact.
+fn whole(number: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    // Whole and in range, so that nothing is cut off.
+    #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and small enough")]
+    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
+}
+
 impl From<serde_json::Value> for Data {
     /// Whole numbers are CEL's `int`, as they are in expressions.
     fn from(json: serde_json::Value) -> Self {

@@ -90,7 +90,10 @@ impl Gateway for RateLimited {
             else {
                 return self.inner.call_tool(ctx, request).await;
             };
-            let bound = self.limiter.vary_call(&bound, ctx, request.arguments.as_ref())?;
+            let bound = {
+                let may_be_paid = ctx.reservation.is_some() || !request.continuation.is_empty();
+                self.limiter.vary_call(&bound, ctx, request.arguments.as_ref(), may_be_paid)?
+            };
             if let Some(round) = self.limiter.resume(&mut request.continuation)
                 && let Some(prepaid) = round.take(&bound, ctx)
             {

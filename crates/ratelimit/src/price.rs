@@ -19,6 +19,7 @@ const DATA_BYTES_MAX: usize = 256 << 10;
 pub struct Price {
     text: String,
     expression: Expression,
+    most: u32,
 }
 
 /// Why a call has no price: its arguments lack something that the expression asks for, or hold something else.
@@ -55,7 +56,7 @@ impl Price {
     /// # Errors
     /// A sentence without a subject that says what is wrong with the expression.
     pub fn before(text: &str) -> Result<Self, String> {
-        Ok(Self { text: text.to_owned(), expression: Expression::compile(text, BEFORE, Loops::Inward)? })
+        Self::compile(text, BEFORE)
     }
 
     /// A price by what came of a call: besides, `cost` is what was paid for it before, `result` is `{bytes, isError,
@@ -64,7 +65,18 @@ impl Price {
     /// # Errors
     /// As [`Price::before`].
     pub fn after(text: &str) -> Result<Self, String> {
-        Ok(Self { text: text.to_owned(), expression: Expression::compile(text, AFTER, Loops::Inward)? })
+        Self::compile(text, AFTER)
+    }
+
+    fn compile(text: &str, names: &'static [&'static str]) -> Result<Self, String> {
+        let expression = Expression::compile(text, names, Loops::Inward)?;
+        Ok(Self { text: text.to_owned(), expression, most: u32::MAX })
+    }
+
+    /// The same price, and no more than so many tokens.
+    #[must_use]
+    pub fn at_most(self, most: u32) -> Self {
+        Self { most, ..self }
     }
 
     /// What a call costs. Fractions are rounded up; what is less than nothing costs nothing, and what is more than can be
@@ -87,8 +99,8 @@ impl Price {
             }
         }
         match self.expression.evaluate(variables).map_err(PriceError::Quoting)? {
-            Outcome::Whole(whole) => Ok(u32::try_from(whole.max(0)).unwrap_or(u32::MAX)),
-            Outcome::Fraction(number) if number.is_finite() => Ok(rounded_up(number)),
+            Outcome::Whole(whole) => Ok(u32::try_from(whole.max(0)).unwrap_or(u32::MAX).min(self.most)),
+            Outcome::Fraction(number) if number.is_finite() => Ok(rounded_up(number).min(self.most)),
             Outcome::Fraction(_) | Outcome::Truth(_) | Outcome::Other => {
                 Err(PriceError::Plain("comes to no number".to_owned()))
             }
@@ -148,7 +160,7 @@ fn data(json: &Json, what: &str) -> Result<Data, PriceError> {
     if json.as_str().len() > DATA_BYTES_MAX {
         return Err(PriceError::Plain(format!("{what} are larger than {} KiB", DATA_BYTES_MAX >> 10)));
     }
-    Data::parse(json.as_str()).ok_or_else(|| PriceError::Plain(format!("{what} cannot be read")))
+    Data::parse_present(json.as_str()).ok_or_else(|| PriceError::Plain(format!("{what} cannot be read")))
 }
 
 fn describe(tool: &Tool) -> Data {

@@ -58,7 +58,7 @@ impl Limiter {
     ) -> Result<T, Error> {
         // What the gateway asks on its own account, no client has asked for.
         let Some(bound) = self.asked_method(method, ctx) else { return answer.await };
-        let bound = self.vary_call(bound, ctx, None)?;
+        let bound = self.vary_call(bound, ctx, None, true)?;
         let permit = self.admit(&bound, ctx).await?;
         let outcome = answer.await;
         if let Some(reason) = outcome.as_ref().err().and_then(|error| self.refunds(error)) {
@@ -90,7 +90,7 @@ impl Limiter {
         answer: Answer<'a, Reply>,
     ) -> Result<Reply, Error> {
         let Some(bound) = self.asked_method(method, ctx) else { return answer.await };
-        let bound = self.vary_call(bound, ctx, None)?;
+        let bound = self.vary_call(bound, ctx, None, true)?;
         if let Some(round) = round
             && let Some(prepaid) = round.take(&bound, ctx)
         {

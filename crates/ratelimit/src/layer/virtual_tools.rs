@@ -34,7 +34,7 @@ impl Gateway for VirtualRateLimited {
         let Some(bound) = self.bound.get(&request.name) else { return self.inner.call_tool(ctx, request) };
         Box::pin(async move {
             // Nothing is given back for a call that was refused further inside: the virtual tool did its work.
-            let bound = self.limiter.vary_call(bound, ctx, request.arguments.as_ref())?;
+            let bound = self.limiter.vary_call(bound, ctx, request.arguments.as_ref(), false)?;
             let mut permit = self.limiter.admit(&bound, ctx).await?;
             let arguments = settled_by(&bound, &request);
             let holding = permit.hold(&self.limiter, &bound, ctx);

@@ -210,7 +210,7 @@ impl Limiter {
 
     /// The refusal of a call that need not even queue: something that it needs will not be there in time, whoever is
     /// before it. Buckets that are shared are not asked for that.
-    fn hopeless(&self, bound: &Bound, user: &User) -> Option<Error> {
+    pub(super) fn hopeless(&self, bound: &Bound, user: &User) -> Option<Error> {
         let plan = &bound.plan;
         let wait = |reading: &BucketReading| match (&self.sharing, reading.mode) {
             (_, Mode::Shadow) => Wait::None,

@@ -103,7 +103,7 @@ impl Limiter {
     }
 
     /// Refuses a call that is certain to lack tokens before it asks. Spends nothing.
-    fn refuse_known(&self, sharing: &Sharing, bound: &Bound, user: &User) -> Result<(), Denial> {
+    pub(super) fn refuse_known(&self, sharing: &Sharing, bound: &Bound, user: &User) -> Result<(), Denial> {
         for Part { places, ask } in parts(&bound.plan, self.cut(user, true)) {
             if let Some(verdict) = sharing.store.known_refusal(&ask) {
                 return Err(short(bound, &all_levels(&bound.plan, &places, &verdict.levels)));

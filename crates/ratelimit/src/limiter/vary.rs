@@ -16,6 +16,10 @@ use crate::price::Priced;
 use crate::remote::user_digest;
 use crate::table::UserKey;
 
+/// Arguments of more bytes than this are not looked at for a call that is refused at any price: a price may take as long to
+/// compute as they are. What such a call is told to wait is for the least price, and may be too short for its own.
+const LONG_BYTES: usize = 8 << 10;
+
 /// What is known of a call's arguments.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Arguments<'a> {
@@ -26,7 +30,8 @@ pub(crate) enum Arguments<'a> {
 }
 
 impl Limiter {
-    /// The plan of one call that is to be made. A call that is not made is told of like one that a limit refuses.
+    /// The plan of one call that is to be made. A call that is not made is told of like one that a limit refuses. `may_be_paid` says
+    /// that it may be one that was paid for before.
     ///
     /// # Errors
     /// [`Error::Denied`] for a caller without a claim that a limit is kept for, [`Error::InvalidRequest`] where the
@@ -36,12 +41,41 @@ impl Limiter {
         bound: &Arc<Bound>,
         ctx: &CallContext,
         arguments: Option<&Json>,
+        may_be_paid: bool,
     ) -> Result<Arc<Bound>, Error> {
-        let varied = self.vary(bound, ctx, Arguments::Sent(arguments));
-        if varied.is_err() {
-            self.observer.decided(&DecisionEvent::begin(&bound.limited, self.clock.now()));
+        let mut event = DecisionEvent::begin(&bound.limited, self.clock.now());
+        let varied = self.vary_unpriced(bound, ctx).and_then(|bound| {
+            let is_long = arguments.is_some_and(|arguments| arguments.as_str().len() > LONG_BYTES);
+            let is_priced = !bound.plan.varies.prices.is_empty();
+            let refusal =
+                if is_priced && is_long && !may_be_paid { self.refused_at_least(&bound, ctx) } else { None };
+            match refusal {
+                Some(refusal) => Err(refusal),
+                None => priced(bound, Arguments::Sent(arguments)),
+            }
+        });
+        if let Err(error) = &varied {
+            if let Error::RateLimited(refusal) = error {
+                event.checked.extend(bound.plan.enforced_scopes());
+                (event.scope, event.refusal) = (Some(refusal.scope), Some(&**refusal));
+                if let Caller::Known(identity) = &ctx.caller {
+                    self.top.count(self.key(identity), identity, true);
+                }
+            }
+            self.observer.decided(&event);
         }
         varied
+    }
+
+    /// The refusal of a call that its buckets cannot pay even if it costs no more than the rules say at least, as far as this
+    /// process knows without asking.
+    fn refused_at_least(&self, bound: &Bound, ctx: &CallContext) -> Option<Error> {
+        let user = self.user(bound, ctx).ok()?;
+        if let Some(error) = self.hopeless(bound, &user) {
+            return Some(error);
+        }
+        let sharing = self.sharing.as_ref().filter(|_| !bound.plan.may_wait)?;
+        self.refuse_known(sharing, bound, &user).err().map(|denial| denial.error)
     }
 
     /// The plan of one call, whether it is made or not.
@@ -54,6 +88,11 @@ impl Limiter {
         ctx: &CallContext,
         arguments: Arguments<'_>,
     ) -> Result<Arc<Bound>, Error> {
+        priced(self.vary_unpriced(bound, ctx)?, arguments)
+    }
+
+    /// The plan of a caller's calls at the least price.
+    fn vary_unpriced(&self, bound: &Arc<Bound>, ctx: &CallContext) -> Result<Arc<Bound>, Error> {
         let varies = &bound.plan.varies;
         if varies.is_empty() {
             return Ok(bound.clone());
@@ -66,11 +105,7 @@ impl Limiter {
             standing: reached.last().unwrap_or(0),
         };
         let makers = (&*self.planner, self.leases.as_deref());
-        let bound = bound.variant(makers, variation, self.clock.now());
-        Ok(match price(&bound, arguments)? {
-            Some(costs) => Arc::new(bound.priced(costs)),
-            None => bound,
-        })
+        Ok(bound.variant(makers, variation, self.clock.now()))
     }
 
     fn claims(&self, bound: &Bound, caller: &Caller, place: u8) -> Result<SmallVec<[ClaimValue; 1]>, Error> {
@@ -138,6 +173,14 @@ fn claimed(caller: &Caller, claim: &str) -> Option<String> {
     // A list or an object is no one value; neither is null.
     let plain = !value.as_str().starts_with(['[', '{']) && !value.is_null();
     plain.then(|| value.to_text().unwrap_or_else(|| value.as_str().to_owned()))
+}
+
+/// The plan of a call at the price of its arguments.
+fn priced(bound: Arc<Bound>, arguments: Arguments<'_>) -> Result<Arc<Bound>, Error> {
+    Ok(match price(&bound, arguments)? {
+        Some(costs) => Arc::new(bound.priced(costs)),
+        None => bound,
+    })
 }
 
 /// What a call costs, where that is more than the rules say at least.

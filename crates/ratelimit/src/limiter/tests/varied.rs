@@ -86,6 +86,39 @@ async fn what_a_call_turned_out_to_cost_is_settled() {
 }
 
 #[tokio::test]
+async fn a_settlement_has_an_upper_bound_where_the_rule_says_so() {
+    let mut policy = priced(None, None, 100);
+    policy.tools[0].cost.settle = Some(Arc::new(Price::after("args.real").unwrap().at_most(40)));
+    let bench = bench(policy, None);
+    ask(&bench, r#"{"real":1e308}"#).await.unwrap();
+    assert_eq!(levels(&bench).await, [60, 60, 60]);
+    ask(&bench, r#"{"real":7.0}"#).await.unwrap();
+    assert_eq!(levels(&bench).await, [53, 53, 53]);
+}
+
+#[tokio::test]
+async fn a_member_that_is_null_is_not_there() {
+    let bench = bench(priced(Some("has(args.limit) ? 1 + (args.limit + 99) / 100 : 10"), None, 100), None);
+    for (arguments, left) in
+        [(r#"{"limit":150}"#, 97), (r#"{"limit":50.0}"#, 95), (r#"{"limit":null}"#, 85), ("{}", 75)]
+    {
+        ask(&bench, arguments).await.unwrap();
+        assert_eq!(levels(&bench).await, [left; 3], "{arguments}");
+    }
+}
+
+#[tokio::test]
+async fn long_arguments_are_not_looked_at_for_a_call_that_is_refused_anyway() {
+    let bench = bench(priced(Some("args.n"), None, 2), None);
+    ask(&bench, r#"{"n":2}"#).await.unwrap();
+    // Without a price it would be refused for that.
+    let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(9_000));
+    let refusal = refused(ask(&bench, &long).await.map(drop));
+    assert_eq!(refusal.retry, Retry::After(Duration::from_secs(30)), "for the least price");
+    assert!(matches!(ask(&bench, r#"{"text":"x"}"#).await, Err(Error::InvalidRequest(_))));
+}
+
+#[tokio::test]
 async fn a_debt_is_never_deeper_than_the_bucket() {
     let bench = bench(priced(None, Some("4000000000"), 10), None);
     ask(&bench, "{}").await.unwrap();
@@ -228,7 +261,7 @@ async fn no_price_makes_a_plan_that_stays() {
     let weak = Arc::downgrade(&bound);
     for count in 2..500 {
         let arguments = Json::parse(format!(r#"{{"count":{count}}}"#)).unwrap();
-        let varied = bench.limiter.vary_call(&bound, &known("i", "s"), Some(&arguments)).unwrap();
+        let varied = bench.limiter.vary_call(&bound, &known("i", "s"), Some(&arguments), false).unwrap();
         assert_eq!(varied.plan.buckets[0].cost.get(), count);
     }
     assert_eq!(weak.upgrade().unwrap().variant_count(), 0);

@@ -163,6 +163,8 @@ pub(crate) struct ToolRateLimit {
     /// How many tokens it turned out to cost: a CEL expression over `args`, `tool`, `cost` (what was paid) and `result`. The
     /// difference is charged or given back when the call has ended.
     pub(crate) settle: Option<String>,
+    /// The most tokens that a call may turn out to cost by `settle`.
+    pub(crate) settle_max: Option<u32>,
     /// How many calls may be in flight.
     pub(crate) concurrency: Option<ConcurrencyLimit>,
     /// What the rule does when it would refuse. Left out: the mode of all rules.
@@ -202,6 +204,8 @@ pub(crate) struct AnnotationRateLimit {
     /// How many tokens it turned out to cost: a CEL expression over `args`, `tool`, `cost` (what was paid) and `result`. The
     /// difference is charged or given back when the call has ended.
     pub(crate) settle: Option<String>,
+    /// The most tokens that a call may turn out to cost by `settle`.
+    pub(crate) settle_max: Option<u32>,
     /// How many calls may be in flight.
     pub(crate) concurrency: Option<ConcurrencyLimit>,
     /// What the rule does when it would refuse. Left out: the mode of all rules.

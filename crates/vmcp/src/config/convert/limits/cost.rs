@@ -12,7 +12,7 @@ use crate::config::file::{CallCost, LimitMode};
 /// The cost of a rule at `path`.
 pub(super) fn convert(
     file: Option<CallCost>,
-    settle: Option<String>,
+    (settle, settle_max): (Option<String>, Option<u32>),
     path: &str,
     mode: LimitMode,
     findings: &mut Findings<'_>,
@@ -31,9 +31,13 @@ pub(super) fn convert(
                 expression(&text, Price::before, &format!("{path}.cost"), "`1 + size(args.items)`", findings);
         }
     }
+    if settle.is_none() && settle_max.is_some() {
+        findings.problem(format!("{path}.settleMax"), "has no effect without `settle`");
+    }
     if let Some(text) = settle {
         let example = "`double(result.bytes) / 1000.0`";
-        cost.settle = expression(&text, Price::after, &format!("{path}.settle"), example, findings);
+        let after = |text: &str| Ok(Price::after(text)?.at_most(settle_max.unwrap_or(u32::MAX)));
+        cost.settle = expression(&text, after, &format!("{path}.settle"), example, findings);
     }
     if mode != LimitMode::Enforce {
         cost.mode = Mode::Shadow;
@@ -43,7 +47,7 @@ pub(super) fn convert(
 
 fn expression(
     text: &str,
-    compile: fn(&str) -> Result<Price, String>,
+    compile: impl Fn(&str) -> Result<Price, String>,
     path: &str,
     example: &str,
     findings: &mut Findings<'_>,

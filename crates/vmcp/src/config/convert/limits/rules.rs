@@ -47,6 +47,7 @@ pub(super) fn convert(
             per_claim,
             cost,
             settle,
+            settle_max,
             concurrency,
             mode,
             max_wait,
@@ -61,6 +62,7 @@ pub(super) fn convert(
             per_claim,
             cost,
             settle,
+            settle_max,
             concurrency,
             mode,
             max_wait,
@@ -86,6 +88,7 @@ fn rule(
         per_claim,
         cost,
         settle,
+        settle_max,
         concurrency,
         mode: own,
         max_wait,
@@ -109,7 +112,7 @@ fn rule(
         name: Pattern::new(name),
         hint,
         group: group == Some(true),
-        cost: cost::convert(cost, settle, path, mode, findings),
+        cost: cost::convert(cost, (settle, settle_max), path, mode, findings),
     };
     cost::check(&rule.cost, &rule.limits, path, findings);
     waiting::check_rule(&rule.limits, path, max_wait.is_some(), findings);
