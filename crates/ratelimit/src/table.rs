@@ -251,5 +251,11 @@ impl Table {
     }
 }
 
+/// A state as the table gives it back: see [`Packed`].
+#[cfg(test)]
+pub(crate) fn as_kept(state: BucketState) -> BucketState {
+    Packed::new(state).state()
+}
+
 #[cfg(test)]
 mod tests;

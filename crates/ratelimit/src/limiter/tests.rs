@@ -1,3 +1,4 @@
+mod adversary;
 mod leased;
 mod outage;
 mod trial;
@@ -240,18 +241,19 @@ impl FakeStore {
 
     /// What a decision would say, without paying.
     pub(crate) fn look(&self, ask: &Ask) -> RemoteVerdict {
-        let cost = |bucket: &RemoteBucket| bucket.rate.units(u64::from(bucket.cost));
+        let pays = |bucket: &RemoteBucket| self.level(bucket) >= bucket.rate.units(u64::from(bucket.cost));
+        let admitted = ask.buckets.iter().all(|bucket| bucket.mode == Mode::Shadow || pays(bucket));
         RemoteVerdict {
-            admitted: ask.buckets.iter().all(|bucket| self.level(bucket) >= cost(bucket)),
+            admitted,
             levels: ask.buckets.iter().map(|bucket| self.level(bucket)).collect(),
-            pays: ask.buckets.iter().map(|bucket| self.level(bucket) >= cost(bucket)).collect(),
+            pays: ask.buckets.iter().map(|bucket| admitted && pays(bucket)).collect(),
             at: self.clock.now(),
         }
     }
 
     pub(crate) fn decide(&self, ask: &Ask) -> RemoteVerdict {
         let verdict = self.look(ask);
-        for bucket in ask.buckets.iter().filter(|_| verdict.admitted) {
+        for (bucket, _) in ask.buckets.iter().zip(&verdict.pays).filter(|(_, pays)| **pays) {
             self.add(bucket, -bucket.rate.units(u64::from(bucket.cost)), None);
         }
         RemoteVerdict { levels: self.look(ask).levels, ..verdict }

@@ -86,10 +86,10 @@ impl MemoryStore {
                 Holder::Shared(_) => next.next(),
                 Holder::User | Holder::UserOnTrial => None,
             };
-            if !pays {
+            let units = units(bucket);
+            if !pays || units == 0 {
                 continue;
             }
-            let units = units(bucket);
             // Several calls that were paid for together may be given back at once.
             let paid = Payment { units: bucket.cost_units.max(units), at: paid_at };
             let changed = |held: Option<BucketState>| {

@@ -5,14 +5,17 @@ use crate::rate::{BucketState, Level};
 
 /// Bits of the moment in microseconds: 142 years.
 const AT_BITS: u32 = 52;
-/// Bits of the fraction of a packed age; an age of fewer microseconds is exact.
-const FRACTION_BITS: u32 = 6;
+const AT_MASK: u64 = (1 << AT_BITS) - 1;
+/// Bits of the other moment, in steps that are as long as its age needs.
+const STEP_BITS: u32 = 6;
+const STEP_MASK: u64 = (1 << STEP_BITS) - 1;
 
-/// The state of a bucket. The moment when it was last well filled is rounded up, by a 64th of its age at most.
+/// The state of a bucket. The moment when it was last well filled is rounded up to a step, which is a 31st of its age at most. A
+/// moment that is rounded stays where it is until steps become longer, so that many changes do not move it on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Packed {
     units: i64,
-    /// The moment of the level, and above it how much older the moment is when the bucket was last well filled.
+    /// The moment of the level; above it the last bits of the other moment in steps, and how long a step is.
     moments: u64,
 }
 
@@ -20,42 +23,36 @@ impl Packed {
     pub(super) const NONE: Self = Self { units: 0, moments: 0 };
 
     pub(super) fn new(state: BucketState) -> Self {
-        let at = state.level.at.0.min((1 << AT_BITS) - 1);
-        let age = pack_age(state.level.at.since(state.high_at));
-        Self { units: state.level.units, moments: at | age << AT_BITS }
+        let at = state.level.at.0.min(AT_MASK);
+        let high = state.high_at.0.min(at);
+        let mut shift = (u64::BITS - (at - high).leading_zeros()).saturating_sub(STEP_BITS);
+        let mut step = rounded_up(high, shift);
+        if (at >> shift) - step > STEP_MASK {
+            shift += 1;
+            step = rounded_up(high, shift);
+        }
+        let steps = step & STEP_MASK | u64::from(shift) << STEP_BITS;
+        Self { units: state.level.units, moments: at | steps << AT_BITS }
     }
 
     pub(super) fn state(self) -> BucketState {
-        let at = self.moments & ((1 << AT_BITS) - 1);
-        let age = unpack_age(self.moments >> AT_BITS);
-        BucketState {
-            level: Level { units: self.units, at: Micros(at) },
-            high_at: Micros(at.saturating_sub(age)),
-        }
+        let (at, steps) = (self.moments & AT_MASK, self.moments >> AT_BITS);
+        let shift = steps >> STEP_BITS;
+        let present = at >> shift;
+        // Of all moments with these last bits it is the latest one that is not in the future.
+        let high = (present - (present.wrapping_sub(steps) & STEP_MASK).min(present)) << shift;
+        BucketState { level: Level { units: self.units, at: Micros(at) }, high_at: Micros(high) }
     }
 
     /// The level alone.
     pub(super) fn level(self) -> Level {
-        Level { units: self.units, at: Micros(self.moments & ((1 << AT_BITS) - 1)) }
+        Level { units: self.units, at: Micros(self.moments & AT_MASK) }
     }
 }
 
-/// An age as a floating-point number of twelve bits, rounded down.
-fn pack_age(age: u64) -> u64 {
-    let shift = (u64::BITS - age.leading_zeros()).saturating_sub(FRACTION_BITS + 1);
-    if age < 1 << FRACTION_BITS {
-        return age;
-    }
-    let fraction = (age >> shift) - (1 << FRACTION_BITS);
-    u64::from(shift + 1) << FRACTION_BITS | fraction
-}
-
-fn unpack_age(packed: u64) -> u64 {
-    let (exponent, fraction) = (packed >> FRACTION_BITS, packed & ((1 << FRACTION_BITS) - 1));
-    match exponent {
-        0 => fraction,
-        _ => ((1 << FRACTION_BITS) + fraction) << (exponent - 1),
-    }
+/// A moment in steps of two to the power of `shift` microseconds, rounded up.
+fn rounded_up(moment: u64, shift: u32) -> u64 {
+    (moment + ((1 << shift) - 1)) >> shift
 }
 
 #[cfg(test)]
@@ -64,24 +61,37 @@ mod tests {
 
     use super::*;
 
+    fn state(units: i64, at: u64, high_at: u64) -> BucketState {
+        BucketState { level: Level { units, at: Micros(at) }, high_at: Micros(high_at) }
+    }
+
     proptest! {
         #[test]
-        fn a_state_is_kept_but_for_the_fraction_of_an_age(
+        fn a_state_is_kept_but_for_a_part_of_an_age(
             units in -(1_i64 << 53)..(1 << 53), at in 0_u64..1 << 52, bits in 0_u32..53, noise in any::<u64>(),
         ) {
-            let high_at = at.saturating_sub(noise & ((1 << bits) - 1));
-            let state = BucketState { level: Level { units, at: Micros(at) }, high_at: Micros(high_at) };
+            let state = state(units, at, at.saturating_sub(noise & ((1 << bits) - 1)));
             let kept = Packed::new(state).state();
             prop_assert_eq!(kept.level, state.level);
             prop_assert_eq!(Packed::new(state).level(), state.level);
             prop_assert!(kept.high_at >= state.high_at, "never older than it is");
-            prop_assert!(kept.high_at.since(state.high_at) <= (at - high_at) / 64);
+            prop_assert!(kept.high_at.since(state.high_at) <= (at - state.high_at.0) / 31);
+        }
+
+        /// However often a bucket changes, the moment when it was last well filled does not follow.
+        #[test]
+        fn many_changes_do_not_move_it_on(start in 0_u64..1 << 50, gaps in prop::collection::vec(0_u64..1_000_000, 1..400)) {
+            let mut kept = state(0, start, start);
+            for gap in gaps {
+                let at = kept.level.at.0 + gap;
+                kept = Packed::new(state(0, at, kept.high_at.0)).state();
+                prop_assert!(kept.high_at.0 >= start && kept.high_at.0 - start <= (at - start) / 15);
+            }
         }
     }
 
     #[test]
     fn the_last_moment_is_far() {
-        let state = BucketState { level: Level { units: 1, at: Micros(u64::MAX) }, high_at: Micros(0) };
-        assert_eq!(Packed::new(state).level().at, Micros((1 << 52) - 1));
+        assert_eq!(Packed::new(state(1, u64::MAX, 0)).level().at, Micros((1 << 52) - 1));
     }
 }

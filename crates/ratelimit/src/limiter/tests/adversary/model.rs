@@ -1,0 +1,267 @@
+//! The exact model: buckets in whole units without a bound on numbers, and the rules in plain words.
+
+use std::collections::HashMap;
+
+use vmcp_domain::Tool;
+
+use crate::clock::Micros;
+use crate::policy::{LimitPolicy, Limits, Mode, Quota};
+use crate::rate::{BucketState, Level, Rate};
+use crate::table::as_kept;
+
+/// A rule as the model knows it.
+pub(super) struct Rule {
+    name: String,
+    on_trial: bool,
+    least: u32,
+    is_priced: bool,
+    settles: bool,
+}
+
+/// One window of one limit.
+struct Window {
+    /// The limit as the configuration names it.
+    limit: String,
+    rule: Option<usize>,
+    per_user: bool,
+    refill: i128,
+    unit: i128,
+    capacity: i128,
+}
+
+/// What a call says of its price.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    pub(super) price: u32,
+    pub(super) settles: u32,
+}
+
+/// Whose bucket of which window it is: of a tool's rule one for each tool.
+type Key = (usize, Option<usize>, Option<String>);
+
+#[derive(Clone, Copy)]
+struct State {
+    level: i128,
+    at: u64,
+    high_at: u64,
+}
+
+/// What a call has paid to one bucket.
+#[derive(Debug)]
+pub(super) struct Paid {
+    key: Key,
+    cost: u32,
+    at: u64,
+    /// Its place in the log of the bucket.
+    logged: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub(super) admitted: bool,
+    pub(super) would_refuse: Vec<String>,
+    pub(super) paid: Vec<Paid>,
+}
+
+pub(super) struct Model {
+    rules: Vec<Rule>,
+    windows: Vec<Window>,
+    names: Vec<String>,
+    states: HashMap<Key, State>,
+    /// Whether users' buckets are in the table of the memory store, which rounds moments.
+    in_memory: bool,
+    /// What stays charged of each call, in units, with the moment when it paid; and other changes, with nothing.
+    kept: HashMap<Key, Vec<(u64, i128)>>,
+}
+
+impl Window {
+    fn of(limit: &str, rule: Option<usize>, per_user: bool, rate: &Rate) -> Self {
+        let (tokens, period) = rate.asked();
+        let period = u64::try_from(period.as_micros()).unwrap();
+        let common = (1..=tokens.min(period)).rev().find(|by| tokens % by == 0 && period % by == 0).unwrap();
+        let (refill, unit) = (i128::from(tokens / common), i128::from(period / common));
+        Self { limit: limit.to_owned(), rule, per_user, refill, unit, capacity: unit * i128::from(tokens) }
+    }
+
+    fn full(&self, now: u64) -> State {
+        State { level: self.capacity, at: now, high_at: now }
+    }
+
+    fn settled(&self, state: State, now: u64) -> State {
+        let earned = i128::from(now.saturating_sub(state.at)) * self.refill;
+        let (level, at) = ((state.level + earned).min(self.capacity), state.at.max(now));
+        let high_at = if level > self.capacity / 2 { at } else { state.high_at };
+        State { level, at, high_at }
+    }
+
+    /// The most of `units` that a call may get back that has paid `paid` at a moment.
+    fn refundable(&self, state: State, (paid, paid_at): (i128, u64), units: i128) -> i128 {
+        let since_paid = paid - i128::from(state.at.saturating_sub(paid_at)) * self.refill;
+        let below_half = if paid_at > state.high_at { self.capacity - self.capacity / 2 } else { 0 };
+        units.min(since_paid.max(below_half)).max(0)
+    }
+}
+
+fn fits(rule: &str, tool: &str) -> bool {
+    rule.strip_prefix('*').map_or(rule == tool, |end| tool.ends_with(end))
+}
+
+impl Model {
+    pub(super) fn new(policy: &LimitPolicy, tools: &[Tool], in_memory: bool) -> Self {
+        let rule = |rule: &crate::policy::ToolRule| Rule {
+            name: rule.name.as_str().to_owned(),
+            on_trial: rule.cost.mode == Mode::Shadow,
+            least: rule.cost.least.get(),
+            is_priced: rule.cost.price.is_some(),
+            settles: rule.cost.settle.is_some(),
+        };
+        let mut windows = Vec::new();
+        for per_user in [false, true] {
+            let mut add = |place: Option<usize>, title: String, limits: &Limits| {
+                let quota: Option<&Quota> =
+                    if per_user { limits.per_user.as_ref() } else { limits.shared.as_ref() };
+                let limit = format!("{title}{}", if per_user { "perUser" } else { "shared" });
+                let rates = quota.iter().flat_map(|quota| &quota.windows);
+                windows.extend(rates.map(|rate| Window::of(&limit, place, per_user, rate)));
+            };
+            add(None, String::new(), &policy.server);
+            for (place, rule) in policy.tools.iter().enumerate() {
+                add(Some(place), format!("tools[{}].", rule.name.as_str()), &rule.limits);
+            }
+        }
+        let names = tools.iter().map(|tool| tool.name.as_str().to_owned()).collect();
+        let rules = policy.tools.iter().map(rule).collect();
+        Self { rules, windows, names, states: HashMap::new(), in_memory, kept: HashMap::new() }
+    }
+
+    /// The windows that a tool falls under, in the order in which they are told.
+    fn of_tool(&self, tool: usize) -> Vec<usize> {
+        let name = &self.names[tool];
+        let covers = |window: &Window| window.rule.is_none_or(|rule| fits(&self.rules[rule].name, name));
+        (0..self.windows.len()).filter(|place| covers(&self.windows[*place])).collect()
+    }
+
+    fn on_trial(&self, window: usize) -> bool {
+        self.windows[window].rule.is_some_and(|rule| self.rules[rule].on_trial)
+    }
+
+    pub(super) fn enforces(&self, tool: usize) -> bool {
+        self.of_tool(tool).into_iter().any(|window| !self.on_trial(window))
+    }
+
+    fn key(&self, window: usize, tool: usize, user: &str) -> Key {
+        let Window { rule, per_user, .. } = &self.windows[window];
+        (window, rule.map(|_| tool), per_user.then(|| user.to_owned()))
+    }
+
+    fn state(&self, key: &Key, now: u64) -> State {
+        let window = &self.windows[key.0];
+        window.settled(self.states.get(key).copied().unwrap_or_else(|| window.full(now)), now)
+    }
+
+    fn keep(&mut self, key: &Key, mut state: State) {
+        if self.in_memory && self.windows[key.0].per_user {
+            let level = Level { units: 0, at: Micros(state.at) };
+            state.high_at = as_kept(BucketState { level, high_at: Micros(state.high_at) }).high_at.0;
+        }
+        self.states.insert(key.clone(), state);
+    }
+
+    /// What one call costs in a bucket: the largest of the rules in force, and of the bucket's own rule on trial.
+    fn cost(&self, window: usize, tool: usize, terms: Terms) -> u32 {
+        let own = self.windows[window].rule;
+        let counts = |place: usize, rule: &Rule| {
+            fits(&rule.name, &self.names[tool]) && (!rule.on_trial || own == Some(place))
+        };
+        let costs = self.rules.iter().enumerate().filter(|(place, rule)| counts(*place, rule));
+        costs.map(|(_, rule)| rule.least.max(if rule.is_priced { terms.price } else { 0 })).max().unwrap_or(1)
+    }
+
+    pub(super) fn decide(&mut self, tool: usize, user: &str, terms: Terms, now: u64) -> Decided {
+        let mut decided = Decided { admitted: true, would_refuse: Vec::new(), paid: Vec::new() };
+        let mut paying = Vec::new();
+        for window in self.of_tool(tool) {
+            let (key, cost) = (self.key(window, tool, user), self.cost(window, tool, terms));
+            let short = self.state(&key, now).level < self.windows[window].unit * i128::from(cost);
+            match (short, self.on_trial(window)) {
+                (false, _) => paying.push((key, cost)),
+                (true, false) => decided.admitted = false,
+                (true, true) => decided.would_refuse.push(self.windows[window].limit.clone()),
+            }
+        }
+        decided.would_refuse.sort();
+        decided.would_refuse.dedup();
+        if !decided.admitted {
+            decided.would_refuse.clear();
+            return decided;
+        }
+        for (key, cost) in paying {
+            let units = self.windows[key.0].unit * i128::from(cost);
+            let state = self.state(&key, now);
+            self.keep(&key, State { level: state.level - units, ..state });
+            let kept = self.kept.entry(key.clone()).or_default();
+            kept.push((now, units));
+            decided.paid.push(Paid { key, cost, at: now, logged: kept.len() - 1 });
+        }
+        decided
+    }
+
+    /// The call never left: all that it has paid comes back, as far as it may.
+    pub(super) fn give_back(&mut self, paid: &[Paid], now: u64) {
+        for paid in paid {
+            self.change(paid, -i128::from(paid.cost), now);
+        }
+    }
+
+    /// The call turned out to cost `settles`, where a rule says so: one in force for all buckets, one on trial for its own.
+    pub(super) fn settle(&mut self, tool: usize, paid: &[Paid], settles: u32, now: u64) {
+        for paid in paid {
+            let own = self.windows[paid.key.0].rule;
+            let counts = |(place, rule): (usize, &Rule)| {
+                rule.settles && fits(&rule.name, &self.names[tool]) && (!rule.on_trial || own == Some(place))
+            };
+            if self.rules.iter().enumerate().any(counts) {
+                self.change(paid, i128::from(settles) - i128::from(paid.cost), now);
+            }
+        }
+    }
+
+    fn change(&mut self, paid: &Paid, more: i128, now: u64) {
+        if more == 0 {
+            return;
+        }
+        let window = &self.windows[paid.key.0];
+        let (units, cost) = (more * window.unit, i128::from(paid.cost) * window.unit);
+        let Some(known) = self.states.get(&paid.key).copied() else { return };
+        let state = window.settled(known, now);
+        let change = if units < 0 { window.refundable(state, (cost, paid.at), -units) } else { -units };
+        let level = (state.level + change).clamp(-window.capacity, window.capacity);
+        self.keep(&paid.key, State { level, ..state });
+        let kept = self.kept.get_mut(&paid.key).unwrap();
+        kept[paid.logged].1 = cost + units.min(0);
+        kept.push((now, 0));
+    }
+
+    /// Whole tokens of each bucket of a tool, debts as none.
+    pub(super) fn levels(&self, tool: usize, user: &str, now: u64) -> Vec<(String, u64)> {
+        let level = |window: usize| {
+            let level =
+                self.state(&self.key(window, tool, user), now).level.max(0) / self.windows[window].unit;
+            (self.windows[window].limit.clone(), u64::try_from(level).unwrap())
+        };
+        self.of_tool(tool).into_iter().map(level).collect()
+    }
+
+    /// What stays charged could all have been paid when it was: so no stretch of time saw more than a bucket holds and earns.
+    pub(super) fn check_windows(&self) {
+        for (key, kept) in &self.kept {
+            let window = &self.windows[key.0];
+            let mut state = window.full(0);
+            for (at, units) in kept {
+                state = window.settled(state, *at);
+                state.level -= units;
+                assert!(state.level >= 0, "{}: {} too many at {at}", window.limit, -state.level);
+            }
+        }
+    }
+}
