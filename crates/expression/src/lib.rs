@@ -79,6 +79,17 @@ impl Expression {
             || self.used.members.iter().any(|(root, known)| *root == name && known == member)
     }
 
+    /// The members of a variable that the expression asks for by name; of a variable that it asks for as a whole, none is named.
+    pub fn members_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.used.members.iter().filter(move |(root, _)| *root == name).map(|(_, member)| &**member)
+    }
+
+    /// Whether it comes to the same whatever the variables hold.
+    #[must_use]
+    pub fn is_constant(&self) -> bool {
+        self.used.whole.is_empty() && self.used.members.is_empty()
+    }
+
     /// The names by which the expression may reach members of its variables, at any depth.
     #[must_use]
     pub fn names(&self) -> &[String] {

@@ -290,6 +290,13 @@ impl LimitPolicy {
 }
 
 impl Limits {
+    /// Whether they limit nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Concurrency { shared, per_user, mode: _ } = self.concurrency;
+        self.quotas().next().is_none() && shared.is_none() && per_user.is_none()
+    }
+
     /// Every limit on how often.
     pub fn quotas(&self) -> impl Iterator<Item = &Quota> {
         let claims = self.per_claim.iter().map(|limit| &limit.quota);

@@ -10,6 +10,12 @@ const BEFORE: &[&str] = &["args", "tool"];
 /// What a price may ask for after it.
 const AFTER: &[&str] = &["args", "tool", "cost", "result"];
 
+/// The members of variables that are the gateway's own.
+const MEMBERS: [(&str, &[&str]); 2] = [
+    ("tool", &["name", "backend", "annotations"]),
+    ("result", &["bytes", "isError", "content", "structuredContent", "_meta"]),
+];
+
 /// The largest arguments, or member of a result, that an expression is computed over, in bytes. It is computed before a limit
 /// can refuse.
 const DATA_BYTES_MAX: usize = 256 << 10;
@@ -70,6 +76,14 @@ impl Price {
 
     fn compile(text: &str, names: &'static [&'static str]) -> Result<Self, String> {
         let expression = Expression::compile(text, names, Loops::Inward)?;
+        for (variable, members) in MEMBERS {
+            if let Some(unknown) = expression.members_of(variable).find(|member| !members.contains(member)) {
+                return Err(format!("asks for {variable}.{unknown}; there is only {}", members.join(", ")));
+            }
+        }
+        if expression.is_constant() {
+            tokens(expression.evaluate([])).map_err(|error| format!("is no price: {error}"))?;
+        }
         Ok(Self { text: text.to_owned(), expression, most: u32::MAX })
     }
 
@@ -98,12 +112,17 @@ impl Price {
                 variables.push(("result", self.result(reply)?));
             }
         }
-        match self.expression.evaluate(variables).map_err(PriceError::Quoting)? {
-            Outcome::Whole(whole) => Ok(u32::try_from(whole.max(0)).unwrap_or(u32::MAX).min(self.most)),
-            Outcome::Fraction(number) if number.is_finite() => Ok(rounded_up(number).min(self.most)),
-            Outcome::Fraction(_) | Outcome::Truth(_) | Outcome::Other => {
-                Err(PriceError::Plain("comes to no number".to_owned()))
-            }
+        tokens(self.expression.evaluate(variables)).map(|price| price.min(self.most))
+    }
+}
+
+/// The tokens that an expression comes to.
+fn tokens(outcome: Result<Outcome, String>) -> Result<u32, PriceError> {
+    match outcome.map_err(PriceError::Quoting)? {
+        Outcome::Whole(whole) => Ok(u32::try_from(whole.max(0)).unwrap_or(u32::MAX)),
+        Outcome::Fraction(number) if number.is_finite() => Ok(rounded_up(number)),
+        Outcome::Fraction(_) | Outcome::Truth(_) | Outcome::Other => {
+            Err(PriceError::Plain("comes to no number".to_owned()))
         }
     }
 }

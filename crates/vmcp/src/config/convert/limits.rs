@@ -74,9 +74,10 @@ pub(super) fn convert(
         concurrency: slots::bounds(concurrency, &format!("{PATH}.concurrency"), mode, findings),
         wait_max: wait_max.unwrap_or_default(),
     };
-    let tools = rules::convert(tools, by_annotation, (mode, server.wait_max), findings);
+    let defaults = rules::Defaults { mode, wait_max: server.wait_max, server: &server };
+    let tools = rules::convert(tools, by_annotation, defaults, findings);
+    let methods = methods::convert(methods.unwrap_or_default(), defaults, findings);
     let chosen = choose(store, session, redis_file.as_ref());
-    let methods = methods::convert(methods.unwrap_or_default(), (mode, server.wait_max), findings);
     let policy = LimitPolicy {
         server,
         tools,
@@ -88,6 +89,7 @@ pub(super) fn convert(
         consistency: lease::consistency(consistency, lease_file, chosen == LimitStore::Redis, findings),
         refund_on: refund_on.into_iter().map(refund).collect(),
     };
+    check_off(mode, &policy, findings);
     lease::check(&policy, findings);
     waiting::check(&policy, max_wait.is_some(), waiting.is_some(), findings);
     check_identities(&policy, anonymous.is_some(), incoming, findings);
@@ -101,10 +103,8 @@ pub(super) fn convert(
         }
     };
     slots::lease(concurrency_lease, &policy, redis.as_mut(), findings);
-    (
-        LimitSettings { policy, redis, on_failure: without_store(on_store_failure) },
-        answers(answer, code, findings),
-    )
+    let settings = LimitSettings { policy, redis, on_failure: without_store(on_store_failure) };
+    (settings, answers(answer, code, findings))
 }
 
 /// Warns about the keys of a shared store that are written although limits are kept in memory.
@@ -130,6 +130,13 @@ fn limits_nothing(findings: &mut Findings<'_>) {
         "write `shared`, `perUser`, `perClaim`, `tools`, `methods` or `concurrency`, or remove the section"
             .to_owned(),
     );
+}
+
+/// Limits that are all off are as if they were not written.
+fn check_off(mode: LimitMode, policy: &LimitPolicy, findings: &mut Findings<'_>) {
+    if mode == LimitMode::Off && policy.limits().all(Limits::is_empty) {
+        findings.warn(format!("{PATH}.mode"), "is off, and nothing is limited");
+    }
 }
 
 /// Limits that tell callers apart need callers that can be told apart.
@@ -296,6 +303,10 @@ fn bounds(file: LimitMemory, findings: &mut Findings<'_>) -> MemoryBounds {
 
 fn answers(shape: Option<LimitAnswerShape>, code: Option<i64>, findings: &mut Findings<'_>) -> LimitAnswer {
     let code = code.unwrap_or(vmcp_wire::code::RATE_LIMITED);
+    if code == 0 {
+        findings.problem(format!("{PATH}.code"), "must not be 0").hint =
+            Some("leave it out for 429".to_owned());
+    }
     if code == vmcp_wire::code::RATE_LIMITED_SEED {
         findings.warn(
             format!("{PATH}.code"),

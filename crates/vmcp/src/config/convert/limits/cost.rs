@@ -63,13 +63,23 @@ fn expression(
 }
 
 /// A price that a rule's own bucket can never pay would refuse every call.
-pub(super) fn check(cost: &Cost, limits: &Limits, path: &str, findings: &mut Findings<'_>) {
-    let windows = limits.quotas().flat_map(|quota| &quota.windows);
-    let smallest = windows.map(Rate::burst).min().unwrap_or(u64::MAX);
-    let least = cost.least;
-    if u64::from(least.get()) > smallest {
-        let message =
-            format!("one call costs {least} but the bucket holds {smallest}, so no call could pass");
-        findings.problem(format!("{path}.cost"), message);
+/// The same holds for the limits on all calls where both refuse.
+pub(super) fn check(
+    cost: &Cost,
+    (limits, server): (&Limits, &Limits),
+    path: &str,
+    findings: &mut Findings<'_>,
+) {
+    let smallest = |limits: &Limits, any: bool| {
+        let quotas = limits.quotas().filter(|quota| any || quota.enforced_percent() > 0);
+        quotas.flat_map(|quota| &quota.windows).map(Rate::burst).min().unwrap_or(u64::MAX)
+    };
+    let (least, own) = (cost.least, smallest(limits, true));
+    let of_all = if cost.mode == Mode::Enforce { smallest(server, false) } else { u64::MAX };
+    for (smallest, which) in [(own, "the bucket holds"), (of_all, "a bucket for all calls holds")] {
+        if u64::from(least.get()) > smallest {
+            let message = format!("one call costs {least} but {which} {smallest}, so no call could pass");
+            findings.problem(format!("{path}.cost"), message);
+        }
     }
 }

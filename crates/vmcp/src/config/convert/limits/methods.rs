@@ -10,7 +10,7 @@ use crate::config::file::{MethodRateLimit, MethodRateLimits};
 /// All rules.
 pub(super) fn convert(
     file: MethodRateLimits,
-    defaults: Defaults,
+    defaults: Defaults<'_>,
     findings: &mut Findings<'_>,
 ) -> Vec<MethodRule> {
     let MethodRateLimits {
@@ -42,7 +42,7 @@ pub(super) fn convert(
 fn rule(
     method: Method,
     file: MethodRateLimit,
-    (mode, wait_max): Defaults,
+    Defaults { mode, wait_max, server: _ }: Defaults<'_>,
     findings: &mut Findings<'_>,
 ) -> MethodRule {
     let path = format!("{PATH}.methods[\"{}\"]", method.as_str());

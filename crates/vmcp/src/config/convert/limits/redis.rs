@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vmcp_backends::policy::Secret;
 use vmcp_ratelimit::DECISION_DEADLINE;
-use vmcp_ratelimit_redis::{Password, RedisPolicy, ServerUrl, Target, Tls};
+use vmcp_ratelimit_redis::{Password, PolicyError, RedisPolicy, ServerUrl, Target, Tls};
 
 use super::PATH;
 use crate::config::convert::{Findings, namespace};
@@ -78,6 +78,7 @@ pub(super) fn shared_store(
         namespace: namespace(findings),
         deadline: deadline
             .and_then(|deadline| findings.positive(&format!("{path}.deadline"), deadline))
+            .inspect(|deadline| check_deadline(*deadline, &path, findings))
             .unwrap_or(DECISION_DEADLINE)
             .max(Duration::from_millis(1)),
         replica_count: replicas,
@@ -87,17 +88,27 @@ pub(super) fn shared_store(
     if findings.problems.len() == before {
         match redis_policy(&settings, server) {
             Ok(policy) => settings.policy = Some(policy),
-            Err(text) => {
-                findings.problem(&path, text);
+            Err((of_name, text)) => {
+                findings.problem(if of_name { "name" } else { &path }, text);
             }
         }
     }
     settings
 }
 
+/// Every limited call waits so long while the store does not answer.
+fn check_deadline(deadline: Duration, path: &str, findings: &mut Findings<'_>) {
+    if deadline > Duration::from_secs(1) {
+        let message =
+            "is long: while Redis does not answer, calls wait for it before `onStoreFailure` decides";
+        findings.warn(format!("{path}.deadline"), message);
+    }
+}
+
 /// The store's own policy: what it refuses is refused before anything is started.
-fn redis_policy(settings: &RedisSettings, server: &str) -> Result<RedisPolicy, String> {
-    let text = |error: vmcp_ratelimit_redis::PolicyError| error.to_string();
+fn redis_policy(settings: &RedisSettings, server: &str) -> Result<RedisPolicy, (bool, String)> {
+    let text =
+        |error: PolicyError| (error == PolicyError::KeyPart("the gateway's `name`"), error.to_string());
     let parse = |urls: &[String]| urls.iter().map(|url| ServerUrl::parse(url)).collect::<Result<Vec<_>, _>>();
     let target = match &settings.target {
         RedisTarget::Single { url } => Target::Single { url: ServerUrl::parse(url).map_err(text)? },
@@ -114,8 +125,8 @@ fn redis_policy(settings: &RedisSettings, server: &str) -> Result<RedisPolicy, S
         .map_err(text)?
         .with_credentials(settings.username.clone(), password);
     if let Some(path) = &settings.ca_bundle {
-        let bundle =
-            std::fs::read(path).map_err(|error| format!("`caBundlePath` cannot be read: {error}"))?;
+        let bundle = std::fs::read(path)
+            .map_err(|error| (false, format!("`caBundlePath` cannot be read: {error}")))?;
         policy = Tls::new(Some(&bundle), None).and_then(|tls| policy.with_tls(tls)).map_err(text)?;
     }
     Ok(policy)

@@ -10,14 +10,21 @@ use crate::config::convert::Findings;
 use crate::config::file::{AnnotationRateLimit, AnnotationRateLimits, LimitMode, ToolRateLimit};
 use crate::config::report::item;
 
-/// What holds for every rule that does not say otherwise: the mode, and how long a call waits.
-pub(super) type Defaults = (LimitMode, Duration);
+/// What holds for every rule that does not say otherwise, and what rules share.
+#[derive(Clone, Copy)]
+pub(super) struct Defaults<'a> {
+    pub(super) mode: LimitMode,
+    /// How long a call waits.
+    pub(super) wait_max: Duration,
+    /// The limits on all calls, which a rule's price counts in, too.
+    pub(super) server: &'a Limits,
+}
 
 /// All rules.
 pub(super) fn convert(
     tools: Vec<ToolRateLimit>,
     by_annotation: Option<AnnotationRateLimits>,
-    defaults: Defaults,
+    defaults: Defaults<'_>,
     findings: &mut Findings<'_>,
 ) -> Vec<ToolRule> {
     let mut names = std::collections::HashSet::new();
@@ -31,6 +38,7 @@ pub(super) fn convert(
             findings.problem(format!("{path}.name"), format!("`{}` has a rule already", tool.name)).hint =
                 Some("put both limits into one rule".to_owned());
         }
+        check_name(&tool.name, &path, findings);
         if tool.group == Some(true) && !tool.name.contains('*') {
             findings.warn(format!("{path}.group"), "has no effect on a rule for one tool");
         }
@@ -77,7 +85,7 @@ fn rule(
     file: ToolRateLimit,
     hint: Option<Hint>,
     path: &str,
-    (mode, wait_max): Defaults,
+    Defaults { mode, wait_max, server }: Defaults<'_>,
     findings: &mut Findings<'_>,
 ) -> Option<ToolRule> {
     let ToolRateLimit {
@@ -114,10 +122,18 @@ fn rule(
         group: group == Some(true),
         cost: cost::convert(cost, (settle, settle_max), path, mode, findings),
     };
-    cost::check(&rule.cost, &rule.limits, path, findings);
+    cost::check(&rule.cost, (&rule.limits, server), path, findings);
     waiting::check_rule(&rule.limits, path, max_wait.is_some(), findings);
     let limits_nothing = rule.limits.quotas().next().is_none() && !counts_calls(&rule.limits);
     (mode != LimitMode::Off || !limits_nothing).then_some(rule)
+}
+
+/// A name is no pattern of another kind, although its characters would be allowed in one.
+fn check_name(name: &str, path: &str, findings: &mut Findings<'_>) {
+    if let Some(odd) = name.chars().find(|c| "^$?[](){}|+\\".contains(*c)) {
+        let message = format!("`{odd}` stands for itself here; only `*` stands for other characters");
+        findings.warn(format!("{path}.name"), message);
+    }
 }
 
 fn counts_calls(limits: &Limits) -> bool {

@@ -134,6 +134,26 @@ rateLimiting:
 ",
     ),
     (
+        "limits that nobody could pass, and prices that never come out",
+        "
+name: with space
+incomingAuth: {type: local}
+backends: [{name: b, command: c}]
+rateLimiting:
+  perUser: {maxTokens: 5, refillPeriod: 1m}
+  shared: {windows: [{maxTokens: 9, refillPeriod: 60s}, {maxTokens: 7, refillPeriod: 1m}]}
+  code: 0
+  redis: {url: 'redis://h'}
+  tools:
+    - {name: dear, cost: 10}
+    - {name: only-on-trial, cost: 10, mode: shadow, shared: {maxTokens: 20, refillPeriod: 1m}}
+    - {name: divides, cost: '1 / 0'}
+    - {name: text, cost: \"'a'\"}
+    - {name: of-nothing, settle: result.tokens}
+    - {name: no-settlement, cost: 2, settleMax: 5}
+",
+    ),
+    (
         "limits on methods that cannot be",
         "
 name: a
