@@ -51,6 +51,12 @@ impl<L, V> PerList<L, V> {
         look(&value)
     }
 
+    /// Looks at everything that was made of lists that are still there, the newest first.
+    pub fn each(&self, mut look: impl FnMut(&V)) {
+        let made = self.made.load();
+        made.iter().rev().filter(|(list, _)| list.strong_count() > 0).for_each(|(_, value)| look(value));
+    }
+
     /// The first that `seek` finds in what was made, of the newest list first.
     pub fn find<T>(&self, seek: impl Fn(&V) -> Option<T>) -> Option<T> {
         self.made.load().iter().rev().find_map(|(_, value)| seek(value))

@@ -39,6 +39,8 @@ pub(crate) struct Used {
     pub(crate) members: Vec<(&'static str, String)>,
     /// Every name by which it may reach a member of anything: those after a dot, in brackets and before `in`.
     pub(crate) names: Vec<String>,
+    /// Whether it has a loop.
+    pub(crate) has_loop: bool,
 }
 
 /// Refuses unknown names, and what could take long: depth, loops in loops, loops that build lists, patterns that are
@@ -64,6 +66,7 @@ impl Checker {
             return Err(format!("is nested deeper than {DEPTH_MAX} levels"));
         }
         self.used.names.extend(reached(&at.expr));
+        self.used.has_loop |= matches!(at.expr, Expr::Comprehension(_));
         let mut deeper = |inner: &IdedExpr| self.look(inner, depth + 1, around);
         match &at.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),

@@ -84,6 +84,12 @@ impl Expression {
         self.used.members.iter().filter(move |(root, _)| *root == name).map(|(_, member)| &**member)
     }
 
+    /// Whether it goes through data item by item.
+    #[must_use]
+    pub fn has_loop(&self) -> bool {
+        self.used.has_loop
+    }
+
     /// Whether it comes to the same whatever the variables hold.
     #[must_use]
     pub fn is_constant(&self) -> bool {

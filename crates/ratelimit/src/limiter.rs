@@ -13,6 +13,7 @@ mod rules;
 mod settle;
 mod sharing;
 mod slots;
+mod state;
 mod trial;
 mod vary;
 mod work;
@@ -46,7 +47,6 @@ use crate::waiting::{HeldUp, Place, Room};
 
 use binding::Binding;
 pub(crate) use binding::Bound;
-use look::nearest;
 pub use look::{BucketView, SlotsView};
 use patient::{Bell, Denial, busy};
 use refusal::refusal;
@@ -59,6 +59,8 @@ pub use rules::Rules;
 use settle::Unsettled;
 pub(crate) use settle::owed;
 use sharing::{Fallen, all_levels};
+use state::{IdleRule, nearest};
+pub use state::{LimiterState, StoreState};
 pub(crate) use vary::Arguments;
 
 /// Decides about calls.
@@ -188,10 +190,14 @@ impl Limiter {
                     (tool.name.clone(), Arc::new(Bound::new(&self.planner, self.leases.as_deref(), tool)))
                 })
                 .collect();
+            let idle = self.idle_rules(tools);
             if !self.lists_differ.load(Ordering::Relaxed) {
-                self.warn_of_idle_rules(tools);
+                for rule in &idle {
+                    let hint = rule.nearest.as_deref().unwrap_or_default();
+                    tracing::warn!(rule = rule.name, hint, "no tool fits this limit");
+                }
             }
-            Binding { plans }
+            Binding { plans, idle }
         };
         self.bindings.with(tools, bind, |binding| binding.plans.get(name).cloned())
     }
@@ -201,19 +207,14 @@ impl Limiter {
         self.lists_differ.store(true, Ordering::Relaxed);
     }
 
-    fn warn_of_idle_rules(&self, tools: &ToolList) {
-        for idle in self.idle_rules(tools) {
-            let hint = nearest(tools, idle).unwrap_or_default();
-            tracing::warn!(rule = idle, hint, "no tool fits this limit");
-        }
-    }
-
     /// Rules that fit none of these tools and no virtual one.
-    fn idle_rules(&self, tools: &[Tool]) -> Vec<&str> {
+    fn idle_rules(&self, tools: &[Tool]) -> Vec<IdleRule> {
         let made = self.virtual_names.load();
         let mut idle = self.planner.unmatched(tools);
         idle.retain(|rule| !made.iter().any(|name| name.as_str() == *rule));
-        idle
+        let idle = idle.into_iter();
+        idle.map(|name| IdleRule { name: name.to_owned(), nearest: nearest(tools, name).map(str::to_owned) })
+            .collect()
     }
 
     /// The plans of virtual tools that some rule names. What they are called is remembered, so that such a rule is

@@ -19,6 +19,8 @@ const MEMBERS: [(&str, &[&str]); 2] = [
 /// The largest arguments, or member of a result, that an expression is computed over, in bytes. It is computed before a limit
 /// can refuse.
 const DATA_BYTES_MAX: usize = 256 << 10;
+/// The same for an expression with a loop, which takes a hundred times as long.
+const LOOP_BYTES_MAX: usize = 64 << 10;
 
 /// A price that an expression names, in tokens.
 #[derive(Debug)]
@@ -101,7 +103,7 @@ impl Price {
     pub(crate) fn of(&self, priced: &Priced<'_>) -> Result<u32, PriceError> {
         let mut variables: Vec<(&str, Data)> = Vec::with_capacity(4);
         if self.expression.uses("args") {
-            variables.push(("args", priced.arguments(self.expression.names())?));
+            variables.push(("args", priced.arguments(self.expression.names(), self.bytes_max())?));
         }
         if self.expression.uses("tool") {
             variables.push(("tool", describe(priced.tool)));
@@ -128,6 +130,10 @@ fn tokens(outcome: Result<Outcome, String>) -> Result<u32, PriceError> {
 }
 
 impl Price {
+    fn bytes_max(&self) -> usize {
+        if self.expression.has_loop() { LOOP_BYTES_MAX } else { DATA_BYTES_MAX }
+    }
+
     /// What the expression asks for of a result.
     fn result(&self, reply: &Reply) -> Result<Data, PriceError> {
         let bytes: usize = reply.members.iter().map(|(_, value)| value.as_str().len()).sum();
@@ -138,7 +144,8 @@ impl Price {
         for name in ["content", "structuredContent", "_meta"] {
             let asked = reply.members.get(name).filter(|_| self.expression.uses_member("result", name));
             if let Some(value) = asked {
-                members.push((name, data(value, "the parts of the result that it looks at")?));
+                members
+                    .push((name, data(value, "the parts of the result that it looks at", self.bytes_max())?));
             }
         }
         Ok(members.into_iter().collect())
@@ -157,9 +164,9 @@ pub(crate) struct Priced<'a> {
 impl Priced<'_> {
     /// A call without arguments has an empty object of them. A name that is given twice, or in another letter case than
     /// `read` has it, might mean something else to the backend than to the price.
-    fn arguments(&self, read: &[String]) -> Result<Data, PriceError> {
+    fn arguments(&self, read: &[String], bytes_max: usize) -> Result<Data, PriceError> {
         let Some(arguments) = self.arguments else { return Ok(Data::from_iter([])) };
-        let arguments_data = data(arguments, "the arguments")?;
+        let arguments_data = data(arguments, "the arguments", bytes_max)?;
         let ambiguous = |fault| PriceError::Quoting(format!("the arguments have no one price: {fault}"));
         arguments.check_spelling_within(read).map_err(ambiguous)?;
         Ok(arguments_data)
@@ -175,9 +182,9 @@ fn rounded_up(number: f64) -> u32 {
     tokens
 }
 
-fn data(json: &Json, what: &str) -> Result<Data, PriceError> {
-    if json.as_str().len() > DATA_BYTES_MAX {
-        return Err(PriceError::Plain(format!("{what} are larger than {} KiB", DATA_BYTES_MAX >> 10)));
+fn data(json: &Json, what: &str, bytes_max: usize) -> Result<Data, PriceError> {
+    if json.as_str().len() > bytes_max {
+        return Err(PriceError::Plain(format!("{what} are larger than {} KiB", bytes_max >> 10)));
     }
     Data::parse_present(json.as_str()).ok_or_else(|| PriceError::Plain(format!("{what} cannot be read")))
 }

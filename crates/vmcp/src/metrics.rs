@@ -4,6 +4,7 @@
 mod audit;
 mod backend_calls;
 mod backends;
+mod limiter;
 mod limits;
 mod optimizer;
 mod plain;
@@ -22,12 +23,13 @@ use prometheus_client::registry::{Registry, Unit};
 use vmcp_domain::LimitScope;
 use vmcp_edge::{RequestObserver, RequestSeen};
 use vmcp_federation::BackendReport;
-use vmcp_ratelimit::{DecisionEvent, Observer, StoreFailure, WaitEnd};
+use vmcp_ratelimit::{DecisionEvent, LimiterState, Observer, StoreFailure, WaitEnd};
 
 pub(crate) use audit::AuditCounters;
 use backend_calls::BackendCalls;
 pub(crate) use backend_calls::{Action, CallSeries, OneBackend};
 use backends::BackendMetrics;
+use limiter::LimiterGauges;
 use limits::LimitMetrics;
 use optimizer::OptimizerMetrics;
 use requests::RequestMetrics;
@@ -51,6 +53,7 @@ pub(crate) struct Metrics {
     /// Those of [`USUAL`].
     usual: OnceLock<(Counter, Histogram)>,
     limits: LimitMetrics,
+    limiter: LimiterGauges,
     waiting: WaitMetrics,
     optimizer: OptimizerMetrics,
     authentications: Family<OutcomeLabels, Counter>,
@@ -86,6 +89,7 @@ impl Metrics {
             usual: OnceLock::new(),
             durations: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             limits: LimitMetrics::new(namespace, server),
+            limiter: LimiterGauges::default(),
             waiting: WaitMetrics::default(),
             optimizer: OptimizerMetrics::default(),
             authentications: Family::default(),
@@ -114,6 +118,7 @@ impl Metrics {
             metrics.authentications.clone(),
         );
         metrics.limits.register(&mut registry);
+        metrics.limiter.register(&mut registry);
         metrics.backends.register(&mut registry);
         metrics.http.register(&mut registry);
         metrics.calls.register(&mut registry);
@@ -153,6 +158,11 @@ impl Metrics {
     /// Takes over what the policies have counted.
     pub(crate) fn set_groups_unknown(&self, count: u64) {
         self.groups_unknown.inner().store(count, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Takes over how the limiter is doing.
+    pub(crate) fn set_limiter(&self, state: &LimiterState) {
+        self.limiter.set(state);
     }
 
     /// Takes over how the backends are doing.
@@ -208,7 +218,8 @@ impl Observer for Metrics {
             tracing::info!(tool = %event.limited, %rule, "a rule in shadow mode would have refused");
         }
         if !event.allowed {
-            tracing::info!(tool = %event.limited, scope, "call limited");
+            let rule = event.refusal.map_or("", |refusal| &*refusal.rule);
+            tracing::info!(tool = %event.limited, scope, rule, "call limited");
         }
     }
 

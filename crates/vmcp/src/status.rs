@@ -16,7 +16,7 @@ use vmcp_federation::{Federation, Health};
 use vmcp_optimizer::{Optimizer, OptimizerStatus};
 use vmcp_ratelimit::lease::LeaseCounts;
 use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{BucketView, Limiter, Wait};
+use vmcp_ratelimit::{BucketView, Limiter, LimiterState, OnStoreFailure, Wait};
 
 use crate::config::Problem;
 use crate::metrics::Metrics;
@@ -88,6 +88,9 @@ impl StatusPages {
             self.sources.metrics.set_groups_unknown(policy.groups_unknown_count());
         }
         self.sources.metrics.set_backends(&self.sources.federation.reports());
+        if let Some(limiter) = &self.sources.limiter {
+            self.sources.metrics.set_limiter(&limiter.state());
+        }
         let (content_type, text) = self.sources.metrics.page(accept);
         Page { status: 200, content_type, body: Bytes::from(text) }
     }
@@ -140,8 +143,10 @@ impl StatusPages {
         // They name tools, which policies may hide from a caller with a credential.
         let names_tools = reader >= Reader::Local;
         let absent = warnings.iter().filter(|warning| warning.names_absent);
-        let told = findings.iter().map(ToString::to_string).chain(absent.clone().map(ToString::to_string));
-        let told: Vec<String> = if names_tools { told.collect() } else { Vec::new() };
+        let of_limits = limiter.as_ref().map(|limiter| limiter.findings()).unwrap_or_default();
+        let finding_count = findings.len() + absent.clone().count() + of_limits.len();
+        let told = findings.iter().map(ToString::to_string).chain(absent.map(ToString::to_string));
+        let told: Vec<String> = if names_tools { told.chain(of_limits).collect() } else { Vec::new() };
         json!({
             "name": name,
             "group_ref": group,
@@ -155,24 +160,38 @@ impl StatusPages {
             "warnings": if names_tools { warnings.iter().map(ToString::to_string).collect() } else { Vec::new() },
             "warning_count": warnings.len(),
             "findings": told,
-            "finding_count": findings.len() + absent.count(),
-            "limits": limiter.as_ref().map(|limiter| json!({
-                "store": if limiter.store_available().is_some() { "redis" } else { "memory" },
-                "store_available": limiter.store_available(),
-                "users": limiter.user_count(),
-                "waiting": limiter.waiting_count(),
-                // Of bounds on calls in flight that count for all replicas.
-                "slots_held": limiter.slots_held(),
-                "leases": limiter.leased().map(|LeaseCounts { questions, taken, spent, held }| json!({
-                    "questions": questions, "taken": taken, "spent": spent, "held": held
-                })),
-            })),
+            "finding_count": finding_count,
+            "limits": limiter.as_ref().map(|limiter| limits(limiter)),
             "optimizer": optimizer.as_ref().map(|optimizer| {
                 let OptimizerStatus { tool_count, vector_count, model, bytes } = optimizer.status();
                 json!({"tools": tool_count, "vectors": vector_count, "model": model, "bytes": bytes})
             }),
         })
     }
+}
+
+/// How the limiter is doing.
+fn limits(limiter: &Limiter) -> Value {
+    let LimiterState { user_count, user_count_max, overflow: _, store } = limiter.state();
+    let policy = store.map(|store| match store.on_failure {
+        OnStoreFailure::Local => "local",
+        OnStoreFailure::Allow => "allow",
+        OnStoreFailure::Deny => "deny",
+    });
+    json!({
+        "store": if store.is_some() { "redis" } else { "memory" },
+        "store_available": store.map(|store| store.is_available),
+        "on_store_failure": policy,
+        "replicas": store.map(|store| store.replica_count),
+        "users": user_count,
+        "users_max": user_count_max,
+        "waiting": limiter.waiting_count(),
+        // Of bounds on calls in flight that count for all replicas.
+        "slots_held": limiter.slots_held(),
+        "leases": limiter.leased().map(|LeaseCounts { questions, taken, spent, held }| json!({
+            "questions": questions, "taken": taken, "spent": spent, "held": held
+        })),
+    })
 }
 
 /// Names and values in turns.

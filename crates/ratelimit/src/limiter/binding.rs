@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use smallvec::SmallVec;
 use vmcp_domain::{Limited, Tool, ToolName};
 
+use super::state::IdleRule;
 use crate::clock::Micros;
 use crate::fallback::Fallback;
 use crate::lease::{LeasePlan, Leases, priced};
@@ -17,6 +18,8 @@ use crate::plan::{Asked, Costs, Plan, PlannedBucket, Planner, Variation};
 /// The plans of one list of tools.
 pub(super) struct Binding {
     pub(super) plans: HashMap<ToolName, Arc<Bound>>,
+    /// The rules that fit none of its tools.
+    pub(super) idle: Vec<IdleRule>,
 }
 
 /// The plan of what is asked, for all its calls or for those that are alike to the limits.

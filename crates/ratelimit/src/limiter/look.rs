@@ -245,7 +245,7 @@ impl Limiter {
         if let Some(first) = tools.first() {
             let _ = self.bound(tools, &first.name);
         }
-        self.idle_rules(tools).into_iter().map(str::to_owned).collect()
+        self.idle_rules(tools).into_iter().map(|rule| rule.name).collect()
     }
 }
 
@@ -264,16 +264,6 @@ pub(super) fn views(plan: &Plan, readings: Vec<BucketReading>) -> Vec<BucketView
         leased: bucket.leased,
     };
     plan.buckets.iter().zip(readings).map(view).collect()
-}
-
-/// The advertised name that begins most like a rule that fits none.
-pub(super) fn nearest<'a>(tools: &'a ToolList, rule: &str) -> Option<&'a str> {
-    let common = |name: &str| name.bytes().zip(rule.bytes()).take_while(|(a, b)| a == b).count();
-    tools
-        .iter()
-        .map(|tool| tool.name.as_str())
-        .max_by_key(|name| common(name))
-        .filter(|name| common(name) > 0)
 }
 
 /// How often a state is looked at that nobody announces.

@@ -19,6 +19,7 @@ pub(super) struct LimitMetrics {
     decisions: Family<DecisionLabels, Counter>,
     /// Those of `decisions` that nearly every call counts in, by [`LimitScope`].
     allowed: [OnceLock<Counter>; 6],
+    refused: Family<RuleLabels, Counter>,
     would_deny: Family<RuleLabels, Counter>,
     refunds: Family<ReasonLabels, Counter>,
     fail_open: Family<PlaceLabels, Counter>,
@@ -73,6 +74,7 @@ impl LimitMetrics {
         Self {
             decisions: Family::default(),
             allowed: Default::default(),
+            refused: Family::default(),
             would_deny: Family::default(),
             refunds: Family::default(),
             fail_open,
@@ -94,6 +96,11 @@ impl LimitMetrics {
             "vmcp_rate_limit_refunds",
             "Calls of which the tokens were given back",
             self.refunds.clone(),
+        );
+        registry.register(
+            "vmcp_rate_limit_refused",
+            "Calls that a rule has refused; `rule` is empty where none did",
+            self.refused.clone(),
         );
         registry.register(
             "vmcp_rate_limit_would_deny",
@@ -136,6 +143,8 @@ impl LimitMetrics {
             }
         } else {
             self.decisions.get_or_create(&self.labels("rejected", event.scope, event.limited)).inc();
+            let rule = event.refusal.map_or_else(String::new, |refusal| refusal.rule.clone());
+            self.refused.get_or_create(&RuleLabels { rule }).inc();
         }
         self.latency_here.observe(event.took.as_secs_f64());
         if event.fail_open {
