@@ -77,7 +77,7 @@ async fn script_call(server: &Server, scripts: &Scripts, ask: &Ask) -> Outcome<S
     let keys = call.keys().into_iter().map(|key| key.replace("RAND", "__rand_int__")).collect();
     let arg = call.args().first().ok_or("no arguments")?;
     let literal: String = arg.iter().map(|byte| format!("\\{byte:03}")).collect();
-    let text = scripts.admit.text().replace("ARGV[1], {}", &format!("'{literal}', {{}}"));
+    let text = scripts.admit.text().replace("ARGV[1]", &format!("'{literal}'"));
     let client = redis::Client::open(format!("unix://{}", server.socket.display()))?;
     let mut connection = client.get_multiplexed_async_connection().await?;
     let digest = redis::cmd("SCRIPT").arg("LOAD").arg(text).query_async(&mut connection).await?;

@@ -212,15 +212,14 @@ fn lock_shared(plan: &Plan) -> Cells<'_> {
 fn read(plan: &Plan, cells: &Cells<'_>, seats: &Seats<'_>, now: Micros) -> SmallVec<[BucketReading; 4]> {
     let mut cells = cells.iter();
     let reading = |bucket: &PlannedBucket| {
-        let state = match &bucket.holder {
-            Holder::Shared(_) => cells.next().and_then(|cell| **cell),
-            Holder::User => seats.in_force.user().and_then(|user| user.state(bucket.id)),
-            Holder::UserOnTrial => seats.on_trial.user().and_then(|user| user.state(bucket.id)),
+        let level = match &bucket.holder {
+            Holder::Shared(_) => cells.next().and_then(|cell| **cell).map(|state| state.level),
+            Holder::User => seats.in_force.user().and_then(|user| user.level(bucket.id)),
+            Holder::UserOnTrial => seats.on_trial.user().and_then(|user| user.level(bucket.id)),
         };
         BucketReading {
             rate: bucket.rate,
-            level: state
-                .map_or_else(|| bucket.rate.capacity(), |state| bucket.rate.level_at(state.level, now)),
+            level: level.map_or_else(|| bucket.rate.capacity(), |level| bucket.rate.level_at(level, now)),
             cost: bucket.cost_units,
             mode: bucket.mode,
         }
@@ -259,19 +258,14 @@ fn spend(
         if !pays {
             continue;
         }
-        let left = reading.level - reading.cost;
-        let spent = |state: Option<BucketState>| {
-            let state = state
-                .map_or_else(|| BucketState::full(&bucket.rate, now), |state| state.at(&bucket.rate, now));
-            state.with_units(left)
-        };
+        let units = (reading.level, reading.level - reading.cost);
         let on_trial = matches!(bucket.holder, Holder::UserOnTrial);
         match (cell, seats.of_mut(on_trial).user_mut()) {
-            (Some(cell), _) => **cell = Some(spent(**cell)),
-            (None, Some(user)) => {
-                let state = spent(user.state(bucket.id));
-                user.set_state(bucket.id, state);
+            (Some(cell), _) => {
+                let held = cell.get_or_insert_with(|| BucketState::full(&bucket.rate, now));
+                held.spend(&bucket.rate, units, now);
             }
+            (None, Some(user)) => user.spend(bucket.id, &bucket.rate, units, now),
             (None, None) => {}
         }
     }

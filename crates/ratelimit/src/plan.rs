@@ -50,11 +50,11 @@ pub(crate) type Rank = (u8, u32, u32, u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
     /// Its place among the windows of the limit.
-    pub(crate) place: usize,
+    pub(crate) place: u8,
     /// How many there are.
-    pub(crate) count: usize,
+    pub(crate) count: u8,
     /// Where the period begins in the bucket's key, in bytes.
-    pub(crate) period_from: usize,
+    pub(crate) period_from: u16,
 }
 
 /// One bucket that a call is charged to.

@@ -99,6 +99,7 @@ impl Rate {
     }
 
     /// Half of the full bucket, in units: above it a bucket is well filled, see [`BucketState::high_at`].
+    #[inline]
     #[must_use]
     pub fn half(&self) -> i64 {
         self.capacity / 2
@@ -135,6 +136,7 @@ impl Rate {
     }
 
     /// The level a bucket has risen to. A clock that went backward earns nothing.
+    #[inline]
     #[must_use]
     pub fn level_at(&self, level: Level, now: Micros) -> i64 {
         let earned = now.since(level.at).saturating_mul(self.refill);
@@ -173,6 +175,7 @@ impl Level {
 
     /// The level after a change of `units`, which the bucket had at `now`. Time never moves backward in a bucket, or
     /// the same microseconds would be earned twice.
+    #[inline]
     #[must_use]
     pub fn moved(self, units: i64, now: Micros) -> Self {
         Self { units, at: self.at.max(now) }

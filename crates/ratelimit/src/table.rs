@@ -5,7 +5,7 @@ mod packed;
 
 use crate::clock::Micros;
 use crate::plan::BucketId;
-use crate::rate::{BucketState, Rate};
+use crate::rate::{BucketState, Level, Rate};
 use packed::Packed;
 
 /// A caller, hashed with this process's secret.
@@ -63,6 +63,29 @@ impl User {
         }
         let more = self.more.as_ref()?;
         more.states.iter().find(|(known, _)| *known == id).map(|(_, state)| state.state())
+    }
+
+    /// The level of a bucket alone.
+    #[inline]
+    pub(crate) fn level(&self, id: BucketId) -> Option<Level> {
+        let inline = self.ids.iter().zip(&self.states).find(|(known, _)| **known == id);
+        if let Some((_, state)) = inline {
+            return Some(state.level());
+        }
+        let more = self.more.as_ref()?;
+        more.states.iter().find(|(known, _)| *known == id).map(|(_, state)| state.level())
+    }
+
+    /// A bucket pays at `now`: it held `before` units then, and holds `after` from there on.
+    #[inline]
+    pub(crate) fn spend(&mut self, id: BucketId, rate: &Rate, (before, after): (i64, i64), now: Micros) {
+        if let Some(place) = self.ids.iter().position(|known| *known == id) {
+            self.states[place].spend(rate, (before, after), now);
+            return;
+        }
+        let mut state = self.state(id).unwrap_or_else(|| BucketState::full(rate, now));
+        state.spend(rate, (before, after), now);
+        self.set_state(id, state);
     }
 
     /// Sets the state of a bucket.

@@ -255,9 +255,9 @@ impl Planner {
                 rank: rank(subject.rule, whose, window),
                 key: of_value(&key(subject), value),
                 window: Window {
-                    place: window,
-                    count: quota.windows.len(),
-                    period_from: subject.stem(whose).len() + 1,
+                    place: u8::try_from(window).unwrap_or(u8::MAX),
+                    count: u8::try_from(quota.windows.len()).unwrap_or(u8::MAX),
+                    period_from: u16::try_from(subject.stem(whose).len() + 1).unwrap_or(u16::MAX),
                 },
                 rule: rule.clone(),
                 scope: subject.scope(whose),

@@ -36,6 +36,15 @@ impl BucketState {
         Self { level, high_at }
     }
 
+    /// The bucket pays at `now`: it held `before` units then, and holds `after` from there on.
+    #[inline]
+    pub fn spend(&mut self, rate: &Rate, (before, after): (i64, i64), now: Micros) {
+        self.level = self.level.moved(after, now);
+        if before > rate.half() {
+            self.high_at = self.level.at;
+        }
+    }
+
     /// The same moment with other units.
     #[must_use]
     pub fn with_units(self, units: i64) -> Self {

@@ -5,7 +5,7 @@ use super::SharedUser;
 use crate::plan::PlannedBucket;
 
 /// The most windows whose places are looked at.
-const PLACE_MAX: usize = 7;
+const PLACE_MAX: u8 = 7;
 
 /// Former keys of one bucket, without what all keys begin with.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,7 +25,7 @@ impl FormerKeys {
     pub(crate) fn of(bucket: &PlannedBucket, user: Option<&SharedUser>, has_home: bool) -> Self {
         let (own, count) = (bucket.window.place, bucket.window.count);
         let (stem, rest) =
-            bucket.key.split_at_checked(bucket.window.period_from).unwrap_or((&bucket.key, ""));
+            bucket.key.split_at_checked(bucket.window.period_from.into()).unwrap_or((&bucket.key, ""));
         let claim = rest.split_once(':').map_or(String::new(), |(_, claim)| format!(":{claim}"));
         let end = user
             .filter(|_| bucket.holder.is_per_user())

@@ -1,7 +1,7 @@
 //! The state of a bucket in 16 bytes, so that a user stays in one cache line.
 
 use crate::clock::Micros;
-use crate::rate::{BucketState, Level};
+use crate::rate::{BucketState, Level, Rate};
 
 /// Bits of the moment in microseconds: 142 years.
 const AT_BITS: u32 = 52;
@@ -25,6 +25,9 @@ impl Packed {
     pub(super) fn new(state: BucketState) -> Self {
         let at = state.level.at.0.min(AT_MASK);
         let high = state.high_at.0.min(at);
+        if high == at {
+            return Self { units: state.level.units, moments: at | (at & STEP_MASK) << AT_BITS };
+        }
         let mut shift = (u64::BITS - (at - high).leading_zeros()).saturating_sub(STEP_BITS);
         let mut step = rounded_up(high, shift);
         if (at >> shift) - step > STEP_MASK {
@@ -33,6 +36,19 @@ impl Packed {
         }
         let steps = step & STEP_MASK | u64::from(shift) << STEP_BITS;
         Self { units: state.level.units, moments: at | steps << AT_BITS }
+    }
+
+    /// The bucket pays: see [`BucketState::spend`].
+    #[inline]
+    pub(super) fn spend(&mut self, rate: &Rate, (before, after): (i64, i64), now: Micros) {
+        if before > rate.half() {
+            let at = (self.moments & AT_MASK).max(now.0.min(AT_MASK));
+            *self = Self { units: after, moments: at | (at & STEP_MASK) << AT_BITS };
+            return;
+        }
+        let mut state = self.state();
+        state.spend(rate, (before, after), now);
+        *self = Self::new(state);
     }
 
     pub(super) fn state(self) -> BucketState {
@@ -45,6 +61,7 @@ impl Packed {
     }
 
     /// The level alone.
+    #[inline]
     pub(super) fn level(self) -> Level {
         Level { units: self.units, at: Micros(self.moments & AT_MASK) }
     }
