@@ -228,7 +228,7 @@ impl CallerConnections {
         };
         let mut ctx = CallContext::bare(caller, Origin::Gateway);
         if let ConnectionKey::Client(client) = key {
-            ctx.client = Arc::new(SilentClient(Some(client.clone())));
+            ctx.client = Arc::new(SilentClient::of(client.clone()));
         }
         Some(ctx)
     }

@@ -205,10 +205,23 @@ pub trait ClientPort: Send + Sync + fmt::Debug {
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>>;
 }
 
-/// A client that hears nothing and answers nothing: for requests that no client made, and with a key for those that the
-/// gateway makes on behalf of one client.
+/// A client that hears nothing and answers nothing: for requests that no client made, and for those that the gateway makes on
+/// behalf of one client.
 #[derive(Clone, Debug, Default)]
-pub struct SilentClient(pub Option<ClientKey>);
+pub struct SilentClient {
+    /// The client on whose behalf requests are made, if there is one.
+    pub key: Option<ClientKey>,
+    /// What that client can do.
+    pub capabilities: ClientCapabilities,
+}
+
+impl SilentClient {
+    /// On behalf of a client of which nothing more is known.
+    #[must_use]
+    pub fn of(key: ClientKey) -> Self {
+        Self { key: Some(key), capabilities: ClientCapabilities::default() }
+    }
+}
 
 impl ClientPort for SilentClient {
     fn wants_progress(&self) -> bool {
@@ -226,12 +239,11 @@ impl ClientPort for SilentClient {
     fn visited(&self, _params: Members) {}
 
     fn capabilities(&self) -> &ClientCapabilities {
-        static NONE: std::sync::OnceLock<ClientCapabilities> = std::sync::OnceLock::new();
-        NONE.get_or_init(ClientCapabilities::default)
+        &self.capabilities
     }
 
     fn client_key(&self) -> Option<ClientKey> {
-        self.0.clone()
+        self.key.clone()
     }
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {

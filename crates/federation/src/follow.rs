@@ -60,7 +60,7 @@ impl Follows {
         let mut own = CallContext::bare(ctx.caller.clone(), Origin::Gateway);
         own.token.clone_from(&ctx.token);
         if let Some(client) = ctx.client.client_key() {
-            own.client = Arc::new(SilentClient(Some(client)));
+            own.client = Arc::new(SilentClient::of(client));
         }
         // From here on dropping it undoes what has been done.
         let (table, backend) = (self.0.clone(), backend.clone());

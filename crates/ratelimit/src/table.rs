@@ -57,23 +57,22 @@ impl User {
 
     /// The state of a bucket; `None` means it has never been spent from, or has been full since.
     pub(crate) fn state(&self, id: BucketId) -> Option<BucketState> {
-        let inline = self.ids.iter().zip(&self.states).find(|(known, _)| **known == id);
-        if let Some((_, state)) = inline {
-            return Some(state.state());
-        }
-        let more = self.more.as_ref()?;
-        more.states.iter().find(|(known, _)| *known == id).map(|(_, state)| state.state())
+        self.packed(id).map(Packed::state)
     }
 
     /// The level of a bucket alone.
     #[inline]
     pub(crate) fn level(&self, id: BucketId) -> Option<Level> {
+        self.packed(id).map(Packed::level)
+    }
+
+    fn packed(&self, id: BucketId) -> Option<Packed> {
         let inline = self.ids.iter().zip(&self.states).find(|(known, _)| **known == id);
         if let Some((_, state)) = inline {
-            return Some(state.level());
+            return Some(*state);
         }
         let more = self.more.as_ref()?;
-        more.states.iter().find(|(known, _)| *known == id).map(|(_, state)| state.level())
+        more.states.iter().find(|(known, _)| *known == id).map(|(_, state)| *state)
     }
 
     /// A bucket pays at `now`: it held `before` units then, and holds `after` from there on.

@@ -85,7 +85,7 @@ mod tests {
         };
         let mut ctx = CallContext::bare(user.map_or(Caller::Anonymous, identity), Origin::Client);
         if let Some(life) = client {
-            ctx.client = Arc::new(SilentClient(Some(life.key())));
+            ctx.client = Arc::new(SilentClient::of(life.key()));
         }
         ctx
     }

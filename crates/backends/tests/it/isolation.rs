@@ -17,7 +17,7 @@ fn context(caller: Caller, client: Option<&ClientLife>) -> CallContext {
     let mut ctx = CallContext::bare(caller, Origin::Client);
     ctx.protocol = ProtocolVersion::V2025_11_25;
     if let Some(life) = client {
-        ctx.client = Arc::new(SilentClient(Some(life.key())));
+        ctx.client = Arc::new(SilentClient::of(life.key()));
     }
     ctx
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use vmcp_domain::{
-    AskError, BoxFuture, CallContext, ClientCapabilities, ClientKey, ClientPort, Error, Json, LogLevel,
-    Members, Origin, Question, Reply, SharedGateway, TaskHandle, TaskRequest, TaskVerb, WorkHold,
+    CallContext, Error, Json, Members, Origin, Reply, SharedGateway, SilentClient, TaskHandle, TaskRequest,
+    TaskVerb, WorkHold,
 };
 
 /// How many tasks are followed at once. The places of further ones are free at once.
@@ -44,10 +44,9 @@ impl Task {
             let number: Option<u64> = reply.members.get(name).and_then(|value| value.decode().ok());
             number.map(Duration::from_millis)
         };
-        let client =
-            Follower { capabilities: ctx.client.capabilities().clone(), key: ctx.client.client_key() };
+        let (capabilities, key) = (ctx.client.capabilities().clone(), ctx.client.client_key());
         let ctx = CallContext {
-            client: Arc::new(client),
+            client: Arc::new(SilentClient { key, capabilities }),
             origin: Origin::Gateway,
             deadline: None,
             meta: Members::new(),
@@ -98,40 +97,5 @@ impl Followed {
 impl Drop for Followed {
     fn drop(&mut self) {
         FOLLOWED.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// Asks after a task on behalf of a client, and can do what that client can.
-#[derive(Debug)]
-struct Follower {
-    capabilities: ClientCapabilities,
-    key: Option<ClientKey>,
-}
-
-impl ClientPort for Follower {
-    fn wants_progress(&self) -> bool {
-        false
-    }
-
-    fn progress(&self, _params: Members) {}
-
-    fn log_level(&self) -> Option<LogLevel> {
-        None
-    }
-
-    fn log(&self, _level: LogLevel, _params: Members) {}
-
-    fn visited(&self, _params: Members) {}
-
-    fn capabilities(&self) -> &ClientCapabilities {
-        &self.capabilities
-    }
-
-    fn client_key(&self) -> Option<ClientKey> {
-        self.key.clone()
-    }
-
-    fn ask(&self, question: Question) -> BoxFuture<'_, Result<Json, AskError>> {
-        Box::pin(std::future::ready(Err(AskError::Unsupported(question.kind))))
     }
 }
