@@ -6,7 +6,7 @@ use vmcp_ratelimit::{Ask, Micros, RemoteVerdict, Taken};
 
 use super::cost;
 
-/// Reads the answer of [`Scripts::take`].
+/// Reads the answer of [`super::Scripts::take`].
 #[must_use]
 pub fn read_taken(value: &Value) -> Option<Taken> {
     let Value::Array(values) = value else { return None };
@@ -28,7 +28,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Reads the answer of [`Scripts::admit`] about so many buckets.
+    /// Reads the answer of [`super::Scripts::admit`] about so many buckets.
     #[must_use]
     pub fn read(value: &Value, bucket_count: usize) -> Option<Self> {
         let Value::Array(values) = value else { return None };
