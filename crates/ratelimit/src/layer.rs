@@ -11,7 +11,7 @@ use vmcp_domain::{
     Answer, CallContext, CallTool, Error, Gateway, Json, Reply, Reservation, SharedGateway, Stage, forward,
 };
 
-use crate::limiter::{Bound, Limiter, Prepaid, Reserved, owed};
+use crate::limiter::{Bound, Limiter, Prepaid, Reserved, owed, paid_name};
 pub use budget::LimitsResource;
 pub use methods::MethodsRateLimited;
 pub use virtual_tools::VirtualRateLimited;
@@ -55,8 +55,7 @@ impl RateLimited {
         ctx: &CallContext,
         request: CallTool,
     ) -> Result<Reply, Error> {
-        let unpaid = bound.without_buckets();
-        let unpaid = Arc::new(unpaid);
+        let unpaid = Arc::new(bound.without_buckets());
         let mut permit = self.limiter.admit(&unpaid, ctx).await?;
         let arguments = settled_by(bound, &request);
         // From here on the call may have happened, even if nobody waits for its end.
@@ -65,7 +64,9 @@ impl RateLimited {
         let mut outcome = self.make(holding.as_ref().unwrap_or(ctx), request).await;
         match &mut outcome {
             Ok(reply) if reply.stage == Stage::InputRequired => {
-                self.limiter.suspend_paid(reply, spent.round());
+                if let Some(paid) = spent.round() {
+                    self.limiter.suspend_paid(reply, paid);
+                }
             }
             Ok(reply) => {
                 if let Some(owed) = arguments.and_then(|arguments| owed(bound, arguments.as_ref(), reply)) {
@@ -90,18 +91,13 @@ impl Gateway for RateLimited {
             else {
                 return self.inner.call_tool(ctx, request).await;
             };
-            let bound = {
-                let may_be_paid = ctx.reservation.is_some() || !request.continuation.is_empty();
-                self.limiter.vary_call(&bound, ctx, request.arguments.as_ref(), may_be_paid)?
-            };
-            if let Some(round) = self.limiter.resume(&mut request.continuation)
+            let name = paid_name(&mut request.continuation);
+            let may_be_paid = ctx.reservation.is_some() || name.is_some();
+            let bound = self.limiter.vary_call(&bound, ctx, request.arguments.as_ref(), may_be_paid)?;
+            if let Some(round) = self.limiter.resume(name, &bound, ctx)
                 && let Some(prepaid) = round.take(&bound, ctx)
             {
-                let outcome = Box::pin(self.call_prepaid(&bound, prepaid, ctx, request)).await;
-                if outcome.as_ref().is_err_and(|error| self.limiter.refunds(error).is_some()) {
-                    self.limiter.reopen(&round);
-                }
-                return outcome;
+                return Box::pin(self.call_prepaid(&bound, prepaid, ctx, request)).await;
             }
             if let Some(reserved) = ctx.reservation.as_ref().and_then(Reservation::held::<Reserved>)
                 && let Some(prepaid) = reserved.take(&bound, ctx)

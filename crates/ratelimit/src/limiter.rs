@@ -53,8 +53,8 @@ use refusal::refusal;
 pub use replay::{Replay, ReplayCaller, ReplayPass, ReplayTool, Ruling};
 pub use reserve::Reserver;
 pub(crate) use reserve::{Prepaid, Reserved};
-pub(crate) use rounds::Round;
 use rounds::Rounds;
+pub(crate) use rounds::paid_name;
 pub use rules::Rules;
 use settle::Unsettled;
 pub(crate) use settle::owed;
@@ -351,12 +351,12 @@ impl Limiter {
     }
 }
 
-/// A user made of something that is no identity; no issuer is empty, so it never meets a real one.
 /// The identity of a caller who is known by an address alone.
 fn at_address(address: IpAddr) -> Identity {
     unnamed(&counted_address(address).to_string())
 }
 
+/// A user made of something that is no identity; no issuer is empty, so it never meets a real one.
 fn unnamed(subject: &str) -> Identity {
     Identity { issuer: String::new(), subject: subject.to_owned(), claims: vmcp_domain::Members::new() }
 }

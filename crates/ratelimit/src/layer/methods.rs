@@ -8,7 +8,7 @@ use vmcp_domain::{
     Reply, ResourceList, SharedGateway, Stage, TemplateList, ToolList, forward,
 };
 
-use crate::limiter::{Bound, Limiter, Round};
+use crate::limiter::{Bound, Limiter, paid_name};
 use crate::policy::Method;
 
 /// The layer that limits lists, reads, prompts and completions.
@@ -38,10 +38,10 @@ impl MethodsRateLimited {
         &'a self,
         method: Method,
         ctx: &'a CallContext,
-        round: Option<Round>,
+        name: Option<u128>,
         answer: Answer<'a, Reply>,
     ) -> Answer<'a, Reply> {
-        Box::pin(async move { self.limiter.charged_round(method, ctx, round, answer).await })
+        Box::pin(async move { self.limiter.charged_round(method, ctx, name, answer).await })
     }
 }
 
@@ -72,36 +72,35 @@ impl Limiter {
     }
 
     /// Takes our part of the state off a continuation, where the method is limited.
-    fn resume_method(
-        &self,
-        method: Method,
-        ctx: &CallContext,
-        continuation: &mut Continuation,
-    ) -> Option<Round> {
-        self.asked_method(method, ctx).and_then(|_| self.resume(continuation))
+    fn paid_name(&self, method: Method, ctx: &CallContext, continuation: &mut Continuation) -> Option<u128> {
+        self.asked_method(method, ctx).and_then(|_| paid_name(continuation))
     }
 
-    /// The same as [`Limiter::charged`] for a request that may take several rounds, of which the first pays.
+    /// The same as [`Limiter::charged`] for a request that may take several rounds, of which the first pays. Bounds on calls in
+    /// flight hold for each round.
     async fn charged_round<'a>(
         self: &'a Arc<Self>,
         method: Method,
         ctx: &'a CallContext,
-        round: Option<Round>,
+        name: Option<u128>,
         answer: Answer<'a, Reply>,
     ) -> Result<Reply, Error> {
         let Some(bound) = self.asked_method(method, ctx) else { return answer.await };
         let bound = self.vary_call(bound, ctx, None, true)?;
-        if let Some(round) = round
+        if let Some(round) = self.resume(name, &bound, ctx)
             && let Some(prepaid) = round.take(&bound, ctx)
         {
+            let unpaid = bound.without_buckets();
+            let _places = self.admit(&unpaid, ctx).await?;
             let spent = prepaid.spend();
             let mut outcome = answer.await;
             match &mut outcome {
-                Ok(reply) if reply.stage == Stage::InputRequired => self.suspend_paid(reply, spent.round()),
-                Err(error) if self.refunds(error).is_some() => {
-                    spent.undo();
-                    self.reopen(&round);
+                Ok(reply) if reply.stage == Stage::InputRequired => {
+                    if let Some(paid) = spent.round() {
+                        self.suspend_paid(reply, paid);
+                    }
                 }
+                Err(error) if self.refunds(error).is_some() => spent.undo(),
                 Ok(_) | Err(_) => {}
             }
             return outcome;
@@ -135,8 +134,8 @@ impl Gateway for MethodsRateLimited {
     }
 
     fn read_resource<'a>(&'a self, ctx: &'a CallContext, mut request: ReadResource) -> Answer<'a, Reply> {
-        let round = self.limiter.resume_method(Method::ReadResource, ctx, &mut request.continuation);
-        self.charged_round(Method::ReadResource, ctx, round, self.inner.read_resource(ctx, request))
+        let name = self.limiter.paid_name(Method::ReadResource, ctx, &mut request.continuation);
+        self.charged_round(Method::ReadResource, ctx, name, self.inner.read_resource(ctx, request))
     }
 
     fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
@@ -144,8 +143,8 @@ impl Gateway for MethodsRateLimited {
     }
 
     fn get_prompt<'a>(&'a self, ctx: &'a CallContext, mut request: GetPrompt) -> Answer<'a, Reply> {
-        let round = self.limiter.resume_method(Method::GetPrompt, ctx, &mut request.continuation);
-        self.charged_round(Method::GetPrompt, ctx, round, self.inner.get_prompt(ctx, request))
+        let name = self.limiter.paid_name(Method::GetPrompt, ctx, &mut request.continuation);
+        self.charged_round(Method::GetPrompt, ctx, name, self.inner.get_prompt(ctx, request))
     }
 
     fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {

@@ -28,7 +28,7 @@ pub struct Reserver {
 
 /// Calls that are paid for and not made yet.
 pub(crate) struct Reserved {
-    limiter: Arc<Limiter>,
+    pub(super) limiter: Arc<Limiter>,
     /// Who may spend it.
     caller: UserKey,
     user: User,
@@ -37,6 +37,23 @@ pub(crate) struct Reserved {
     /// Whether what is left over is given back; not what a backend has already read.
     gives_back: bool,
     entries: Mutex<Vec<Entry>>,
+}
+
+/// What a call has paid that waits for its next round.
+#[derive(Clone)]
+pub(crate) struct PaidRound {
+    caller: UserKey,
+    user: User,
+    paid_at: Option<Micros>,
+    bound: Arc<Bound>,
+    pays: SmallVec<[bool; 4]>,
+}
+
+impl PaidRound {
+    /// Whether it was paid by this caller for a call like this.
+    pub(super) fn is_for(&self, caller: UserKey, bound: &Bound) -> bool {
+        self.caller == caller && self.bound.is_like(bound)
+    }
 }
 
 /// Calls that are alike.
@@ -206,25 +223,17 @@ impl Limiter {
     }
 
     /// What a call has paid that waits for its next round.
-    pub(super) fn paid_round(
-        self: &Arc<Self>,
-        ctx: &CallContext,
-        bound: &Arc<Bound>,
-        permit: &Permit<'_>,
-    ) -> Reserved {
+    pub(super) fn paid_round(&self, ctx: &CallContext, bound: &Arc<Bound>, permit: &Permit<'_>) -> PaidRound {
         let mut user = self.user(bound, ctx).unwrap_or_default();
         if let Some(receipt) = permit.local.as_ref().filter(|_| self.sharing.is_none()) {
             user.local = receipt.user();
         }
-        let pays = self.paid(bound, permit).into();
-        let entry = Entry { bound: bound.clone(), pays, left: 1 };
-        Reserved {
-            limiter: self.clone(),
+        PaidRound {
             caller: self.fair_key(ctx),
             user,
             paid_at: self.paid_at(permit),
-            gives_back: false,
-            entries: Mutex::new(vec![entry]),
+            bound: bound.clone(),
+            pays: self.paid(bound, permit).into(),
         }
     }
 
@@ -264,6 +273,13 @@ impl Reserved {
 }
 
 impl Reserved {
+    /// What a call has paid in its first round, for the next one.
+    pub(super) fn of_round(limiter: &Arc<Limiter>, paid: PaidRound) -> Self {
+        let PaidRound { caller, user, paid_at, bound, pays } = paid;
+        let entries = Mutex::new(vec![Entry { bound, pays, left: 1 }]);
+        Self { limiter: limiter.clone(), caller, user, paid_at, gives_back: false, entries }
+    }
+
     /// One call like this of the caller who asked for the budget, if it is paid for.
     pub(crate) fn take(&self, bound: &Bound, ctx: &CallContext) -> Option<Prepaid<'_>> {
         if self.limiter.fair_key(ctx) != self.caller {
@@ -274,6 +290,11 @@ impl Reserved {
             entries.iter_mut().enumerate().find(|(_, entry)| entry.left > 0 && entry.bound.is_like(bound))?;
         entry.left -= 1;
         Some(Prepaid { reserved: self, place, spent: false })
+    }
+
+    /// Whether a call is left that is paid for and was not made.
+    pub(super) fn is_left(&self) -> bool {
+        self.entries.lock().iter().any(|entry| entry.left > 0)
     }
 
     fn put_back(&self, place: usize) {
@@ -302,20 +323,13 @@ impl Spent<'_> {
         self.reserved.charge(&bound, &pays, &Charge::Settled(owed));
     }
 
-    /// What was paid for the call, which waits for its next round.
-    pub(crate) fn round(self) -> Reserved {
-        let Reserved { limiter, caller, user, paid_at, .. } = self.reserved;
-        let entries = self.reserved.entries.lock();
-        let entry =
-            |Entry { bound, pays, .. }: &Entry| Entry { bound: bound.clone(), pays: pays.clone(), left: 1 };
-        Reserved {
-            limiter: limiter.clone(),
-            caller: *caller,
-            user: user.clone(),
-            paid_at: *paid_at,
-            gives_back: false,
-            entries: Mutex::new(entries.get(self.place).map(entry).into_iter().collect()),
-        }
+    /// What was paid for the call, which waits for its next round; `None` for one that is not known any more.
+    pub(crate) fn round(self) -> Option<PaidRound> {
+        let Reserved { caller, user, paid_at, entries, .. } = self.reserved;
+        let entries = entries.lock();
+        let Entry { bound, pays, .. } = entries.get(self.place)?;
+        let (bound, pays) = (bound.clone(), pays.clone());
+        Some(PaidRound { caller: *caller, user: user.clone(), paid_at: *paid_at, bound, pays })
     }
 
     /// The call certainly did not reach its backend.

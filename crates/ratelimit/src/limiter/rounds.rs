@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use vmcp_domain::{CallContext, Continuation, Json, Reply, Stage};
 
-use super::reserve::{Prepaid, Reserved};
+use super::reserve::{PaidRound, Prepaid, Reserved};
 use super::{Bound, Limiter, Permit};
 use crate::clock::Micros;
 
@@ -31,54 +31,80 @@ pub(crate) struct Rounds {
 
 #[derive(Default)]
 struct Open {
-    paid: HashMap<u128, Arc<Reserved>>,
-    /// In the order in which they were left, with the moment.
+    paid: HashMap<u128, PaidRound>,
+    /// In the order in which they were left, with the moment; also names that are gone by now.
     order: VecDeque<(Micros, u128)>,
 }
 
-/// A later round of a call that may have paid.
+/// A later round of a call that has paid. Unless it is made, its state is good for another try.
 pub(crate) struct Round {
     name: u128,
-    paid: Arc<Reserved>,
+    paid: PaidRound,
+    reserved: Reserved,
 }
 
 impl Open {
-    fn put(&mut self, name: u128, paid: Arc<Reserved>, now: Micros) {
+    fn put(&mut self, name: u128, paid: PaidRound, now: Micros) {
         let is_over = |at: Micros| now.since(at) > OPEN_MAX;
-        while self.order.len() >= COUNT_MAX || self.order.front().is_some_and(|(at, _)| is_over(*at)) {
-            if let Some((_, oldest)) = self.order.pop_front() {
-                self.paid.remove(&oldest);
-            }
+        while let Some((at, oldest)) = self.order.front().copied()
+            && (self.paid.len() >= COUNT_MAX || is_over(at) || !self.paid.contains_key(&oldest))
+        {
+            self.paid.remove(&oldest);
+            self.order.pop_front();
+        }
+        if self.order.len() > 2 * self.paid.len() + COUNT_MAX {
+            self.order.retain(|(_, name)| self.paid.contains_key(name));
         }
         self.paid.insert(name, paid);
         self.order.push_back((now, name));
     }
+
+    /// Takes out what was paid under a name, if it was paid for this.
+    fn take(&mut self, name: u128, is_for: impl FnOnce(&PaidRound) -> bool) -> Option<PaidRound> {
+        if self.paid.get(&name).is_some_and(is_for) { self.paid.remove(&name) } else { None }
+    }
 }
 
 impl Round {
-    /// What was paid for a call like this of this caller.
+    /// What was paid for the call.
     pub(crate) fn take(&self, bound: &Bound, ctx: &CallContext) -> Option<Prepaid<'_>> {
-        self.paid.take(bound, ctx)
+        self.reserved.take(bound, ctx)
     }
 }
 
-impl Limiter {
-    /// Takes our part of the state off a continuation. Returns what was paid for the call, where that is known.
-    pub(crate) fn resume(&self, continuation: &mut Continuation) -> Option<Round> {
-        let (name, state) = read(continuation.request_state.as_deref()?)?;
-        continuation.request_state = state;
-        let paid = self.rounds.open.lock().paid.remove(&name)?;
-        Some(Round { name, paid })
+impl Drop for Round {
+    fn drop(&mut self) {
+        if self.reserved.is_left() {
+            let limiter = &self.reserved.limiter;
+            limiter.rounds.open.lock().put(self.name, self.paid.clone(), limiter.clock.now());
+        }
     }
+}
 
-    /// The round was not made after all: its state is good for another try.
-    pub(crate) fn reopen(&self, round: &Round) {
-        self.rounds.open.lock().put(round.name, round.paid.clone(), self.clock.now());
+/// Takes our part of the state off a continuation, which names what was paid.
+pub(crate) fn paid_name(continuation: &mut Continuation) -> Option<u128> {
+    let (name, state) = read(continuation.request_state.as_deref()?)?;
+    continuation.request_state = state;
+    Some(name)
+}
+
+impl Limiter {
+    /// The later round of a call like this of this caller that has paid under a name. Nobody else can use the name up.
+    pub(crate) fn resume(
+        self: &Arc<Self>,
+        name: Option<u128>,
+        bound: &Bound,
+        ctx: &CallContext,
+    ) -> Option<Round> {
+        let (name, caller) = (name?, self.fair_key(ctx));
+        let paid = self.rounds.open.lock().take(name, |paid| paid.is_for(caller, bound))?;
+        let reserved = Reserved::of_round(self, paid.clone());
+        Some(Round { name, paid, reserved })
     }
 
     /// Remembers what a call has paid that wants input, if it does.
     pub(crate) fn suspend(
-        self: &Arc<Self>,
+        &self,
         reply: &mut Reply,
         ctx: &CallContext,
         bound: &Arc<Bound>,
@@ -91,11 +117,11 @@ impl Limiter {
     }
 
     /// The same for a call of which it is known what it has paid.
-    pub(crate) fn suspend_paid(&self, reply: &mut Reply, paid: Reserved) {
+    pub(crate) fn suspend_paid(&self, reply: &mut Reply, paid: PaidRound) {
         let count = self.rounds.count.fetch_add(1, Ordering::Relaxed);
         let half = |hasher: &RandomState| u128::from(hasher.hash_one(count));
         let name = half(&self.rounds.hashers.0) << 64 | half(&self.rounds.hashers.1);
-        self.rounds.open.lock().put(name, Arc::new(paid), self.clock.now());
+        self.rounds.open.lock().put(name, paid, self.clock.now());
         let state = reply.members.get("requestState").and_then(Json::to_text);
         let has_state = if state.is_some() { 's' } else { '-' };
         let state = format!("{HEAD}{name:032x}{has_state}{}", state.unwrap_or_default());

@@ -114,11 +114,11 @@ impl Limiter {
 
     /// The questions about a plan. The caller's own buckets come first: what others share is taken from nobody for a call that
     /// these refuse.
-    fn questions(&self, bound: &Bound, user: &User, slots: bool) -> SmallVec<[Question; 2]> {
+    fn questions(&self, bound: &Bound, user: &User) -> SmallVec<[Question; 2]> {
         let of_buckets = |Part { places, ask }: Part| Question { slots: None, places, ask };
         let mut questions: SmallVec<[Question; 2]> =
             parts(&bound.plan, self.cut(user, true)).into_iter().map(of_buckets).collect();
-        for part in self.slot_parts(bound, user).into_iter().filter(|_| slots) {
+        for part in self.slot_parts(bound, user) {
             let home = part.slots.first().and_then(|slots| slots.home.clone());
             match questions.iter_mut().find(|question| question.home() == home.as_ref()) {
                 Some(question) => question.slots = Some(part),
@@ -152,7 +152,7 @@ impl Limiter {
                 }
             }
         }
-        for question in self.questions(bound, user, permit.slot.is_some()) {
+        for question in self.questions(bound, user) {
             let verdict = match self.put(sharing, bound, user, &question, permit).await {
                 Ok(verdict) => verdict,
                 // What is on trial does not send a call that has paid otherwise to the policy for failures.

@@ -7,6 +7,7 @@ use vmcp_domain::{CallContext, WorkHold};
 
 use super::patient::Bell;
 use super::{Bound, Limiter, Permit};
+use crate::memory::Receipt;
 use crate::slots::Slot;
 use crate::table::UserKey;
 
@@ -26,15 +27,15 @@ impl Drop for InFlight {
         drop(self.slot.take());
         let plan = &self.bound.plan;
         self.limiter.memory.leave(plan, self.user, &self.here);
-        Bell {
+        // Dropping it tells those who wait.
+        drop(Bell {
             limiter: &self.limiter,
             plan,
             user: self.user,
             shared: self.shared,
             admitted: true,
             places: true,
-        }
-        .ring(false);
+        });
     }
 }
 
@@ -53,8 +54,8 @@ impl Permit<'_> {
         let places = InFlight {
             limiter: limiter.clone(),
             bound: bound.clone(),
-            user: self.local.as_ref().and_then(crate::memory::Receipt::user),
-            here: self.local.as_mut().map(crate::memory::Receipt::take_places).unwrap_or_default(),
+            user: self.local.as_ref().and_then(Receipt::user),
+            here: self.local.as_mut().map(Receipt::take_places).unwrap_or_default(),
             slot: self.slot.take(),
             shared: self.bell.shared,
         };

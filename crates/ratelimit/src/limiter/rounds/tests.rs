@@ -10,7 +10,7 @@ use crate::layer::RateLimited;
 use crate::limiter::tests::{known, policy, quota};
 use crate::observer::NoObserver;
 use crate::plan::Planner;
-use crate::policy::{Anonymous, Limits, Price};
+use crate::policy::{Anonymous, Concurrency, Limits, Price};
 
 /// A backend that asks twice before it answers.
 struct Asks {
@@ -59,7 +59,10 @@ struct Bench {
 }
 
 fn bench(tokens: u64, settle: Option<&str>) -> Bench {
-    let server = Limits { per_user: quota(tokens, 3600), ..Limits::default() };
+    bench_of(Limits { per_user: quota(tokens, 3600), ..Limits::default() }, settle)
+}
+
+fn bench_of(server: Limits, settle: Option<&str>) -> Bench {
     let mut rule = crate::limiter::tests::rule("a_search", None, None);
     rule.cost.settle = settle.map(|text| Arc::new(Price::after(text).unwrap()));
     let planner = Arc::new(Planner::new(policy(server, vec![rule], Anonymous::Refuse)));
@@ -124,6 +127,20 @@ async fn a_round_that_never_left_may_be_made_again() {
     assert!(matches!(bench.round("ann", state.clone()).await, Err(Error::BackendBusy { .. })));
     assert_eq!(bench.round("ann", state).await.unwrap().0, Stage::InputRequired);
     assert_eq!(bench.left("ann").await, 0);
+}
+
+#[tokio::test]
+async fn a_round_that_found_no_place_may_be_made_again() {
+    let concurrency = Concurrency { shared: std::num::NonZeroU32::new(1), ..Concurrency::default() };
+    let bench = bench_of(Limits { per_user: quota(1, 3600), concurrency, ..Limits::default() }, None);
+    let (_, state) = bench.round("ann", None).await.unwrap();
+    let bob = known("i", "bob");
+    let tools = bench.gateway.list_tools(&bob).await.unwrap();
+    let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
+    let in_flight = bench.limiter.admit(&bound, &bob).await.unwrap();
+    assert!(matches!(bench.round("ann", state.clone()).await, Err(Error::RateLimited(_))));
+    drop(in_flight);
+    assert_eq!(bench.round("ann", state).await.unwrap().0, Stage::InputRequired);
 }
 
 #[tokio::test]
