@@ -107,7 +107,7 @@ pub(crate) struct Flights {
 struct Table {
     flights: HashMap<u64, Flight>,
     cancelled: CancelledCalls,
-    /// Cancelled calls whose answer somebody waits for, to know that the backend has ended with them.
+    /// Cancelled calls whose answer is still awaited, to learn when the backend has ended them.
     ends: HashMap<u64, oneshot::Sender<()>>,
 }
 

@@ -79,7 +79,7 @@ async fn beat(server: &Server, link: &Link, replica: &str) -> Result<(), StoreFa
     let outcome = answer.unwrap_or(Err(StoreFailure::Timeout));
     server.note(outcome.as_ref().err());
     if let Some((count, time, key_age)) = read_beat(&outcome?) {
-        *server.key_age.lock() = Some(key_age);
+        server.key_age.set(key_age);
         server.replica_count.store(u32::try_from(count).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
         let now = Instant::now();
         let noted = server.time.note(time, now);

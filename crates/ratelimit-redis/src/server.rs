@@ -20,7 +20,7 @@ use crate::server_time::ServerTime;
 const SLICES: u32 = 5;
 /// So late a timer fires in a process that is not busy.
 const LATE: Duration = Duration::from_millis(2);
-/// After so many deadlines a process that is busy waits no longer.
+/// The number of deadlines after which a busy process stops waiting.
 const WAIT_MAX: u32 = 10;
 
 /// How things stand with the connection.
@@ -34,6 +34,31 @@ pub(crate) enum LinkState {
     Down(StoreFailure),
 }
 
+/// An age that may not be known yet. Each call reads it.
+pub(crate) struct KeyAge {
+    /// In milliseconds; [`u64::MAX`] while it is not known.
+    millis: AtomicU64,
+}
+
+impl Default for KeyAge {
+    fn default() -> Self {
+        Self { millis: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl KeyAge {
+    pub(crate) fn set(&self, age: Duration) {
+        let millis = u64::try_from(age.as_millis()).unwrap_or(u64::MAX - 1);
+        self.millis.store(millis, Ordering::Relaxed);
+    }
+
+    /// `None` while it is not known.
+    pub(crate) fn get(&self) -> Option<Duration> {
+        let millis = self.millis.load(Ordering::Relaxed);
+        (millis != u64::MAX).then(|| Duration::from_millis(millis))
+    }
+}
+
 /// The server as everybody shares it.
 pub(crate) struct Server {
     pub(crate) policy: RedisPolicy,
@@ -41,8 +66,8 @@ pub(crate) struct Server {
     pub(crate) breaker: Breaker,
     /// How many replicas live; zero while that is not known.
     pub(crate) replica_count: AtomicU32,
-    /// For how long buckets have been kept under their present keys; `None` while that is not known.
-    pub(crate) key_age: Mutex<Option<Duration>>,
+    /// For how long buckets have been kept under their present keys.
+    pub(crate) key_age: KeyAge,
     /// What its clock showed last.
     pub(crate) time: ServerTime,
     /// Wakes the keeper.
@@ -61,7 +86,7 @@ impl Server {
             policy,
             breaker: Breaker::default(),
             replica_count: AtomicU32::new(0),
-            key_age: Mutex::new(None),
+            key_age: KeyAge::default(),
             time: ServerTime::default(),
             wake: Notify::new(),
             state: watch::Sender::new(LinkState::Connecting),

@@ -142,7 +142,7 @@ impl Shared {
         pilot.done = true;
     }
 
-    /// Gives back what so many calls have paid to each bucket.
+    /// Gives back what a number of calls have paid to each bucket.
     async fn give_back(&self, ask: &Ask, counts: &[u32], paid_at: Micros) -> Result<(), StoreFailure> {
         let paid = ask.buckets.iter().zip(counts).filter(|(_, count)| **count > 0);
         let change = |(bucket, count): (&RemoteBucket, &u32)| {
@@ -281,7 +281,7 @@ impl RemoteStore for RedisStore {
     }
 
     fn key_age(&self) -> Option<Duration> {
-        *self.shared.server.key_age.lock()
+        self.shared.server.key_age.get()
     }
 
     fn is_available(&self) -> bool {

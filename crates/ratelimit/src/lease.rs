@@ -336,7 +336,7 @@ impl Paid<'_> {
         self.terms.iter().flatten().map(|terms| terms.taken_at)
     }
 
-    /// The changes that charge so many more tokens to the buckets that paid.
+    /// The changes that charge more tokens to the buckets that paid.
     pub(crate) fn changes(&self, tokens: impl Fn(&RemoteBucket) -> i64) -> impl Iterator<Item = Change> {
         self.plan.iter().zip(&self.terms).filter_map(move |(leased, terms)| {
             let cost = u32::try_from(leased.cost).unwrap_or(u32::MAX);

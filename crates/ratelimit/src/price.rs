@@ -89,7 +89,7 @@ impl Price {
         Ok(Self { text: text.to_owned(), expression, most: u32::MAX })
     }
 
-    /// The same price, and no more than so many tokens.
+    /// The same price, with a greatest number of tokens.
     #[must_use]
     pub fn at_most(self, most: u32) -> Self {
         Self { most, ..self }

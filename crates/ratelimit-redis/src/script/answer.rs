@@ -28,7 +28,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Reads the answer of [`super::Scripts::admit`] about so many buckets.
+    /// Reads the answer of [`super::Scripts::admit`] about `bucket_count` buckets.
     #[must_use]
     pub fn read(value: &Value, bucket_count: usize) -> Option<Self> {
         let Value::Array(values) = value else { return None };

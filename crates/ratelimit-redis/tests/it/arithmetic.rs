@@ -168,7 +168,7 @@ impl Player {
         Ok(())
     }
 
-    /// Gives back one part of so many of what a call has paid.
+    /// Gives back `1 / part` of what a call has paid.
     async fn give_back(
         &self,
         (ask, verdict): (&Ask, &RemoteVerdict),

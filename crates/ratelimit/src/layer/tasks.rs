@@ -19,7 +19,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A task is followed no longer, whatever the backend says.
 const FOLLOWED_MAX: Duration = Duration::from_secs(24 * 3600);
-/// After so many failures in a row the backend has lost the task, for all that is known.
+/// The number of failures in a row after which the task counts as lost by its backend.
 const FAILURES_MAX: u32 = 5;
 
 /// How many tasks are followed.

@@ -53,7 +53,7 @@ fn settled(bound: &Bound, priced: &Priced<'_>, trial: Option<u32>) -> i64 {
 }
 
 impl PaidPart {
-    /// The changes that charge so many more tokens to the buckets that paid.
+    /// The changes that charge more tokens to the buckets that paid.
     pub(super) fn changes<'a>(
         &'a self,
         tokens: impl Fn(&RemoteBucket) -> i64 + 'a,
@@ -68,7 +68,7 @@ impl PaidPart {
 }
 
 impl Permit<'_> {
-    /// The changes that charge so many more tokens to the buckets that all replicas share.
+    /// The changes that charge more tokens to the buckets that all replicas share.
     pub(super) fn changes(&self, tokens: impl Fn(&RemoteBucket) -> i64) -> Vec<Change> {
         let leased = self.leased.iter().flat_map(|paid| paid.changes(&tokens));
         self.shared.iter().flat_map(|part| part.changes(&tokens)).chain(leased).collect()

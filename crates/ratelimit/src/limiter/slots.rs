@@ -33,7 +33,7 @@ impl Limiter {
         full(bound, place)
     }
 
-    /// Holds the slots of a call that goes on although the store does not answer, or refuses it, as the policy says.
+    /// Holds the slots of a call that continues without an answer of the store, or refuses the call, as the policy says.
     pub(super) fn hold_without_store(
         &self,
         sharing: &Sharing,

@@ -229,7 +229,7 @@ impl FakeStore {
         state.map_or(bucket.rate.capacity(), |state| bucket.rate.level_at(state.level, now))
     }
 
-    /// Gives so many units to a bucket, or takes them; gives back no more than a payment allows.
+    /// Gives units to a bucket, or takes them; gives back no more than a payment allows.
     fn add(&self, bucket: &RemoteBucket, units: i64, paid_at: Option<Micros>) {
         let now = self.clock.now();
         let mut levels = self.levels.lock();

@@ -63,7 +63,7 @@ pub(crate) fn signed_units(bucket: &PlannedBucket, tokens: i64) -> i64 {
 }
 
 impl MemoryStore {
-    /// Gives so many units to each bucket of a plan that has paid at a moment, or takes them where they are less than none.
+    /// Gives units to each bucket of a plan that has paid at a moment, or takes them where the number is negative.
     /// No bucket gets more than it would hold in addition if the call had never paid.
     pub(crate) fn change(
         &self,

@@ -131,7 +131,7 @@ fn rule(
 /// A name is no pattern of another kind, although its characters would be allowed in one.
 fn check_name(name: &str, path: &str, findings: &mut Findings<'_>) {
     if let Some(odd) = name.chars().find(|c| "^$?[](){}|+\\".contains(*c)) {
-        let message = format!("`{odd}` stands for itself here; only `*` stands for other characters");
+        let message = format!("`{odd}` matches only itself here; only `*` matches other characters");
         findings.warn(format!("{path}.name"), message);
     }
 }
