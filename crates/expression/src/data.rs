@@ -16,9 +16,7 @@ impl Data {
     pub fn parse(json: &str) -> Option<Self> {
         serde_json::from_str::<serde_json::Value>(json).ok().map(Self::from)
     }
-}
 
-impl Data {
     /// The same for data of which only what is there counts: a member that is `null` is not there, and a number without a
     /// fraction is whole however it is written.
     #[must_use]

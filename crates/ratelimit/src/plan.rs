@@ -240,6 +240,11 @@ impl Plan {
         self.buckets.iter().map(|bucket| bucket.mode).chain(slots).any(|mode| mode == Mode::Enforce)
     }
 
+    /// Whether a bound on calls in flight refuses.
+    pub(crate) fn enforces_slots(&self) -> bool {
+        self.slots.iter().any(|slots| slots.mode == Mode::Enforce)
+    }
+
     /// Whether any of it refuses by what it knows of the caller.
     #[must_use]
     pub fn enforces_user(&self) -> bool {

@@ -94,6 +94,13 @@ pub struct RemoteVerdict {
     pub at: Micros,
 }
 
+impl RemoteVerdict {
+    /// The verdict about no bucket at all.
+    pub(crate) fn of_nothing() -> Self {
+        Self { admitted: true, levels: SmallVec::new(), pays: SmallVec::new(), at: Micros::default() }
+    }
+}
+
 /// Why the store did not answer. Whether the tokens were spent is not known then; they are never given out twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum StoreFailure {

@@ -194,6 +194,11 @@ impl Slot {
         }
     }
 
+    /// Notes that every bound of these parts would have refused the call.
+    pub(crate) fn miss(&mut self, parts: &[SlotPart]) {
+        self.missed.extend(parts.iter().flat_map(|part| part.places.iter().copied()));
+    }
+
     /// The call goes on without the store if this replica has fewer calls in flight than its share of every enforced
     /// bound, however these got their slots. The error is the place of the bound that has no room.
     pub(crate) fn hold_share(&mut self, parts: &[SlotPart], replica_count: u32) -> Result<(), usize> {
@@ -209,7 +214,7 @@ impl Slot {
                 }
             }
         }
-        self.missed.clear();
+        self.missed.retain(|place| !parts.iter().any(|part| part.places.contains(place)));
         for (slots, place) in parts.iter().flat_map(|part| part.slots.iter().zip(&part.places)) {
             if room(&registry, slots) {
                 registry.hold(slots, self.call, None);

@@ -8,7 +8,7 @@ use vmcp_domain::{
     Reply, ResourceList, SharedGateway, Stage, TemplateList, ToolList, forward,
 };
 
-use crate::limiter::{Bound, Limiter, paid_name};
+use crate::limiter::{Bound, Limiter, Permit, paid_name};
 use crate::policy::Method;
 
 /// The layer that limits lists, reads, prompts and completions.
@@ -61,10 +61,17 @@ impl Limiter {
         let bound = self.vary_call(bound, ctx, None, true)?;
         let permit = self.admit(&bound, ctx).await?;
         let outcome = answer.await;
-        if let Some(reason) = outcome.as_ref().err().and_then(|error| self.refunds(error)) {
-            permit.refund(reason).await;
+        if let Err(error) = &outcome {
+            self.refund_unread(permit, error).await;
         }
         outcome
+    }
+
+    /// Gives back what a request has paid, if its error says that it costs nothing.
+    async fn refund_unread(&self, permit: Permit<'_>, error: &Error) {
+        if let Some(reason) = self.refunds(error) {
+            permit.refund(reason).await;
+        }
     }
 
     fn asked_method(&self, method: Method, ctx: &CallContext) -> Option<&Arc<Bound>> {
@@ -109,11 +116,7 @@ impl Limiter {
         let mut outcome = answer.await;
         match &mut outcome {
             Ok(reply) => self.suspend(reply, ctx, &bound, &permit),
-            Err(error) => {
-                if let Some(reason) = self.refunds(error) {
-                    permit.refund(reason).await;
-                }
-            }
+            Err(error) => self.refund_unread(permit, error).await,
         }
         outcome
     }

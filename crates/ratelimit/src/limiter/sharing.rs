@@ -40,8 +40,8 @@ impl Question {
 
     /// Whether nothing of it refuses.
     fn is_on_trial(&self) -> bool {
-        let slots = self.slots.iter().flat_map(|part| part.slots.iter()).map(|slots| slots.mode);
-        self.ask.buckets.iter().map(|bucket| bucket.mode).chain(slots).all(|mode| mode == Mode::Shadow)
+        self.ask.buckets.iter().all(|bucket| bucket.mode == Mode::Shadow)
+            && self.slots.as_ref().is_none_or(SlotPart::is_on_trial)
     }
 }
 
@@ -159,7 +159,7 @@ impl Limiter {
                 Err(Unpaid::Failed(failure)) if bound.plan.enforces() && question.is_on_trial() => {
                     self.observer.store_failed(failure);
                     if let (Some(slot), Some(part)) = (&mut permit.slot, question.slots) {
-                        slot.hold_anyway(&[part]);
+                        sharing.hold_on_trial(slot, part);
                     }
                     if sharing.on_failure == OnStoreFailure::Deny {
                         permit.untried.extend(question.places);
@@ -183,9 +183,9 @@ impl Limiter {
                 permit.shared.push(PaidPart { places, ask, verdict });
             }
         }
-        match self.slots.as_ref().filter(|_| permit.slot.is_some()) {
-            Some(slots) => slots.confirm(begun).map_err(Unpaid::Failed),
-            None => Ok(()),
+        match &self.slots {
+            Some(slots) if bound.plan.enforces_slots() => slots.confirm(begun).map_err(Unpaid::Failed),
+            _ => Ok(()),
         }
     }
 
@@ -204,6 +204,14 @@ impl Limiter {
         match slots.enter(slot, part, &question.ask).await {
             Ok(Entered::Admitted(verdict) | Entered::Short(verdict)) => Ok(verdict),
             Ok(Entered::Busy(place)) => Err(Unpaid::Denied(self.full_elsewhere(bound, user, place))),
+            // Nothing was sent. A store that may have forgotten its slots still answers for the buckets.
+            Err(StoreFailure::Resting) if part.is_on_trial() => {
+                sharing.hold_on_trial(slot, part.clone());
+                if question.ask.buckets.is_empty() {
+                    return Ok(RemoteVerdict::of_nothing());
+                }
+                sharing.store.admit(&question.ask).await.map_err(Unpaid::Failed)
+            }
             Err(failure) => Err(Unpaid::Failed(failure)),
         }
     }

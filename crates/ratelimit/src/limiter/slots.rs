@@ -6,7 +6,7 @@ use vmcp_domain::Error;
 use super::patient::{Denial, busy};
 use super::{Bound, Limiter, Sharing, User};
 use crate::observer::DecisionEvent;
-use crate::policy::{Consistency, Mode};
+use crate::policy::Consistency;
 use crate::remote::{OnStoreFailure, SlotPart, slot_parts};
 use crate::slots::Slot;
 use crate::waiting::{HeldUp, Place, needs};
@@ -15,6 +15,21 @@ impl Sharing {
     /// How many replicas there are, as far as is known.
     pub(super) fn count(&self) -> u32 {
         self.replica_count.or_else(|| self.store.replica_count()).unwrap_or(1).max(1)
+    }
+
+    /// Holds slots on trial without an answer of the store, and notes what the failure policy would have refused if they
+    /// were enforced.
+    pub(super) fn hold_on_trial(&self, slot: &mut Slot, part: SlotPart) {
+        let parts = [part];
+        match self.on_failure {
+            OnStoreFailure::Deny => {
+                slot.hold_anyway(&parts);
+                slot.miss(&parts);
+            }
+            OnStoreFailure::Allow => slot.hold_anyway(&parts),
+            // Only an enforced bound without room is an error.
+            OnStoreFailure::Local => drop(slot.hold_share(&parts, self.count())),
+        }
     }
 }
 
@@ -42,7 +57,7 @@ impl Limiter {
         slot: &mut Slot,
         event: &mut DecisionEvent<'_>,
     ) -> Result<(), Denial> {
-        let is_enforced = bound.plan.slots.iter().any(|slots| slots.mode == Mode::Enforce);
+        let is_enforced = bound.plan.enforces_slots();
         let parts = self.slot_parts(bound, user);
         match sharing.on_failure {
             // What is only on trial refuses nobody, whether the store answers or not.

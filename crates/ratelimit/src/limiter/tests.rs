@@ -64,7 +64,10 @@ pub(super) struct Bench {
 }
 
 pub(super) fn bench(policy: LimitPolicy, sharing: Option<Sharing>) -> Bench {
-    let clock = Arc::new(ManualClock::default());
+    bench_by(Arc::new(ManualClock::default()), policy, sharing)
+}
+
+fn bench_by(clock: Arc<ManualClock>, policy: LimitPolicy, sharing: Option<Sharing>) -> Bench {
     clock.set(Micros(1_000_000));
     let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock.clone(), sharing, Arc::new(NoObserver));
     let inner = FakeGateway::new(vec![

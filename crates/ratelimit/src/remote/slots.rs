@@ -88,7 +88,7 @@ pub trait SlotStore: Send + Sync {
         &'a self,
         slots: &'a [RemoteSlots],
     ) -> BoxFuture<'a, Result<SmallVec<[u32; 2]>, StoreFailure>>;
-    /// How things stand with the connection.
+    /// What is known of the connection.
     fn connection(&self) -> Connection;
 }
 
@@ -109,6 +109,13 @@ pub(crate) struct SlotPart {
     pub(crate) places: SmallVec<[usize; 2]>,
     /// The bounds.
     pub(crate) slots: SmallVec<[RemoteSlots; 2]>,
+}
+
+impl SlotPart {
+    /// Whether none of the bounds refuses.
+    pub(crate) fn is_on_trial(&self) -> bool {
+        self.slots.iter().all(|slots| slots.mode == Mode::Shadow)
+    }
 }
 
 /// The questions about the bounds of a plan: those that can be answered together are one. `split` says that each

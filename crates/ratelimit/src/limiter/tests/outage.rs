@@ -3,13 +3,14 @@
 use super::*;
 
 fn shared_bench(on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>) {
-    let server = Limits { shared: quota(10, 10_000), ..Limits::default() };
+    limited(Limits { shared: quota(10, 10_000), ..Limits::default() }, on_failure)
+}
+
+fn limited(server: Limits, on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>) {
     let clock = Arc::new(ManualClock::default());
     let store = FakeStore::new(clock.clone());
     let sharing = Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
-    let mut bench = bench(policy(server, vec![], Anonymous::Refuse), Some(sharing));
-    bench.clock = clock;
-    (bench, store)
+    (bench_by(clock, policy(server, vec![], Anonymous::Refuse), Some(sharing)), store)
 }
 
 async fn admitted(bench: &Bench, attempts: usize) -> usize {
@@ -120,5 +121,46 @@ async fn a_full_queue_of_this_replica_lets_nobody_pass() {
         store.break_with(Some(StoreFailure::Overloaded));
         let outcome = call(&bench, "a_search", &known("i", "s")).await;
         assert!(matches!(outcome, Err(Error::Overloaded)), "{on_failure:?}: {outcome:?}");
+    }
+}
+
+/// Slots are asked of no store that has just come back. Where they are only on trial, buckets are paid all the same.
+#[tokio::test(start_paused = true)]
+async fn buckets_are_paid_while_slots_on_trial_wait() {
+    for on_failure in [OnStoreFailure::Allow, OnStoreFailure::Deny, OnStoreFailure::Local] {
+        let concurrency = Concurrency { shared: NonZeroU32::new(1), per_user: None, mode: Mode::Shadow };
+        let (bench, store) =
+            limited(Limits { concurrency, shared: quota(10, 10_000), ..Limits::default() }, on_failure);
+        store.forget();
+        assert_eq!(admitted(&bench, 20).await, 10, "{on_failure:?}");
+        assert_eq!(store.slots.asked.load(Ordering::SeqCst), 0, "{on_failure:?}");
+        let only = Limits {
+            concurrency: Concurrency { mode: Mode::Enforce, ..concurrency },
+            shared: quota(10, 10_000),
+            ..Limits::default()
+        };
+        let (enforced, store) = limited(only, on_failure);
+        store.forget();
+        let outcome = call(&enforced, "a_search", &known("i", "s")).await;
+        assert_eq!(outcome.is_ok(), on_failure != OnStoreFailure::Deny, "{on_failure:?}: {outcome:?}");
+    }
+}
+
+/// A call that takes long to be decided is not sent to the failure policy by slots that are only on trial.
+#[tokio::test(start_paused = true)]
+async fn slots_on_trial_outdate_no_decision() {
+    let trial = Concurrency { shared: NonZeroU32::new(1), per_user: None, mode: Mode::Shadow };
+    for (mode, passes) in [(Mode::Shadow, true), (Mode::Enforce, false)] {
+        let concurrency = Concurrency { mode, ..trial };
+        let limits = Limits { concurrency, shared: quota(10, 10_000), ..Limits::default() };
+        let (bench, store) = limited(limits, OnStoreFailure::Deny);
+        *store.slots.delay.lock() = Duration::from_millis(1);
+        let begun = tokio::spawn({
+            let gateway = bench.gateway.clone();
+            async move { gateway.call_tool(&known("i", "s"), conformance::call("a_search")).await }
+        });
+        tokio::task::yield_now().await;
+        bench.clock.advance(SLOT_LEASE.as_micros() as u64);
+        assert_eq!(begun.await.unwrap().is_ok(), passes, "{mode:?}");
     }
 }
