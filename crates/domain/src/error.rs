@@ -85,6 +85,8 @@ pub enum Retry {
     WhenReleased,
     /// Never: one call costs more than the limit holds.
     Never,
+    /// Never: the limit allows its caller no call.
+    Blocked,
 }
 
 /// What a limit is on.
@@ -127,7 +129,7 @@ impl RateLimit {
         match self.retry {
             Retry::After(wait) => Some(wait),
             Retry::WhenReleased => Some(Duration::from_secs(1)),
-            Retry::Never => None,
+            Retry::Never | Retry::Blocked => None,
         }
     }
 
@@ -207,6 +209,9 @@ impl fmt::Display for RateLimit {
                 f,
                 "Rate limit exceeded: {one} costs more than its limit ever holds; ask for less, or do not try again"
             ),
+            Retry::Blocked => {
+                write!(f, "Rate limit exceeded: {what}, because an operator has blocked it; do not try again")
+            }
         }
     }
 }

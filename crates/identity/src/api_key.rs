@@ -14,7 +14,7 @@ use crate::jwt::Recognised;
 use crate::policy::{Flaw, Secret};
 
 /// The issuer of the callers that API keys name.
-pub(crate) const ISSUER: &str = "vmcp:api-key";
+pub const API_KEY_ISSUER: &str = "vmcp:api-key";
 /// What every key begins with, so that one that has leaked is found by those who look for such things.
 pub(crate) const PREFIX: &str = "vmcp_";
 /// What every hash begins with.
@@ -149,12 +149,12 @@ impl ApiKeys {
 
 fn identity(key: ApiKey) -> Identity {
     let mut claims = key.claims;
-    claims.set("iss", Json::string(ISSUER));
+    claims.set("iss", Json::string(API_KEY_ISSUER));
     claims.set("sub", Json::string(&key.name));
     if !key.scopes.is_empty() {
         claims.set("scope", Json::string(&key.scopes.join(" ")));
     }
-    Identity { issuer: ISSUER.to_owned(), subject: key.name, claims }
+    Identity { issuer: API_KEY_ISSUER.to_owned(), subject: key.name, claims }
 }
 
 fn read_hash(text: &str) -> Option<Digest> {

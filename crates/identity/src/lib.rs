@@ -22,6 +22,6 @@ mod question_queue;
 mod signature;
 mod tls;
 
-pub use self::api_key::{ApiKey, NewApiKey, hash_api_key, new_api_key};
+pub use self::api_key::{API_KEY_ISSUER, ApiKey, NewApiKey, hash_api_key, new_api_key};
 pub use self::authenticator::{BearerAuthenticator, SetupError};
 pub use self::clock::{Clock, SystemClock};

@@ -142,7 +142,7 @@ fn limited(limit: &RateLimit) -> Availability {
     let used_up = match limit.retry {
         Retry::After(wait) => wait > THROTTLED_MAX,
         Retry::WhenReleased => false,
-        Retry::Never => true,
+        Retry::Never | Retry::Blocked => true,
     };
     Availability {
         state: if used_up { "over_quota" } else { "throttled" },

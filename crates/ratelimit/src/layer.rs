@@ -69,7 +69,9 @@ impl RateLimited {
                 }
             }
             Ok(reply) => {
-                if let Some(owed) = arguments.and_then(|arguments| owed(bound, arguments.as_ref(), reply)) {
+                if let Some(owed) =
+                    arguments.and_then(|arguments| owed(bound, &ctx.caller, arguments.as_ref(), reply))
+                {
                     spent.settle(owed);
                 }
             }
@@ -113,7 +115,8 @@ impl Gateway for RateLimited {
             match &mut outcome {
                 Ok(reply) => {
                     // Before anything of ours is in the result.
-                    let owed = arguments.and_then(|arguments| owed(&bound, arguments.as_ref(), reply));
+                    let owed =
+                        arguments.and_then(|arguments| owed(&bound, &ctx.caller, arguments.as_ref(), reply));
                     if let Some(scarce) = permit.scarce(&bound) {
                         scarce.tell(&bound.plan, &mut reply.members);
                     }

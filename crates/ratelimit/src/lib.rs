@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "tests name the one case they expect"))]
 
 mod budget;
+mod claims;
 mod clock;
 mod decide;
 mod fallback;
@@ -40,8 +41,8 @@ pub use memory::{Claim, MemoryStore, Receipt};
 pub use observer::{DecisionEvent, NoObserver, Observer, WaitEnd};
 pub use pattern::Pattern;
 pub use plan::{
-    BucketId, ClaimValue, Costs, Holder, NeededClaim, Plan, PlannedBucket, PlannedSlots, Planner, RulePrice,
-    Variation, Varies,
+    BucketId, ClaimValue, ClaimValues, Costs, Holder, NeededClaim, Overridden, Plan, PlannedBucket,
+    PlannedSlots, Planner, RulePrice, Variation, Varies,
 };
 pub use rate::{BucketState, Level, Payment, Rate, RateError};
 pub use refund::RefundOn;

@@ -16,6 +16,7 @@ mod slots;
 mod state;
 mod trial;
 mod vary;
+mod who;
 mod work;
 
 use std::collections::HashMap;

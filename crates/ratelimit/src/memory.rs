@@ -4,6 +4,7 @@
 //! everything is known to pay, so there is nothing to roll back.
 
 mod receipt;
+mod sizes;
 mod users;
 
 use std::sync::Arc;
@@ -95,6 +96,7 @@ impl MemoryStore {
         if seats.in_force.key.is_none() && plan.enforces_user() {
             return Claim::Full;
         }
+        sizes::adopt(plan, &mut seats, &self.planner, now);
         let mut cells = lock_shared(plan);
         let mut readings = read(plan, &cells, &seats, now);
         empty_without_user(plan, &seats, &mut readings);
@@ -127,7 +129,8 @@ impl MemoryStore {
     #[must_use]
     pub fn peek(&self, plan: &Plan, user: Option<UserKey>) -> Vec<BucketReading> {
         let now = self.clock.now();
-        let seats = self.known(plan, user);
+        let mut seats = self.known(plan, user);
+        sizes::adopt(plan, &mut seats, &self.planner, now);
         let cells = lock_shared(plan);
         read(plan, &cells, &seats, now).into_vec()
     }
@@ -157,6 +160,7 @@ impl MemoryStore {
         let mut seats = self.seats(plan, user, now);
         seats.in_force.settle();
         seats.on_trial.settle();
+        sizes::adopt(plan, &mut seats, &self.planner, now);
         let mut cells = lock_shared(plan);
         let mut next = cells.iter_mut();
         for (bucket, units) in plan.buckets.iter().zip(levels) {

@@ -4,6 +4,7 @@
 mod cells;
 mod costs;
 mod planner;
+mod varies;
 
 use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::Arc;
@@ -13,12 +14,13 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use vmcp_domain::{LimitScope, Limited, Tool};
 
-use crate::policy::{ClaimQuota, Method, MissingClaim, Mode};
+use crate::policy::{Method, Mode};
 use crate::rate::{BucketState, Rate};
 use crate::table::UserKey;
 pub use costs::{Costs, RulePrice};
 pub(crate) use costs::{Owed, UNPAYABLE};
 pub use planner::Planner;
+pub use varies::{ClaimValue, ClaimValues, NeededClaim, Overridden, Variation, Varies};
 
 /// Names one bucket definition for the life of the process: the same rule on the same tool has the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +90,10 @@ pub struct PlannedBucket {
     pub percent: Option<NonZeroU8>,
     /// Whose claim it is for; `None` for buckets that are for everybody or for the user.
     pub whose: Option<UserKey>,
+    /// The same user's bucket in the sizes that overrides give it, which are kept apart in this process.
+    pub(crate) other_sizes: SmallVec<[BucketId; 2]>,
+    /// An override allows the caller no call at all.
+    pub is_blocked: bool,
     /// How long a call waits for it, in microseconds, before it is refused.
     pub wait_max: u64,
     /// How many tokens a window may hold in excess where replicas take tokens of it ahead; `None` where they do not.
@@ -162,74 +168,6 @@ impl Asked {
             Self::Method(_) => None,
         }
     }
-}
-
-/// What makes calls of one tool differ to the limits, so that each is charged by a plan of its own.
-#[derive(Clone, Debug, Default)]
-pub struct Varies {
-    /// What a call costs by what it asks for: the largest counts.
-    pub prices: SmallVec<[RulePrice; 1]>,
-    /// What it turned out to cost: the largest counts.
-    pub settlements: SmallVec<[RulePrice; 1]>,
-    /// The claims that tell callers apart.
-    pub claims: SmallVec<[NeededClaim; 1]>,
-    /// The percentages up to which limits are enforced, rising.
-    pub percents: SmallVec<[u8; 2]>,
-}
-
-impl Varies {
-    /// The place of the claim that a limit is kept for.
-    fn need(&mut self, limit: &ClaimQuota) -> usize {
-        let enforced_percent = limit.quota.enforced_percent();
-        let is_this = |known: &NeededClaim| known.claim == limit.claim && known.missing == limit.missing;
-        if let Some(place) = self.claims.iter().position(is_this) {
-            let known = &mut self.claims[place];
-            known.enforced_percent = known.enforced_percent.max(enforced_percent);
-            return place;
-        }
-        let (claim, missing) = (limit.claim.clone(), limit.missing);
-        self.claims.push(NeededClaim { claim, missing, enforced_percent });
-        self.claims.len() - 1
-    }
-
-    /// Whether all calls of one user are charged by the same plan.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.prices.is_empty() && self.claims.is_empty() && self.percents.is_empty()
-    }
-}
-
-/// A claim that limits are kept for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NeededClaim {
-    /// Its name.
-    pub claim: Arc<str>,
-    /// What happens to callers without it.
-    pub missing: MissingClaim,
-    /// For how many callers in a hundred that is so; for the others these limits are in shadow mode.
-    pub enforced_percent: u8,
-}
-
-/// One call's part of what varies.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Variation {
-    /// What it costs at least, by the prices that look at it.
-    pub costs: Costs,
-    /// The caller's values of [`Varies::claims`], in their order; empty where nobody in particular asks.
-    pub claims: SmallVec<[ClaimValue; 1]>,
-    /// Where the caller stands among a hundred, rounded down to one of [`Varies::percents`] or to zero.
-    pub standing: u8,
-}
-
-/// One value of a claim.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ClaimValue {
-    /// What keeps it apart in this process.
-    pub key: UserKey,
-    /// The same in a shared store, free of the value itself.
-    pub digest: Arc<str>,
-    /// The caller has no value, and a limit in force would refuse it for that.
-    pub is_refused: bool,
 }
 
 impl Plan {

@@ -1,6 +1,7 @@
 //! The validated settings of the limiter. Built by `vmcp` from the config file; what can be built here can be
 //! enforced exactly.
 
+mod overrides;
 mod rules;
 
 use std::num::{NonZeroU8, NonZeroU32};
@@ -10,6 +11,7 @@ use std::time::Duration;
 pub use crate::price::{Price, PriceError};
 use crate::rate::Rate;
 use crate::refund::RefundOn;
+pub use overrides::{Override, Overrides, Size, SizeRef, Who};
 pub use rules::{Cost, Hint, Method, MethodRule, ToolRule};
 
 /// Every limit of one gateway.
@@ -33,7 +35,13 @@ pub struct LimitPolicy {
     pub hints: Hints,
     /// For what calls are given back besides those that never left.
     pub refund_on: Vec<RefundOn>,
+    /// The claims that say which groups a caller is in: the first that holds a list counts. Those of
+    /// [`GROUP_CLAIMS`] are looked at after these.
+    pub group_claims: Vec<Arc<str>>,
 }
+
+/// The claims that hold groups where the operator names none: those that policies look at, too.
+pub const GROUP_CLAIMS: [&str; 3] = ["groups", "roles", "cognito:groups"];
 
 /// When and how callers are told how much is left of their limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,13 +144,28 @@ pub struct Quota {
     /// For how many users out of a hundred an enforced limit is one; for the others it is in shadow mode. `None` for
     /// all.
     pub percent: Option<NonZeroU8>,
+    /// Other windows for some callers.
+    pub overrides: Overrides,
 }
 
 impl Quota {
-    /// A limit for everybody.
+    /// A limit of one size for all callers.
     #[must_use]
     pub fn new(windows: Vec<Rate>, mode: Mode) -> Self {
-        Self { windows, mode, percent: None }
+        Self { windows, mode, percent: None, overrides: Overrides::default() }
+    }
+
+    /// The windows of callers who have others.
+    pub fn overridden_windows(&self) -> impl Iterator<Item = &Rate> {
+        self.overrides.iter().flat_map(|one| match &one.size {
+            Size::Windows(windows) => windows.as_slice(),
+            Size::Blocked | Size::Unlimited => &[],
+        })
+    }
+
+    /// Every window that some caller has.
+    pub fn all_windows(&self) -> impl Iterator<Item = &Rate> {
+        self.windows.iter().chain(self.overridden_windows())
     }
 
     /// For how many callers in a hundred it refuses.
@@ -168,12 +191,24 @@ impl Quota {
 /// One limit for each value of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimQuota {
-    /// The claim's name in tokens of the issuer, or in what an API key stands for.
+    /// The claim's name in tokens of the issuer or in an API key's `claims`, or a path of names separated by dots.
     pub claim: Arc<str>,
-    /// What happens to callers whose claim is missing, or neither text nor number nor truth value.
+    /// What happens to callers whose claim is missing, or neither text nor number nor truth value nor a list of such.
     pub missing: MissingClaim,
+    /// Which values of a list count.
+    pub lists: Lists,
     /// The limit.
     pub quota: Quota,
+}
+
+/// Which buckets a caller is charged to whose claim is a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Lists {
+    /// Those of all values.
+    #[default]
+    Each,
+    /// The one of the value that is allowed most.
+    Largest,
 }
 
 /// What a limit per claim does with callers without the claim.
@@ -270,7 +305,7 @@ impl LimitPolicy {
     /// The longest time that a bucket takes to fill out of the deepest debt.
     #[must_use]
     pub fn longest_debt(&self) -> Duration {
-        let windows = self.limits().flat_map(Limits::quotas).flat_map(|quota| &quota.windows);
+        let windows = self.limits().flat_map(Limits::quotas).flat_map(Quota::all_windows);
         let full = |rate: &Rate| Duration::from_micros(rate.wait(-rate.capacity(), rate.capacity()));
         windows.map(full).max().unwrap_or_default()
     }

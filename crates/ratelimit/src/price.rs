@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use vmcp_domain::{Json, Reply, Tool, ToolHints};
+use vmcp_domain::{Caller, Json, Reply, Tool, ToolHints};
 use vmcp_expression::{Data, Expression, Loops, Outcome};
 
 /// What a price may ask for before a call.
-const BEFORE: &[&str] = &["args", "tool"];
+const BEFORE: &[&str] = &["args", "tool", "claims"];
 /// What a price may ask for after it.
-const AFTER: &[&str] = &["args", "tool", "cost", "result"];
+const AFTER: &[&str] = &["args", "tool", "claims", "cost", "result"];
 
 /// The members of variables that are the gateway's own.
 const MEMBERS: [(&str, &[&str]); 2] = [
@@ -59,7 +59,8 @@ impl fmt::Display for Price {
 }
 
 impl Price {
-    /// A price by what a call asks for: `args` are its arguments, `tool` is `{name, backend, annotations}`.
+    /// A price by what a call asks for: `args` are its arguments, `tool` is `{name, backend, annotations}`, `claims` are
+    /// those of the caller.
     ///
     /// # Errors
     /// A sentence without a subject that says what is wrong with the expression.
@@ -107,6 +108,9 @@ impl Price {
         }
         if self.expression.uses("tool") {
             variables.push(("tool", describe(priced.tool)));
+        }
+        if self.expression.uses("claims") {
+            variables.push(("claims", priced.claims(self.bytes_max())?));
         }
         if let Some((cost, reply)) = priced.after {
             variables.push(("cost", i64::from(cost).into()));
@@ -156,12 +160,22 @@ impl Price {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Priced<'a> {
     pub(crate) tool: &'a Tool,
+    pub(crate) caller: &'a Caller,
     pub(crate) arguments: Option<&'a Json>,
     /// What was paid, and what came back.
     pub(crate) after: Option<(u32, &'a Reply)>,
 }
 
 impl Priced<'_> {
+    /// A caller without identity has no claims.
+    fn claims(&self, bytes_max: usize) -> Result<Data, PriceError> {
+        let Caller::Known(identity) = self.caller else { return Ok(Data::from_iter([])) };
+        let mut claims = identity.claims.clone();
+        claims.set("iss", Json::string(&identity.issuer));
+        claims.set("sub", Json::string(&identity.subject));
+        data(&claims.to_json(), "the claims of the caller", bytes_max)
+    }
+
     /// A call without arguments has an empty object of them. A name that is given twice, or in another letter case than
     /// `read` has it, might mean something else to the backend than to the price.
     fn arguments(&self, read: &[String], bytes_max: usize) -> Result<Data, PriceError> {

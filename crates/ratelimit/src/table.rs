@@ -9,12 +9,17 @@ use crate::rate::{BucketState, Level, Rate};
 use packed::Packed;
 
 /// A caller, hashed with this process's secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserKey(u128);
 
 impl UserKey {
     /// All users beyond the bound of the store together.
     pub(crate) const OVERFLOW: Self = Self(1);
+
+    /// One of several that stand for all values beyond a bound.
+    pub(crate) fn overflow(place: usize) -> Self {
+        Self(1 + place as u128)
+    }
 
     /// Takes over a hash. Zero marks an empty place, so it becomes one.
     #[must_use]
@@ -107,6 +112,18 @@ impl User {
         }
     }
 
+    /// Forgets the state of a bucket, and returns it.
+    pub(crate) fn take_state(&mut self, id: BucketId) -> Option<BucketState> {
+        let state = self.state(id)?;
+        if let Some(place) = self.ids.iter().position(|known| *known == id) {
+            self.ids[place] = NO_BUCKET;
+        } else if let Some(more) = &mut self.more {
+            more.states.retain(|(known, _)| *known != id);
+            self.drop_more_if_empty();
+        }
+        Some(state)
+    }
+
     /// How many calls are in flight under a bound.
     pub(crate) fn in_flight(&self, id: BucketId) -> u32 {
         let more = self.more.as_ref().map(|more| more.in_flight.as_slice()).unwrap_or_default();
@@ -121,7 +138,11 @@ impl User {
             None => more.in_flight.push((id, count)),
         }
         more.in_flight.retain(|(_, count)| *count > 0);
-        if more.in_flight.is_empty() && more.states.is_empty() {
+        self.drop_more_if_empty();
+    }
+
+    fn drop_more_if_empty(&mut self) {
+        if self.more.as_ref().is_some_and(|more| more.in_flight.is_empty() && more.states.is_empty()) {
             self.more = None;
         }
     }

@@ -20,7 +20,7 @@ fn keys_are_found_by_their_hash_and_nothing_else() {
     second.expires_unix_s = Some(1000);
     let keys = ApiKeys::new(vec![key("ci", &ci.hash), second]).unwrap();
     let found = keys.check(ci.key.expose(), 5000).unwrap();
-    assert_eq!((&*found.identity.issuer, &*found.identity.subject), (ISSUER, "ci"));
+    assert_eq!((&*found.identity.issuer, &*found.identity.subject), (API_KEY_ISSUER, "ci"));
     let again = keys.check(ci.key.expose(), 5000).unwrap();
     assert!(Arc::ptr_eq(&found.identity, &again.identity));
     let found = keys.check(cron.key.expose(), 999).unwrap();

@@ -40,7 +40,7 @@ impl Gateway for VirtualRateLimited {
             let holding = permit.hold(&self.limiter, &bound, ctx);
             let outcome = self.inner.call_tool(holding.as_ref().unwrap_or(ctx), request).await;
             if let (Ok(reply), Some(arguments)) = (&outcome, arguments)
-                && let Some(owed) = owed(&bound, arguments.as_ref(), reply)
+                && let Some(owed) = owed(&bound, &ctx.caller, arguments.as_ref(), reply)
             {
                 permit.settle(&self.limiter, &owed);
             }

@@ -177,7 +177,7 @@ impl Bound {
         for bucket in &mut plan.buckets {
             bucket.cost_units = bucket.rate.units(bucket.cost.get().into());
         }
-        plan.buckets.sort_by_key(|bucket| (bucket.rank, bucket.id));
+        plan.buckets.sort_by_key(|bucket| (bucket.rank, bucket.id, bucket.whose));
         Some(Self {
             asked: first.asked.clone(),
             limited: first.limited.clone(),

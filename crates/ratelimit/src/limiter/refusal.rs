@@ -25,6 +25,7 @@ pub(super) fn rate_limit(bound: &Bound, plan: &Plan, place: usize, wait: Wait) -
             Wait::None => Retry::After(Duration::ZERO),
             Wait::Micros(micros) => Retry::After(Duration::from_micros(micros)),
             Wait::UntilReleased => Retry::WhenReleased,
+            Wait::Never if bucket.is_some_and(|bucket| bucket.is_blocked) => Retry::Blocked,
             Wait::Never => Retry::Never,
         },
         allowance: bucket.map(|bucket| bucket.rate.asked()),

@@ -8,8 +8,8 @@ use super::binding::Bound;
 use super::look::views;
 use super::{BucketView, Limiter, SlotsView};
 use crate::decide::BucketReading;
-use crate::plan::{PlannedBucket, RulePrice};
-use crate::policy::Method;
+use crate::plan::{Overridden, PlannedBucket, RulePrice};
+use crate::policy::{Method, Overrides};
 
 /// Everything that limits one thing, for people to read.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Rules {
     pub buckets: Vec<BucketView>,
     /// How many at once.
     pub slots: Vec<SlotsView>,
+    /// The limits that have other sizes for some callers, by the names of their rules.
+    pub overrides: Vec<(String, Overrides)>,
     /// The expressions that say what a call costs by what it asks for. The largest counts.
     pub prices: Vec<String>,
     /// Those that say what it turned out to cost.
@@ -47,9 +49,11 @@ impl Limiter {
         };
         let plan = &bound.plan;
         let text = |prices: &[RulePrice]| prices.iter().map(|known| known.price.to_string()).collect();
+        let named = |one: &Overridden| (one.rule.to_string(), one.overrides.clone());
         Rules {
             buckets: views(plan, plan.buckets.iter().map(full).collect()),
             slots: self.slot_views(bound),
+            overrides: plan.varies.overridden.iter().map(named).collect(),
             prices: text(&plan.varies.prices),
             settlements: text(&plan.varies.settlements),
         }

@@ -4,24 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
-use vmcp_domain::{Json, Reply, Stage};
+use vmcp_domain::{Caller, Json, Reply, Stage};
 
 use super::{Bound, Limiter, PaidPart, Permit, Sharing};
-use crate::plan::{Owed, RulePrice, UNPAYABLE};
+use crate::plan::{Owed, PlannedBucket, RulePrice, UNPAYABLE};
 use crate::price::Priced;
 use crate::remote::{Change, RemoteBucket};
 use crate::waiting::{Needs, needs};
 
 /// What is still owed for a call that has ended with a result; `None` where nothing is. What is not done yet stays at its
 /// price, and so does a call whose final price cannot be computed.
-pub(crate) fn owed(bound: &Bound, arguments: Option<&Json>, reply: &Reply) -> Option<Owed> {
+pub(crate) fn owed(bound: &Bound, caller: &Caller, arguments: Option<&Json>, reply: &Reply) -> Option<Owed> {
     let tool = bound.asked.tool().filter(|_| reply.stage == Stage::Complete)?;
     let buckets = &bound.plan.buckets;
     let more = |trial: Option<u32>| {
-        let paid = buckets.iter().find(|bucket| bucket.trial == trial)?.cost;
         // Nothing was paid that nobody can pay.
-        (paid != UNPAYABLE)
-            .then(|| settled(bound, &Priced { tool, arguments, after: Some((paid.get(), reply)) }, trial))
+        let pays = |bucket: &&PlannedBucket| bucket.trial == trial && bucket.cost != UNPAYABLE;
+        let paid = buckets.iter().find(pays)?.cost.get();
+        Some(settled(bound, &Priced { tool, caller, arguments, after: Some((paid, reply)) }, trial))
     };
     let mut owed = Owed::in_force(more(None).unwrap_or(0));
     let mut known: SmallVec<[u32; 2]> = SmallVec::new();

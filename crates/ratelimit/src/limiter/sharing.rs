@@ -281,8 +281,9 @@ impl Limiter {
                     }
                     Claim::Refused(refused) => {
                         // A call that is dearer than a share can pass again when the store is back.
-                        let wait =
-                            if refused.wait == Wait::Never { Wait::UntilReleased } else { refused.wait };
+                        let is_blocked = plan.buckets.get(refused.binding).is_some_and(|one| one.is_blocked);
+                        let passes_again = refused.wait == Wait::Never && !is_blocked;
+                        let wait = if passes_again { Wait::UntilReleased } else { refused.wait };
                         let error = refusal(bound, plan, refused.binding, wait);
                         Err(Denial::by_buckets(error, plan, &refused.levels))
                     }

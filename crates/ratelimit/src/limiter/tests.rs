@@ -1,6 +1,7 @@
 mod adversary;
 mod leased;
 mod outage;
+mod sizes;
 mod trial;
 mod varied;
 

@@ -1,20 +1,14 @@
-//! What makes calls of one tool differ to the limits: what they cost, whose claims their callers have, and who is among
-//! those on whom a limit is tried out.
+//! What makes calls of one tool differ to the limits: what they cost, and who their callers are (`who`).
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use sha2::Digest;
-use smallvec::SmallVec;
-use vmcp_domain::{CallContext, Caller, Error, Identity, Json};
+use vmcp_domain::{CallContext, Caller, Error, Json};
 
-use super::{Bound, Limiter, at_address, unnamed};
+use super::{Bound, Limiter};
 use crate::observer::DecisionEvent;
-use crate::plan::{ClaimValue, Costs, NeededClaim, RulePrice, UNPAYABLE, Variation};
-use crate::policy::{Anonymous, MissingClaim};
+use crate::plan::{Costs, RulePrice, UNPAYABLE, Variation};
 use crate::price::Priced;
-use crate::remote::user_digest;
-use crate::table::UserKey;
 
 /// Arguments of more bytes than this are not looked at for a call that is refused at any price: a price may take as long to
 /// compute as they are. What such a call is told to wait is for the least price, and may be too short for its own.
@@ -51,7 +45,7 @@ impl Limiter {
                 if is_priced && is_long && !may_be_paid { self.refused_at_least(&bound, ctx) } else { None };
             match refusal {
                 Some(refusal) => Err(refusal),
-                None => priced(bound, Arguments::Sent(arguments)),
+                None => priced(bound, &ctx.caller, Arguments::Sent(arguments)),
             }
         });
         if let Err(error) = &varied {
@@ -88,7 +82,7 @@ impl Limiter {
         ctx: &CallContext,
         arguments: Arguments<'_>,
     ) -> Result<Arc<Bound>, Error> {
-        priced(self.vary_unpriced(bound, ctx)?, arguments)
+        priced(self.vary_unpriced(bound, ctx)?, &ctx.caller, arguments)
     }
 
     /// The plan of a caller's calls at the least price.
@@ -99,94 +93,26 @@ impl Limiter {
         }
         let place = self.place(ctx);
         let reached = varies.percents.iter().copied().take_while(|percent| *percent <= place);
-        let variation = Variation {
-            costs: Costs::default(),
-            claims: self.claims(bound, &ctx.caller, place)?,
-            standing: reached.last().unwrap_or(0),
-        };
+        let (claims, sizes) = self.traits(bound, &ctx.caller, place)?;
+        let standing = reached.last().unwrap_or(0);
+        let variation = Variation { costs: Costs::default(), claims, sizes, standing };
         let makers = (&*self.planner, self.leases.as_deref());
         Ok(bound.variant(makers, variation, self.clock.now()))
     }
-
-    fn claims(&self, bound: &Bound, caller: &Caller, place: u8) -> Result<SmallVec<[ClaimValue; 1]>, Error> {
-        let value = |needed: &NeededClaim| {
-            let NeededClaim { claim, missing, enforced_percent } = needed;
-            match (claimed(caller, claim), missing) {
-                (Some(value), _) => Ok(self.claim_value(claim, Some(&value), false)),
-                (None, MissingClaim::Refuse) if place < *enforced_percent => {
-                    tracing::info!(asked = %bound.limited, claim = &**claim, "refused: the caller lacks the claim");
-                    Err(Error::Denied)
-                }
-                (None, MissingClaim::Refuse) => {
-                    tracing::info!(asked = %bound.limited, claim = &**claim, "a rule in shadow mode would have refused: the caller lacks the claim");
-                    Ok(self.claim_value(claim, None, true))
-                }
-                (None, MissingClaim::Shared) => Ok(self.claim_value(claim, None, false)),
-            }
-        };
-        bound.plan.varies.claims.iter().map(value).collect()
-    }
-
-    fn claim_value(&self, claim: &str, value: Option<&str>, is_refused: bool) -> ClaimValue {
-        // One byte more tells a missing value from an empty one.
-        let parts = (claim, value);
-        let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
-        let key = UserKey::new(u128::from(high) << 64 | u128::from(low));
-        let digest = match (&self.sharing, value) {
-            (None, _) => Arc::from(""),
-            (Some(_), None) => Arc::from("none"),
-            (Some(_), Some(value)) => {
-                user_digest(&Identity { subject: value.to_owned(), ..unnamed("") }).into()
-            }
-        };
-        ClaimValue { key, digest, is_refused }
-    }
-
-    /// Where a caller stands among a hundred: always at the same place, on every replica. Who cannot be told from others
-    /// stands first, where every percentage counts.
-    fn place(&self, ctx: &CallContext) -> u8 {
-        match (&ctx.caller, self.planner.policy().anonymous, ctx.peer) {
-            (Caller::Known(identity), ..) => place_among_hundred(identity),
-            (Caller::Anonymous, Anonymous::Address, Some(address)) => {
-                place_among_hundred(&at_address(address))
-            }
-            (Caller::Anonymous, ..) => 0,
-        }
-    }
-}
-
-/// Evenly spread over 0 to 99.
-fn place_among_hundred(identity: &Identity) -> u8 {
-    let digest = sha2::Sha256::digest(user_digest(identity).as_bytes());
-    let number = digest.iter().take(4).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
-    u8::try_from((number * 100) >> 32).unwrap_or(99)
-}
-
-/// What a caller's claim says, as text.
-fn claimed(caller: &Caller, claim: &str) -> Option<String> {
-    let Caller::Known(identity) = caller else { return None };
-    let value = match claim {
-        "iss" => return Some(identity.issuer.clone()),
-        "sub" => return Some(identity.subject.clone()),
-        _other => identity.claims.get(claim)?,
-    };
-    // A list or an object is no one value; neither is null.
-    let plain = !value.as_str().starts_with(['[', '{']) && !value.is_null();
-    plain.then(|| value.to_text().unwrap_or_else(|| value.as_str().to_owned()))
 }
 
 /// The plan of a call at the price of its arguments.
-fn priced(bound: Arc<Bound>, arguments: Arguments<'_>) -> Result<Arc<Bound>, Error> {
-    Ok(match price(&bound, arguments)? {
+fn priced(bound: Arc<Bound>, caller: &Caller, arguments: Arguments<'_>) -> Result<Arc<Bound>, Error> {
+    Ok(match price(&bound, caller, arguments)? {
         Some(costs) => Arc::new(bound.priced(costs)),
         None => bound,
     })
 }
 
 /// What a call costs, where that is more than the rules say at least.
-fn price(bound: &Bound, arguments: Arguments<'_>) -> Result<Option<Costs>, Error> {
+fn price(bound: &Bound, caller: &Caller, arguments: Arguments<'_>) -> Result<Option<Costs>, Error> {
     let (Arguments::Sent(arguments), Some(tool)) = (arguments, bound.asked.tool()) else { return Ok(None) };
-    let priced = Priced { tool, arguments, after: None };
+    let priced = Priced { tool, caller, arguments, after: None };
     let mut costs = Costs::default();
     for RulePrice { price, trial } in &bound.plan.varies.prices {
         match (price.of(&priced), trial) {
@@ -198,7 +124,7 @@ fn price(bound: &Bound, arguments: Arguments<'_>) -> Result<Option<Costs>, Error
             (Err(error), None) if bound.plan.enforces() => {
                 // Nobody knows what the call would cost, so it is not made.
                 let tool = &tool.name;
-                tracing::info!(%tool, %price, error = error.for_log(), "refused: the price cannot be computed from the arguments");
+                tracing::info!(%tool, %price, error = error.for_log(), "refused: the price cannot be computed");
                 return Err(Error::InvalidRequest(format!(
                     "the price of this call of tool `{tool}` cannot be computed: {error}"
                 )));

@@ -28,11 +28,18 @@ const SWEEP_MIN: usize = 1024;
 const SWEEP_PAUSE: u64 = 1_000_000;
 
 impl Cells {
-    /// The bucket of one value. Beyond `most` the values that come share a bucket of each definition: none is forgotten
-    /// that is in debt.
-    pub(super) fn cell(&mut self, key: (BucketId, UserKey), rate: &Rate, now: Micros, most: usize) -> Cell {
+    /// The bucket of one value, and the key under which it is kept. Beyond `most` the values that come share a bucket of
+    /// each definition: none is forgotten that is in debt. The values of one caller do not share one, by their `place`: no
+    /// call locks a bucket twice.
+    pub(super) fn cell(
+        &mut self,
+        key: (BucketId, UserKey),
+        place: usize,
+        rate: &Rate,
+        (now, most): (Micros, usize),
+    ) -> (UserKey, Cell) {
         if let Some((_, cell)) = self.known.get(&key) {
-            return cell.clone();
+            return (key.1, cell.clone());
         }
         let many = self.known.len() >= self.sweep_at.max(SWEEP_MIN);
         if many || (self.known.len() >= most && now.since(self.swept) >= SWEEP_PAUSE) {
@@ -40,8 +47,8 @@ impl Cells {
             self.swept = now;
             self.sweep_at = self.known.len() * 2;
         }
-        let key = if self.known.len() >= most { (key.0, UserKey::OVERFLOW) } else { key };
-        self.known.entry(key).or_insert_with(|| (*rate, Cell::default())).1.clone()
+        let key = if self.known.len() >= most { (key.0, UserKey::overflow(place)) } else { key };
+        (key.1, self.known.entry(key).or_insert_with(|| (*rate, Cell::default())).1.clone())
     }
 
     /// Forgets what is full and in nobody's plan.
@@ -68,24 +75,24 @@ mod tests {
         let (mut cells, rate) = (Cells::default(), rate());
         let key = |number: u128| (BucketId(0), UserKey::new(number));
         let spent = BucketState::full(&rate, Micros(0)).with_units(0);
-        *cells.cell(key(1), &rate, Micros(0), 2000).lock() = Some(spent);
+        *cells.cell(key(1), 0, &rate, (Micros(0), 2000)).1.lock() = Some(spent);
         for number in 2..5000 {
-            drop(cells.cell(key(number), &rate, Micros(1), 2000));
+            drop(cells.cell(key(number), 0, &rate, (Micros(1), 2000)).1);
         }
-        assert_eq!(*cells.cell(key(1), &rate, Micros(1), 2000).lock(), Some(spent));
+        assert_eq!(*cells.cell(key(1), 0, &rate, (Micros(1), 2000)).1.lock(), Some(spent));
         assert!(cells.known.len() <= 2000);
         // Once it is full again it need not be known.
         for number in 5000..10_000 {
-            drop(cells.cell(key(number), &rate, Micros(20_000_000), 2000));
+            drop(cells.cell(key(number), 0, &rate, (Micros(20_000_000), 2000)).1);
         }
-        assert_eq!(*cells.cell(key(1), &rate, Micros(20_000_000), 2000).lock(), None);
+        assert_eq!(*cells.cell(key(1), 0, &rate, (Micros(20_000_000), 2000)).1.lock(), None);
     }
 
     #[test]
     fn beyond_the_bound_values_share_a_bucket() {
         let (mut cells, rate) = (Cells::default(), rate());
         let held: Vec<Cell> = (2..=4)
-            .map(|number| cells.cell((BucketId(0), UserKey::new(number)), &rate, Micros(0), 1))
+            .map(|number| cells.cell((BucketId(0), UserKey::new(number)), 0, &rate, (Micros(0), 1)).1)
             .collect();
         assert!(!Arc::ptr_eq(&held[0], &held[1]) && Arc::ptr_eq(&held[1], &held[2]));
     }

@@ -1,9 +1,10 @@
 //! Making plans out of rules, and remembering which bucket is which.
 
+mod buckets;
 mod subject;
 
 use std::collections::HashMap;
-use std::num::{NonZeroU8, NonZeroU32};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -11,13 +12,11 @@ use parking_lot::{Mutex, RwLock};
 use vmcp_domain::{LimitScope, Tool, ToolName};
 
 use super::cells::Cells;
-use super::{
-    Asked, BucketId, Holder, Plan, PlannedBucket, PlannedSlots, RulePrice, UNPAYABLE, Variation, Window,
-};
+use super::{Asked, BucketId, Plan, PlannedSlots, RulePrice, Variation};
 use crate::clock::Micros;
-use crate::policy::{Concurrency, LeasePolicy, LimitPolicy, Method, Mode, Price, ToolRule};
+use crate::policy::{Concurrency, LimitPolicy, Method, Mode, Price, Quota, ToolRule};
 use crate::rate::{BucketState, Rate};
-use subject::{Due, Subject, Whose, of_value, period_name, rank};
+use subject::{Due, Subject, Whose};
 
 /// How many definitions are told apart. A backend that keeps renaming its tools makes a new one with every name, and
 /// none may be forgotten while somebody may be in debt under it; so beyond this, tools of a rule share its bucket.
@@ -166,25 +165,41 @@ impl Planner {
     }
 
     fn fill(&self, plan: &mut Plan, subjects: &[Subject<'_>], call: &Variation, now: Micros) {
+        // Nobody in particular has the size of all.
+        let mut sizes = call.sizes.iter().copied();
+        let mut size = |quota: &Quota| if quota.overrides.is_empty() { None } else { sizes.next().flatten() };
         // From the wide to the narrow, and within each the server before its tools: the order of blame and of locks.
         for subject in subjects {
-            self.add_quota(plan, subject, (call, now), Due::of_all(subject.limits));
+            if let Some(quota) = &subject.limits.shared {
+                self.add_quota(plan, subject, (call, now), &Due::new(Whose::Everybody, quota));
+            }
             self.add_slots(plan, subject, false);
         }
         for subject in subjects {
             for (place, limit) in subject.limits.per_claim.iter().enumerate() {
                 let number = plan.varies.need(limit);
-                let due = Due {
-                    whose: Whose::Claim(place),
-                    quota: &limit.quota,
-                    claim: Some(&limit.claim),
-                    value: call.claims.get(number),
-                };
-                self.add_quota(plan, subject, (call, now), Some(due));
+                let due = Due { claim: Some(&limit.claim), ..Due::new(Whose::Claim(place), &limit.quota) };
+                plan.varies.note_overrides(&limit.quota, Some(number), due.rule(subject));
+                let first = plan.buckets.len();
+                match call.claims.get(number) {
+                    None => self.add_quota(plan, subject, (call, now), &due),
+                    Some(values) => {
+                        for value in values.iter().enumerate() {
+                            let due = Due { value: Some(value), size: size(&limit.quota), ..due };
+                            self.add_quota(plan, subject, (call, now), &due);
+                        }
+                    }
+                }
+                // Values may share a bucket with others beyond the bound, which is locked in its own place.
+                plan.buckets[first..].sort_by_key(|bucket| (bucket.rank, bucket.id, bucket.whose));
             }
         }
         for subject in subjects {
-            self.add_quota(plan, subject, (call, now), Due::of_user(subject.limits));
+            if let Some(quota) = &subject.limits.per_user {
+                let due = Due { size: size(quota), ..Due::new(Whose::User, quota) };
+                plan.varies.note_overrides(quota, None, due.rule(subject));
+                self.add_quota(plan, subject, (call, now), &due);
+            }
             self.add_slots(plan, subject, true);
         }
         plan.varies.percents.sort_unstable();
@@ -204,82 +219,6 @@ impl Planner {
         let rules = self.policy.tools.iter().filter(|rule| rule.hint.is_none());
         let idle = rules.filter(|rule| !tools.iter().any(|tool| rule.name.matches(tool.name.as_str())));
         idle.map(|rule| rule.name.as_str()).collect()
-    }
-
-    fn add_quota(
-        &self,
-        plan: &mut Plan,
-        subject: &Subject<'_>,
-        (call, now): (&Variation, Micros),
-        due: Option<Due<'_>>,
-    ) {
-        let Some(Due { whose, quota, claim, value }) = due else { return };
-        let kind = match (whose, claim) {
-            (Whose::Everybody, _) => "shared".to_owned(),
-            (Whose::Claim(_), claim) => format!("perClaim[{}]", claim.unwrap_or_default()),
-            (Whose::User, _) => "perUser".to_owned(),
-        };
-        let rule: Arc<str> = format!("{}{kind}", subject.name).into();
-        let mode = quota.mode_at(call.standing);
-        let mut cost = call.costs.of(subject.trial, subject.cost);
-        if mode == Mode::Shadow && value.is_some_and(|value| value.is_refused) {
-            cost = UNPAYABLE;
-        }
-        for (window, rate) in quota.windows.iter().enumerate() {
-            // The bucket of a user or a group is hardly ever fast, and they are hardly ever at many replicas. What one call
-            // costs has no say: a bucket is the same one for all.
-            let lease = self.policy.consistency.leases();
-            let lease =
-                lease.filter(|lease| whose == Whose::Everybody && lease.covers(rate, subject.cost_max));
-            let kept = lease.map_or(*rate, |lease| lease.kept(rate));
-            let excess = |lease: LeasePolicy| if lease.hold_back { 0 } else { lease.excess(rate) };
-            let period = period_name(&quota.windows, window);
-            let key = |subject: &Subject<'_>| subject.key(&period, whose, claim);
-            let entry = self.entry(subject, &key, Some(kept));
-            let holder = match (whose, value) {
-                (Whose::User, _) if quota.mode == Mode::Shadow => Holder::UserOnTrial,
-                (Whose::User, _) => Holder::User,
-                (Whose::Everybody, _) | (Whose::Claim(_), None) => Holder::Shared(entry.level),
-                (Whose::Claim(_), Some(value)) => {
-                    let most = self.policy.memory.user_count_max;
-                    Holder::Shared(self.cells(quota.mode).lock().cell(
-                        (entry.id, value.key),
-                        &kept,
-                        now,
-                        most,
-                    ))
-                }
-            };
-            plan.buckets.push(PlannedBucket {
-                id: entry.id,
-                rank: rank(subject.rule, whose, window),
-                key: of_value(&key(subject), value),
-                window: Window {
-                    place: u8::try_from(window).unwrap_or(u8::MAX),
-                    count: u8::try_from(quota.windows.len()).unwrap_or(u8::MAX),
-                    period_from: u16::try_from(subject.stem(whose).len() + 1).unwrap_or(u16::MAX),
-                },
-                rule: rule.clone(),
-                scope: subject.scope(whose),
-                rate: kept,
-                cost,
-                cost_units: kept.units(u64::from(cost.get())),
-                mode,
-                trial: subject.trial,
-                percent: quota.percent,
-                holder,
-                whose: value.map(|value| value.key),
-                wait_max: subject.wait_max(),
-                leased: lease.map(excess),
-            });
-        }
-        plan.varies
-            .percents
-            .extend(quota.percent.filter(|_| quota.mode == Mode::Enforce).map(NonZeroU8::get));
-        plan.may_wait |= subject.wait_max() > 0 && mode == Mode::Enforce;
-        plan.needs_user |= whose == Whose::User;
-        plan.keeps_user |= whose == Whose::User && quota.mode == Mode::Enforce;
-        plan.tries_user |= whose == Whose::User && quota.mode == Mode::Shadow;
     }
 
     fn add_slots(&self, plan: &mut Plan, subject: &Subject<'_>, per_user: bool) {

@@ -112,7 +112,7 @@ impl Limited {
         let retry = |refusal: &RateLimit| match refusal.retry {
             // Rounded up: a call made then is admitted.
             Retry::After(wait) => Some(u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)),
-            Retry::WhenReleased | Retry::Never => None,
+            Retry::WhenReleased | Retry::Never | Retry::Blocked => None,
         };
         Self {
             decision: "refused",

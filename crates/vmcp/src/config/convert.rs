@@ -123,6 +123,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let Operational { log_level, timeouts, failure_handling } = operational.unwrap_or_default();
     let health = health::convert(failure_handling.unwrap_or_default(), findings);
     let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
+    let callers = limits::Callers::of(incoming_auth.as_ref());
     let has_tokens = incoming_auth.as_ref().is_some_and(|auth| auth.kind == IncomingKind::Oidc);
     let outgoing = (outgoing_auth.unwrap_or_default(), has_tokens);
     let backends = backend::convert_all((backends, &names), timeouts.unwrap_or_default(), outgoing, findings);
@@ -135,9 +136,8 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let edge = edge::convert(parts, overrides, findings);
     let (backends, process_count_max) =
         isolation::convert(backends, isolation, (edge.as_ref(), has_one_identity), findings);
-    let incoming = edge.as_ref().map(|edge| &edge.incoming);
     let limits =
-        rate_limiting.map(|file| limits::convert(file, &name, session_storage.as_ref(), incoming, findings));
+        rate_limiting.map(|file| limits::convert(file, &name, session_storage.as_ref(), callers, findings));
     let loops = loop_breaker.map(|file| loops::convert(file, findings));
     let optimizer = optimizer.map(|file| optimizer::convert(file, findings));
     let audit = audit::convert(audit, overrides.enable_audit, findings);

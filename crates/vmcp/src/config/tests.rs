@@ -5,6 +5,7 @@ mod errors;
 mod mutation;
 mod printed;
 mod reference;
+mod sizes;
 
 use std::time::Duration;
 

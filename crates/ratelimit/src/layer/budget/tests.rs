@@ -10,7 +10,7 @@ use crate::observer::NoObserver;
 use crate::pattern::Pattern;
 use crate::plan::Planner;
 use crate::policy::{
-    Anonymous, ClaimQuota, Cost, Hints, LimitPolicy, Limits, MissingClaim, Mode, Quota, ToolRule,
+    Anonymous, ClaimQuota, Cost, Hints, LimitPolicy, Limits, Lists, MissingClaim, Mode, Quota, ToolRule,
 };
 use crate::rate::Rate;
 
@@ -19,8 +19,12 @@ fn quota(tokens: u64, mode: Mode) -> Quota {
 }
 
 fn policy() -> LimitPolicy {
-    let per_claim =
-        ClaimQuota { claim: "team".into(), missing: MissingClaim::Refuse, quota: quota(50, Mode::Enforce) };
+    let per_claim = ClaimQuota {
+        claim: "team".into(),
+        lists: Lists::Each,
+        missing: MissingClaim::Refuse,
+        quota: quota(50, Mode::Enforce),
+    };
     let rule = |name: &str, limits| ToolRule {
         name: Pattern::new(name),
         hint: None,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use vmcp_domain::{CallTool, Json};
 
 use super::*;
-use crate::policy::{ClaimQuota, Cost, MissingClaim, Price};
+use crate::policy::{ClaimQuota, Cost, Lists, MissingClaim, Price};
 
 /// What a rule says of costs.
 #[derive(Clone, Debug)]
@@ -59,6 +59,7 @@ fn made(sketch: &Sketch, mode: Mode) -> ToolRule {
     };
     let per_claim = of(sketch.per_claim).map(|quota| ClaimQuota {
         claim: "team".into(),
+        lists: Lists::Each,
         missing: if mode == Mode::Shadow { MissingClaim::Refuse } else { MissingClaim::Shared },
         quota,
     });

@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 use vmcp_domain::{CallTool, Json, Reply};
 
 use super::*;
-use crate::policy::{ClaimQuota, Cost, MissingClaim, Price};
+use crate::policy::{ClaimQuota, Cost, Lists, MissingClaim, Price};
 
 fn claimed(subject: &str, claims: &str) -> CallContext {
     let claims = Json::parse(claims.to_owned()).unwrap().members().unwrap();
@@ -15,7 +15,10 @@ fn claimed(subject: &str, claims: &str) -> CallContext {
 
 fn per_team(tokens: u64, missing: MissingClaim) -> Limits {
     let quota = quota(tokens, 60).unwrap();
-    Limits { per_claim: vec![ClaimQuota { claim: "team".into(), missing, quota }], ..Limits::default() }
+    Limits {
+        per_claim: vec![ClaimQuota { claim: "team".into(), lists: Lists::Each, missing, quota }],
+        ..Limits::default()
+    }
 }
 
 fn priced(cost: Option<&str>, settle: Option<&str>, tokens: u64) -> LimitPolicy {
@@ -69,6 +72,23 @@ async fn a_call_without_a_price_is_not_made_and_costs_nothing() {
         ask(&bench, arguments).await.unwrap();
     }
     assert_eq!(levels(&bench).await, [7, 7, 7]);
+}
+
+#[tokio::test]
+async fn prices_see_the_claims_of_the_caller() {
+    let price = "has(claims.plan) && claims.plan == 'gold' ? 1 : size(claims) == 0 ? 5 : 3";
+    let policy = priced(Some(price), Some("'admin' in claims.realm.roles ? 0 : cost"), 20);
+    let bench = bench(LimitPolicy { anonymous: Anonymous::Shared, ..policy }, None);
+    for (ctx, cost) in [
+        (claimed("ann", r#"{"plan":"gold","realm":{"roles":["dev"]}}"#), 1),
+        (claimed("bob", r#"{"plan":"tin","realm":{"roles":["dev"]}}"#), 3),
+        (claimed("cid", r#"{"plan":"tin","realm":{"roles":["admin"]}}"#), 0),
+        (CallContext::bare(Caller::Anonymous, Origin::Client), 5),
+    ] {
+        let before = levels(&bench).await[0];
+        call(&bench, "a_search", &ctx).await.unwrap();
+        assert_eq!(before - levels(&bench).await[0], cost);
+    }
 }
 
 #[tokio::test]
@@ -132,7 +152,12 @@ async fn the_result_has_a_say() {
     let members = Json::parse(r#"{"content":[{"type":"text","text":"four"}]}"#.to_owned()).unwrap();
     let reply = Reply::complete(members.members().unwrap());
     let tool = tool("a", "search", "a_search");
-    let priced = crate::price::Priced { tool: &tool, arguments: None, after: Some((1, &reply)) };
+    let priced = crate::price::Priced {
+        tool: &tool,
+        caller: &Caller::Anonymous,
+        arguments: None,
+        after: Some((1, &reply)),
+    };
     assert_eq!(price.of(&priced), Ok(31));
     let reply = Reply { failed: true, ..reply.clone() };
     let priced = crate::price::Priced { after: Some((1, &reply)), ..priced };
@@ -149,7 +174,7 @@ async fn a_team_shares_its_bucket_and_no_other() {
     assert_eq!((&*refusal.rule, refusal.scope), ("perClaim[team]", LimitScope::Claim));
     call(&bench, "a_search", &team("ann", "\"blue\"")).await.unwrap();
     call(&bench, "a_search", &team("ann", "7")).await.unwrap();
-    for nobody in [claimed("dan", "{}"), team("dan", "null"), team("dan", "[\"red\"]"), team("dan", "{}")] {
+    for nobody in [claimed("dan", "{}"), team("dan", "null"), team("dan", "[{}]"), team("dan", "{}")] {
         assert!(matches!(call(&bench, "a_search", &nobody).await, Err(Error::Denied)));
     }
     let anonymous = CallContext::bare(Caller::Anonymous, Origin::Client);
@@ -227,6 +252,7 @@ async fn what_is_only_tried_out_refuses_nobody() {
     let shadow = |quota: Quota| Quota { mode: Mode::Shadow, ..quota };
     let claim = ClaimQuota {
         claim: "team".into(),
+        lists: Lists::Each,
         missing: MissingClaim::Refuse,
         quota: shadow(quota(1, 60).unwrap()),
     };
@@ -242,7 +268,8 @@ async fn what_is_only_tried_out_refuses_nobody() {
 #[tokio::test]
 async fn who_is_not_among_those_on_whom_it_is_tried_needs_no_claim() {
     let some = Quota { percent: NonZeroU8::new(50), ..quota(100, 60).unwrap() };
-    let claim = ClaimQuota { claim: "team".into(), missing: MissingClaim::Refuse, quota: some };
+    let claim =
+        ClaimQuota { claim: "team".into(), lists: Lists::Each, missing: MissingClaim::Refuse, quota: some };
     let server = Limits { per_claim: vec![claim], ..Limits::default() };
     let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
     let mut denied = 0;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vmcp_domain::{BackendToolName, LimitScope, Target};
 
 use crate::plan::{ClaimValue, Rank};
-use crate::policy::{Limits, Quota};
+use crate::policy::{Limits, Quota, SizeRef};
 use crate::rate::Rate;
 
 /// For whom a bucket is.
@@ -115,13 +115,42 @@ pub(super) fn of_value(key: &Arc<str>, value: Option<&ClaimValue>) -> Arc<str> {
     value.map_or_else(|| key.clone(), |value| format!("{key}:{}", value.digest).into())
 }
 
-/// One quota of a subject.
+/// One quota of a subject, for one caller.
+#[derive(Clone, Copy)]
 pub(super) struct Due<'a> {
     pub(super) whose: Whose,
     pub(super) quota: &'a Quota,
     pub(super) claim: Option<&'a str>,
-    /// The caller's value of it, if somebody in particular asks.
-    pub(super) value: Option<&'a ClaimValue>,
+    /// The caller's value of the claim and its place among the caller's values, if somebody in particular asks.
+    pub(super) value: Option<(usize, &'a ClaimValue)>,
+    /// The place of the override that is for the caller.
+    pub(super) size: Option<u16>,
+}
+
+impl<'a> Due<'a> {
+    pub(super) fn new(whose: Whose, quota: &'a Quota) -> Self {
+        Self { whose, quota, claim: None, value: None, size: None }
+    }
+
+    /// The rule as the configuration names it.
+    pub(super) fn rule(&self, subject: &Subject<'_>) -> Arc<str> {
+        let name = &subject.name;
+        match self.whose {
+            Whose::Everybody => format!("{name}shared"),
+            Whose::Claim(_) => format!("{name}perClaim[{}]", self.claim.unwrap_or_default()),
+            Whose::User => format!("{name}perUser"),
+        }
+        .into()
+    }
+
+    /// The windows that count for the caller, and whether they are those of a limit that allows the caller nothing.
+    pub(super) fn windows(&self) -> (&'a [Rate], bool) {
+        match self.quota.overrides.size(self.size, &self.quota.windows) {
+            SizeRef::Windows(windows) => (windows, false),
+            SizeRef::Blocked => (&self.quota.windows, true),
+            SizeRef::Unlimited => (&[], false),
+        }
+    }
 }
 
 pub(super) fn rank(rule: Option<usize>, whose: Whose, window: usize) -> Rank {
@@ -132,16 +161,4 @@ pub(super) fn rank(rule: Option<usize>, whose: Whose, window: usize) -> Rank {
         Whose::User => (2, 0),
     };
     (phase, rule.map_or(0, |place| number(place + 1)), number(claim), number(window))
-}
-
-impl<'a> Due<'a> {
-    pub(super) fn of_all(limits: &'a Limits) -> Option<Self> {
-        let quota = limits.shared.as_ref()?;
-        Some(Self { whose: Whose::Everybody, quota, claim: None, value: None })
-    }
-
-    pub(super) fn of_user(limits: &'a Limits) -> Option<Self> {
-        let quota = limits.per_user.as_ref()?;
-        Some(Self { whose: Whose::User, quota, claim: None, value: None })
-    }
 }

@@ -5,6 +5,7 @@ use vmcp_testkit::tool;
 
 use super::*;
 use crate::pattern::Pattern;
+use crate::plan::{Holder, PlannedBucket};
 use crate::policy::{Anonymous, Consistency, Hint, Limits, MemoryBounds, Quota, ToolRule, WaitBounds};
 
 fn quota(tokens: u64) -> Option<Quota> {

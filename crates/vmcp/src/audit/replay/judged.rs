@@ -141,7 +141,7 @@ impl Judged {
                 self.may_wait += u64::from(match retry {
                     Retry::After(wait) => wait.as_micros() <= patience,
                     Retry::WhenReleased => patience > 0,
-                    Retry::Never => false,
+                    Retry::Never | Retry::Blocked => false,
                 });
                 Some(rule)
             }

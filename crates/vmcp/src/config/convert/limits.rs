@@ -4,36 +4,60 @@ mod claims;
 mod cost;
 mod lease;
 mod methods;
+mod overrides;
+mod quota;
 mod redis;
 mod rules;
 mod slots;
 mod waiting;
 
-use std::num::NonZeroU8;
+use std::sync::Arc;
 
-use vmcp_edge::policy::IncomingAuth;
-use vmcp_ratelimit::policy::{Anonymous, Hints, LimitPolicy, Limits, MemoryBounds, Mode, Overflow, Quota};
-use vmcp_ratelimit::{OnStoreFailure, Rate, RateError, RefundOn};
+use vmcp_ratelimit::policy::{Anonymous, Hints, LimitPolicy, Limits, MemoryBounds, Overflow};
+use vmcp_ratelimit::{OnStoreFailure, RefundOn};
 use vmcp_wire::fault::{LimitAnswer, LimitShape};
 
 use super::Findings;
-use crate::config::duration::format;
 use crate::config::file::{
-    AnonymousUser, LimitAnswerShape, LimitHints, LimitMemory, LimitMode, LimitRedis, LimitStore,
-    RateLimitBucket, RateLimitWindow, RateLimiting, RefundFailure, SessionStorage, StorageProvider,
-    StoreFailurePolicy, UserOverflow,
+    AnonymousUser, IncomingAuth, IncomingKind, LimitAnswerShape, LimitHints, LimitMemory, LimitMode,
+    LimitRedis, LimitStore, RateLimiting, RefundFailure, SessionStorage, StorageProvider, StoreFailurePolicy,
+    UserOverflow,
 };
-use crate::config::report::{Problem, item};
+use crate::config::report::Problem;
 use crate::config::settings::LimitSettings;
+use quota::{per_user_quota, quota};
 
 const PATH: &str = "rateLimiting";
+
+/// What is known of callers before any comes.
+pub(super) struct Callers {
+    are_anonymous: bool,
+    /// The claims that hold groups, besides the usual ones.
+    group_claims: Vec<Arc<str>>,
+    /// The names of API keys.
+    api_keys: Vec<String>,
+}
+
+impl Callers {
+    /// Those that are let in.
+    pub(super) fn of(incoming: Option<&IncomingAuth>) -> Self {
+        let group_claim = incoming.and_then(|auth| auth.authz.as_ref()?.group_claim_name.as_deref());
+        Self {
+            are_anonymous: incoming.is_none_or(|auth| auth.kind == IncomingKind::Anonymous),
+            group_claims: group_claim.filter(|claim| !claim.is_empty()).map(Arc::from).into_iter().collect(),
+            api_keys: incoming
+                .map(|auth| auth.api_keys.iter().map(|key| key.name.clone()).collect())
+                .unwrap_or_default(),
+        }
+    }
+}
 
 /// Makes the limiter's settings, and the form of its answers.
 pub(super) fn convert(
     file: RateLimiting,
     server_name: &str,
     session: Option<&SessionStorage>,
-    incoming: Option<&IncomingAuth>,
+    callers: Callers,
     findings: &mut Findings<'_>,
 ) -> (LimitSettings, LimitAnswer) {
     let RateLimiting {
@@ -69,7 +93,7 @@ pub(super) fn convert(
     let wait_max = waiting::longest(max_wait, PATH, findings);
     let server = Limits {
         shared: quota(shared, &format!("{PATH}.shared"), mode, findings),
-        per_user: quota(per_user, &format!("{PATH}.perUser"), mode, findings),
+        per_user: per_user_quota(per_user, &format!("{PATH}.perUser"), mode, findings),
         per_claim: claims::convert(per_claim, PATH, mode, findings),
         concurrency: slots::bounds(concurrency, &format!("{PATH}.concurrency"), mode, findings),
         wait_max: wait_max.unwrap_or_default(),
@@ -88,11 +112,12 @@ pub(super) fn convert(
         hints: told(hints.unwrap_or_default(), findings),
         consistency: lease::consistency(consistency, lease_file, chosen == LimitStore::Redis, findings),
         refund_on: refund_on.into_iter().map(refund).collect(),
+        group_claims: callers.group_claims.clone(),
     };
     check_off(mode, &policy, findings);
     lease::check(&policy, findings);
     waiting::check(&policy, max_wait.is_some(), waiting.is_some(), findings);
-    check_identities(&policy, anonymous.is_some(), incoming, findings);
+    check_callers(&policy, anonymous.is_some(), &callers, findings);
     let mut redis = match chosen {
         LimitStore::Memory => {
             without_effect(on_store_failure.is_some(), redis_file.is_some(), findings);
@@ -139,14 +164,10 @@ fn check_off(mode: LimitMode, policy: &LimitPolicy, findings: &mut Findings<'_>)
     }
 }
 
-/// Limits that tell callers apart need callers that can be told apart.
-fn check_identities(
-    policy: &LimitPolicy,
-    decided: bool,
-    incoming: Option<&IncomingAuth>,
-    findings: &mut Findings<'_>,
-) {
-    if !matches!(incoming, Some(IncomingAuth::Anonymous)) {
+/// Limits that tell callers apart need callers that can be told apart, and overrides need those that they name.
+fn check_callers(policy: &LimitPolicy, decided: bool, callers: &Callers, findings: &mut Findings<'_>) {
+    overrides::check(policy, callers, findings);
+    if !callers.are_anonymous {
         return;
     }
     if policy.has_per_user() && !decided {
@@ -187,87 +208,6 @@ fn choose(
         Some(store) => store,
         None if sessions || redis.is_some() => LimitStore::Redis,
         None => LimitStore::Memory,
-    }
-}
-
-fn quota(
-    bucket: Option<RateLimitBucket>,
-    path: &str,
-    inherited: LimitMode,
-    findings: &mut Findings<'_>,
-) -> Option<Quota> {
-    let RateLimitBucket { max_tokens, refill_period, windows, mode, enforce_percent } = bucket?;
-    let mut rates = Vec::new();
-    match (max_tokens, refill_period) {
-        (Some(max_tokens), Some(refill_period)) => {
-            rates.extend(rate(RateLimitWindow { max_tokens, refill_period }, path, findings));
-        }
-        (Some(_), None) => {
-            findings.problem(format!("{path}.refillPeriod"), "is required with `maxTokens`");
-        }
-        (None, Some(_)) => {
-            findings.problem(format!("{path}.maxTokens"), "is required with `refillPeriod`");
-        }
-        (None, None) if windows.is_empty() => {
-            findings.problem(path, "needs `maxTokens` and `refillPeriod`");
-        }
-        (None, None) => {}
-    }
-    for (index, window) in windows.into_iter().enumerate() {
-        rates.extend(rate(window, &item(&format!("{path}.windows"), index), findings));
-    }
-    check_periods(&rates, path, findings);
-    let mode = match mode.unwrap_or(inherited) {
-        LimitMode::Enforce => Mode::Enforce,
-        LimitMode::Shadow => Mode::Shadow,
-        LimitMode::Off => return None,
-    };
-    let percent = percent(enforce_percent, mode, path, findings);
-    (!rates.is_empty()).then_some(Quota { windows: rates, mode, percent })
-}
-
-/// A window is known by its period: its level is found again when its size or the order of windows changes.
-fn check_periods(rates: &[Rate], path: &str, findings: &mut Findings<'_>) {
-    let period = |rate: &Rate| rate.asked().1;
-    for (index, rate) in rates.iter().enumerate() {
-        if rates.iter().take(index).any(|earlier| period(earlier) == period(rate)) {
-            let text = format!("two windows have the period {}", format(period(rate)));
-            findings.problem(path, text).hint = Some("keep the smaller one, which refuses first".to_owned());
-        }
-    }
-}
-
-/// For how many callers in a hundred a limit refuses.
-fn percent(file: Option<u8>, mode: Mode, path: &str, findings: &mut Findings<'_>) -> Option<NonZeroU8> {
-    let percent = file?;
-    let path = format!("{path}.enforcePercent");
-    if !(1..=100).contains(&percent) {
-        findings.problem(path, "must be from 1 to 100").hint =
-            Some("`mode: shadow` enforces a limit for nobody".to_owned());
-    } else if mode == Mode::Shadow {
-        findings.warn(path, "has no effect in shadow mode, which enforces the limit for nobody");
-    }
-    NonZeroU8::new(percent).filter(|percent| percent.get() < 100)
-}
-
-fn rate(window: RateLimitWindow, path: &str, findings: &mut Findings<'_>) -> Option<Rate> {
-    let RateLimitWindow { max_tokens, refill_period } = window;
-    match Rate::new(max_tokens, refill_period.0, max_tokens) {
-        Ok(rate) => Some(rate),
-        Err(error) => {
-            let key = match error {
-                RateError::NoTokens | RateError::TooManyTokens | RateError::Inexact => "maxTokens",
-                RateError::NoPeriod | RateError::TooFine => "refillPeriod",
-            };
-            let text = match error {
-                RateError::Inexact => format!("{max_tokens} tokens in {}: {error}", format(refill_period.0)),
-                RateError::NoTokens | RateError::TooManyTokens | RateError::NoPeriod | RateError::TooFine => {
-                    error.to_string()
-                }
-            };
-            findings.problem(format!("{path}.{key}"), text);
-            None
-        }
     }
 }
 

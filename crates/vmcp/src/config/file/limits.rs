@@ -1,12 +1,16 @@
 //! `rateLimiting`: how often tools may be called, by whom, and what happens then. The reference's keys mean what they
 //! mean there; the others are ours and may be left out.
 
+mod bucket;
 mod methods;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::GoDuration;
+pub(crate) use bucket::{
+    ClaimLists, ClaimRateLimit, MissingClaimOutcome, RateLimitBucket, RateLimitOverride, RateLimitWindow,
+};
 pub(crate) use methods::{MethodRateLimit, MethodRateLimits};
 
 /// How often tools may be called.
@@ -75,54 +79,6 @@ pub(crate) enum RefundFailure {
     TimedOut,
 }
 
-/// A token bucket, or several that must all have room.
-#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct RateLimitBucket {
-    /// How many calls it holds when full, at least 1.
-    pub(crate) max_tokens: Option<u64>,
-    /// How long an empty bucket takes to fill, as `1m0s` or `{duration: 1m0s}`.
-    pub(crate) refill_period: Option<GoDuration>,
-    /// Further windows, as 10 a second and 500 a day.
-    #[serde(default)]
-    pub(crate) windows: Vec<RateLimitWindow>,
-    /// What it does when it would refuse. Left out: the rule's mode.
-    pub(crate) mode: Option<LimitMode>,
-    /// For how many callers in a hundred it refuses, 1 to 100; for the others it only counts. Left out: for all.
-    pub(crate) enforce_percent: Option<u8>,
-}
-
-/// A token bucket for each value of a claim.
-#[derive(Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct ClaimRateLimit {
-    /// The claim, such as `team`, `tenant` or `azp`.
-    pub(crate) claim: String,
-    /// What happens to callers without the claim. Left out: refuse.
-    pub(crate) missing: Option<MissingClaimOutcome>,
-    /// How many calls it holds when full, at least 1.
-    pub(crate) max_tokens: Option<u64>,
-    /// How long an empty bucket takes to fill, as `1m0s` or `{duration: 1m0s}`.
-    pub(crate) refill_period: Option<GoDuration>,
-    /// Further windows, as 10 a second and 500 a day.
-    #[serde(default)]
-    pub(crate) windows: Vec<RateLimitWindow>,
-    /// What it does when it would refuse. Left out: the rule's mode.
-    pub(crate) mode: Option<LimitMode>,
-    /// For how many callers in a hundred it refuses, 1 to 100; for the others it only counts. Left out: for all.
-    pub(crate) enforce_percent: Option<u8>,
-}
-
-/// What happens to callers without a claim.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum MissingClaimOutcome {
-    /// They are refused.
-    Refuse,
-    /// All of them share one bucket.
-    Shared,
-}
-
 /// What one call costs.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
@@ -131,16 +87,6 @@ pub(crate) enum CallCost {
     Tokens(u32),
     /// What a CEL expression comes to.
     Expression(String),
-}
-
-/// One window of a bucket.
-#[derive(Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct RateLimitWindow {
-    /// How many calls it holds when full, at least 1.
-    pub(crate) max_tokens: u64,
-    /// How long it takes to fill.
-    pub(crate) refill_period: GoDuration,
 }
 
 /// The buckets of one tool, or of all that fit a pattern.

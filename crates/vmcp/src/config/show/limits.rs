@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_ratelimit::policy::{
-    Anonymous, ClaimQuota, Concurrency, Consistency, LimitPolicy, Limits, MissingClaim, Mode, Overflow,
-    Quota, ToolRule, WaitBounds,
+    Anonymous, ClaimQuota, Concurrency, Consistency, LimitPolicy, Limits, Lists, MissingClaim, Mode,
+    Overflow, Override, Quota, Size, ToolRule, WaitBounds, Who,
 };
 use vmcp_ratelimit::{OnStoreFailure, Rate};
 use vmcp_wire::fault::LimitShape;
@@ -15,8 +15,19 @@ use crate::config::settings::{LimitSettings, RedisSettings, RedisTarget};
 /// The section, or `null` without limits.
 pub(super) fn show(settings: Option<&LimitSettings>, edge: &EdgePolicy) -> Value {
     let Some(LimitSettings { policy, redis, on_failure }) = settings else { return Value::Null };
-    let LimitPolicy { server, tools, methods, anonymous, memory, waiting, consistency, hints, refund_on } =
-        policy;
+    let LimitPolicy {
+        server,
+        tools,
+        methods,
+        anonymous,
+        memory,
+        waiting,
+        consistency,
+        hints,
+        refund_on,
+        // As `incomingAuth.authz` shows it.
+        group_claims: _,
+    } = policy;
     let WaitBounds { count_max, per_user_count_max } = waiting;
     json!({
         "server": limits(server),
@@ -106,11 +117,31 @@ fn quota(quota: &Quota) -> Value {
     if let Some(percent) = quota.percent {
         shown["enforcePercent"] = percent.get().into();
     }
+    if !quota.overrides.is_empty() {
+        shown["overrides"] = quota.overrides.iter().map(overridden).collect();
+    }
+    shown
+}
+
+fn overridden(one: &Override) -> Value {
+    let Override { who, size } = one;
+    let mut shown = match who {
+        Who::Subject { subject, issuer: None } => json!({"subject": **subject}),
+        Who::Subject { subject, issuer: Some(issuer) } => json!({"subject": **subject, "issuer": **issuer}),
+        Who::Group(group) => json!({"group": **group}),
+        Who::Claim { claim, value } => json!({"claim": **claim, "value": value.as_deref().unwrap_or("*")}),
+        Who::Rest => json!({"subject": "*"}),
+    };
+    match size {
+        Size::Windows(windows) => shown["windows"] = windows.iter().map(window).collect(),
+        Size::Blocked => shown["maxTokens"] = 0.into(),
+        Size::Unlimited => shown["unlimited"] = true.into(),
+    }
     shown
 }
 
 fn claim(limit: &ClaimQuota) -> Value {
-    let ClaimQuota { claim, missing, quota: own } = limit;
+    let ClaimQuota { claim, missing, lists, quota: own } = limit;
     let mut shown = quota(own);
     shown["claim"] = (**claim).into();
     shown["missing"] = match missing {
@@ -118,12 +149,21 @@ fn claim(limit: &ClaimQuota) -> Value {
         MissingClaim::Shared => "shared",
     }
     .into();
+    shown["lists"] = match lists {
+        Lists::Each => "each",
+        Lists::Largest => "largest",
+    }
+    .into();
     shown
 }
 
 fn window(rate: &Rate) -> Value {
     let (tokens, period) = rate.asked();
-    json!({"maxTokens": tokens, "refillPeriod": format(period)})
+    let mut shown = json!({"maxTokens": tokens, "refillPeriod": format(period)});
+    if rate.burst() != tokens {
+        shown["burst"] = rate.burst().into();
+    }
+    shown
 }
 
 fn mode(mode: Mode) -> &'static str {

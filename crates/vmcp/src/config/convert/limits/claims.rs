@@ -1,10 +1,11 @@
 //! `perClaim`: limits for callers by what their claims say.
 
-use vmcp_ratelimit::policy::{ClaimQuota, LimitPolicy, MissingClaim};
+use vmcp_ratelimit::policy::{ClaimQuota, LimitPolicy, Lists, MissingClaim};
 
-use super::{PATH, quota};
+use super::quota::sized;
+use super::{PATH, overrides};
 use crate::config::convert::Findings;
-use crate::config::file::{ClaimRateLimit, LimitMode, MissingClaimOutcome, RateLimitBucket};
+use crate::config::file::{ClaimLists, ClaimRateLimit, LimitMode, MissingClaimOutcome, RateLimitBucket};
 use crate::config::report::item;
 
 /// The limits of a rule at `path`.
@@ -18,8 +19,18 @@ pub(super) fn convert(
     let mut limits = Vec::new();
     for (index, limit) in file.into_iter().enumerate() {
         let path = item(&format!("{path}.perClaim"), index);
-        let ClaimRateLimit { claim, missing, max_tokens, refill_period, windows, mode: own, enforce_percent } =
-            limit;
+        let ClaimRateLimit {
+            claim,
+            missing,
+            lists,
+            max_tokens,
+            refill_period,
+            burst,
+            windows,
+            overrides,
+            mode: own,
+            enforce_percent,
+        } = limit;
         if claim.trim().is_empty() {
             findings.problem(format!("{path}.claim"), "must not be empty");
         }
@@ -27,13 +38,28 @@ pub(super) fn convert(
             findings.problem(format!("{path}.claim"), format!("`{claim}` has a limit here already")).hint =
                 Some("put both into one, as `windows`".to_owned());
         }
-        let bucket = RateLimitBucket { max_tokens, refill_period, windows, mode: own, enforce_percent };
-        let Some(quota) = quota(Some(bucket), &path, mode, findings) else { continue };
+        let period = refill_period.filter(|_| windows.is_empty());
+        let sizes = overrides::per_claim(overrides, &claim, period, &path, findings);
+        let overrides = Vec::new();
+        let bucket = RateLimitBucket {
+            max_tokens,
+            refill_period,
+            burst,
+            windows,
+            overrides,
+            mode: own,
+            enforce_percent,
+        };
+        let Some(quota) = sized(bucket, sizes, &path, mode, findings) else { continue };
         let missing = match missing {
             Some(MissingClaimOutcome::Refuse) | None => MissingClaim::Refuse,
             Some(MissingClaimOutcome::Shared) => MissingClaim::Shared,
         };
-        limits.push(ClaimQuota { claim: claim.into(), missing, quota });
+        let lists = match lists {
+            Some(ClaimLists::Each) | None => Lists::Each,
+            Some(ClaimLists::Largest) => Lists::Largest,
+        };
+        limits.push(ClaimQuota { claim: claim.into(), missing, lists, quota });
     }
     limits
 }

@@ -62,24 +62,30 @@ fn expression(
     }
 }
 
-/// A price that a rule's own bucket can never pay would refuse every call.
-/// The same holds for the limits on all calls where both refuse.
+/// A price that a rule's own bucket can never pay would refuse every call, and one that an override can never pay, every
+/// call of its callers. The same holds for the limits on all calls where both refuse.
 pub(super) fn check(
     cost: &Cost,
     (limits, server): (&Limits, &Limits),
     path: &str,
     findings: &mut Findings<'_>,
 ) {
-    let smallest = |limits: &Limits, any: bool| {
-        let quotas = limits.quotas().filter(|quota| any || quota.enforced_percent() > 0);
-        quotas.flat_map(|quota| &quota.windows).map(Rate::burst).min().unwrap_or(u64::MAX)
-    };
-    let (least, own) = (cost.least, smallest(limits, true));
-    let of_all = if cost.mode == Mode::Enforce { smallest(server, false) } else { u64::MAX };
-    for (smallest, which) in [(own, "the bucket holds"), (of_all, "a bucket for all calls holds")] {
-        if u64::from(least.get()) > smallest {
-            let message = format!("one call costs {least} but {which} {smallest}, so no call could pass");
-            findings.problem(format!("{path}.cost"), message);
-        }
+    let least = u64::from(cost.least.get());
+    let of_all = server.quotas().filter(|quota| quota.enforced_percent() > 0);
+    let of_all = of_all.filter(|_| cost.mode == Mode::Enforce);
+    let own = (limits.quotas().collect::<Vec<_>>(), "the bucket");
+    for (quotas, which) in [own, (of_all.collect(), "a bucket for all calls")] {
+        let smallest = |windows: &mut dyn Iterator<Item = &Rate>| windows.map(Rate::burst).min();
+        let of_most = smallest(&mut quotas.iter().flat_map(|quota| &quota.windows));
+        let of_some = smallest(&mut quotas.iter().flat_map(|quota| quota.overridden_windows()));
+        let (held, which, whose) = match (of_most, of_some) {
+            (Some(held), _) if least > held => (held, which.to_owned(), "no call could pass"),
+            (_, Some(held)) if least > held => {
+                (held, format!("an override of {which}"), "its callers could make no call")
+            }
+            _ => continue,
+        };
+        let message = format!("one call costs {least} but {which} holds {held}, so {whose}");
+        findings.problem(format!("{path}.cost"), message);
     }
 }

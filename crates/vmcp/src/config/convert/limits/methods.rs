@@ -2,8 +2,9 @@
 
 use vmcp_ratelimit::policy::{Limits, Method, MethodRule};
 
+use super::quota::{per_user_quota, quota};
 use super::rules::Defaults;
-use super::{PATH, claims, quota, slots, waiting};
+use super::{PATH, claims, slots, waiting};
 use crate::config::convert::Findings;
 use crate::config::file::{MethodRateLimit, MethodRateLimits};
 
@@ -59,7 +60,7 @@ fn rule(
     }
     let limits = Limits {
         shared: quota(shared, &format!("{path}.shared"), mode, findings),
-        per_user: quota(per_user, &format!("{path}.perUser"), mode, findings),
+        per_user: per_user_quota(per_user, &format!("{path}.perUser"), mode, findings),
         per_claim: claims::convert(per_claim, &path, mode, findings),
         concurrency: slots::bounds(concurrency, &format!("{path}.concurrency"), mode, findings),
         wait_max: waiting::longest(max_wait, &path, findings).unwrap_or(wait_max),

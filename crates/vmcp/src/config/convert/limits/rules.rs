@@ -5,7 +5,8 @@ use std::time::Duration;
 use vmcp_ratelimit::Pattern;
 use vmcp_ratelimit::policy::{Hint, Limits, ToolRule};
 
-use super::{PATH, claims, cost, quota, slots, waiting};
+use super::quota::{per_user_quota, quota};
+use super::{PATH, claims, cost, slots, waiting};
 use crate::config::convert::Findings;
 use crate::config::file::{AnnotationRateLimit, AnnotationRateLimits, LimitMode, ToolRateLimit};
 use crate::config::report::item;
@@ -112,7 +113,7 @@ fn rule(
     let rule = ToolRule {
         limits: Limits {
             shared: quota(shared, &format!("{path}.shared"), mode, findings),
-            per_user: quota(per_user, &format!("{path}.perUser"), mode, findings),
+            per_user: per_user_quota(per_user, &format!("{path}.perUser"), mode, findings),
             per_claim: claims::convert(per_claim, path, mode, findings),
             concurrency: slots::bounds(concurrency, &format!("{path}.concurrency"), mode, findings),
             wait_max: waiting::longest(max_wait, path, findings).unwrap_or(wait_max),

@@ -481,6 +481,60 @@ backends: [{name: b, command: c}]
 audit: {eventTypes: [mcp_ping], maxDataSize: 2000000, logFile: ''}
 ",
     ),
+    (
+        "sizes by who that name nobody, or several",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  anonymous: shared
+  shared: {maxTokens: 5, refillPeriod: 1m, overrides: [{subject: ada, maxTokens: 9}]}
+  perUser:
+    maxTokens: 5
+    refillPeriod: 1m
+    overrides:
+      - {maxTokens: 9}
+      - {subject: ada, group: staff, maxTokens: 9}
+      - {subject: '', maxTokens: 9}
+      - {group: staff, issuer: 'https://idp', maxTokens: 9}
+      - {group: '*', maxTokens: 9}
+      - {claim: plan, maxTokens: 9}
+      - {value: gold, maxTokens: 9}
+      - {subject: bob, maxTokens: 0, refillPeriod: 1h}
+      - {subject: cid, unlimited: true, maxTokens: 9}
+      - {subject: dan}
+      - {subject: eve, burst: 3}
+      - {subject: eve, maxTokens: 3}
+      - {subject: fay, maxTokens: 3, burst: 0}
+      - {apiKey: ci, maxTokens: 9}
+      - {subject: guy, windows: [{maxTokens: 9, refillPeriod: 1m}, {maxTokens: 8, refillPeriod: 60s}]}
+  tools:
+    - name: dear
+      cost: 4
+      perUser: {maxTokens: 9, refillPeriod: 1m, overrides: [{group: few, maxTokens: 3}]}
+  perClaim:
+    - claim: team
+      missing: shared
+      windows: [{maxTokens: 5, refillPeriod: 1m}]
+      overrides:
+        - {subject: ada, maxTokens: 9, refillPeriod: 1m}
+        - {maxTokens: 9, refillPeriod: 1m}
+        - {value: red, maxTokens: 9}
+",
+    ),
+    (
+        "buckets that hold nothing, or too much",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  anonymous: shared
+  shared: {maxTokens: 5, refillPeriod: 1m, burst: 0}
+  perUser: {maxTokens: 5, refillPeriod: 1m, burst: 3000000000}
+  tools:
+    - {name: x, shared: {burst: 3}}
+",
+    ),
 ];
 
 /// What the reference has and this build has not.

@@ -1,0 +1,168 @@
+//! Sizes by who, and claims that are lists or lie deep in a token.
+
+use vmcp_domain::Json;
+
+use super::*;
+use crate::policy::{ClaimQuota, Lists, MissingClaim, Overflow, Override, Overrides, Size, Who};
+
+fn windows(tokens: u64) -> Vec<Rate> {
+    quota(tokens, 3600).unwrap().windows
+}
+
+fn with(tokens: u64, overrides: Vec<(Who, Size)>) -> Quota {
+    let overrides = overrides.into_iter().map(|(who, size)| Override { who, size }).collect();
+    Quota { overrides: Overrides::new(overrides), ..quota(tokens, 3600).unwrap() }
+}
+
+fn caller(subject: &str, claims: &str) -> CallContext {
+    let claims = Json::parse(claims.to_owned()).unwrap().members().unwrap();
+    let identity = Identity { issuer: "i".into(), subject: subject.into(), claims };
+    CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+}
+
+fn subject(name: &str, issuer: Option<&str>) -> Who {
+    Who::Subject { subject: name.into(), issuer: issuer.map(Into::into) }
+}
+
+fn claim(name: &str, value: Option<&str>) -> Who {
+    Who::Claim { claim: name.into(), value: value.map(Into::into) }
+}
+
+fn per_user(quota: Quota) -> Bench {
+    let limits = Limits { per_user: Some(quota), ..Limits::default() };
+    bench(policy(limits, vec![], Anonymous::Shared), None)
+}
+
+/// How many of sixty calls pass.
+async fn passed(bench: &Bench, ctx: &CallContext) -> usize {
+    let mut count = 0;
+    for _ in 0..60 {
+        count += usize::from(call(bench, "a_search", ctx).await.is_ok());
+    }
+    count
+}
+
+#[tokio::test]
+async fn the_override_that_names_a_caller_most_closely_counts() {
+    let bench = per_user(with(
+        5,
+        vec![
+            (Who::Rest, Size::Windows(windows(2))),
+            (claim("plan", None), Size::Windows(windows(3))),
+            (claim("plan", Some("gold")), Size::Windows(windows(4))),
+            (claim("realm_access.roles", Some("admin")), Size::Unlimited),
+            (Who::Group("staff".into()), Size::Windows(windows(6))),
+            (subject("ada", None), Size::Windows(windows(7))),
+            (subject("ada", Some("j")), Size::Windows(windows(8))),
+            (subject("eve", Some("i")), Size::Blocked),
+        ],
+    ));
+    for (name, claims, expected) in [
+        ("ada", r#"{"groups": ["staff"]}"#, 7),
+        ("bob", r#"{"groups": ["staff"], "plan": "gold"}"#, 6),
+        ("cy", r#"{"plan": "gold"}"#, 4),
+        ("dan", r#"{"plan": "tin"}"#, 3),
+        ("fay", r#"{"realm_access": {"roles": ["dev", "admin"]}}"#, 60),
+        ("guy", "{}", 2),
+        ("eve", r#"{"groups": ["staff"]}"#, 0),
+    ] {
+        assert_eq!(passed(&bench, &caller(name, claims)).await, expected, "{name}");
+    }
+    assert_eq!(passed(&bench, &CallContext::bare(Caller::Anonymous, Origin::Client)).await, 2);
+    let refusal = refused(call(&bench, "a_search", &caller("eve", "{}")).await);
+    assert_eq!((&*refusal.rule, refusal.retry), ("perUser", Retry::Blocked));
+}
+
+#[tokio::test]
+async fn what_is_spent_stays_spent_when_another_override_counts() {
+    let bench = per_user(with(5, vec![(claim("plan", Some("gold")), Size::Windows(windows(9)))]));
+    let (plain, gold) = (caller("ada", "{}"), caller("ada", r#"{"plan": "gold"}"#));
+    assert_eq!(passed(&bench, &plain).await, 5);
+    assert_eq!(passed(&bench, &gold).await, 4, "nine less the five that are spent");
+    assert_eq!(passed(&bench, &plain).await, 0);
+    let tools = bench.gateway.list_tools(&gold).await.unwrap();
+    let views = bench.limiter.peek(&tools, &"a_search".into(), &gold).await.unwrap();
+    assert_eq!((views[0].level, views[0].capacity), (0, 9));
+    bench.clock.advance(3_600_000_000);
+    assert_eq!(passed(&bench, &gold).await, 9);
+    assert_eq!(passed(&bench, &plain).await, 0);
+}
+
+#[tokio::test]
+async fn an_override_on_trial_refuses_nobody() {
+    let sizes =
+        vec![(subject("eve", None), Size::Blocked), (subject("ada", None), Size::Windows(windows(1)))];
+    let bench = per_user(Quota { mode: Mode::Shadow, ..with(5, sizes) });
+    for name in ["eve", "ada", "bob"] {
+        assert_eq!(passed(&bench, &caller(name, "{}")).await, 60, "{name}");
+    }
+}
+
+fn per_claim(name: &str, lists: Lists, quota: Quota) -> Limits {
+    let limit = ClaimQuota { claim: name.into(), missing: MissingClaim::Refuse, lists, quota };
+    Limits { per_claim: vec![limit], ..Limits::default() }
+}
+
+#[tokio::test]
+async fn each_value_of_a_list_has_its_bucket() {
+    let sizes = vec![(claim("teams", Some("red")), Size::Windows(windows(3)))];
+    let bench =
+        bench(policy(per_claim("teams", Lists::Each, with(5, sizes)), vec![], Anonymous::Refuse), None);
+    let both = caller("ada", r#"{"teams": ["red", "blue", "red"]}"#);
+    assert_eq!(passed(&bench, &both).await, 3, "red is the smaller one");
+    assert_eq!(passed(&bench, &caller("bob", r#"{"teams": "blue"}"#)).await, 2, "each call has paid both");
+    assert_eq!(passed(&bench, &caller("cy", r#"{"teams": ["red", "green"]}"#)).await, 0);
+    assert_eq!(
+        passed(&bench, &caller("dan", r#"{"teams": ["green"]}"#)).await,
+        5,
+        "nothing was taken of green"
+    );
+    let many: Vec<String> = (0..17).map(|number| format!("\"t{number}\"")).collect();
+    let too_many = caller("eve", &format!(r#"{{"teams": [{}]}}"#, many.join(",")));
+    assert!(matches!(call(&bench, "a_search", &too_many).await, Err(Error::Denied)));
+    assert!(matches!(call(&bench, "a_search", &caller("fay", r#"{"teams": []}"#)).await, Err(Error::Denied)));
+}
+
+#[tokio::test]
+async fn of_a_list_the_value_that_is_allowed_most_counts() {
+    let sizes = vec![
+        (claim("plans", Some("gold")), Size::Windows(windows(9))),
+        (claim("plans", Some("off")), Size::Blocked),
+    ];
+    let limits = per_claim("plans", Lists::Largest, with(2, sizes));
+    let bench = bench(policy(limits, vec![], Anonymous::Refuse), None);
+    assert_eq!(passed(&bench, &caller("ada", r#"{"plans": ["off", "tin", "gold"]}"#)).await, 9);
+    assert_eq!(
+        passed(&bench, &caller("bob", r#"{"plans": ["gold", "zinc"]}"#)).await,
+        0,
+        "gold is one bucket"
+    );
+    assert_eq!(passed(&bench, &caller("cy", r#"{"plans": ["off", "tin"]}"#)).await, 2);
+    assert_eq!(passed(&bench, &caller("dan", r#"{"plans": ["off"]}"#)).await, 0);
+}
+
+/// Beyond the bound on values several of one call share what others share, and never one bucket twice.
+#[tokio::test]
+async fn values_beyond_the_bound_are_locked_in_one_order() {
+    let limits = per_claim("teams", Lists::Each, quota(100_000, 3600).unwrap());
+    let memory = MemoryBounds { user_count_max: 3, overflow: Overflow::Share };
+    let bench = Arc::new(bench(LimitPolicy { memory, ..policy(limits, vec![], Anonymous::Refuse) }, None));
+    let calls = (0..4).map(|thread| {
+        let bench = bench.clone();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                for number in 0..2000_usize {
+                    let team =
+                        |offset: usize| format!("\"t{}\"", (number * 7 + thread * 3 + offset * 5) % 11);
+                    let teams: Vec<String> = (0..4).map(team).collect();
+                    let ctx = caller("ada", &format!(r#"{{"teams": [{}]}}"#, teams.join(",")));
+                    call(&bench, "a_search", &ctx).await.unwrap();
+                }
+            });
+        })
+    });
+    for thread in calls.collect::<Vec<_>>() {
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,68 @@
+//! A user's bucket that has another size than at the last call, because another override is for the caller now: what is
+//! missing in it stays missing.
+
+use super::users::Seats;
+use crate::clock::Micros;
+use crate::plan::{Holder, Plan, Planner};
+use crate::rate::{BucketState, Rate};
+
+/// Brings what a user has spent in other sizes of the buckets of a plan into the sizes that count now.
+pub(super) fn adopt(plan: &Plan, seats: &mut Seats<'_>, planner: &Planner, now: Micros) {
+    for bucket in plan.buckets.iter().filter(|bucket| !bucket.other_sizes.is_empty()) {
+        let on_trial = matches!(bucket.holder, Holder::UserOnTrial);
+        let Some(user) = seats.of_mut(on_trial).user_mut() else { continue };
+        for other in &bucket.other_sizes {
+            if let (Some(state), Some(rate)) = (user.take_state(*other), planner.rate(*other)) {
+                let own = user.state(bucket.id).unwrap_or_else(|| BucketState::full(&bucket.rate, now));
+                user.set_state(bucket.id, joined((own, &bucket.rate), (state, &rate), now));
+            }
+        }
+    }
+}
+
+/// A bucket in which also everything is missing that is missing in the other.
+fn joined(own: (BucketState, &Rate), other: (BucketState, &Rate), now: Micros) -> BucketState {
+    let (state, rate) = own;
+    let (other, other_rate) = other;
+    let missing = i128::from(other_rate.capacity() - other.at(other_rate, now).level.units);
+    let (unit, other_unit) = (i128::from(rate.unit()), i128::from(other_rate.unit()));
+    // Rounded up: a change of sizes gives nobody a part of a token.
+    let missing = i64::try_from((missing * unit + other_unit - 1) / other_unit).unwrap_or(i64::MAX);
+    let present = state.at(rate, now);
+    present.with_units(present.level.units.saturating_sub(missing).max(-rate.capacity()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn rate(tokens: u64, seconds: u64) -> Rate {
+        Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap()
+    }
+
+    fn held(rate: &Rate, tokens: i64, at: u64) -> BucketState {
+        BucketState::full(rate, Micros(at)).with_units(tokens * rate.unit().cast_signed())
+    }
+
+    #[test]
+    fn what_is_missing_stays_missing() {
+        let (small, large) = (rate(7, 60), rate(1000, 60));
+        let full = |rate: &Rate| BucketState::full(rate, Micros(0));
+        let tokens = |state: BucketState, rate: &Rate| rate.tokens(state.level.units);
+        let grown = joined((full(&large), &large), (held(&small, 2, 0), &small), Micros(0));
+        assert_eq!(tokens(grown, &large), 995);
+        let shrunk = joined((full(&small), &small), (held(&large, 990, 0), &large), Micros(0));
+        assert_eq!(shrunk.level.units, -3 * small.unit().cast_signed());
+        // Both were spent from.
+        let both = joined((held(&large, 900, 0), &large), (held(&small, 2, 0), &small), Micros(0));
+        assert_eq!(tokens(both, &large), 895);
+        // What was earned meanwhile is not missing.
+        let later = joined((full(&large), &large), (held(&small, 0, 0), &small), Micros(60_000_000));
+        assert_eq!(later.level.units, large.capacity());
+        // A debt is never deeper than the bucket is large.
+        let deep = joined((full(&small), &small), (held(&large, 0, 0), &large), Micros(0));
+        assert_eq!(deep.level.units, -small.capacity());
+    }
+}

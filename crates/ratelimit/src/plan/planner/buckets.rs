@@ -1,0 +1,134 @@
+//! The buckets of one limit for one caller.
+
+use std::num::{NonZeroU8, NonZeroU32};
+
+use smallvec::SmallVec;
+
+use super::subject::{Due, Subject, Whose, of_value, period_name, rank};
+use super::{Entry, Planner};
+use crate::clock::Micros;
+use crate::plan::{BucketId, Holder, Plan, PlannedBucket, UNPAYABLE, Variation, Window};
+use crate::policy::{LeasePolicy, Mode};
+use crate::rate::Rate;
+use crate::table::UserKey;
+
+impl Planner {
+    /// Adds what a limit is for one caller: a bucket for each window, or none where an override exempts the caller.
+    pub(super) fn add_quota(
+        &self,
+        plan: &mut Plan,
+        subject: &Subject<'_>,
+        (call, now): (&Variation, Micros),
+        due: &Due<'_>,
+    ) {
+        let Due { whose, quota, claim, value, size: _ } = *due;
+        plan.varies
+            .percents
+            .extend(quota.percent.filter(|_| quota.mode == Mode::Enforce).map(NonZeroU8::get));
+        let (windows, is_blocked) = due.windows();
+        if windows.is_empty() {
+            return;
+        }
+        let rule = due.rule(subject);
+        let mode = quota.mode_at(call.standing);
+        let cost = cost(subject, call, due, mode, is_blocked);
+        for (window, rate) in windows.iter().enumerate() {
+            let lease = self.lease(subject, whose, rate);
+            let kept = lease.map_or(*rate, |lease| lease.kept(rate));
+            let excess = |lease: LeasePolicy| if lease.hold_back { 0 } else { lease.excess(rate) };
+            let period = period_name(windows, window);
+            let entry = self.sized_entry(subject, due, (&period, due.size), kept);
+            let (holder, cell) = self.holder(&entry, due, &kept, now);
+            plan.buckets.push(PlannedBucket {
+                id: entry.id,
+                rank: rank(subject.rule, whose, window),
+                key: of_value(&subject.key(&period, whose, claim), value.map(|(_, value)| value)),
+                window: Window {
+                    place: u8::try_from(window).unwrap_or(u8::MAX),
+                    count: u8::try_from(windows.len()).unwrap_or(u8::MAX),
+                    period_from: u16::try_from(subject.stem(whose).len() + 1).unwrap_or(u16::MAX),
+                },
+                rule: rule.clone(),
+                scope: subject.scope(whose),
+                rate: kept,
+                cost,
+                cost_units: kept.units(u64::from(cost.get())),
+                mode,
+                trial: subject.trial,
+                percent: quota.percent,
+                holder,
+                whose: cell,
+                other_sizes: self.other_sizes(subject, due, &period),
+                is_blocked,
+                wait_max: subject.wait_max(),
+                leased: lease.map(excess),
+            });
+        }
+        plan.may_wait |= subject.wait_max() > 0 && mode == Mode::Enforce;
+        plan.needs_user |= whose == Whose::User;
+        plan.keeps_user |= whose == Whose::User && quota.mode == Mode::Enforce;
+        plan.tries_user |= whose == Whose::User && quota.mode == Mode::Shadow;
+    }
+
+    /// How replicas take tokens of it ahead. The bucket of a user or a group is hardly ever fast, and they are hardly ever
+    /// at many replicas. What one call costs has no say: a bucket is the same one for all.
+    fn lease(&self, subject: &Subject<'_>, whose: Whose, rate: &Rate) -> Option<LeasePolicy> {
+        let lease = self.policy.consistency.leases();
+        lease.filter(|lease| whose == Whose::Everybody && lease.covers(rate, subject.cost_max))
+    }
+
+    /// The definition of a bucket in one of its sizes. Each size has its own, as levels are kept in units of the rate.
+    fn sized_entry(
+        &self,
+        subject: &Subject<'_>,
+        due: &Due<'_>,
+        (period, size): (&str, Option<u16>),
+        rate: Rate,
+    ) -> Entry {
+        let name = |subject: &Subject<'_>| {
+            let key = subject.key(period, due.whose, due.claim);
+            size.map_or_else(|| key.clone(), |place| format!("{key}#{place}").into())
+        };
+        self.entry(subject, &name, Some(rate))
+    }
+
+    /// The definitions of a user's bucket in all other sizes of the same period.
+    fn other_sizes(&self, subject: &Subject<'_>, due: &Due<'_>, period: &str) -> SmallVec<[BucketId; 2]> {
+        let overrides = &due.quota.overrides;
+        if due.whose != Whose::User || overrides.is_empty() {
+            return SmallVec::new();
+        }
+        let places = std::iter::once(None).chain((0..).map(Some).take(overrides.iter().count()));
+        let mut others = SmallVec::new();
+        for place in places.filter(|place| *place != due.size) {
+            // One that blocks has the windows of all, and nothing is ever paid there.
+            let (windows, is_blocked) = Due { size: place, ..*due }.windows();
+            let same = |index: &usize| !is_blocked && period_name(windows, *index) == period;
+            if let Some(rate) = (0..windows.len()).find(same).and_then(|index| windows.get(index)) {
+                others.push(self.sized_entry(subject, due, (period, place), *rate).id);
+            }
+        }
+        others
+    }
+
+    /// Where the level is kept, and under which key if it is that of a value of a claim.
+    fn holder(&self, entry: &Entry, due: &Due<'_>, rate: &Rate, now: Micros) -> (Holder, Option<UserKey>) {
+        match (due.whose, due.value) {
+            (Whose::User, _) if due.quota.mode == Mode::Shadow => (Holder::UserOnTrial, None),
+            (Whose::User, _) => (Holder::User, None),
+            (Whose::Everybody, _) | (Whose::Claim(_), None) => (Holder::Shared(entry.level.clone()), None),
+            (Whose::Claim(_), Some((place, value))) => {
+                let most = self.policy.memory.user_count_max;
+                let mut cells = self.cells(due.quota.mode).lock();
+                let (key, cell) = cells.cell((entry.id, value.key), place, rate, (now, most));
+                (Holder::Shared(cell), Some(key))
+            }
+        }
+    }
+}
+
+/// What one call costs in a limit, without looking at what it asks for.
+fn cost(subject: &Subject<'_>, call: &Variation, due: &Due<'_>, mode: Mode, is_blocked: bool) -> NonZeroU32 {
+    let lacks_claim = mode == Mode::Shadow && due.value.is_some_and(|(_, value)| value.is_refused);
+    if is_blocked || lacks_claim { UNPAYABLE } else { call.costs.of(subject.trial, subject.cost) }
+}

@@ -1,0 +1,192 @@
+//! Sizes by who: what a limit allows callers that it names.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use crate::rate::Rate;
+
+/// For whom a limit has another size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// The caller with this subject, of this issuer or of any.
+    Subject {
+        /// The subject; the name of an API key is one.
+        subject: Arc<str>,
+        /// The issuer; `None` for any.
+        issuer: Option<Arc<str>>,
+    },
+    /// Callers in this group, see [`super::LimitPolicy::group_claims`].
+    Group(Arc<str>),
+    /// Callers of whom a claim says this.
+    Claim {
+        /// The claim's name, or a path of names separated by dots.
+        claim: Arc<str>,
+        /// The value, which may be one of a list; `None` for any.
+        value: Option<Arc<str>>,
+    },
+    /// Callers that no other override is for.
+    Rest,
+}
+
+impl Who {
+    /// How closely it names a caller: of several overrides that fit, the one with the largest number counts.
+    #[must_use]
+    pub fn closeness(&self) -> u8 {
+        match self {
+            Self::Subject { issuer: Some(_), .. } => 5,
+            Self::Subject { issuer: None, .. } => 4,
+            Self::Group(_) => 3,
+            Self::Claim { value: Some(_), .. } => 2,
+            Self::Claim { value: None, .. } => 1,
+            Self::Rest => 0,
+        }
+    }
+}
+
+/// What a limit allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// These windows.
+    Windows(Vec<Rate>),
+    /// No call.
+    Blocked,
+    /// Every call: the limit does not count.
+    Unlimited,
+}
+
+/// What a limit allows some callers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// Whom.
+    pub who: Who,
+    /// What.
+    pub size: Size,
+}
+
+/// The overrides of one limit, those that name a caller most closely first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides(Arc<[Override]>);
+
+impl Overrides {
+    /// Of overrides that name a caller equally closely the first counts.
+    #[must_use]
+    pub fn new(mut overrides: Vec<Override>) -> Self {
+        overrides.sort_by_key(|one| std::cmp::Reverse(one.who.closeness()));
+        Self(overrides.into())
+    }
+
+    /// True when the limit has one size for all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All, in the order in which they are looked at.
+    pub fn iter(&self) -> impl Iterator<Item = &Override> {
+        self.0.iter()
+    }
+
+    /// The place of the first that fits.
+    #[must_use]
+    pub fn find(&self, fits: impl Fn(&Who) -> bool) -> Option<u16> {
+        let place = self.0.iter().position(|one| fits(&one.who))?;
+        u16::try_from(place).ok()
+    }
+
+    /// The size at a place that [`Overrides::find`] returned; `windows` without one.
+    #[must_use]
+    pub fn size<'a>(&'a self, place: Option<u16>, windows: &'a [Rate]) -> SizeRef<'a> {
+        match place.and_then(|place| self.0.get(usize::from(place))).map(|one| &one.size) {
+            None => SizeRef::Windows(windows),
+            Some(Size::Windows(windows)) => SizeRef::Windows(windows),
+            Some(Size::Blocked) => SizeRef::Blocked,
+            Some(Size::Unlimited) => SizeRef::Unlimited,
+        }
+    }
+}
+
+/// [`Size`] of a limit and its overrides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SizeRef<'a> {
+    /// These windows.
+    Windows(&'a [Rate]),
+    /// No call.
+    Blocked,
+    /// Every call.
+    Unlimited,
+}
+
+impl SizeRef<'_> {
+    /// Which allows more calls in the long run, and where that is equal, more at once.
+    #[must_use]
+    pub fn compare(&self, other: &Self) -> Ordering {
+        let number = |size: &Self| match size {
+            Self::Blocked => 0,
+            Self::Windows(_) => 1,
+            Self::Unlimited => 2,
+        };
+        match (self, other) {
+            (Self::Windows(own), Self::Windows(others)) => {
+                let (Some(own), Some(others)) = (slowest(own), slowest(others)) else {
+                    return Ordering::Equal;
+                };
+                in_the_long_run(own, others).then(own.burst().cmp(&others.burst()))
+            }
+            _ => number(self).cmp(&number(other)),
+        }
+    }
+}
+
+fn slowest(windows: &[Rate]) -> Option<&Rate> {
+    windows.iter().min_by(|one, other| in_the_long_run(one, other))
+}
+
+fn in_the_long_run(one: &Rate, other: &Rate) -> Ordering {
+    let product = |rate: &Rate, by: &Rate| u128::from(rate.asked().0) * by.asked().1.as_micros();
+    product(one, other).cmp(&product(other, one))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn windows(of: &[(u64, u64)]) -> Vec<Rate> {
+        of.iter()
+            .map(|(tokens, seconds)| Rate::new(*tokens, Duration::from_secs(*seconds), *tokens).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn the_closest_counts_and_the_first_of_equals() {
+        let group = |name: &str| Who::Group(name.into());
+        let subject =
+            |issuer: Option<&str>| Who::Subject { subject: "s".into(), issuer: issuer.map(Into::into) };
+        let of = |who: Who| Override { who, size: Size::Blocked };
+        let all = [Who::Rest, group("b"), group("a"), subject(None), subject(Some("i"))];
+        let overrides = Overrides::new(all.into_iter().map(of).collect());
+        let order: Vec<&Who> = overrides.iter().map(|one| &one.who).collect();
+        assert_eq!(order, [&subject(Some("i")), &subject(None), &group("b"), &group("a"), &Who::Rest]);
+        assert_eq!(overrides.find(|who| matches!(who, Who::Group(_))), Some(2));
+        assert_eq!(overrides.find(|_| false), None);
+    }
+
+    #[test]
+    fn sizes_are_compared_by_what_passes_in_the_long_run() {
+        let (few, many, burst) =
+            (windows(&[(10, 1), (100, 3600)]), windows(&[(200, 3600)]), windows(&[(4800, 86400)]));
+        let sizes = [
+            SizeRef::Blocked,
+            SizeRef::Windows(&few),
+            SizeRef::Windows(&many),
+            SizeRef::Windows(&burst),
+            SizeRef::Unlimited,
+        ];
+        for (place, size) in sizes.iter().enumerate() {
+            for (other_place, other) in sizes.iter().enumerate() {
+                assert_eq!(size.compare(other), place.cmp(&other_place), "{size:?} {other:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Token buckets: windows, modes and percentages.
+
+use std::num::NonZeroU8;
+
+use vmcp_ratelimit::policy::{Mode, Overrides, Quota};
+use vmcp_ratelimit::{Rate, RateError};
+
+use super::overrides;
+use crate::config::convert::Findings;
+use crate::config::duration::format;
+use crate::config::file::{GoDuration, LimitMode, RateLimitBucket, RateLimitWindow};
+use crate::config::report::item;
+
+/// A limit for all callers together.
+pub(super) fn quota(
+    bucket: Option<RateLimitBucket>,
+    path: &str,
+    inherited: LimitMode,
+    findings: &mut Findings<'_>,
+) -> Option<Quota> {
+    let bucket = bucket?;
+    if !bucket.overrides.is_empty() {
+        findings
+            .problem(format!("{path}.overrides"), "has no meaning where all callers share one bucket")
+            .hint = Some("write it in `perUser` or `perClaim`".to_owned());
+    }
+    sized(bucket, Overrides::default(), path, inherited, findings)
+}
+
+/// A limit for each caller.
+pub(super) fn per_user_quota(
+    bucket: Option<RateLimitBucket>,
+    path: &str,
+    inherited: LimitMode,
+    findings: &mut Findings<'_>,
+) -> Option<Quota> {
+    let mut bucket = bucket?;
+    let written = std::mem::take(&mut bucket.overrides);
+    let period = bucket.refill_period.filter(|_| bucket.windows.is_empty());
+    let overrides = overrides::per_user(written, period, path, findings);
+    sized(bucket, overrides, path, inherited, findings)
+}
+
+/// A limit that has these sizes for some.
+pub(super) fn sized(
+    bucket: RateLimitBucket,
+    overrides: Overrides,
+    path: &str,
+    inherited: LimitMode,
+    findings: &mut Findings<'_>,
+) -> Option<Quota> {
+    let RateLimitBucket { max_tokens, refill_period, burst, windows, overrides: _, mode, enforce_percent } =
+        bucket;
+    let rates = rates((max_tokens, refill_period, burst), windows, path, findings);
+    let mode = match mode.unwrap_or(inherited) {
+        LimitMode::Enforce => Mode::Enforce,
+        LimitMode::Shadow => Mode::Shadow,
+        LimitMode::Off => return None,
+    };
+    let percent = percent(enforce_percent, mode, path, findings);
+    (!rates.is_empty()).then_some(Quota { windows: rates, mode, percent, overrides })
+}
+
+/// The windows of a bucket at `path`.
+pub(super) fn rates(
+    (max_tokens, refill_period, burst): (Option<u64>, Option<GoDuration>, Option<u64>),
+    windows: Vec<RateLimitWindow>,
+    path: &str,
+    findings: &mut Findings<'_>,
+) -> Vec<Rate> {
+    let mut rates = Vec::new();
+    match (max_tokens, refill_period) {
+        (Some(max_tokens), Some(refill_period)) => {
+            rates.extend(rate(RateLimitWindow { max_tokens, refill_period, burst }, path, findings));
+        }
+        (Some(_), None) => {
+            findings.problem(format!("{path}.refillPeriod"), "is required with `maxTokens`");
+        }
+        (None, Some(_)) => {
+            findings.problem(format!("{path}.maxTokens"), "is required with `refillPeriod`");
+        }
+        (None, None) if burst.is_some() => {
+            findings.problem(format!("{path}.maxTokens"), "is required with `burst`");
+        }
+        (None, None) if windows.is_empty() => {
+            findings.problem(path, "needs `maxTokens` and `refillPeriod`");
+        }
+        (None, None) => {}
+    }
+    for (index, window) in windows.into_iter().enumerate() {
+        rates.extend(rate(window, &item(&format!("{path}.windows"), index), findings));
+    }
+    check_periods(&rates, path, findings);
+    rates
+}
+
+/// A window is known by its period: its level is found again when its size or the order of windows changes.
+fn check_periods(rates: &[Rate], path: &str, findings: &mut Findings<'_>) {
+    let period = |rate: &Rate| rate.asked().1;
+    for (index, rate) in rates.iter().enumerate() {
+        if rates.iter().take(index).any(|earlier| period(earlier) == period(rate)) {
+            let text = format!("two windows have the period {}", format(period(rate)));
+            findings.problem(path, text).hint = Some("keep the smaller one, which refuses first".to_owned());
+        }
+    }
+}
+
+/// For how many callers in a hundred a limit refuses.
+fn percent(file: Option<u8>, mode: Mode, path: &str, findings: &mut Findings<'_>) -> Option<NonZeroU8> {
+    let percent = file?;
+    let path = format!("{path}.enforcePercent");
+    if !(1..=100).contains(&percent) {
+        findings.problem(path, "must be from 1 to 100").hint =
+            Some("`mode: shadow` enforces a limit for nobody".to_owned());
+    } else if mode == Mode::Shadow {
+        findings.warn(path, "has no effect in shadow mode, which enforces the limit for nobody");
+    }
+    NonZeroU8::new(percent).filter(|percent| percent.get() < 100)
+}
+
+fn rate(window: RateLimitWindow, path: &str, findings: &mut Findings<'_>) -> Option<Rate> {
+    let RateLimitWindow { max_tokens, refill_period, burst } = window;
+    let held = burst.unwrap_or(max_tokens);
+    if burst == Some(0) {
+        findings.problem(format!("{path}.burst"), "must be at least 1, or no call could pass");
+        return None;
+    }
+    match Rate::new(max_tokens, refill_period.0, held) {
+        Ok(rate) => Some(rate),
+        Err(error) => {
+            let key = match error {
+                RateError::TooManyTokens if held > max_tokens => "burst",
+                RateError::NoTokens | RateError::TooManyTokens | RateError::Inexact => "maxTokens",
+                RateError::NoPeriod | RateError::TooFine => "refillPeriod",
+            };
+            let text = match error {
+                RateError::Inexact => format!("{max_tokens} tokens in {}: {error}", format(refill_period.0)),
+                RateError::NoTokens | RateError::TooManyTokens | RateError::NoPeriod | RateError::TooFine => {
+                    error.to_string()
+                }
+            };
+            findings.problem(format!("{path}.{key}"), text);
+            None
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! `overrides`, `burst` and claims that are lists, as they are read.
+
+use vmcp_ratelimit::policy::{Lists, Size};
+
+use super::{load, seconds};
+
+#[test]
+fn sizes_by_who() {
+    let settings = load(
+        "
+name: a
+backends: [{name: b, command: c}]
+incomingAuth:
+  type: oidc
+  oidc: {issuer: 'https://idp.example.com', audience: x, resource: 'https://gateway.example.com/mcp'}
+  authz: {type: none, groupClaimName: teams}
+rateLimiting:
+  perUser:
+    maxTokens: 5
+    refillPeriod: 1m
+    burst: 2
+    overrides:
+      - {subject: '*', maxTokens: 0}
+      - {claim: level, value: 3, maxTokens: 9}
+      - {group: staff, maxTokens: 8, refillPeriod: 1h, burst: 20}
+      - {subject: ada, unlimited: true}
+  perClaim:
+    - {claim: realm_access.roles, lists: largest, maxTokens: 3, refillPeriod: 1s, overrides: [{value: true, maxTokens: 7}]}
+",
+    );
+    let policy = settings.limits.unwrap().policy;
+    let quota = policy.server.per_user.unwrap();
+    assert_eq!((quota.windows[0].asked(), quota.windows[0].burst()), ((5, seconds(60)), 2));
+    let shown: Vec<String> = quota.overrides.iter().map(|one| format!("{:?}", one.who)).collect();
+    assert_eq!(
+        shown,
+        [
+            "Subject { subject: \"ada\", issuer: None }",
+            "Group(\"staff\")",
+            "Claim { claim: \"level\", value: Some(\"3\") }",
+            "Rest"
+        ]
+    );
+    let sizes: Vec<&Size> = quota.overrides.iter().map(|one| &one.size).collect();
+    assert_eq!((sizes[0], sizes[3]), (&Size::Unlimited, &Size::Blocked));
+    let Size::Windows(windows) = sizes[1] else { panic!("{sizes:?}") };
+    assert_eq!((windows[0].asked(), windows[0].burst()), ((8, seconds(3600)), 20));
+    let Size::Windows(windows) = sizes[2] else { panic!("{sizes:?}") };
+    assert_eq!((windows[0].asked(), windows[0].burst()), ((9, seconds(60)), 9), "the period is that of all");
+    assert_eq!(policy.group_claims, [std::sync::Arc::from("teams")]);
+    let roles = &policy.server.per_claim[0];
+    assert_eq!((roles.lists, roles.quota.overrides.iter().count()), (Lists::Largest, 1));
+}

@@ -1,0 +1,101 @@
+//! Sizes by who, in memory and in Redis: API keys, claims and groups have their own, one is blocked, one is exempt, and a
+//! caller whose claims change keeps what was spent.
+
+use std::process::Command;
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::process::{binary, fixture};
+use vmcp_e2e::redis::Redis;
+
+fn key(name: &str) -> String {
+    format!("vmcp_{name:x<43}")
+}
+
+/// Three keys, and limits whose store is named by `store`.
+fn configured(claims: &str, store: &str) -> anyhow::Result<String> {
+    let entry = |name: &str, claims: &str| {
+        format!("{{name: {name}, hash: \"{}\", claims: {claims}}}", vmcp_identity::hash_api_key(&key(name)))
+    };
+    let keys = [
+        entry("ada", claims),
+        entry("ci", "{}"),
+        entry("bad", "{groups: [staff]}"),
+        entry("bob", "{groups: [staff]}"),
+        entry("cy", "{realm: {teams: [red, blue]}}"),
+    ];
+    let incoming = format!("incomingAuth: {{type: apiKey, apiKeys: [{}]}}\n", keys.join(", "));
+    let limits = format!(
+        "rateLimiting:\n  perUser:\n    maxTokens: 2\n    refillPeriod: 1000h\n    overrides:\n      \
+         - {{apiKey: bad, maxTokens: 0}}\n      - {{apiKey: ci, maxTokens: 4}}\n      \
+         - {{group: staff, unlimited: true}}\n      - {{claim: plan, value: gold, maxTokens: 5}}\n  \
+         tools:\n    - name: whoami\n      perClaim:\n        \
+         - {{claim: realm.teams, missing: shared, maxTokens: 100, refillPeriod: 1000h, overrides: [{{value: red, maxTokens: 1}}]}}\n{store}"
+    );
+    let text = config(Names::AsTheyAre, &[Backend::stdio("echo", &fixture(&["echo"])?)], &limits);
+    Ok(text.replace("incomingAuth: {type: anonymous}\n", &incoming))
+}
+
+/// How many of eight calls pass, and what the last one was told.
+fn passed(gateway: &Gateway, name: &str, tool: &str) -> anyhow::Result<(usize, String)> {
+    let mut client = HttpClient::open_with_token(&gateway.url, Era::Session, &key(name))?;
+    let (mut count, mut last) = (0, String::new());
+    for _ in 0..8 {
+        let answer = client.ask("tools/call", json!({"name": tool, "arguments": {"text": "x"}}))?;
+        let message: Value = serde_json::from_str(&answer.text)?;
+        count += usize::from(message["result"].is_object() && message["result"]["isError"] != true);
+        last = answer.text;
+    }
+    Ok((count, last))
+}
+
+fn check(store: &str) -> anyhow::Result<()> {
+    let gateway = Gateway::start(&configured("{}", store)?)?;
+    for (name, expected) in [("ada", 2), ("ci", 4), ("bob", 8)] {
+        let (count, last) = passed(&gateway, name, "echo")?;
+        ensure!(count == expected, "{name}: {count} passed, {expected} allowed: {last}");
+    }
+    let (count, last) = passed(&gateway, "bad", "echo")?;
+    ensure!(count == 0 && last.contains("an operator has blocked it"), "{count}: {last}");
+    let (count, last) = passed(&gateway, "cy", "whoami")?;
+    ensure!(count == 1 && last.contains("perClaim[realm.teams]"), "the smaller of two teams: {count}: {last}");
+    Ok(())
+}
+
+#[test]
+fn callers_have_the_sizes_that_name_them() -> anyhow::Result<()> {
+    check("")
+}
+
+#[test]
+fn a_claim_that_changes_gives_no_fresh_budget() -> anyhow::Result<()> {
+    let Some(redis) = Redis::for_test()? else { return Ok(()) };
+    let store = format!("  redis: {{url: \"{}\"}}\n", redis.url());
+    check(&store)?;
+    // Another gateway of the fleet knows the caller by other claims.
+    let gateway = Gateway::start(&configured("{plan: gold}", &store)?)?;
+    let (count, last) = passed(&gateway, "ada", "echo")?;
+    ensure!(count == 3, "five less the two that are spent: {count}: {last}");
+    Ok(())
+}
+
+#[test]
+fn an_operator_reads_the_sizes() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("vmcp.yaml");
+    std::fs::write(&file, configured("{}", "")?)?;
+    let said = Command::new(binary("vmcp")?).args(["limits", "explain", "--config"]).arg(&file).output()?;
+    let said = String::from_utf8(said.stdout)?;
+    for line in [
+        "2 at once, and at most 4 in any 3600000s",
+        "but subject bad of vmcp:api-key: no call",
+        "but group staff: not limited",
+        "but plan gold: 5 in 3600000s, 5 at once",
+        "on echo, whoami",
+    ] {
+        ensure!(said.contains(line), "no `{line}` in\n{said}");
+    }
+    Ok(())
+}
