@@ -1,6 +1,7 @@
 //! `vmcp limits`: which rules a tool falls under, what is left of them, and what they would have done to recorded calls.
 //! No command spends anything.
 
+mod explain;
 pub(crate) mod replay;
 
 use std::process::ExitCode;
@@ -14,8 +15,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use vmcp_domain::{CallContext, Caller, Error, Gateway, Identity, Json, Members, Origin, ToolList};
-use vmcp_ratelimit::policy::Mode;
-use vmcp_ratelimit::{BucketView, Limiter, Rules, SlotsView};
+use vmcp_ratelimit::{Limiter, SlotsView};
 
 use crate::cli::{LimitsCommand, Source};
 use crate::terminal;
@@ -28,7 +28,7 @@ const STORE_WAIT: Duration = Duration::from_secs(3);
 /// Runs one of the commands.
 pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
     match command {
-        LimitsCommand::Explain { tool, source } => explain(tool.as_deref(), &source).await,
+        LimitsCommand::Explain { tool, source } => explain::run(tool.as_deref(), &source).await,
         LimitsCommand::Check { tool, user, issuer, claims, source, url } => {
             let claims = pairs(&claims)?;
             match (url, user) {
@@ -76,108 +76,9 @@ async fn open_with_lease(
     Ok((gateway, limiter, tools, lease))
 }
 
-async fn explain(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode> {
-    let (gateway, limiter, tools, lease) = open_with_lease(source, false).await?;
-    let mut out = String::new();
-    let mut known = false;
-    for one in tools.iter().filter(|one| tool.is_none_or(|name| one.name.as_str() == name)) {
-        known = true;
-        out += &format!("{} ({}/{})\n", one.name, one.target.backend, one.target.name);
-        if let Some(rules) = limiter.rules(&tools, &one.name) {
-            out += &explained(&rules, lease);
-        }
-    }
-    for (name, rules) in limiter.method_rules().into_iter().filter(|_| tool.is_none()) {
-        out += &format!("{name}\n{}", explained(&rules, lease));
-    }
-    for rule in limiter.prepare(&tools) {
-        out += &format!("no tool fits the rule `{rule}`\n");
-    }
-    gateway.stop().await;
-    terminal::print(&out)?;
-    match tool {
-        Some(name) if !known => {
-            anyhow::bail!("{}; `vmcp tools` lists them all", Error::UnknownTool(name.into()))
-        }
-        _ => Ok(ExitCode::SUCCESS),
-    }
-}
-
-/// Rules, a line each.
-fn explained(rules: &Rules, lease: Option<Duration>) -> String {
-    let Rules { buckets, slots, prices, settlements } = rules;
-    let mut out = String::new();
-    if buckets.is_empty() && slots.is_empty() {
-        out += "  not limited\n";
-    }
-    for view in buckets {
-        let line = bucket(view);
-        let cost = match (view.cost, prices.is_empty()) {
-            (1, _) => String::new(),
-            (cost, true) => format!(", {cost} for one call"),
-            (cost, false) => format!(", {cost} or more for one call"),
-        };
-        let shadow = match (view.percent, view.mode) {
-            (_, Mode::Shadow) => ", counted only".to_owned(),
-            (Some(percent), Mode::Enforce) => format!(", enforced for {percent} in 100 callers"),
-            (None, Mode::Enforce) => String::new(),
-        };
-        let allowance = format!("{} in {:?} {}", view.allowance.0, view.allowance.1, whom(&line["scope"]));
-        out += &format!("  {:<32} {allowance}{cost}{shadow}{}\n", view.rule, waits(view.wait_max));
-        out += &leases(view);
-    }
-    for text in prices {
-        out += &format!("  {:<32} a call costs `{text}`\n", "");
-    }
-    for text in settlements {
-        out += &format!("  {:<32} settled by `{text}` when it has ended\n", "");
-    }
-    for view in slots {
-        out += &at_once(view, lease);
-    }
-    out
-}
-
-/// A bound on calls in flight, and for whom it counts: all replicas together where slots are leased from a shared store.
-fn at_once(view: &SlotsView, lease: Option<Duration>) -> String {
-    let whom = whom(&Value::from(view.scope.as_str()));
-    let fleet = lease.map_or(String::new(), |lease| {
-        format!(", at all replicas; what a killed one held is free after {lease:?}")
-    });
-    let shadow = if view.mode == Mode::Shadow { ", counted only" } else { "" };
-    let waits = waits(view.wait_max);
-    format!("  {:<32} {} at once {whom}{fleet}{shadow}{waits}\n", view.rule, view.count_max)
-}
-
-/// What taking tokens ahead means for a bucket, in the operator's own numbers.
-fn leases(view: &BucketView) -> String {
-    let (tokens, period) = view.allowance;
-    let kept = match view.leased {
-        None => return String::new(),
-        Some(0) => format!(
-            "leased, and held back: the bucket holds {} for it, and no stretch of time sees more than the limit",
-            view.capacity
-        ),
-        Some(excess) => format!(
-            "leased: any stretch of time may see up to {excess} more than {} and {tokens} for every {period:?}; over the \
-             long run not one more, with any number of replicas",
-            view.capacity
-        ),
-    };
-    format!("  {:<32} {kept}\n", "")
-}
-
 /// How long a call waits, where it does.
 fn waits(longest: Duration) -> String {
     if longest.is_zero() { String::new() } else { format!(", calls wait up to {longest:?}") }
-}
-
-fn whom(scope: &Value) -> &'static str {
-    match scope.as_str() {
-        Some("server" | "tool") => "for everybody together",
-        Some("claim" | "claim_tool") => "for each value of the claim",
-        _ => "for each user",
-    }
 }
 
 async fn check_store(tool: &str, ctx: CallContext, source: &Source) -> anyhow::Result<ExitCode> {

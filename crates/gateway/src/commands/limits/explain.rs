@@ -1,0 +1,216 @@
+//! `vmcp limits explain`: what the rules of a configuration allow, in its own numbers.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use vmcp_domain::{Error, LimitScope};
+use vmcp_ratelimit::policy::{Mode, Override, Size, Who};
+use vmcp_ratelimit::{BucketView, Rate, Rules, SlotsView};
+
+use super::{open_with_lease, waits};
+use crate::cli::Source;
+use crate::terminal;
+
+/// How many tools of a rule are named.
+const NAMED_COUNT_MAX: usize = 8;
+
+/// Prints the rules with the tools that they fit, or the rules that one tool falls under.
+pub(super) async fn run(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode> {
+    let (gateway, limiter, tools, lease) = open_with_lease(source, false).await?;
+    let mut groups = Groups::default();
+    let (mut unlimited, mut known) = (Vec::new(), false);
+    for one in tools.iter().filter(|one| tool.is_none_or(|name| one.name.as_str() == name)) {
+        known = true;
+        let parts = limiter.rules(&tools, &one.name).map(|rules| parts(&rules, lease)).unwrap_or_default();
+        if parts.is_empty() {
+            unlimited.push(one.name.to_string());
+        }
+        for part in parts {
+            groups.add(part, one.name.as_str());
+        }
+    }
+    for (name, rules) in limiter.method_rules().into_iter().filter(|_| tool.is_none()) {
+        for part in parts(&rules, lease) {
+            groups.add(part, name);
+        }
+    }
+    let mut out = match tool {
+        None => groups.print(),
+        Some(name) if known => {
+            let target = tools.iter().find(|one| one.name.as_str() == name);
+            let target =
+                target.map_or(String::new(), |one| format!(" ({}/{})", one.target.backend, one.target.name));
+            format!("{name}{target}\n{}", groups.print_alone())
+        }
+        Some(_) => String::new(),
+    };
+    if !unlimited.is_empty() {
+        out += &match tool {
+            None => format!("not limited\n  {}\n", named(&unlimited)),
+            Some(_) => "  not limited\n".to_owned(),
+        };
+    }
+    for rule in limiter.prepare(&tools) {
+        out += &format!("no tool fits the rule `{rule}`\n");
+    }
+    gateway.stop().await;
+    terminal::print(&out)?;
+    match tool {
+        Some(name) if !known => {
+            anyhow::bail!("{}; `vmcp tools` lists them all", Error::UnknownTool(name.into()))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// What a rule says of one tool: its name, and lines without their indentation.
+type Part = (String, Vec<String>);
+
+/// Rules with the tools of which they say the same.
+#[derive(Default)]
+struct Groups(Vec<(Part, Vec<String>)>);
+
+impl Groups {
+    fn add(&mut self, part: Part, on: &str) {
+        match self.0.iter_mut().find(|(known, _)| *known == part) {
+            Some((_, tools)) => tools.push(on.to_owned()),
+            None => self.0.push((part, vec![on.to_owned()])),
+        }
+    }
+
+    fn print(&self) -> String {
+        let group = |((rule, lines), tools): &(Part, Vec<String>)| {
+            let lines: String = lines.iter().map(|line| format!("  {line}\n")).collect();
+            format!("{rule}\n{lines}  on {}\n", named(tools))
+        };
+        self.0.iter().map(group).collect()
+    }
+
+    /// The same for one tool, which need not be named.
+    fn print_alone(&self) -> String {
+        let group = |((rule, lines), _): &(Part, Vec<String>)| {
+            let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+            format!("  {rule}\n{lines}")
+        };
+        self.0.iter().map(group).collect()
+    }
+}
+
+fn named(tools: &[String]) -> String {
+    let shown = tools.iter().take(NAMED_COUNT_MAX).cloned().collect::<Vec<_>>().join(", ");
+    match tools.len().saturating_sub(NAMED_COUNT_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// What limits one thing, rule by rule.
+fn parts(rules: &Rules, lease: Option<Duration>) -> Vec<Part> {
+    let Rules { buckets, slots, overrides, prices, settlements } = rules;
+    let mut parts: Vec<Part> = Vec::new();
+    let mut add = |rule: &str, lines: Vec<String>| match parts.iter_mut().find(|(known, _)| known == rule) {
+        Some((_, known)) => known.extend(lines),
+        None => parts.push((rule.to_owned(), lines)),
+    };
+    for view in buckets {
+        add(&view.rule, bucket(view, !prices.is_empty()));
+    }
+    for (rule, overrides) in overrides {
+        add(rule, overrides.iter().map(overridden).collect());
+    }
+    for view in slots {
+        add(&view.rule, vec![at_once(view, lease)]);
+    }
+    for text in prices {
+        add("cost", vec![format!("a call costs `{text}`")]);
+    }
+    for text in settlements {
+        add("settle", vec![format!("a call is settled by `{text}` when it has ended")]);
+    }
+    parts
+}
+
+/// A bucket, and what it lets pass in the worst case.
+fn bucket(view: &BucketView, is_priced: bool) -> Vec<String> {
+    let cost = match (view.cost, is_priced) {
+        (1, _) => String::new(),
+        (cost, false) => format!(", {cost} for one call"),
+        (cost, true) => format!(", {cost} or more for one call"),
+    };
+    let shadow = match (view.percent, view.mode) {
+        (_, Mode::Shadow) => ", counted only".to_owned(),
+        (Some(percent), Mode::Enforce) => format!(", enforced for {percent} in 100 callers"),
+        (None, Mode::Enforce) => String::new(),
+    };
+    let (tokens, period) = view.allowance;
+    let most = view.capacity.saturating_add(tokens);
+    let whom = whom(view.scope);
+    let waits = waits(view.wait_max);
+    let mut lines = vec![
+        format!("{tokens} in {period:?} {whom}{cost}{shadow}{waits}"),
+        format!("{} at once, and at most {most} in any {period:?}", view.capacity),
+    ];
+    lines.extend(leases(view));
+    lines
+}
+
+/// What some callers are allowed.
+fn overridden(one: &Override) -> String {
+    let Override { who, size } = one;
+    let who = match who {
+        Who::Subject { subject, issuer: None } => format!("subject {subject}"),
+        Who::Subject { subject, issuer: Some(issuer) } => format!("subject {subject} of {issuer}"),
+        Who::Group(group) => format!("group {group}"),
+        Who::Claim { claim, value: Some(value) } => format!("{claim} {value}"),
+        Who::Claim { claim, value: None } => format!("any {claim}"),
+        Who::Rest => "all others".to_owned(),
+    };
+    let window = |rate: &Rate| {
+        let (tokens, period) = rate.asked();
+        format!("{tokens} in {period:?}, {} at once", rate.burst())
+    };
+    let size = match size {
+        Size::Windows(windows) => windows.iter().map(window).collect::<Vec<_>>().join(" and "),
+        Size::Blocked => "no call".to_owned(),
+        Size::Unlimited => "not limited".to_owned(),
+    };
+    format!("but {who}: {size}")
+}
+
+/// A bound on calls in flight, and for whom it counts: all replicas together where slots are leased from a shared store.
+fn at_once(view: &SlotsView, lease: Option<Duration>) -> String {
+    let fleet = lease.map_or(String::new(), |lease| {
+        format!(", at all replicas; what a killed one held is free after {lease:?}")
+    });
+    let shadow = if view.mode == Mode::Shadow { ", counted only" } else { "" };
+    format!(
+        "{} in flight at once {}{fleet}{shadow}{}",
+        view.count_max,
+        whom(view.scope),
+        waits(view.wait_max)
+    )
+}
+
+/// What taking tokens ahead means for a bucket.
+fn leases(view: &BucketView) -> Option<String> {
+    let (tokens, period) = view.allowance;
+    Some(match view.leased? {
+        0 => format!(
+            "leased, and held back: the bucket holds {} for it, and no stretch of time sees more than the limit",
+            view.capacity
+        ),
+        excess => format!(
+            "leased: any stretch of time may see up to {excess} more than {} and {tokens} for every {period:?}; over the \
+             long run not one more, with any number of replicas",
+            view.capacity
+        ),
+    })
+}
+
+fn whom(scope: LimitScope) -> &'static str {
+    match scope {
+        LimitScope::Server | LimitScope::Tool => "for all callers together",
+        LimitScope::Claim | LimitScope::ClaimTool => "for each value of the claim",
+        LimitScope::User | LimitScope::UserTool => "for each user",
+    }
+}
