@@ -60,7 +60,10 @@ fn check(store: &str) -> anyhow::Result<()> {
     let (count, last) = passed(&gateway, "bad", "echo")?;
     ensure!(count == 0 && last.contains("an operator has blocked it"), "{count}: {last}");
     let (count, last) = passed(&gateway, "cy", "whoami")?;
-    ensure!(count == 1 && last.contains("perClaim[realm.teams]"), "the smaller of two teams: {count}: {last}");
+    ensure!(
+        count == 1 && last.contains("perClaim[realm.teams]"),
+        "the smaller of two teams: {count}: {last}"
+    );
     Ok(())
 }
 
@@ -78,6 +81,30 @@ fn a_claim_that_changes_gives_no_fresh_budget() -> anyhow::Result<()> {
     let gateway = Gateway::start(&configured("{plan: gold}", &store)?)?;
     let (count, last) = passed(&gateway, "ada", "echo")?;
     ensure!(count == 3, "five less the two that are spent: {count}: {last}");
+    Ok(())
+}
+
+/// The reset of a month is far enough for a test, and named.
+#[test]
+fn a_quota_is_counted_by_all_replicas_and_names_its_reset() -> anyhow::Result<()> {
+    let Some(redis) = Redis::for_test()? else { return Ok(()) };
+    for store in [String::new(), format!("  redis: {{url: \"{}\"}}\n", redis.url())] {
+        let text = configured("{}", &store)?.replace(
+            "  perUser:\n    maxTokens: 2\n    refillPeriod: 1000h\n",
+            "  perUser:\n    quota: {calls: 3, per: month, timeZone: Asia/Tokyo}\n",
+        );
+        let text = text.replace("{apiKey: ci, maxTokens: 4}", "{apiKey: ci, quota: {calls: 5, per: month}}");
+        let text = text.replace("value: gold, maxTokens: 5", "value: gold, unlimited: true");
+        let first = Gateway::start(&text)?;
+        let (count, last) = passed(&first, "ada", "echo")?;
+        ensure!(count == 3 && last.contains("01 00:00 (Asia/Tokyo)"), "{count}: {last}");
+        ensure!(last.contains("resetsAt"), "{last}");
+        ensure!(passed(&first, "ci", "echo")?.0 == 5, "an override has its own");
+        if !store.is_empty() {
+            let second = Gateway::start(&text)?;
+            ensure!(passed(&second, "ada", "echo")?.0 == 0, "the other replica counts them, too");
+        }
+    }
     Ok(())
 }
 

@@ -2,9 +2,9 @@
 //! call comes is decided then.
 
 use crate::context::CallContext;
-use crate::error::RateLimit;
 use crate::gateway::BoxFuture;
 use crate::item::Tool;
+use crate::limit::RateLimit;
 
 /// What a call of a tool would meet now.
 #[derive(Clone, Debug, PartialEq, Eq)]

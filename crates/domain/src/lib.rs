@@ -17,6 +17,7 @@ mod foresight;
 mod gateway;
 mod item;
 mod json;
+mod limit;
 mod message;
 mod name;
 mod per_list;
@@ -40,7 +41,7 @@ pub use client_port::{
 };
 pub use context::{CallContext, Origin, counted_address};
 pub use credential::{Admission, Authenticator, Challenge, ProtectedResource, TokenFault, Unauthorized};
-pub use error::{Cause, Error, LimitScope, Limited, Looping, RateLimit, RelayedError, Retry};
+pub use error::{Cause, Error, RelayedError};
 pub use foresight::{Foresight, Prospect};
 pub use gateway::{
     Answer, BoxFuture, Change, ChangeListener, Directory, Following, Gateway, GatewayExt, Overview,
@@ -51,6 +52,7 @@ pub use item::{
     ToolHints, ToolList, ToolOverride,
 };
 pub use json::{Ambiguity, Json, JsonError, Members, Part, fold, fold_equal};
+pub use limit::{LimitScope, Limited, Looping, RateLimit, Retry};
 pub use message::{
     CallTool, Complete, CompletionSubject, Continuation, GetPrompt, ReadResource, Reply, Stage, TASK_RESULT,
     TaskHandle, TaskRequest, TaskVerb,

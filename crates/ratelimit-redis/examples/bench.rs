@@ -92,6 +92,7 @@ fn ask(user: &str, rate: Rate) -> Ask {
         mode: Mode::Enforce,
         trial: None,
         home: None,
+        period: None,
         former: None,
     };
     let buckets = [

@@ -81,8 +81,10 @@ impl Refusals {
             let Reading { rate, level, sent, received } = reading;
             let cost = rate.units(u64::from(bucket.cost));
             // The clock shows whole microseconds, so either bound gives one away.
-            let most = rate.level_at(Level { units: level, at: sent }, now.plus(1));
-            let least = rate.level_at(Level { units: level, at: received }, Micros(now.0.saturating_sub(1)));
+            let held = |read: Micros, now: Micros| {
+                rate.level_at(Level { units: level, at: bucket.time(read) }, bucket.time(now))
+            };
+            let (most, least) = (held(sent, now.plus(1)), held(received, Micros(now.0.saturating_sub(1))));
             short |= bucket.mode == Mode::Enforce && most < cost;
             levels.push(least);
         }

@@ -194,7 +194,7 @@ impl Scripts {
     /// instead of the server's: for tests.
     #[must_use]
     pub fn admit<'a>(&'a self, ask: &'a Ask, want: u16, at: Option<Micros>) -> Call<'a> {
-        let mut spec = Vec::with_capacity(11 + 26 * ask.buckets.len());
+        let mut spec = Vec::with_capacity(11 + 33 * ask.buckets.len());
         spec.extend_from_slice(&want.min(WANT_MAX).to_le_bytes());
         spec.extend_from_slice(&self.moment(at));
         spec.extend_from_slice(&count(ask.buckets.len()));
@@ -205,7 +205,7 @@ impl Scripts {
     /// Charges buckets of one home more, or gives back.
     #[must_use]
     pub fn change<'a>(&'a self, changes: &'a [Change], at: Option<Micros>) -> Call<'a> {
-        let mut spec = Vec::with_capacity(9 + 46 * changes.len());
+        let mut spec = Vec::with_capacity(9 + 53 * changes.len());
         spec.extend_from_slice(&self.moment(at));
         spec.extend_from_slice(&count(changes.len()));
         for change in changes {
@@ -328,12 +328,18 @@ fn push_rate(spec: &mut Vec<u8>, bucket: &RemoteBucket) {
     spec.extend_from_slice(&seven(bucket.rate.capacity().unsigned_abs()));
 }
 
+/// When the period of a bucket is over that earns nothing in it; zero for others.
+fn push_end(spec: &mut Vec<u8>, bucket: &RemoteBucket) {
+    spec.extend_from_slice(&seven(bucket.period.map_or(0, |period| period.end.0)));
+}
+
 /// The records of the buckets of a decision.
 fn push_records(spec: &mut Vec<u8>, ask: &Ask) {
     for bucket in &ask.buckets {
         push_rate(spec, bucket);
         spec.extend_from_slice(&seven(cost(bucket).unsigned_abs()));
         spec.push(u8::from(bucket.mode == Mode::Enforce));
+        push_end(spec, bucket);
     }
 }
 
@@ -350,6 +356,7 @@ fn push_change(spec: &mut Vec<u8>, Change { bucket, tokens, paid_at }: &Change) 
     spec.extend_from_slice(&seven(cost(bucket).min(capacity).unsigned_abs()));
     // A payment at the beginning of time gives nothing back.
     spec.extend_from_slice(&seven(paid_at.map_or(0, |at| at.0)));
+    push_end(spec, bucket);
 }
 
 #[cfg(test)]

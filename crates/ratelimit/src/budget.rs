@@ -63,6 +63,9 @@ pub(crate) fn describe(bucket: &PlannedBucket, level: i64) -> Members {
     told.set("scope", Json::string(bucket.scope.as_str()));
     told.set("remaining", whole(bucket.rate.tokens(level)));
     told.set("capacity", whole(bucket.rate.burst()));
-    told.set("fullInMs", whole(bucket.rate.wait(level, bucket.rate.capacity()).div_ceil(1000)));
+    match &bucket.resets {
+        Some(resets) => told.set("resetsAt", Json::string(&resets.local_end())),
+        None => told.set("fullInMs", whole(bucket.rate.wait(level, bucket.rate.capacity()).div_ceil(1000))),
+    }
     told
 }

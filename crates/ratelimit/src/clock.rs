@@ -1,9 +1,10 @@
 //! Time as an argument. Decisions take microseconds; only [`SystemClock`] reads a clock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 /// Microseconds since some fixed moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Micros(pub u64);
 
 impl Micros {
@@ -24,6 +25,8 @@ impl Micros {
 pub trait Clock: Send + Sync {
     /// Now. Never goes backward by itself, but decisions stay safe when it does.
     fn now(&self) -> Micros;
+    /// The time of day in microseconds since 1970 UTC, for quotas by the calendar alone. It may jump.
+    fn time_of_day(&self) -> Micros;
 }
 
 /// The machine's monotonic clock, from the moment it is made.
@@ -48,6 +51,12 @@ impl Clock for SystemClock {
         let elapsed = self.clock.delta_as_nanos(self.start, self.clock.raw());
         Micros(elapsed / 1000)
     }
+
+    #[allow(clippy::disallowed_methods, reason = "the limiter's own clock, passed on as an argument")]
+    fn time_of_day(&self) -> Micros {
+        let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Micros(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX))
+    }
 }
 
 /// A clock that stands still until it is moved: for tests and for replaying recorded calls.
@@ -69,5 +78,9 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Micros {
         Micros(self.0.load(Ordering::SeqCst))
+    }
+
+    fn time_of_day(&self) -> Micros {
+        self.now()
     }
 }

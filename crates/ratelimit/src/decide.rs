@@ -29,6 +29,8 @@ pub struct BucketReading {
     pub cost: i64,
     /// What a refusal does.
     pub mode: Mode,
+    /// In how many microseconds it is full again, for one that earns nothing until then.
+    pub resets_in: Option<u64>,
 }
 
 impl BucketReading {
@@ -40,7 +42,7 @@ impl BucketReading {
         } else if self.cost > self.rate.capacity() {
             Wait::Never
         } else {
-            Wait::Micros(self.rate.wait(self.level, self.cost))
+            Wait::Micros(self.resets_in.unwrap_or_else(|| self.rate.wait(self.level, self.cost)))
         }
     }
 }
@@ -105,7 +107,7 @@ mod tests {
 
     fn reading(tokens: u64, level: u64, cost: u64, mode: Mode) -> BucketReading {
         let rate = Rate::new(tokens, Duration::from_secs(10), tokens).unwrap();
-        BucketReading { rate, level: rate.units(level), cost: rate.units(cost), mode }
+        BucketReading { rate, level: rate.units(level), cost: rate.units(cost), mode, resets_in: None }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "tests name the one case they expect"))]
 
 mod budget;
+mod calendar;
 mod claims;
 mod clock;
 mod decide;
@@ -30,6 +31,7 @@ mod top;
 mod upkeep;
 mod waiting;
 
+pub use calendar::{Calendar, CalendarError, Per, Period};
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
 pub use layer::{LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};

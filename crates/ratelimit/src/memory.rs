@@ -98,7 +98,7 @@ impl MemoryStore {
         }
         sizes::adopt(plan, &mut seats, &self.planner, now);
         let mut cells = lock_shared(plan);
-        let mut readings = read(plan, &cells, &seats, now);
+        let mut readings = read(plan, &cells, &seats, (now, &*self.clock));
         empty_without_user(plan, &seats, &mut readings);
         let bill = match decide(&readings) {
             Ok(bill) => bill,
@@ -132,7 +132,7 @@ impl MemoryStore {
         let mut seats = self.known(plan, user);
         sizes::adopt(plan, &mut seats, &self.planner, now);
         let cells = lock_shared(plan);
-        read(plan, &cells, &seats, now).into_vec()
+        read(plan, &cells, &seats, (now, &*self.clock)).into_vec()
     }
 
     /// The place of an enforced bound that has no room for one more call of a user; takes nothing.
@@ -164,6 +164,7 @@ impl MemoryStore {
         let mut cells = lock_shared(plan);
         let mut next = cells.iter_mut();
         for (bucket, units) in plan.buckets.iter().zip(levels) {
+            let now = bucket.time(now);
             let lower = |held: Option<BucketState>| {
                 let held = held
                     .map_or_else(|| BucketState::full(&bucket.rate, now), |held| held.at(&bucket.rate, now));
@@ -213,7 +214,12 @@ fn lock_shared(plan: &Plan) -> Cells<'_> {
 }
 
 /// What every bucket holds now. A bucket nobody has spent from is full.
-fn read(plan: &Plan, cells: &Cells<'_>, seats: &Seats<'_>, now: Micros) -> SmallVec<[BucketReading; 4]> {
+fn read(
+    plan: &Plan,
+    cells: &Cells<'_>,
+    seats: &Seats<'_>,
+    (now, clock): (Micros, &dyn Clock),
+) -> SmallVec<[BucketReading; 4]> {
     let mut cells = cells.iter();
     let reading = |bucket: &PlannedBucket| {
         let level = match &bucket.holder {
@@ -221,12 +227,8 @@ fn read(plan: &Plan, cells: &Cells<'_>, seats: &Seats<'_>, now: Micros) -> Small
             Holder::User => seats.in_force.user().and_then(|user| user.level(bucket.id)),
             Holder::UserOnTrial => seats.on_trial.user().and_then(|user| user.level(bucket.id)),
         };
-        BucketReading {
-            rate: bucket.rate,
-            level: level.map_or_else(|| bucket.rate.capacity(), |level| bucket.rate.level_at(level, now)),
-            cost: bucket.cost_units,
-            mode: bucket.mode,
-        }
+        let held = |level| bucket.rate.level_at(level, bucket.time(now));
+        bucket.reading(level.map_or_else(|| bucket.rate.capacity(), held), clock)
     };
     plan.buckets.iter().map(reading).collect()
 }
@@ -262,6 +264,7 @@ fn spend(
         if !pays {
             continue;
         }
+        let now = bucket.time(now);
         let units = (reading.level, reading.level - reading.cost);
         let on_trial = matches!(bucket.holder, Holder::UserOnTrial);
         match (cell, seats.of_mut(on_trial).user_mut()) {

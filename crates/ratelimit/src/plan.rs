@@ -14,6 +14,9 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use vmcp_domain::{LimitScope, Limited, Tool};
 
+use crate::calendar::{Calendar, Period};
+use crate::clock::{Clock, Micros};
+use crate::decide::BucketReading;
 use crate::policy::{Method, Mode};
 use crate::rate::{BucketState, Rate};
 use crate::table::UserKey;
@@ -50,7 +53,7 @@ pub(crate) type Rank = (u8, u32, u32, u32);
 
 /// Which window of a limit a bucket is of. Key layout 2 named buckets by it; see [`crate::FormerKeys`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Window {
+pub(crate) struct FormerWindow {
     /// Its place among the windows of the limit.
     pub(crate) place: u8,
     /// How many there are.
@@ -69,7 +72,7 @@ pub struct PlannedBucket {
     /// What it belongs to, in words that are the same on every replica; a user's part is added for per-user buckets.
     pub key: Arc<str>,
     /// Which window of its limit it is of.
-    pub(crate) window: Window,
+    pub(crate) window: FormerWindow,
     /// The rule as the configuration names it.
     pub rule: Arc<str>,
     /// For whom it counts.
@@ -94,10 +97,48 @@ pub struct PlannedBucket {
     pub(crate) other_sizes: SmallVec<[BucketId; 2]>,
     /// An override allows the caller no call at all.
     pub is_blocked: bool,
+    /// The period that it counts, for a quota by the calendar.
+    pub resets: Option<Resets>,
     /// How long a call waits for it, in microseconds, before it is refused.
     pub wait_max: u64,
     /// How many tokens a window may hold in excess where replicas take tokens of it ahead; `None` where they do not.
     pub leased: Option<u64>,
+}
+
+/// The period of a bucket that earns nothing in it, and is full again in the next.
+#[derive(Clone, Debug)]
+pub struct Resets {
+    /// The period; of no length where nobody in particular asks.
+    pub period: Period,
+    /// How periods are counted.
+    pub calendar: Arc<Calendar>,
+}
+
+impl Resets {
+    /// When it is full again, as people where the period is counted write it.
+    #[must_use]
+    pub fn local_end(&self) -> String {
+        self.calendar.local(self.period.end)
+    }
+}
+
+impl PlannedBucket {
+    /// The time that it goes by: `now`, or the first moment of its period.
+    pub(crate) fn time(&self, now: Micros) -> Micros {
+        self.resets.as_ref().map_or(now, |resets| resets.period.start)
+    }
+
+    /// What it holds before a call, in units. The clock tells how long a period still lasts.
+    pub(crate) fn reading(&self, level: i64, clock: &dyn Clock) -> BucketReading {
+        let lasts = |resets: &Resets| resets.period.end.since(clock.time_of_day());
+        BucketReading {
+            rate: self.rate,
+            level,
+            cost: self.cost_units,
+            mode: self.mode,
+            resets_in: self.resets.as_ref().map(lasts),
+        }
+    }
 }
 
 /// One bound on calls in flight.

@@ -3,6 +3,7 @@
 
 mod overrides;
 mod rules;
+mod window;
 
 use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::rate::Rate;
 use crate::refund::RefundOn;
 pub use overrides::{Override, Overrides, Size, SizeRef, Who};
 pub use rules::{Cost, Hint, Method, MethodRule, ToolRule};
+pub use window::Window;
 
 /// Every limit of one gateway.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +102,7 @@ impl LeasePolicy {
     pub fn covers(&self, rate: &Rate, cost: NonZeroU32) -> bool {
         let excess = self.excess(rate);
         let left = rate.burst().saturating_sub(excess);
-        excess >= LEASED_MIN && left >= excess.max(u64::from(cost.get()))
+        !rate.is_by_calendar() && excess >= LEASED_MIN && left >= excess.max(u64::from(cost.get()))
     }
 
     /// The most tokens by which the admissions of any window exceed what an exact bucket would have let pass, all
@@ -138,7 +140,7 @@ pub struct Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quota {
     /// The windows, at least one.
-    pub windows: Vec<Rate>,
+    pub windows: Vec<Window>,
     /// What a refusal does.
     pub mode: Mode,
     /// For how many users out of a hundred an enforced limit is one; for the others it is in shadow mode. `None` for
@@ -152,11 +154,12 @@ impl Quota {
     /// A limit of one size for all callers.
     #[must_use]
     pub fn new(windows: Vec<Rate>, mode: Mode) -> Self {
+        let windows = windows.into_iter().map(Window::from).collect();
         Self { windows, mode, percent: None, overrides: Overrides::default() }
     }
 
     /// The windows of callers who have others.
-    pub fn overridden_windows(&self) -> impl Iterator<Item = &Rate> {
+    pub fn overridden_windows(&self) -> impl Iterator<Item = &Window> {
         self.overrides.iter().flat_map(|one| match &one.size {
             Size::Windows(windows) => windows.as_slice(),
             Size::Blocked | Size::Unlimited => &[],
@@ -164,7 +167,7 @@ impl Quota {
     }
 
     /// Every window that some caller has.
-    pub fn all_windows(&self) -> impl Iterator<Item = &Rate> {
+    pub fn all_windows(&self) -> impl Iterator<Item = &Window> {
         self.windows.iter().chain(self.overridden_windows())
     }
 
@@ -306,6 +309,8 @@ impl LimitPolicy {
     #[must_use]
     pub fn longest_debt(&self) -> Duration {
         let windows = self.limits().flat_map(Limits::quotas).flat_map(Quota::all_windows);
+        // One by the calendar has no former key.
+        let windows = windows.map(|window| &window.rate).filter(|rate| !rate.is_by_calendar());
         let full = |rate: &Rate| Duration::from_micros(rate.wait(-rate.capacity(), rate.capacity()));
         windows.map(full).max().unwrap_or_default()
     }

@@ -18,7 +18,7 @@ const TOKENS_MAX: u64 = i32::MAX as u64;
 /// How fast a bucket fills and how much it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
-    /// Units earned in a microsecond.
+    /// Units earned in a microsecond; none in a bucket that is full again in its next period.
     refill: u64,
     /// Units of one token.
     unit: u64,
@@ -85,6 +85,24 @@ impl Rate {
         }
     }
 
+    /// `calls` in a period of the calendar that is about so long: nothing is earned in it.
+    ///
+    /// # Errors
+    /// As [`Rate::new`].
+    pub fn in_period(calls: u64, usual: Duration) -> Result<Self, RateError> {
+        // Whole tokens are counted: one a microsecond has the same bounds.
+        let Self { burst, .. } = Self::new(calls, Duration::from_micros(1), calls)?;
+        let micros = u64::try_from(usual.as_micros()).map_err(|_| RateError::Inexact)?;
+        Ok(Self { refill: 0, unit: 1, burst, capacity: to_signed(burst), asked: (calls, micros) })
+    }
+
+    /// Whether it earns nothing: its level counts for the period in which it was changed, and is full in the next. Times of such a bucket are
+    /// first moments of periods.
+    #[must_use]
+    pub fn is_by_calendar(&self) -> bool {
+        self.refill == 0
+    }
+
     /// The same with another bucket. What cannot be counted exactly stays as it is.
     #[must_use]
     pub fn with_burst(&self, burst: u64) -> Self {
@@ -139,15 +157,22 @@ impl Rate {
     #[inline]
     #[must_use]
     pub fn level_at(&self, level: Level, now: Micros) -> i64 {
+        if self.refill == 0 {
+            return if level.at >= now { level.units.min(self.capacity) } else { self.capacity };
+        }
         let earned = now.since(level.at).saturating_mul(self.refill);
         level.units.saturating_add(to_signed(earned)).min(self.capacity)
     }
 
-    /// Microseconds until a bucket at `level` holds `cost` units. The bucket must be able to hold them.
+    /// Microseconds until a bucket at `level` holds `cost` units. The bucket must be able to hold them. One that earns
+    /// nothing never does by itself.
     #[must_use]
     pub fn wait(&self, level: i64, cost: i64) -> u64 {
-        let missing = u64::try_from(cost.saturating_sub(level)).unwrap_or(0);
-        missing.div_ceil(self.refill)
+        match (u64::try_from(cost.saturating_sub(level)).unwrap_or(0), self.refill) {
+            (0, _) => 0,
+            (_, 0) => u64::MAX,
+            (missing, refill) => missing.div_ceil(refill),
+        }
     }
 
     /// Whole tokens in a level; debts count as none.

@@ -11,6 +11,7 @@ use sha2::Digest;
 use smallvec::SmallVec;
 use vmcp_domain::{BoxFuture, Identity};
 
+use crate::calendar::Period;
 use crate::clock::Micros;
 use crate::plan::{Holder, Plan};
 use crate::policy::Mode;
@@ -35,8 +36,18 @@ pub struct RemoteBucket {
     pub trial: Option<u32>,
     /// Whose place in a cluster it has; `None` for the one of all buckets of this gateway.
     pub home: Option<Arc<str>>,
+    /// The period that it counts, for one that earns nothing in it: it need not be kept for longer.
+    pub period: Option<Period>,
     /// Where its level may still be found while its key is new; `None` when nothing older can be left.
     pub former: Option<Arc<FormerKeys>>,
+}
+
+impl RemoteBucket {
+    /// The time that it goes by: `now`, or the first moment of its period.
+    #[must_use]
+    pub fn time(&self, now: Micros) -> Micros {
+        self.period.map_or(now, |period| period.start)
+    }
 }
 
 /// A change of what a call was charged, for one bucket.
@@ -235,7 +246,7 @@ pub(crate) fn parts(plan: &Plan, cut: Cut<'_>) -> SmallVec<[Part; 2]> {
             continue;
         }
         let mut bucket = remote_bucket(planned, cut.user, home.as_ref());
-        if cut.former {
+        if cut.former && planned.resets.is_none() {
             bucket.former = Some(Arc::new(FormerKeys::of(planned, cut.user, bucket.home.is_some())));
         }
         // Shared buckets come first in a plan, so that those of one place stand side by side.
@@ -269,5 +280,6 @@ pub(crate) fn remote_bucket(
         (Holder::User | Holder::UserOnTrial, None) | (Holder::Shared(_), _) => (bucket.key.clone(), None),
     };
     let (cost, mode, trial) = (bucket.cost.get(), bucket.mode, bucket.trial);
-    RemoteBucket { key, rate: bucket.rate, cost, mode, trial, home, former: None }
+    let period = bucket.resets.as_ref().map(|resets| resets.period);
+    RemoteBucket { key, rate: bucket.rate, cost, mode, trial, home, period, former: None }
 }

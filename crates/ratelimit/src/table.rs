@@ -148,9 +148,9 @@ impl User {
     }
 
     /// True when forgetting the user changes nothing: every bucket is full and nothing is in flight.
-    fn is_idle(&self, now: Micros, rate: &dyn Fn(BucketId) -> Option<Rate>) -> bool {
+    fn is_idle(&self, rate: &dyn Fn(BucketId) -> Option<(Rate, Micros)>) -> bool {
         let full = |id: BucketId, state: Packed| {
-            rate(id).is_none_or(|rate| rate.level_at(state.level(), now) >= rate.capacity())
+            rate(id).is_none_or(|(rate, now)| rate.level_at(state.level(), now) >= rate.capacity())
         };
         let inline =
             self.ids.iter().zip(&self.states).all(|(id, state)| *id == NO_BUCKET || full(*id, *state));
@@ -215,12 +215,11 @@ impl Table {
     }
 
     /// Looks at up to `look_count_max` places from where the last sweep ended and forgets idle users.
-    /// Returns how many were forgotten.
+    /// `rate` says how a bucket fills, and the time that it goes by. Returns how many were forgotten.
     pub(crate) fn sweep(
         &mut self,
-        now: Micros,
         look_count_max: usize,
-        rate: &dyn Fn(BucketId) -> Option<Rate>,
+        rate: &dyn Fn(BucketId) -> Option<(Rate, Micros)>,
     ) -> usize {
         let mut forgotten = 0;
         for _ in 0..look_count_max.min(self.places.len()) {
@@ -228,7 +227,7 @@ impl Table {
                 self.hand = 0;
             }
             let user = &self.places[self.hand];
-            if user.key != EMPTY && user.is_idle(now, rate) {
+            if user.key != EMPTY && user.is_idle(rate) {
                 // Another user may have moved into the place, so it is looked at again.
                 self.remove(self.hand);
                 forgotten += 1;

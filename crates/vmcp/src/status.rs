@@ -205,8 +205,20 @@ fn claims(mut parts: impl Iterator<Item = Option<String>>) -> Option<Members> {
 
 /// One bucket, as `vmcp limits check` reads it back.
 pub fn bucket(view: &BucketView) -> Value {
-    let BucketView { rule, scope, allowance, capacity, level, cost, wait, mode, percent, wait_max, leased } =
-        view;
+    let BucketView {
+        rule,
+        scope,
+        allowance,
+        capacity,
+        level,
+        cost,
+        wait,
+        mode,
+        percent,
+        wait_max,
+        period,
+        leased,
+    } = view;
     json!({
         "rule": rule,
         "scope": scope.as_str(),
@@ -225,6 +237,7 @@ pub fn bucket(view: &BucketView) -> Value {
             Mode::Shadow => "shadow",
         },
         "enforcePercent": percent,
+        "period": period,
         "leasedExcess": leased,
         "maxWaitMs": u64::try_from(wait_max.as_millis()).unwrap_or(u64::MAX),
     })

@@ -94,6 +94,9 @@ fn limited(refusal: &RateLimit, version: ProtocolVersion, verb: Verb, limit: Lim
         let millis = exact.as_micros().div_ceil(1000);
         data.set("retryAfterMs", Json::integer(i64::try_from(millis).unwrap_or(i64::MAX)));
     }
+    if let Some(resets) = &refusal.resets {
+        data.set("resetsAt", Json::string(resets));
+    }
     data.set("rule", Json::string(&refusal.rule));
     data.set("scope", Json::string(refusal.scope.as_str()));
     data.set("detail", Json::string(&text));

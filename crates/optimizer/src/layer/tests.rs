@@ -243,6 +243,7 @@ fn limited(tool: &str, seconds: u64) -> Prospect {
         rule: "tools[x].shared".into(),
         scope: LimitScope::Tool,
         retry: Retry::After(Duration::from_secs(seconds)),
+        resets: None,
         allowance: None,
     }))
 }

@@ -1,15 +1,15 @@
 -- Charges calls more, or gives back what they have paid; buckets stay between minus capacity and capacity.
 -- KEYS: the buckets, then former keys. ARGV[1]: time, count of buckets, then refill, unit, capacity, change, further change,
--- what was paid and when of each. No change is larger than the capacity, so that every sum is exact: from full to the deepest
+-- what was paid and when, and the end of the period of each. No change is larger than the capacity, so that every sum is exact: from full to the deepest
 -- debt takes two. A bucket that is not there is full, and is only written when it is charged. ARGV[2]: see `stored`.
 local now, count, pos = struct.unpack('<i7I2', ARGV[1])
 local spec, slack = ARGV[1]
 now, slack = moment(now)
 local first = pos
-local values = stored(count, 0, now, function(i) return struct.unpack('<I4I7I7', spec, first + 46 * (i - 1)) end)
+local values = stored(count, 0, now, function(i) return struct.unpack('<I4I7I7', spec, first + 53 * (i - 1)) end)
 for i = 1, count do
-  local refill, unit, cap, change, further, paid, paid_at
-  refill, unit, cap, change, further, paid, paid_at, pos = struct.unpack('<I4I7I7i7i7I7I7', spec, pos)
+  local refill, unit, cap, change, further, paid, paid_at, ends
+  refill, unit, cap, change, further, paid, paid_at, ends, pos = struct.unpack('<I4I7I7i7i7I7I7I7', spec, pos)
   if values[i] or change < 0 then
     local level, at, high = settle(values[i], refill, unit, cap, now)
     if change > 0 then
@@ -20,7 +20,7 @@ for i = 1, count do
       change, further = math.max(0, math.min(change + further, most)), 0
     end
     level = math.max(-cap, math.min(cap, level + change + further))
-    keep(KEYS[i], level, at, high, refill, unit, cap, now, slack)
+    keep(KEYS[i], level, at, high, refill, unit, cap, ends, now, slack)
   end
 end
 return 1

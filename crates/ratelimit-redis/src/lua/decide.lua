@@ -1,6 +1,6 @@
--- The buckets of a call: what they hold, for how many calls they can pay, and paying. A record in the spec is 26 bytes: refill,
--- unit, capacity, cost and enforced.
-local RECORD = 26
+-- The buckets of a call: what they hold, for how many calls they can pay, and paying. A record in the spec is 33 bytes: refill,
+-- unit, capacity, cost, enforced and the end of its period.
+local RECORD = 33
 
 -- The first `count` of KEYS are buckets; `others` keys of another kind follow, then former keys. Returns the buckets and the
 -- largest number of calls up to `want` that every enforced one can pay.
@@ -11,8 +11,8 @@ local function weigh(want, count, others, spec, from, now)
     return struct.unpack('<I4I7I7', spec, from + RECORD * (i - 1))
   end)
   for i = 1, count do
-    local refill, unit, cap, cost, enforced
-    refill, unit, cap, cost, enforced, pos = struct.unpack('<I4I7I7I7B', spec, pos)
+    local refill, unit, cap, cost, enforced, ends
+    refill, unit, cap, cost, enforced, ends, pos = struct.unpack('<I4I7I7I7BI7', spec, pos)
     local level, at, high, mend = settle(values[i], refill, unit, cap, now)
     local fit = want
     if level < cost then
@@ -21,7 +21,7 @@ local function weigh(want, count, others, spec, from, now)
       fit = math.min(want, math.floor(level / cost))
     end
     if enforced == 1 and fit < granted then granted = fit end
-    all[i] = {level, at, high, refill, unit, cap, cost, fit, mend, not values[i]}
+    all[i] = {level, at, high, refill, unit, cap, cost, fit, mend, not values[i], ends}
   end
   return all, granted
 end
@@ -36,7 +36,7 @@ local function pay(all, granted, now, slack, reply)
     if b[9] or paid > 0 and b[7] > 0 then
       b[1] = b[1] - paid * b[7]
       local write = b[10] and keep_new or keep
-      if write(KEYS[i], b[1], b[2], b[3], b[4], b[5], b[6], now, slack) == false then broken[i] = true end
+      if write(KEYS[i], b[1], b[2], b[3], b[4], b[5], b[6], b[11], now, slack) == false then broken[i] = true end
     end
     reply[from + 2 * i - 1], reply[from + 2 * i] = b[1], paid
   end
@@ -44,7 +44,7 @@ local function pay(all, granted, now, slack, reply)
   -- What no gateway has written counts as an empty bucket.
   for i, b in ipairs(all) do
     b[1] = broken[i] and 0 or b[1] + reply[from + 2 * i] * b[7]
-    keep(KEYS[i], b[1], b[2], b[3], b[4], b[5], b[6], now, slack)
+    keep(KEYS[i], b[1], b[2], b[3], b[4], b[5], b[6], b[11], now, slack)
     reply[from + 2 * i - 1], reply[from + 2 * i] = b[1], 0
   end
   return false

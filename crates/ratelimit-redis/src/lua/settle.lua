@@ -43,7 +43,7 @@ local function settle(value, refill, unit, cap, now)
   if not value then return cap, now, now, false end
   if #value ~= LENGTH then return 0, now, now, true end
   local level, at, had, earns, held, high = struct.unpack(LAYOUT, value)
-  if had == 0 or earns == 0 or held == 0 then return 0, now, now, true end
+  if had == 0 or held == 0 or (earns == 0) ~= (refill == 0) then return 0, now, now, true end
   local elapsed = now - at
   local set_back = elapsed < 0 and server_time
   if set_back then
@@ -51,7 +51,8 @@ local function settle(value, refill, unit, cap, now)
   elseif elapsed > 0 then
     at = now
   end
-  if elapsed > 0 then
+  -- A bucket of one period of the calendar earns nothing: the next period has another key.
+  if elapsed > 0 and earns > 0 then
     -- A debt is paid off first, so that what is added to it is never too large to be exact.
     if level < 0 then
       local steps = math.min(elapsed, math.floor(-level / earns))
@@ -66,10 +67,15 @@ local function settle(value, refill, unit, cap, now)
   return level, at, high, set_back
 end
 
+-- For how many milliseconds a bucket is kept after its period is over: by the clocks of gateways it may not be over yet.
+local KEPT_AFTER_END = 86400000
+
 -- A bucket as it is stored, and for how many milliseconds: it disappears once it is certainly full, since a missing bucket is
--- a full one.
-local function packed(level, at, high, refill, unit, cap, now, slack)
-  local full = math.ceil(((cap - level) / refill + (at - now)) / 1000)
+-- a full one. One that earns nothing is kept until its period is over, at `ends`.
+local function packed(level, at, high, refill, unit, cap, ends, now, slack)
+  local full
+  if refill == 0 then full = math.max(0, math.ceil((ends - now) / 1000)) + KEPT_AFTER_END
+  else full = math.ceil(((cap - level) / refill + (at - now)) / 1000) end
   return struct.pack(LAYOUT, level, at, unit, refill, cap, high), full + slack
 end
 

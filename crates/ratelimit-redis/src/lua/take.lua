@@ -14,6 +14,6 @@ taken = math.max(taken, math.min(want, math.floor(held / parts)))
 if held < least then taken = 0 end
 if taken > 0 or mend then
   level = level - taken * unit
-  keep(KEYS[1], level, at, high, refill, unit, cap, now, slack)
+  keep(KEYS[1], level, at, high, refill, unit, cap, 0, now, slack)
 end
 return {taken, level, now}

@@ -6,7 +6,16 @@ const RATE: (u64, u64) = (10, 1);
 
 fn bucket(key: &str, cost: u32) -> RemoteBucket {
     let rate = Rate::new(RATE.0, Duration::from_secs(RATE.1), 10).unwrap();
-    RemoteBucket { key: key.into(), rate, cost, mode: Mode::Enforce, trial: None, home: None, former: None }
+    RemoteBucket {
+        key: key.into(),
+        rate,
+        cost,
+        mode: Mode::Enforce,
+        trial: None,
+        home: None,
+        period: None,
+        former: None,
+    }
 }
 
 fn ask(keys: &[&str]) -> Ask {

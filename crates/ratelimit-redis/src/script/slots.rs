@@ -13,7 +13,7 @@ impl Scripts {
     /// Asks for a slot for one call under every bound of an ask, and for what it pays to buckets of the same home.
     #[must_use]
     pub fn enter<'a>(&'a self, ask: &'a SlotAsk, buckets: &'a Ask) -> Call<'a> {
-        let mut spec = Vec::with_capacity(31 + 26 * buckets.buckets.len() + 5 * ask.slots.len());
+        let mut spec = Vec::with_capacity(31 + 33 * buckets.buckets.len() + 5 * ask.slots.len());
         spec.extend_from_slice(&self.moment(None));
         spec.extend_from_slice(&count(buckets.buckets.len()));
         spec.extend_from_slice(&count(ask.slots.len()));
@@ -145,12 +145,13 @@ mod tests {
             mode: Mode::Enforce,
             trial: None,
             home,
+            period: None,
             former: None,
         };
         let buckets = Ask { buckets: std::iter::once(bucket).collect() };
         let call = scripts.enter(&ask, &buckets);
         assert_eq!(call.keys(), ["p:{n:s/ann}:3:c", "p:{n:s/ann}:2:a", "p:{n:s/ann}:2:b"]);
-        assert_eq!(lengths(&call), [31 + 26 + 2 * 5, 0, 32, 0]);
+        assert_eq!(lengths(&call), [31 + 33 + 2 * 5, 0, 32, 0]);
         let report = SlotReport { key: "a".into(), held: vec![ask.call], ended: vec![CallName([1; 16])] };
         let call = scripts.report(None, std::slice::from_ref(&report), ask.lease);
         assert_eq!(call.keys(), ["p:{n:s}:2:a"]);

@@ -14,6 +14,7 @@ fn ask() -> Ask {
         mode,
         trial: None,
         home: None,
+        period: None,
         former: None,
     };
     Ask { buckets: [bucket("a", Mode::Enforce), bucket("b", Mode::Shadow)].into_iter().collect() }
@@ -74,10 +75,10 @@ fn a_call_names_its_keys_and_carries_one_argument() {
     assert_eq!(words[0], b"EVALSHA");
     assert_eq!(words[1], scripts.admit.digest().as_bytes());
     assert_eq!(words[2], b"2");
-    assert_eq!(words[5].len(), 11 + 2 * 26);
+    assert_eq!(words[5].len(), 11 + 2 * 33);
     let change = Change { bucket: ask.buckets[1].clone(), tokens: -2, paid_at: Some(Micros(1)) };
     let changes = [change];
     let call = scripts.change(&changes, None);
     assert_eq!(call.keys(), ["p:{n:s}:3:b"]);
-    assert_eq!(call.args()[0].len(), 9 + 46);
+    assert_eq!(call.args()[0].len(), 9 + 53);
 }

@@ -135,6 +135,7 @@ impl Player {
             mode: *mode,
             trial: None,
             home: None,
+            period: None,
             former: None,
         };
         let ask = Ask { buckets: buckets.iter().enumerate().map(place).collect() };

@@ -16,6 +16,7 @@ mod decisions;
 mod faults;
 mod former;
 mod leases;
+mod quotas;
 mod replicas;
 mod reservations;
 mod secrets;

@@ -215,7 +215,7 @@ pub(crate) fn fixed(tokens: u64) -> Rate {
 }
 
 pub(crate) fn bucket(key: &str, rate: Rate, cost: u32, mode: Mode) -> RemoteBucket {
-    RemoteBucket { key: key.into(), rate, cost, mode, trial: None, home: None, former: None }
+    RemoteBucket { key: key.into(), rate, cost, mode, trial: None, home: None, period: None, former: None }
 }
 
 /// Enforced buckets of one token a call.

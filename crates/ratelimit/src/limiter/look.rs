@@ -38,6 +38,8 @@ pub struct BucketView {
     pub percent: Option<u8>,
     /// How long a call waits for it before it is refused.
     pub wait_max: Duration,
+    /// The period of a quota by the calendar, as `day (Europe/Berlin, from 00:00)`.
+    pub period: Option<String>,
     /// By how many tokens any window may exceed it because replicas take tokens ahead; `None` where they do not.
     pub leased: Option<u64>,
 }
@@ -112,12 +114,7 @@ impl Limiter {
             return Ok(self.memory.peek(&bound.plan, user.local));
         };
         let levels = self.peek_shared(sharing, &bound.plan, &user).await?;
-        let reading = |(bucket, level): (&PlannedBucket, i64)| BucketReading {
-            rate: bucket.rate,
-            level,
-            cost: bucket.cost_units,
-            mode: bucket.mode,
-        };
+        let reading = |(bucket, level): (&PlannedBucket, i64)| bucket.reading(level, &*self.clock);
         Ok(bound.plan.buckets.iter().zip(levels).map(reading).collect())
     }
 
@@ -261,6 +258,7 @@ pub(super) fn views(plan: &Plan, readings: Vec<BucketReading>) -> Vec<BucketView
         mode: bucket.mode,
         percent: bucket.percent.map(std::num::NonZeroU8::get),
         wait_max: Duration::from_micros(bucket.wait_max),
+        period: bucket.resets.as_ref().map(|resets| resets.calendar.to_string()),
         leased: bucket.leased,
     };
     plan.buckets.iter().zip(readings).map(view).collect()

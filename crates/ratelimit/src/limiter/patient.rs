@@ -42,6 +42,8 @@ impl Denial {
             level: *level,
             cost: bucket.cost_units,
             mode: bucket.mode,
+            // Nobody waits for it.
+            resets_in: None,
         };
         Self { error, held_up: HeldUp::ByBuckets(plan.buckets.iter().zip(levels).map(reading).collect()) }
     }
@@ -309,7 +311,14 @@ fn late(bound: &Bound, place: Place, wait: Option<u64>) -> Error {
 /// The refusal by a bound on calls in flight.
 pub(super) fn busy(bound: &Bound, place: Place) -> RateLimit {
     let (rule, scope) = rule(bound, place);
-    RateLimit { limited: bound.limited.clone(), rule, scope, retry: Retry::WhenReleased, allowance: None }
+    RateLimit {
+        limited: bound.limited.clone(),
+        rule,
+        scope,
+        retry: Retry::WhenReleased,
+        allowance: None,
+        resets: None,
+    }
 }
 
 #[cfg(test)]

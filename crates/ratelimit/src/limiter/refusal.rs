@@ -5,7 +5,8 @@ use std::time::Duration;
 use vmcp_domain::{Error, LimitScope, RateLimit, Retry};
 
 use super::Bound;
-use crate::decide::{BucketReading, Wait};
+use crate::clock::Clock;
+use crate::decide::Wait;
 use crate::plan::Plan;
 use crate::policy::Mode;
 
@@ -23,20 +24,26 @@ pub(super) fn rate_limit(bound: &Bound, plan: &Plan, place: usize, wait: Wait) -
         scope: bucket.map_or(LimitScope::Server, |bucket| bucket.scope),
         retry: match wait {
             Wait::None => Retry::After(Duration::ZERO),
+            // It was not asked when its period ends.
+            Wait::Micros(u64::MAX) => {
+                let period = bucket.and_then(|bucket| bucket.resets.as_ref()).map(|resets| resets.period);
+                let longest = period.map_or(u64::MAX, |period| period.end.since(period.start));
+                Retry::After(Duration::from_micros(longest))
+            }
             Wait::Micros(micros) => Retry::After(Duration::from_micros(micros)),
             Wait::UntilReleased => Retry::WhenReleased,
             Wait::Never if bucket.is_some_and(|bucket| bucket.is_blocked) => Retry::Blocked,
             Wait::Never => Retry::Never,
         },
+        resets: bucket.and_then(|bucket| bucket.resets.as_ref()).map(|resets| resets.local_end()),
         allowance: bucket.map(|bucket| bucket.rate.asked()),
     }
 }
 
 /// The refusal of a shared store: the longest wait over all buckets that refuse.
-pub(super) fn shared_refusal(bound: &Bound, levels: &[i64]) -> Error {
+pub(super) fn shared_refusal(bound: &Bound, levels: &[i64], clock: &dyn Clock) -> Error {
     let waits = bound.plan.buckets.iter().zip(levels).enumerate().map(|(place, (bucket, level))| {
-        let reading =
-            BucketReading { rate: bucket.rate, level: *level, cost: bucket.cost_units, mode: bucket.mode };
+        let reading = bucket.reading(*level, clock);
         (place, if bucket.mode == Mode::Enforce { reading.wait() } else { Wait::None })
     });
     let waits: Vec<(usize, Wait)> = waits.collect();

@@ -46,6 +46,7 @@ impl Limiter {
             level: bucket.rate.capacity(),
             cost: bucket.cost_units,
             mode: bucket.mode,
+            resets_in: None,
         };
         let plan = &bound.plan;
         let text = |prices: &[RulePrice]| prices.iter().map(|known| known.price.to_string()).collect();

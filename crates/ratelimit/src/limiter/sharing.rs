@@ -10,7 +10,7 @@ use super::binding::Share;
 use super::patient::Denial;
 use super::refusal::{refusal, shared_refusal};
 use super::{Bound, Limiter, PaidPart, Permit, Sharing, User};
-use crate::clock::Micros;
+use crate::clock::{Clock, Micros};
 use crate::decide::Wait;
 use crate::fallback::Fallback;
 use crate::lease::Denied;
@@ -106,7 +106,7 @@ impl Limiter {
     pub(super) fn refuse_known(&self, sharing: &Sharing, bound: &Bound, user: &User) -> Result<(), Denial> {
         for Part { places, ask } in parts(&bound.plan, self.cut(user, true)) {
             if let Some(verdict) = sharing.store.known_refusal(&ask) {
-                return Err(short(bound, &all_levels(&bound.plan, &places, &verdict.levels)));
+                return Err(short(bound, &all_levels(&bound.plan, &places, &verdict.levels), &*self.clock));
             }
         }
         Ok(())
@@ -177,7 +177,7 @@ impl Limiter {
             self.learn(sharing, bound, user.local, &levels);
             permit.know(&places, &levels);
             if !verdict.admitted {
-                return Err(Unpaid::Denied(short(bound, &levels)));
+                return Err(Unpaid::Denied(short(bound, &levels, &*self.clock)));
             }
             if !ask.buckets.is_empty() {
                 permit.shared.push(PaidPart { places, ask, verdict });
@@ -359,8 +359,8 @@ impl Permit<'_> {
 }
 
 /// The refusal by buckets that hold so much.
-fn short(bound: &Bound, levels: &[i64]) -> Denial {
-    Denial::by_buckets(shared_refusal(bound, levels), &bound.plan, levels)
+fn short(bound: &Bound, levels: &[i64], clock: &dyn Clock) -> Denial {
+    Denial::by_buckets(shared_refusal(bound, levels, clock), &bound.plan, levels)
 }
 
 /// Why the shared buckets of a call are not paid.

@@ -1,6 +1,7 @@
 mod adversary;
 mod leased;
 mod outage;
+mod quotas;
 mod sizes;
 mod trial;
 mod varied;
@@ -228,14 +229,14 @@ impl FakeStore {
     }
 
     fn level(&self, bucket: &RemoteBucket) -> i64 {
-        let now = self.clock.now();
+        let now = bucket.time(self.clock.now());
         let state = self.levels.lock().get(&bucket.key).copied();
         state.map_or(bucket.rate.capacity(), |state| bucket.rate.level_at(state.level, now))
     }
 
     /// Gives units to a bucket, or takes them; gives back no more than a payment allows.
     fn add(&self, bucket: &RemoteBucket, units: i64, paid_at: Option<Micros>) {
-        let now = self.clock.now();
+        let now = bucket.time(self.clock.now());
         let mut levels = self.levels.lock();
         let held = levels.get(&bucket.key).copied().unwrap_or_else(|| BucketState::full(&bucket.rate, now));
         let cost = bucket.rate.units(u64::from(bucket.cost));

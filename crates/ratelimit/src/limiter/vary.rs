@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, Json};
 
 use super::{Bound, Limiter};
@@ -95,7 +96,14 @@ impl Limiter {
         let reached = varies.percents.iter().copied().take_while(|percent| *percent <= place);
         let (claims, sizes) = self.traits(bound, &ctx.caller, place)?;
         let standing = reached.last().unwrap_or(0);
-        let variation = Variation { costs: Costs::default(), claims, sizes, standing };
+        let periods = match &varies.calendars {
+            calendars if calendars.is_empty() => SmallVec::new(),
+            calendars => {
+                let now = self.clock.time_of_day();
+                calendars.iter().map(|calendar| calendar.period(now)).collect()
+            }
+        };
+        let variation = Variation { costs: Costs::default(), claims, sizes, standing, periods };
         let makers = (&*self.planner, self.leases.as_deref());
         Ok(bound.variant(makers, variation, self.clock.now()))
     }

@@ -90,6 +90,7 @@ impl MemoryStore {
             if !pays || units == 0 {
                 continue;
             }
+            let now = bucket.time(now);
             // Several calls that were paid for together may be given back at once.
             let paid = Payment { units: bucket.cost_units.max(units), at: paid_at };
             let changed = |held: Option<BucketState>| {

@@ -11,6 +11,7 @@ pub(super) fn adopt(plan: &Plan, seats: &mut Seats<'_>, planner: &Planner, now: 
     for bucket in plan.buckets.iter().filter(|bucket| !bucket.other_sizes.is_empty()) {
         let on_trial = matches!(bucket.holder, Holder::UserOnTrial);
         let Some(user) = seats.of_mut(on_trial).user_mut() else { continue };
+        let now = bucket.time(now);
         for other in &bucket.other_sizes {
             if let (Some(state), Some(rate)) = (user.take_state(*other), planner.rate(*other)) {
                 let own = user.state(bucket.id).unwrap_or_else(|| BucketState::full(&bucket.rate, now));

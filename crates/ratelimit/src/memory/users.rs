@@ -65,7 +65,8 @@ impl Users {
     fn has_room(&self, table: &mut Table, planner: &Planner, now: Micros) -> bool {
         let bound = planner.policy().memory.user_count_max;
         let sweep = |table: &mut Table, step| {
-            let forgotten = table.sweep(now, step, &|id| planner.rate(id));
+            let forgotten =
+                table.sweep(step, &|id| planner.rate(id).map(|rate| (rate, planner.time(id, now))));
             self.count.fetch_sub(forgotten, Ordering::Relaxed);
         };
         if table.len() > 16 {

@@ -34,16 +34,16 @@ impl Cells {
     pub(super) fn cell(
         &mut self,
         key: (BucketId, UserKey),
-        place: usize,
+        (place, most): (usize, usize),
         rate: &Rate,
-        (now, most): (Micros, usize),
+        (now, time): (Micros, &dyn Fn(BucketId) -> Micros),
     ) -> (UserKey, Cell) {
         if let Some((_, cell)) = self.known.get(&key) {
             return (key.1, cell.clone());
         }
         let many = self.known.len() >= self.sweep_at.max(SWEEP_MIN);
         if many || (self.known.len() >= most && now.since(self.swept) >= SWEEP_PAUSE) {
-            self.sweep(now);
+            self.sweep(time);
             self.swept = now;
             self.sweep_at = self.known.len() * 2;
         }
@@ -52,9 +52,9 @@ impl Cells {
     }
 
     /// Forgets what is full and in nobody's plan.
-    fn sweep(&mut self, now: Micros) {
-        self.known.retain(|_, (rate, cell)| {
-            let full = |state: BucketState| rate.level_at(state.level, now) >= rate.capacity();
+    fn sweep(&mut self, time: &dyn Fn(BucketId) -> Micros) {
+        self.known.retain(|(id, _), (rate, cell)| {
+            let full = |state: BucketState| rate.level_at(state.level, time(*id)) >= rate.capacity();
             Arc::strong_count(cell) > 1 || !cell.lock().is_none_or(full)
         });
     }
@@ -70,29 +70,33 @@ mod tests {
         Rate::new(10, Duration::from_secs(10), 10).unwrap()
     }
 
+    fn cell(cells: &mut Cells, key: (BucketId, UserKey), now: Micros, most: usize) -> Cell {
+        cells.cell(key, (0, most), &rate(), (now, &|_| now)).1
+    }
+
     #[test]
     fn a_value_in_debt_is_never_forgotten_and_full_ones_make_room() {
         let (mut cells, rate) = (Cells::default(), rate());
         let key = |number: u128| (BucketId(0), UserKey::new(number));
         let spent = BucketState::full(&rate, Micros(0)).with_units(0);
-        *cells.cell(key(1), 0, &rate, (Micros(0), 2000)).1.lock() = Some(spent);
+        *cell(&mut cells, key(1), Micros(0), 2000).lock() = Some(spent);
         for number in 2..5000 {
-            drop(cells.cell(key(number), 0, &rate, (Micros(1), 2000)).1);
+            drop(cell(&mut cells, key(number), Micros(1), 2000));
         }
-        assert_eq!(*cells.cell(key(1), 0, &rate, (Micros(1), 2000)).1.lock(), Some(spent));
+        assert_eq!(*cell(&mut cells, key(1), Micros(1), 2000).lock(), Some(spent));
         assert!(cells.known.len() <= 2000);
         // Once it is full again it need not be known.
         for number in 5000..10_000 {
-            drop(cells.cell(key(number), 0, &rate, (Micros(20_000_000), 2000)).1);
+            drop(cell(&mut cells, key(number), Micros(20_000_000), 2000));
         }
-        assert_eq!(*cells.cell(key(1), 0, &rate, (Micros(20_000_000), 2000)).1.lock(), None);
+        assert_eq!(*cell(&mut cells, key(1), Micros(20_000_000), 2000).lock(), None);
     }
 
     #[test]
     fn beyond_the_bound_values_share_a_bucket() {
-        let (mut cells, rate) = (Cells::default(), rate());
+        let mut cells = Cells::default();
         let held: Vec<Cell> = (2..=4)
-            .map(|number| cells.cell((BucketId(0), UserKey::new(number)), 0, &rate, (Micros(0), 1)).1)
+            .map(|number| cell(&mut cells, (BucketId(0), UserKey::new(number)), Micros(0), 1))
             .collect();
         assert!(!Arc::ptr_eq(&held[0], &held[1]) && Arc::ptr_eq(&held[1], &held[2]));
     }

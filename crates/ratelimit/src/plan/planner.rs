@@ -42,6 +42,8 @@ pub struct Planner {
     registry: Mutex<Registry>,
     /// How each bucket fills, by its identifier; `None` for bounds on calls in flight.
     rates: RwLock<Vec<Option<Rate>>>,
+    /// The first moments of the newest periods of buckets by the calendar.
+    starts: RwLock<HashMap<BucketId, Micros>>,
     bucket_count_max: usize,
     /// The buckets of values of claims.
     cells: Mutex<Cells>,
@@ -57,6 +59,7 @@ impl Planner {
             policy,
             registry: Mutex::default(),
             rates: RwLock::default(),
+            starts: RwLock::default(),
             bucket_count_max: BUCKET_COUNT_MAX,
             cells: Mutex::default(),
             trial_cells: Mutex::default(),
@@ -72,6 +75,11 @@ impl Planner {
     /// How a bucket fills.
     pub(crate) fn rate(&self, id: BucketId) -> Option<Rate> {
         self.rates.read().get(usize::try_from(id.0).ok()?).copied().flatten()
+    }
+
+    /// The time that a bucket goes by, see [`PlannedBucket::time`].
+    pub(crate) fn time(&self, id: BucketId, now: Micros) -> Micros {
+        self.starts.read().get(&id).copied().unwrap_or(now)
     }
 
     fn cells(&self, mode: Mode) -> &Mutex<Cells> {
@@ -171,6 +179,7 @@ impl Planner {
         // From the wide to the narrow, and within each the server before its tools: the order of blame and of locks.
         for subject in subjects {
             if let Some(quota) = &subject.limits.shared {
+                plan.varies.note_calendars(quota);
                 self.add_quota(plan, subject, (call, now), &Due::new(Whose::Everybody, quota));
             }
             self.add_slots(plan, subject, false);
@@ -180,6 +189,7 @@ impl Planner {
                 let number = plan.varies.need(limit);
                 let due = Due { claim: Some(&limit.claim), ..Due::new(Whose::Claim(place), &limit.quota) };
                 plan.varies.note_overrides(&limit.quota, Some(number), due.rule(subject));
+                plan.varies.note_calendars(&limit.quota);
                 let first = plan.buckets.len();
                 match call.claims.get(number) {
                     None => self.add_quota(plan, subject, (call, now), &due),
@@ -198,6 +208,7 @@ impl Planner {
             if let Some(quota) = &subject.limits.per_user {
                 let due = Due { size: size(quota), ..Due::new(Whose::User, quota) };
                 plan.varies.note_overrides(quota, None, due.rule(subject));
+                plan.varies.note_calendars(quota);
                 self.add_quota(plan, subject, (call, now), &due);
             }
             self.add_slots(plan, subject, true);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{Costs, RulePrice};
+use crate::calendar::{Calendar, Period};
 use crate::policy::{ClaimQuota, Lists, MissingClaim, Overrides, Quota};
 use crate::table::UserKey;
 
@@ -21,6 +22,8 @@ pub struct Varies {
     pub overridden: SmallVec<[Overridden; 1]>,
     /// The percentages up to which limits are enforced, rising.
     pub percents: SmallVec<[u8; 2]>,
+    /// How periods of quotas are counted, each once.
+    pub calendars: SmallVec<[Arc<Calendar>; 1]>,
 }
 
 /// A limit that has other sizes for some callers.
@@ -60,6 +63,15 @@ impl Varies {
         }
     }
 
+    /// Notes how the periods of a limit are counted, in whatever size.
+    pub(super) fn note_calendars(&mut self, quota: &Quota) {
+        for calendar in quota.all_windows().filter_map(|window| window.calendar.as_ref()) {
+            if !self.calendars.contains(calendar) {
+                self.calendars.push(calendar.clone());
+            }
+        }
+    }
+
     /// Whether all calls of one user are charged by the same plan.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -67,6 +79,7 @@ impl Varies {
             && self.claims.is_empty()
             && self.percents.is_empty()
             && self.overridden.is_empty()
+            && self.calendars.is_empty()
     }
 }
 
@@ -95,6 +108,8 @@ pub struct Variation {
     pub sizes: SmallVec<[Option<u16>; 2]>,
     /// Where the caller stands among a hundred, rounded down to one of [`Varies::percents`] or to zero.
     pub standing: u8,
+    /// The present periods of [`Varies::calendars`]; empty where nobody in particular asks.
+    pub periods: SmallVec<[Period; 1]>,
 }
 
 /// The values of one claim: one, or several of a list, each once and in the order of their keys.

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use super::Window;
 use crate::rate::Rate;
 
 /// For whom a limit has another size.
@@ -47,7 +48,7 @@ impl Who {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Size {
     /// These windows.
-    Windows(Vec<Rate>),
+    Windows(Vec<Window>),
     /// No call.
     Blocked,
     /// Every call: the limit does not count.
@@ -95,7 +96,7 @@ impl Overrides {
 
     /// The size at a place that [`Overrides::find`] returned; `windows` without one.
     #[must_use]
-    pub fn size<'a>(&'a self, place: Option<u16>, windows: &'a [Rate]) -> SizeRef<'a> {
+    pub fn size<'a>(&'a self, place: Option<u16>, windows: &'a [Window]) -> SizeRef<'a> {
         match place.and_then(|place| self.0.get(usize::from(place))).map(|one| &one.size) {
             None => SizeRef::Windows(windows),
             Some(Size::Windows(windows)) => SizeRef::Windows(windows),
@@ -109,7 +110,7 @@ impl Overrides {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SizeRef<'a> {
     /// These windows.
-    Windows(&'a [Rate]),
+    Windows(&'a [Window]),
     /// No call.
     Blocked,
     /// Every call.
@@ -137,8 +138,8 @@ impl SizeRef<'_> {
     }
 }
 
-fn slowest(windows: &[Rate]) -> Option<&Rate> {
-    windows.iter().min_by(|one, other| in_the_long_run(one, other))
+fn slowest(windows: &[Window]) -> Option<&Rate> {
+    windows.iter().map(|window| &window.rate).min_by(|one, other| in_the_long_run(one, other))
 }
 
 fn in_the_long_run(one: &Rate, other: &Rate) -> Ordering {
@@ -152,10 +153,11 @@ mod tests {
 
     use super::*;
 
-    fn windows(of: &[(u64, u64)]) -> Vec<Rate> {
-        of.iter()
-            .map(|(tokens, seconds)| Rate::new(*tokens, Duration::from_secs(*seconds), *tokens).unwrap())
-            .collect()
+    fn windows(of: &[(u64, u64)]) -> Vec<Window> {
+        let rate = |(tokens, seconds): &(u64, u64)| {
+            Rate::new(*tokens, Duration::from_secs(*seconds), *tokens).unwrap().into()
+        };
+        of.iter().map(rate).collect()
     }
 
     #[test]

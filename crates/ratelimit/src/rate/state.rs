@@ -69,6 +69,10 @@ impl BucketState {
     /// less than none. It stays between minus its capacity and its capacity.
     #[must_use]
     pub fn changed(self, rate: &Rate, paid: Payment, units: i64, now: Micros) -> Self {
+        // The payment belongs to a period that is over.
+        if rate.is_by_calendar() && self.level.at > now {
+            return self;
+        }
         let present = self.at(rate, now);
         let units = if units > 0 { present.refundable(rate, paid, units) } else { units };
         let after = present.level.units.saturating_add(units).clamp(-rate.capacity(), rate.capacity());

@@ -32,7 +32,7 @@ proptest! {
                     model.entry(key.0).or_default().insert(bucket, state);
                 }
                 _ => {
-                    table.sweep(now, 8, &|_| Some(rate()));
+                    table.sweep(8, &|_| Some((rate(), now)));
                 }
             }
             for (key, states) in &model {
@@ -57,8 +57,8 @@ fn calls_in_flight_keep_a_user() {
     let mut table = Table::default();
     let place = table.insert(UserKey::new(9));
     table.at_mut(place).set_in_flight(BucketId(1), 2);
-    assert_eq!(table.sweep(Micros(1_000_000), 100, &|_| Some(rate())), 0);
+    assert_eq!(table.sweep(100, &|_| Some((rate(), Micros(1_000_000)))), 0);
     table.at_mut(place).set_in_flight(BucketId(1), 0);
-    assert_eq!(table.sweep(Micros(1_000_000), 100, &|_| Some(rate())), 1);
+    assert_eq!(table.sweep(100, &|_| Some((rate(), Micros(1_000_000)))), 1);
     assert_eq!(table.len(), 0);
 }

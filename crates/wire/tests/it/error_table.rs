@@ -18,7 +18,29 @@ fn limit(scope: LimitScope, retry: Retry) -> Error {
         scope,
         retry,
         allowance: Some((10, Duration::from_secs(60))),
+        resets: None,
     }))
+}
+
+fn quota() -> Error {
+    Error::RateLimited(Box::new(RateLimit {
+        limited: Limited::Tool("search".into()),
+        rule: "perUser".to_owned(),
+        scope: LimitScope::User,
+        retry: Retry::After(Duration::from_secs(3600)),
+        allowance: Some((500, Duration::from_secs(86_400))),
+        resets: Some("2026-11-30 00:00 (Europe/Berlin)".to_owned()),
+    }))
+}
+
+fn limits() -> [Error; 5] {
+    [
+        limit(LimitScope::UserTool, Retry::After(Duration::from_micros(5_000_001))),
+        limit(LimitScope::Server, Retry::WhenReleased),
+        limit(LimitScope::Tool, Retry::Never),
+        limit(LimitScope::UserTool, Retry::Blocked),
+        quota(),
+    ]
 }
 
 /// Every variant. A new one has to be added, or the match below does not compile.
@@ -28,11 +50,9 @@ fn errors() -> Vec<Error> {
         backend: "files".into(),
         error: RelayedError { code, message: "what the backend said".to_owned(), data: None },
     };
-    let all = vec![
-        Error::Denied,
-        limit(LimitScope::UserTool, Retry::After(Duration::from_micros(5_000_001))),
-        limit(LimitScope::Server, Retry::WhenReleased),
-        limit(LimitScope::Tool, Retry::Never),
+    let mut all = vec![Error::Denied];
+    all.extend(limits());
+    all.extend([
         Error::LimitsUnavailable,
         Error::UnknownTool("search".into()),
         Error::UnknownResource("file:///x".into()),
@@ -65,7 +85,7 @@ fn errors() -> Vec<Error> {
         Error::Cancelled,
         Error::Overloaded,
         Error::Internal(cause()),
-    ];
+    ]);
     for error in &all {
         match error {
             Error::Denied

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use vmcp_domain::{Error, LimitScope};
-use vmcp_ratelimit::policy::{Mode, Override, Size, Who};
-use vmcp_ratelimit::{BucketView, Rate, Rules, SlotsView};
+use vmcp_ratelimit::policy::{Mode, Override, Size, Who, Window};
+use vmcp_ratelimit::{BucketView, Rules, SlotsView};
 
 use super::{open_with_lease, waits};
 use crate::cli::Source;
@@ -145,6 +145,13 @@ fn bucket(view: &BucketView, is_priced: bool) -> Vec<String> {
     let (tokens, period) = view.allowance;
     let most = view.capacity.saturating_add(tokens);
     let whom = whom(view.scope);
+    if let Some(period) = &view.period {
+        let twice = tokens.saturating_mul(2);
+        return vec![
+            format!("{tokens} in each {period} {whom}{cost}{shadow}"),
+            format!("all of them at once, so at most {twice} around a reset; then none until the next"),
+        ];
+    }
     let waits = waits(view.wait_max);
     let mut lines = vec![
         format!("{tokens} in {period:?} {whom}{cost}{shadow}{waits}"),
@@ -165,9 +172,12 @@ fn overridden(one: &Override) -> String {
         Who::Claim { claim, value: None } => format!("any {claim}"),
         Who::Rest => "all others".to_owned(),
     };
-    let window = |rate: &Rate| {
-        let (tokens, period) = rate.asked();
-        format!("{tokens} in {period:?}, {} at once", rate.burst())
+    let window = |window: &Window| {
+        let (tokens, period) = window.rate.asked();
+        match &window.calendar {
+            Some(calendar) => format!("{tokens} in each {calendar}"),
+            None => format!("{tokens} in {period:?}, {} at once", window.rate.burst()),
+        }
     };
     let size = match size {
         Size::Windows(windows) => windows.iter().map(window).collect::<Vec<_>>().join(" and "),

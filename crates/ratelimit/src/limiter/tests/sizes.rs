@@ -3,9 +3,9 @@
 use vmcp_domain::Json;
 
 use super::*;
-use crate::policy::{ClaimQuota, Lists, MissingClaim, Overflow, Override, Overrides, Size, Who};
+use crate::policy::{ClaimQuota, Lists, MissingClaim, Overflow, Override, Overrides, Size, Who, Window};
 
-fn windows(tokens: u64) -> Vec<Rate> {
+fn windows(tokens: u64) -> Vec<Window> {
     quota(tokens, 3600).unwrap().windows
 }
 

@@ -1,14 +1,18 @@
 //! The buckets of one limit for one caller.
 
 use std::num::{NonZeroU8, NonZeroU32};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::subject::{Due, Subject, Whose, of_value, period_name, rank};
 use super::{Entry, Planner};
+use crate::calendar::{Calendar, Period};
 use crate::clock::Micros;
-use crate::plan::{BucketId, Holder, Plan, PlannedBucket, UNPAYABLE, Variation, Window};
-use crate::policy::{LeasePolicy, Mode};
+use crate::plan::{
+    BucketId, FormerWindow, Holder, Plan, PlannedBucket, Resets, UNPAYABLE, Variation, Varies,
+};
+use crate::policy::{LeasePolicy, Mode, Window};
 use crate::rate::Rate;
 use crate::table::UserKey;
 
@@ -32,18 +36,29 @@ impl Planner {
         let rule = due.rule(subject);
         let mode = quota.mode_at(call.standing);
         let cost = cost(subject, call, due, mode, is_blocked);
-        for (window, rate) in windows.iter().enumerate() {
+        for (window, Window { rate, calendar }) in windows.iter().enumerate() {
             let lease = self.lease(subject, whose, rate);
             let kept = lease.map_or(*rate, |lease| lease.kept(rate));
             let excess = |lease: LeasePolicy| if lease.hold_back { 0 } else { lease.excess(rate) };
-            let period = period_name(windows, window);
-            let entry = self.sized_entry(subject, due, (&period, due.size), kept);
+            let name = period_name(windows, window);
+            let entry = self.sized_entry(subject, due, (&name, due.size), kept);
+            let resets = calendar.as_ref().map(|calendar| present(calendar, &plan.varies, call));
+            // Another period is another bucket in a shared store, and here the same one at a later time.
+            let period = match &resets {
+                None => name.clone(),
+                Some(Resets { period: Period { start, .. }, .. }) => {
+                    let mut starts = self.starts.write();
+                    let newest = starts.entry(entry.id).or_default();
+                    *newest = (*newest).max(*start);
+                    format!("{name}.{}", start.0 / 1_000_000)
+                }
+            };
             let (holder, cell) = self.holder(&entry, due, &kept, now);
             plan.buckets.push(PlannedBucket {
                 id: entry.id,
                 rank: rank(subject.rule, whose, window),
                 key: of_value(&subject.key(&period, whose, claim), value.map(|(_, value)| value)),
-                window: Window {
+                window: FormerWindow {
                     place: u8::try_from(window).unwrap_or(u8::MAX),
                     count: u8::try_from(windows.len()).unwrap_or(u8::MAX),
                     period_from: u16::try_from(subject.stem(whose).len() + 1).unwrap_or(u16::MAX),
@@ -58,9 +73,11 @@ impl Planner {
                 percent: quota.percent,
                 holder,
                 whose: cell,
-                other_sizes: self.other_sizes(subject, due, &period),
+                other_sizes: self.other_sizes(subject, due, &name),
                 is_blocked,
-                wait_max: subject.wait_max(),
+                // Nobody waits for the next period.
+                wait_max: if resets.is_some() { 0 } else { subject.wait_max() },
+                resets,
                 leased: lease.map(excess),
             });
         }
@@ -104,8 +121,8 @@ impl Planner {
             // One that blocks has the windows of all, and nothing is ever paid there.
             let (windows, is_blocked) = Due { size: place, ..*due }.windows();
             let same = |index: &usize| !is_blocked && period_name(windows, *index) == period;
-            if let Some(rate) = (0..windows.len()).find(same).and_then(|index| windows.get(index)) {
-                others.push(self.sized_entry(subject, due, (period, place), *rate).id);
+            if let Some(window) = (0..windows.len()).find(same).and_then(|index| windows.get(index)) {
+                others.push(self.sized_entry(subject, due, (period, place), window.rate).id);
             }
         }
         others
@@ -119,12 +136,20 @@ impl Planner {
             (Whose::Everybody, _) | (Whose::Claim(_), None) => (Holder::Shared(entry.level.clone()), None),
             (Whose::Claim(_), Some((place, value))) => {
                 let most = self.policy.memory.user_count_max;
+                let time = |id: BucketId| self.time(id, now);
                 let mut cells = self.cells(due.quota.mode).lock();
-                let (key, cell) = cells.cell((entry.id, value.key), place, rate, (now, most));
+                let (key, cell) = cells.cell((entry.id, value.key), (place, most), rate, (now, &time));
                 (Holder::Shared(cell), Some(key))
             }
         }
     }
+}
+
+/// The period that a call falls into; one without an end where nobody in particular asks.
+fn present(calendar: &Arc<Calendar>, varies: &Varies, call: &Variation) -> Resets {
+    let place = varies.calendars.iter().position(|known| known == calendar);
+    let period = place.and_then(|place| call.periods.get(place)).copied().unwrap_or_default();
+    Resets { period, calendar: calendar.clone() }
 }
 
 /// What one call costs in a limit, without looking at what it asks for.

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use vmcp_domain::{BackendToolName, LimitScope, Target};
 
 use crate::plan::{ClaimValue, Rank};
-use crate::policy::{Limits, Quota, SizeRef};
-use crate::rate::Rate;
+use crate::policy::{Limits, Quota, SizeRef, Window};
 
 /// For whom a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,15 +95,19 @@ impl Subject<'_> {
 
 /// The period of a window in the name of its bucket. A quota has one window of a period: if it has more all the same, they
 /// are told apart.
-pub(super) fn period_name(windows: &[Rate], place: usize) -> String {
-    let period = |rate: &Rate| rate.asked().1;
-    let Some(own) = windows.get(place).map(period) else { return String::new() };
+pub(super) fn period_name(windows: &[Window], place: usize) -> String {
+    let Some(window) = windows.get(place) else { return String::new() };
+    if let Some(calendar) = &window.calendar {
+        return calendar.name();
+    }
+    let own = window.rate.asked().1;
     let name = match own.as_micros() {
         micros if micros % 1_000_000 == 0 => format!("{}s", micros / 1_000_000),
         micros if micros % 1_000 == 0 => format!("{}ms", micros / 1_000),
         micros => format!("{micros}us"),
     };
-    match windows.iter().take(place).filter(|rate| period(rate) == own).count() {
+    let is_namesake = |window: &&Window| window.calendar.is_none() && window.rate.asked().1 == own;
+    match windows.iter().take(place).filter(is_namesake).count() {
         0 => name,
         earlier => format!("{name}.{earlier}"),
     }
@@ -144,7 +147,7 @@ impl<'a> Due<'a> {
     }
 
     /// The windows that count for the caller, and whether they are those of a limit that allows the caller nothing.
-    pub(super) fn windows(&self) -> (&'a [Rate], bool) {
+    pub(super) fn windows(&self) -> (&'a [Window], bool) {
         match self.quota.overrides.size(self.size, &self.quota.windows) {
             SizeRef::Windows(windows) => (windows, false),
             SizeRef::Blocked => (&self.quota.windows, true),

@@ -15,6 +15,10 @@ impl Clock for PausedClock {
     fn now(&self) -> Micros {
         Micros(self.0.elapsed().as_micros() as u64)
     }
+
+    fn time_of_day(&self) -> Micros {
+        self.now()
+    }
 }
 
 fn parts(keys: &[(&str, u32)]) -> Vec<SlotPart> {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::GoDuration;
 pub(crate) use bucket::{
-    ClaimLists, ClaimRateLimit, MissingClaimOutcome, RateLimitBucket, RateLimitOverride, RateLimitWindow,
+    CallQuota, ClaimLists, ClaimRateLimit, MissingClaimOutcome, QuotaPeriod, RateLimitBucket,
+    RateLimitOverride, RateLimitWindow,
 };
 pub(crate) use methods::{MethodRateLimit, MethodRateLimits};
 

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 use vmcp_edge::policy::EdgePolicy;
+use vmcp_ratelimit::OnStoreFailure;
 use vmcp_ratelimit::policy::{
     Anonymous, ClaimQuota, Concurrency, Consistency, LimitPolicy, Limits, Lists, MissingClaim, Mode,
-    Overflow, Override, Quota, Size, ToolRule, WaitBounds, Who,
+    Overflow, Override, Quota, Size, ToolRule, WaitBounds, Who, Window,
 };
-use vmcp_ratelimit::{OnStoreFailure, Rate};
 use vmcp_wire::fault::LimitShape;
 
 use crate::config::duration::format;
@@ -157,8 +157,13 @@ fn claim(limit: &ClaimQuota) -> Value {
     shown
 }
 
-fn window(rate: &Rate) -> Value {
+fn window(window: &Window) -> Value {
+    let Window { rate, calendar } = window;
     let (tokens, period) = rate.asked();
+    if let Some(calendar) = calendar {
+        let (per, zone) = (calendar.per().as_str(), calendar.zone());
+        return json!({"quota": {"calls": tokens, "per": per, "timeZone": zone, "resetsAt": calendar.resets_at()}});
+    }
     let mut shown = json!({"maxTokens": tokens, "refillPeriod": format(period)});
     if rate.burst() != tokens {
         shown["burst"] = rate.burst().into();

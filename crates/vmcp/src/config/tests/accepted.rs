@@ -107,7 +107,7 @@ fn both_spellings_of_durations() {
             "{REFERENCE}rateLimiting: {{shared: {{maxTokens: 5, refillPeriod: {spelling}}}}}\n"
         ));
         let quota = settings.limits.unwrap().policy.server.shared.unwrap();
-        assert_eq!(quota.windows[0].asked(), (5, seconds(60)), "{spelling}");
+        assert_eq!(quota.windows[0].rate.asked(), (5, seconds(60)), "{spelling}");
     }
 }
 

@@ -30,7 +30,7 @@ rateLimiting:
     );
     let policy = settings.limits.unwrap().policy;
     let quota = policy.server.per_user.unwrap();
-    assert_eq!((quota.windows[0].asked(), quota.windows[0].burst()), ((5, seconds(60)), 2));
+    assert_eq!((quota.windows[0].rate.asked(), quota.windows[0].rate.burst()), ((5, seconds(60)), 2));
     let shown: Vec<String> = quota.overrides.iter().map(|one| format!("{:?}", one.who)).collect();
     assert_eq!(
         shown,
@@ -44,10 +44,45 @@ rateLimiting:
     let sizes: Vec<&Size> = quota.overrides.iter().map(|one| &one.size).collect();
     assert_eq!((sizes[0], sizes[3]), (&Size::Unlimited, &Size::Blocked));
     let Size::Windows(windows) = sizes[1] else { panic!("{sizes:?}") };
-    assert_eq!((windows[0].asked(), windows[0].burst()), ((8, seconds(3600)), 20));
+    assert_eq!((windows[0].rate.asked(), windows[0].rate.burst()), ((8, seconds(3600)), 20));
     let Size::Windows(windows) = sizes[2] else { panic!("{sizes:?}") };
-    assert_eq!((windows[0].asked(), windows[0].burst()), ((9, seconds(60)), 9), "the period is that of all");
+    assert_eq!(
+        (windows[0].rate.asked(), windows[0].rate.burst()),
+        ((9, seconds(60)), 9),
+        "the period is that of all"
+    );
     assert_eq!(policy.group_claims, [std::sync::Arc::from("teams")]);
     let roles = &policy.server.per_claim[0];
     assert_eq!((roles.lists, roles.quota.overrides.iter().count()), (Lists::Largest, 1));
+}
+
+#[test]
+fn quotas_by_the_calendar() {
+    let settings = load(
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  anonymous: shared
+  shared: {quota: {calls: 10000, per: month}}
+  perUser:
+    maxTokens: 10
+    refillPeriod: 1m
+    quota: {calls: 500, per: day, timeZone: Europe/Berlin, resetsAt: '06:00'}
+    overrides: [{subject: ada, quota: {calls: 9, per: hour, resetsAt: '00:30'}}]
+",
+    );
+    let policy = settings.limits.unwrap().policy;
+    let shown = |quota: &vmcp_ratelimit::policy::Quota| -> Vec<String> {
+        let windows = quota.all_windows().map(|window| {
+            let calendar = window.calendar.as_ref().map_or("-".to_owned(), |calendar| calendar.to_string());
+            format!("{} {calendar}", window.rate.asked().0)
+        });
+        windows.collect()
+    };
+    assert_eq!(shown(&policy.server.shared.unwrap()), ["10000 month (UTC, from 00:00)"]);
+    assert_eq!(
+        shown(&policy.server.per_user.unwrap()),
+        ["10 -", "500 day (Europe/Berlin, from 06:00)", "9 hour (UTC, from 00:30)"]
+    );
 }

@@ -36,6 +36,10 @@ impl Clock for PausedClock {
     fn now(&self) -> Micros {
         Micros(self.0.elapsed().as_micros() as u64)
     }
+
+    fn time_of_day(&self) -> Micros {
+        self.now()
+    }
 }
 
 pub(super) fn seconds(count: u64) -> Duration {

@@ -122,7 +122,7 @@ impl Model {
                     if per_user { limits.per_user.as_ref() } else { limits.shared.as_ref() };
                 let limit = format!("{title}{}", if per_user { "perUser" } else { "shared" });
                 let rates = quota.iter().flat_map(|quota| &quota.windows);
-                windows.extend(rates.map(|rate| Window::of(&limit, place, per_user, rate)));
+                windows.extend(rates.map(|window| Window::of(&limit, place, per_user, &window.rate)));
             };
             add(None, String::new(), &policy.server);
             for (place, rule) in policy.tools.iter().enumerate() {

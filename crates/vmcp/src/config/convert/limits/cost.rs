@@ -3,8 +3,7 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use vmcp_ratelimit::Rate;
-use vmcp_ratelimit::policy::{Cost, Limits, Mode, Price};
+use vmcp_ratelimit::policy::{Cost, Limits, Mode, Price, Window};
 
 use crate::config::convert::Findings;
 use crate::config::file::{CallCost, LimitMode};
@@ -75,7 +74,8 @@ pub(super) fn check(
     let of_all = of_all.filter(|_| cost.mode == Mode::Enforce);
     let own = (limits.quotas().collect::<Vec<_>>(), "the bucket");
     for (quotas, which) in [own, (of_all.collect(), "a bucket for all calls")] {
-        let smallest = |windows: &mut dyn Iterator<Item = &Rate>| windows.map(Rate::burst).min();
+        let smallest =
+            |windows: &mut dyn Iterator<Item = &Window>| windows.map(|window| window.rate.burst()).min();
         let of_most = smallest(&mut quotas.iter().flat_map(|quota| &quota.windows));
         let of_some = smallest(&mut quotas.iter().flat_map(|quota| quota.overridden_windows()));
         let (held, which, whose) = match (of_most, of_some) {

@@ -49,7 +49,7 @@ pub(super) fn check(policy: &LimitPolicy, findings: &mut Findings<'_>) {
     let rules = policy.tools.iter().map(|rule| (&rule.limits, rule.cost.least));
     let mut all = std::iter::once((&policy.server, std::num::NonZeroU32::MIN)).chain(rules);
     let covered = all.any(|(limits, cost)| {
-        limits.shared.iter().flat_map(|quota| &quota.windows).any(|rate| lease.covers(rate, cost))
+        limits.shared.iter().flat_map(|quota| &quota.windows).any(|window| lease.covers(&window.rate, cost))
     });
     if !covered {
         findings.warn(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vmcp_identity::API_KEY_ISSUER;
 use vmcp_ratelimit::policy::{LimitPolicy, Limits, Override, Overrides, Size, Who};
 
-use super::quota::rates;
+use super::quota::windows;
 use super::{Callers, PATH};
 use crate::config::convert::Findings;
 use crate::config::file::{GoDuration, RateLimitOverride};
@@ -132,24 +132,24 @@ fn size(
     path: &str,
     findings: &mut Findings<'_>,
 ) -> Option<Size> {
-    let RateLimitOverride { max_tokens, refill_period, burst, windows, unlimited, .. } = file;
-    let says_size = max_tokens.is_some() || refill_period.is_some() || burst.is_some() || !windows.is_empty();
+    let RateLimitOverride { max_tokens, refill_period, burst, windows: further, quota, unlimited, .. } = file;
+    let says_more = refill_period.is_some() || burst.is_some() || !further.is_empty() || quota.is_some();
     if unlimited == Some(true) {
-        if says_size {
+        if says_more || max_tokens.is_some() {
             findings.problem(format!("{path}.unlimited"), "contradicts the size that is written beside it");
         }
         return Some(Size::Unlimited);
     }
     if max_tokens == Some(0) {
-        if refill_period.is_some() || burst.is_some() || !windows.is_empty() {
+        if says_more {
             findings
                 .problem(format!("{path}.maxTokens"), "of 0 allows no call, whatever is written beside it");
         }
         return Some(Size::Blocked);
     }
     let refill_period = refill_period.or_else(|| period.filter(|_| max_tokens.is_some()));
-    let rates = rates((max_tokens, refill_period, burst), windows, path, findings);
-    (!rates.is_empty()).then_some(Size::Windows(rates))
+    let windows = windows((max_tokens, refill_period, burst), (further, quota), path, findings);
+    (!windows.is_empty()).then_some(Size::Windows(windows))
 }
 
 /// An API key that is not there never calls.

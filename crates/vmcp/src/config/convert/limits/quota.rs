@@ -1,14 +1,15 @@
 //! Token buckets: windows, modes and percentages.
 
 use std::num::NonZeroU8;
+use std::sync::Arc;
 
-use vmcp_ratelimit::policy::{Mode, Overrides, Quota};
-use vmcp_ratelimit::{Rate, RateError};
+use vmcp_ratelimit::policy::{Mode, Overrides, Quota, Window};
+use vmcp_ratelimit::{Calendar, CalendarError, Per, Rate, RateError};
 
 use super::overrides;
 use crate::config::convert::Findings;
 use crate::config::duration::format;
-use crate::config::file::{GoDuration, LimitMode, RateLimitBucket, RateLimitWindow};
+use crate::config::file::{CallQuota, GoDuration, LimitMode, QuotaPeriod, RateLimitBucket, RateLimitWindow};
 use crate::config::report::item;
 
 /// A limit for all callers together.
@@ -49,25 +50,33 @@ pub(super) fn sized(
     inherited: LimitMode,
     findings: &mut Findings<'_>,
 ) -> Option<Quota> {
-    let RateLimitBucket { max_tokens, refill_period, burst, windows, overrides: _, mode, enforce_percent } =
-        bucket;
-    let rates = rates((max_tokens, refill_period, burst), windows, path, findings);
+    let RateLimitBucket {
+        max_tokens,
+        refill_period,
+        burst,
+        windows,
+        quota,
+        overrides: _,
+        mode,
+        enforce_percent,
+    } = bucket;
+    let windows = self::windows((max_tokens, refill_period, burst), (windows, quota), path, findings);
     let mode = match mode.unwrap_or(inherited) {
         LimitMode::Enforce => Mode::Enforce,
         LimitMode::Shadow => Mode::Shadow,
         LimitMode::Off => return None,
     };
     let percent = percent(enforce_percent, mode, path, findings);
-    (!rates.is_empty()).then_some(Quota { windows: rates, mode, percent, overrides })
+    (!windows.is_empty()).then_some(Quota { windows, mode, percent, overrides })
 }
 
-/// The windows of a bucket at `path`.
-pub(super) fn rates(
+/// The windows of a bucket at `path`: token buckets, and a quota for a period of the calendar.
+pub(super) fn windows(
     (max_tokens, refill_period, burst): (Option<u64>, Option<GoDuration>, Option<u64>),
-    windows: Vec<RateLimitWindow>,
+    (windows, quota): (Vec<RateLimitWindow>, Option<CallQuota>),
     path: &str,
     findings: &mut Findings<'_>,
-) -> Vec<Rate> {
+) -> Vec<Window> {
     let mut rates = Vec::new();
     match (max_tokens, refill_period) {
         (Some(max_tokens), Some(refill_period)) => {
@@ -82,8 +91,8 @@ pub(super) fn rates(
         (None, None) if burst.is_some() => {
             findings.problem(format!("{path}.maxTokens"), "is required with `burst`");
         }
-        (None, None) if windows.is_empty() => {
-            findings.problem(path, "needs `maxTokens` and `refillPeriod`");
+        (None, None) if windows.is_empty() && quota.is_none() => {
+            findings.problem(path, "needs `maxTokens` and `refillPeriod`, `windows` or `quota`");
         }
         (None, None) => {}
     }
@@ -91,7 +100,40 @@ pub(super) fn rates(
         rates.extend(rate(window, &item(&format!("{path}.windows"), index), findings));
     }
     check_periods(&rates, path, findings);
-    rates
+    let quota = quota.and_then(|quota| by_calendar(quota, &format!("{path}.quota"), findings));
+    rates.into_iter().map(Window::from).chain(quota).collect()
+}
+
+/// A quota for a period of the calendar.
+fn by_calendar(file: CallQuota, path: &str, findings: &mut Findings<'_>) -> Option<Window> {
+    let CallQuota { calls, per, time_zone, resets_at } = file;
+    let per = match per {
+        QuotaPeriod::Hour => Per::Hour,
+        QuotaPeriod::Day => Per::Day,
+        QuotaPeriod::Week => Per::Week,
+        QuotaPeriod::Month => Per::Month,
+    };
+    let (zone, resets_at) = (time_zone.as_deref().unwrap_or("UTC"), resets_at.as_deref().unwrap_or("00:00"));
+    let calendar = match Calendar::new(per, zone, resets_at) {
+        Ok(calendar) => calendar,
+        Err(error @ CalendarError::Zone) => {
+            findings.problem(format!("{path}.timeZone"), format!("`{zone}` {error}")).hint =
+                Some("write a name such as `Europe/Berlin`, or leave it out for UTC".to_owned());
+            return None;
+        }
+        Err(error @ (CalendarError::Time | CalendarError::Hour)) => {
+            findings.problem(format!("{path}.resetsAt"), format!("`{resets_at}` {error}")).hint =
+                Some("write hours and minutes, such as `06:00`".to_owned());
+            return None;
+        }
+    };
+    match Window::by_calendar(calls, Arc::new(calendar)) {
+        Ok(window) => Some(window),
+        Err(error) => {
+            findings.problem(format!("{path}.calls"), error.to_string());
+            None
+        }
+    }
 }
 
 /// A window is known by its period: its level is found again when its size or the order of windows changes.

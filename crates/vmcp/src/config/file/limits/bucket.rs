@@ -19,6 +19,8 @@ pub(crate) struct RateLimitBucket {
     /// Further windows, as 10 a second and 500 a day.
     #[serde(default)]
     pub(crate) windows: Vec<RateLimitWindow>,
+    /// A number of calls for each hour, day, week or month of the calendar, beside the buckets or alone.
+    pub(crate) quota: Option<CallQuota>,
     /// Other sizes for some callers, in limits per user.
     #[serde(default)]
     pub(crate) overrides: Vec<RateLimitOverride>,
@@ -47,6 +49,8 @@ pub(crate) struct ClaimRateLimit {
     /// Further windows, as 10 a second and 500 a day.
     #[serde(default)]
     pub(crate) windows: Vec<RateLimitWindow>,
+    /// A number of calls for each hour, day, week or month of the calendar, beside the buckets or alone.
+    pub(crate) quota: Option<CallQuota>,
     /// Other sizes for some values, each named by `value`.
     #[serde(default)]
     pub(crate) overrides: Vec<RateLimitOverride>,
@@ -88,6 +92,31 @@ pub(crate) struct RateLimitWindow {
     pub(crate) burst: Option<u64>,
 }
 
+/// So many calls in each period of the calendar. Nothing is earned in a period, and all of it is there again in the next.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CallQuota {
+    /// How many calls, at least 1.
+    pub(crate) calls: u64,
+    /// Of which period.
+    pub(crate) per: QuotaPeriod,
+    /// Where periods are counted, by the IANA database, as `Europe/Berlin`. Left out: UTC.
+    pub(crate) time_zone: Option<String>,
+    /// When a period begins by the clock there, as `06:00`: of a day, of Monday, of the first of a month; of an hour only the
+    /// minutes count. Left out: `00:00`.
+    pub(crate) resets_at: Option<String>,
+}
+
+/// A period of the calendar.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum QuotaPeriod {
+    Hour,
+    Day,
+    Week,
+    Month,
+}
+
 /// Another size of a bucket for some callers. The one that names a caller most closely counts: a subject with its issuer, a
 /// subject or API key, a group, the value of a claim, a claim, `*`. Of several groups or claims the first counts.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -114,6 +143,8 @@ pub(crate) struct RateLimitOverride {
     /// Windows in place of those of the bucket that is overridden.
     #[serde(default)]
     pub(crate) windows: Vec<RateLimitWindow>,
+    /// A number of calls for each hour, day, week or month of the calendar, beside the buckets or alone.
+    pub(crate) quota: Option<CallQuota>,
     /// Every call passes, and the bucket does not count.
     pub(crate) unlimited: Option<bool>,
 }

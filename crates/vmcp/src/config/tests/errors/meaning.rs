@@ -535,6 +535,21 @@ rateLimiting:
     - {name: x, shared: {burst: 3}}
 ",
     ),
+    (
+        "quotas of no calendar",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  anonymous: shared
+  shared: {quota: {calls: 0, per: day}}
+  perUser: {quota: {calls: 5, per: day, timeZone: Europe/Atlantis}}
+  tools:
+    - {name: x, shared: {quota: {calls: 5, per: day, resetsAt: midnight}}}
+    - {name: y, shared: {quota: {calls: 5, per: hour, resetsAt: '06:00'}}}
+    - {name: z, cost: 3, shared: {quota: {calls: 2, per: month}}}
+",
+    ),
 ];
 
 /// What the reference has and this build has not.

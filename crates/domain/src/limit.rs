@@ -1,0 +1,187 @@
+//! Refusals by limits: which rule, for whom, and when the call may be made again.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::name::ToolName;
+
+/// For whom a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LimitScope {
+    /// Everybody, over all tools.
+    Server,
+    /// Everybody, for one tool or one group of tools.
+    Tool,
+    /// Everybody with the same value of a claim, such as a team, over all tools.
+    Claim,
+    /// The same for one tool or one group of tools.
+    ClaimTool,
+    /// One user, over all tools.
+    User,
+    /// One user, for one tool or one group of tools.
+    UserTool,
+}
+
+impl LimitScope {
+    /// The scope's name in answers, metrics and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Tool => "tool",
+            Self::Claim => "claim",
+            Self::ClaimTool => "claim_tool",
+            Self::User => "user",
+            Self::UserTool => "user_tool",
+        }
+    }
+}
+
+/// When a limited call may be made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// After this time, exact to the microsecond, if nobody else spends in between.
+    After(Duration),
+    /// When a call that is running has ended; nobody can say when.
+    WhenReleased,
+    /// Never: one call costs more than the limit holds.
+    Never,
+    /// Never: the limit allows its caller no call.
+    Blocked,
+}
+
+/// What a limit is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// Calls of a tool.
+    Tool(ToolName),
+    /// Requests of another method, by its name on the wire.
+    Method(&'static str),
+}
+
+impl fmt::Display for Limited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tool(name) => name.fmt(f),
+            Self::Method(name) => f.write_str(name),
+        }
+    }
+}
+
+/// A refusal by a limit. Names no user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The tool that was to be called, or what else was asked.
+    pub limited: Limited,
+    /// The rule that takes longest to give way, as the configuration names it.
+    pub rule: String,
+    /// For whom it counts.
+    pub scope: LimitScope,
+    /// When the call may be made again.
+    pub retry: Retry,
+    /// What the rule allows: so many calls in so long a time.
+    pub allowance: Option<(u64, Duration)>,
+    /// When the rule begins anew, by the clock of the place whose days it counts; `None` for one that fills evenly.
+    pub resets: Option<String>,
+}
+
+impl RateLimit {
+    /// The time after which to try again, for forms that need one: a second where nobody can say, none for never.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self.retry {
+            Retry::After(wait) => Some(wait),
+            Retry::WhenReleased => Some(Duration::from_secs(1)),
+            Retry::Never | Retry::Blocked => None,
+        }
+    }
+
+    /// The same in whole seconds, rounded up and never zero.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after()
+            .map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+            .map(|seconds| seconds.max(1))
+    }
+}
+
+/// A call that goes round in circles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Looping {
+    /// The tool that was to be called.
+    pub tool: ToolName,
+    /// How often in a row the call had the same outcome.
+    pub count: u32,
+    /// The time after which it is made again.
+    pub retry_after: Duration,
+}
+
+impl fmt::Display for Looping {
+    /// A sentence a model can act on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tool, count, retry_after } = self;
+        let seconds = retry_after.as_secs() + u64::from(retry_after.subsec_nanos() > 0);
+        write!(
+            f,
+            "Not called: tool `{tool}` was called {count} times in a row with these arguments and gave the same result each \
+             time. Use the result you have, change the arguments, or try something else; the same call is made again in \
+             {seconds} seconds at the earliest"
+        )
+    }
+}
+
+impl fmt::Display for RateLimit {
+    /// A sentence a model can act on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match (&self.limited, self.scope) {
+            (Limited::Tool(_), LimitScope::Server) => "no tool of this server can be called".to_owned(),
+            (Limited::Tool(tool), LimitScope::Tool) => format!("tool `{tool}` cannot be called by anyone"),
+            (Limited::Tool(_), LimitScope::Claim) => {
+                "your group cannot call any tool of this server".to_owned()
+            }
+            (Limited::Tool(tool), LimitScope::ClaimTool) => format!("your group cannot call tool `{tool}`"),
+            (Limited::Tool(_), LimitScope::User) => "you cannot call any tool of this server".to_owned(),
+            (Limited::Tool(tool), LimitScope::UserTool) => format!("you cannot call tool `{tool}`"),
+            (Limited::Method(name), LimitScope::Server | LimitScope::Tool) => {
+                format!("nobody can ask for `{name}`")
+            }
+            (Limited::Method(name), LimitScope::Claim | LimitScope::ClaimTool) => {
+                format!("your group cannot ask for `{name}`")
+            }
+            (Limited::Method(name), LimitScope::User | LimitScope::UserTool) => {
+                format!("you cannot ask for `{name}`")
+            }
+        };
+        let one = match &self.limited {
+            Limited::Tool(tool) => format!("this call of tool `{tool}`"),
+            Limited::Method(name) => format!("this request for `{name}`"),
+        };
+        match self.retry {
+            Retry::After(_) => {
+                let seconds = self.retry_after_seconds().unwrap_or(1);
+                let plural = if seconds == 1 { "" } else { "s" };
+                if let Some(resets) = &self.resets {
+                    return write!(
+                        f,
+                        "Rate limit exceeded: {what} before {resets}, in {seconds} second{plural}; do not try again \
+                         before then"
+                    );
+                }
+                write!(
+                    f,
+                    "Rate limit exceeded: {what} for {seconds} second{plural}; wait that long, then try again"
+                )
+            }
+            Retry::WhenReleased => {
+                write!(f, "Rate limit exceeded: {what} until a running call has ended; try again in a moment")
+            }
+            Retry::Never => write!(
+                f,
+                "Rate limit exceeded: {one} costs more than its limit ever holds; ask for less, or do not try again"
+            ),
+            Retry::Blocked => {
+                write!(f, "Rate limit exceeded: {what}, because an operator has blocked it; do not try again")
+            }
+        }
+    }
+}

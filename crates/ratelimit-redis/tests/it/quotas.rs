@@ -1,0 +1,78 @@
+//! Quotas by the calendar: whole tokens that are counted exactly, kept until their period is over.
+
+use std::time::{Duration, SystemTime};
+
+use vmcp_ratelimit::policy::Mode;
+use vmcp_ratelimit::{Ask, Change, Micros, Period, Rate, RemoteBucket, RemoteStore as _};
+
+use crate::server::{Kind, Server, admit, tokens};
+
+crate::on_both!(a_period_is_counted_exactly_and_kept_until_its_end, what_is_given_back_stays_in_its_period);
+
+const HOUR: u64 = 3_600_000_000;
+
+#[allow(clippy::disallowed_methods, reason = "the period has to be the present one of the server")]
+fn now() -> Micros {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    Micros(u64::try_from(since.as_micros()).unwrap())
+}
+
+/// A bucket of so many calls in a period that ends in three hours.
+fn quota(calls: u64) -> RemoteBucket {
+    let (start, end) = (Micros(now().0 - HOUR), now().plus(3 * HOUR));
+    RemoteBucket {
+        key: format!("user:day@UTC~0000.{}:ann", start.0 / 1_000_000).into(),
+        rate: Rate::in_period(calls, Duration::from_secs(86_400)).unwrap(),
+        cost: 1,
+        mode: Mode::Enforce,
+        trial: None,
+        home: None,
+        period: Some(Period { start, end }),
+        former: None,
+    }
+}
+
+fn of(bucket: &RemoteBucket) -> Ask {
+    Ask { buckets: std::iter::once(bucket.clone()).collect() }
+}
+
+async fn a_period_is_counted_exactly_and_kept_until_its_end(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let bucket = quota(3);
+    let ask = of(&bucket);
+    for left in [2, 1, 0] {
+        let verdict = admit(&store, &ask).await;
+        assert!(verdict.admitted);
+        assert_eq!(tokens(&ask, &verdict.levels), [left]);
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!admit(&store, &ask).await.admitted, "nothing is earned");
+    let another = server.patient().await;
+    assert!(!admit(&another, &ask).await.admitted);
+    // Another size in the same period: what is spent stays spent.
+    let larger = RemoteBucket { rate: Rate::in_period(5, Duration::from_secs(86_400)).unwrap(), ..bucket };
+    assert_eq!(tokens(&of(&larger), &another.peek(&of(&larger)).await.unwrap()), [2]);
+    let keys: Vec<String> = server.say("KEYS *day@UTC*").await;
+    let [key] = keys.as_slice() else { panic!("{keys:?}") };
+    let kept: u64 = server.say(&format!("PTTL {key}")).await;
+    let (least, most) = (3 * 3_600_000, 28 * 3_600_000);
+    assert!((least..most).contains(&kept), "kept for {kept} ms");
+}
+
+async fn what_is_given_back_stays_in_its_period(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let bucket = quota(3);
+    let ask = of(&bucket);
+    let at = admit(&store, &ask).await.at;
+    assert!(admit(&store, &ask).await.admitted);
+    let change = |tokens: i64| [Change { bucket: bucket.clone(), tokens, paid_at: Some(at) }];
+    store.change(&change(-1)).await.unwrap();
+    assert_eq!(tokens(&ask, &store.peek(&ask).await.unwrap()), [2]);
+    store.change(&change(-9)).await.unwrap();
+    assert_eq!(tokens(&ask, &store.peek(&ask).await.unwrap()), [3], "never more than the quota");
+    store.change(&change(5)).await.unwrap();
+    assert_eq!(store.peek(&ask).await.unwrap().as_slice(), [-2], "what a call turned out to cost is owed");
+    assert!(!admit(&store, &ask).await.admitted);
+}

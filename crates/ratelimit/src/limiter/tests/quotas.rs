@@ -1,0 +1,210 @@
+//! Quotas by the calendar: exact in every period, in memory and with a shared store, and nothing carried from one to the next.
+
+use proptest::prelude::*;
+use vmcp_domain::Json;
+
+use super::*;
+use crate::calendar::{Calendar, Per};
+use crate::policy::{ClaimQuota, Lists, MissingClaim, Override, Overrides, Size, Who, Window};
+
+/// 2026-11-29, 18:00 UTC.
+const EVENING: u64 = 1_795_975_200_000_000;
+const HOUR: u64 = 3_600_000_000;
+
+fn daily(calls: u64) -> Window {
+    let calendar = Calendar::new(Per::Day, "Europe/Berlin", "00:00").unwrap();
+    Window::by_calendar(calls, Arc::new(calendar)).unwrap()
+}
+
+fn day_quota(calls: u64) -> Quota {
+    Quota { windows: vec![daily(calls)], ..quota(1, 1).unwrap() }
+}
+
+fn at_evening(limits: Limits, sharing: Option<Sharing>, clock: Arc<ManualClock>) -> Bench {
+    let bench = bench_by(clock, policy(limits, vec![], Anonymous::Shared), sharing);
+    bench.clock.set(Micros(EVENING));
+    bench
+}
+
+fn here(limits: Limits) -> Bench {
+    at_evening(limits, None, Arc::new(ManualClock::default()))
+}
+
+fn shared(limits: Limits, on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>) {
+    let clock = Arc::new(ManualClock::default());
+    let store = FakeStore::new(clock.clone());
+    let sharing = Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
+    (at_evening(limits, Some(sharing), clock), store)
+}
+
+async fn passed(bench: &Bench, subject: &str, attempts: usize) -> usize {
+    let mut count = 0;
+    for _ in 0..attempts {
+        count += usize::from(call(bench, "a_search", &known("i", subject)).await.is_ok());
+    }
+    count
+}
+
+#[tokio::test]
+async fn a_day_has_its_calls_and_the_next_day_has_all_again() {
+    let limits = || Limits { per_user: Some(day_quota(5)), ..Limits::default() };
+    for bench in [here(limits()), shared(limits(), OnStoreFailure::Deny).0] {
+        assert_eq!(passed(&bench, "s", 8).await, 5);
+        assert_eq!(passed(&bench, "t", 2).await, 2);
+        // In Berlin it is 19:00.
+        let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
+        assert_eq!(refusal.retry, Retry::After(Duration::from_secs(5 * 3600)));
+        assert_eq!(refusal.resets.as_deref(), Some("2026-11-30 00:00 (Europe/Berlin)"));
+        assert!(refusal.to_string().contains("before 2026-11-30 00:00 (Europe/Berlin)"), "{refusal}");
+        bench.clock.advance(5 * HOUR - 1);
+        assert_eq!(passed(&bench, "s", 1).await, 0);
+        bench.clock.advance(1);
+        assert_eq!(passed(&bench, "s", 8).await, 5);
+        assert_eq!(passed(&bench, "t", 8).await, 5);
+    }
+}
+
+#[tokio::test]
+async fn the_longest_wait_counts_beside_a_bucket() {
+    let hourly = Rate::new(2, Duration::from_secs(3600), 2).unwrap();
+    let windows = vec![hourly.into(), daily(3)];
+    let bench = here(Limits { shared: Some(Quota { windows, ..quota(1, 1).unwrap() }), ..Limits::default() });
+    assert_eq!(passed(&bench, "s", 4).await, 2);
+    let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
+    assert_eq!((refusal.retry, refusal.resets), (Retry::After(Duration::from_secs(1800)), None));
+    bench.clock.advance(HOUR);
+    assert_eq!(passed(&bench, "s", 4).await, 1, "the third of the day");
+    let refusal = refused(call(&bench, "a_search", &known("i", "s")).await);
+    assert_eq!(refusal.retry, Retry::After(Duration::from_secs(4 * 3600)));
+}
+
+#[tokio::test]
+async fn what_a_day_gives_back_is_not_the_next_days() {
+    let limits = Limits { per_user: Some(day_quota(2)), ..Limits::default() };
+    let bench = here(limits);
+    let ctx = known("i", "s");
+    let tools = bench.gateway.list_tools(&ctx).await.unwrap();
+    let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
+    let today = bench.limiter.vary_call(&bound, &ctx, None, false).unwrap();
+    let permit = bench.limiter.admit(&today, &ctx).await.unwrap();
+    let other = bench.limiter.admit(&today, &ctx).await.unwrap();
+    permit.refund("failed").await;
+    assert_eq!(passed(&bench, "s", 3).await, 1);
+    bench.clock.advance(5 * HOUR);
+    assert_eq!(passed(&bench, "s", 3).await, 2);
+    other.refund("failed").await;
+    assert_eq!(passed(&bench, "s", 3).await, 0);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_over_a_reset_hands_out_no_day_twice() {
+    let bench = here(Limits { per_user: Some(day_quota(3)), ..Limits::default() });
+    bench.clock.advance(5 * HOUR);
+    assert_eq!(passed(&bench, "s", 9).await, 3);
+    bench.clock.set(Micros(EVENING));
+    assert_eq!(passed(&bench, "s", 9).await, 0);
+    bench.clock.advance(5 * HOUR);
+    assert_eq!(passed(&bench, "s", 9).await, 0);
+    bench.clock.advance(24 * HOUR);
+    assert_eq!(passed(&bench, "s", 9).await, 3);
+}
+
+#[tokio::test]
+async fn a_replica_by_itself_keeps_to_its_share_of_the_day() {
+    let limits = Limits { shared: Some(day_quota(10)), ..Limits::default() };
+    let (bench, store) = shared(limits, OnStoreFailure::Local);
+    assert_eq!(passed(&bench, "s", 4).await, 4);
+    store.break_with(Some(StoreFailure::Timeout));
+    assert_eq!(passed(&bench, "s", 20).await, 3, "half of the six that are left");
+    bench.clock.advance(5 * HOUR);
+    assert_eq!(passed(&bench, "s", 20).await, 5, "half of the next day");
+}
+
+#[tokio::test]
+async fn values_of_claims_and_overrides_have_quotas() {
+    let size = Size::Windows(vec![daily(3)]);
+    let who = Who::Claim { claim: "team".into(), value: Some("red".into()) };
+    let overrides = Overrides::new(vec![Override { who, size }]);
+    let limit = ClaimQuota {
+        claim: "team".into(),
+        missing: MissingClaim::Refuse,
+        lists: Lists::Each,
+        quota: Quota { overrides, ..day_quota(1) },
+    };
+    let bench = here(Limits { per_claim: vec![limit], ..Limits::default() });
+    let team = |name: &str| {
+        let claims = Json::parse(format!(r#"{{"team": "{name}"}}"#)).unwrap().members().unwrap();
+        let identity = Identity { issuer: "i".into(), subject: "s".into(), claims };
+        CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+    };
+    for _ in 0..2 {
+        for (name, expected) in [("red", 3), ("blue", 1)] {
+            let mut count = 0;
+            for _ in 0..5 {
+                count += usize::from(call(&bench, "a_search", &team(name)).await.is_ok());
+            }
+            assert_eq!(count, expected, "{name}");
+        }
+        bench.clock.advance(24 * HOUR);
+    }
+}
+
+/// Users who have spent something on a day are forgotten to make room when it is over.
+#[tokio::test]
+async fn a_day_that_is_over_keeps_nobody() {
+    let memory = MemoryBounds { user_count_max: 40, overflow: crate::policy::Overflow::Refuse };
+    let limits = Limits { per_user: Some(day_quota(2)), ..Limits::default() };
+    let bench = bench(LimitPolicy { memory, ..policy(limits, vec![], Anonymous::Refuse) }, None);
+    bench.clock.set(Micros(EVENING));
+    for number in 0..40 {
+        call(&bench, "a_search", &known("i", &number.to_string())).await.unwrap();
+    }
+    let late = known("i", "late");
+    assert!(matches!(call(&bench, "a_search", &late).await, Err(Error::Overloaded)));
+    bench.clock.advance(24 * HOUR);
+    // A call of the new day says that it has begun.
+    call(&bench, "a_search", &known("i", "0")).await.unwrap();
+    call(&bench, "a_search", &late).await.unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// In every day exactly as many calls pass as it has, whatever is given back and however long calls take.
+    #[test]
+    fn every_day_is_exact(
+        calls in 1_u64..6,
+        with_store in any::<bool>(),
+        steps in prop::collection::vec((0_u64..5 * HOUR, prop::option::of(0_usize..4)), 1..120),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let limits = Limits { shared: Some(day_quota(calls)), ..Limits::default() };
+            let bench = if with_store { shared(limits, OnStoreFailure::Deny).0 } else { here(limits) };
+            let calendar = Calendar::new(Per::Day, "Europe/Berlin", "00:00").unwrap();
+            let ctx = known("i", "s");
+            let tools = bench.gateway.list_tools(&ctx).await.unwrap();
+            let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
+            let mut plans: Vec<(usize, Arc<crate::limiter::Bound>)> = Vec::new();
+            let mut spent: HashMap<u64, u64> = HashMap::new();
+            for (number, (elapsed, gives_back)) in steps.iter().enumerate() {
+                bench.clock.advance(*elapsed);
+                let day = calendar.period(bench.clock.now()).start.0;
+                let plan = bench.limiter.vary_call(&bound, &ctx, None, false).unwrap();
+                plans.push((number, plan.clone()));
+                let admitted = bench.limiter.admit(&plan, &ctx).await;
+                let used = spent.entry(day).or_default();
+                prop_assert_eq!(admitted.is_ok(), *used < calls, "call {} of {}", number, day);
+                if let Ok(permit) = admitted {
+                    *used += 1;
+                    if let Some(days) = gives_back {
+                        bench.clock.advance(*days as u64 * 12 * HOUR);
+                        permit.refund("failed").await;
+                        *spent.entry(day).or_default() -= 1;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+    }
+}
