@@ -134,6 +134,8 @@ impl Gateway {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("vmcp.yaml");
         std::fs::write(&file, config)?;
+        // Nothing of a test is left in the folder of its user.
+        command.env("XDG_STATE_HOME", folder.path());
         command.arg("serve").arg("--config").arg(&file).args(["--port", "0"]);
         let mut process = Process::start(&mut command)?;
         let url = process.wait_for_url_not_in(config)?;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, header};
+use vmcp_domain::BoxFuture;
 
 use crate::body::EdgeBody;
 
@@ -44,6 +45,10 @@ pub trait AdminPages: Send + Sync {
     /// The page under `path`, if there is one. What `reader` may not see is a page that says so. `accept` is what the request
     /// says of content types, empty where it says nothing.
     fn page(&self, path: &str, reader: Reader, accept: &str) -> Option<Page>;
+
+    /// What comes of a request at the admin listener that changes something; `None` where there is no such request.
+    /// `token` is the bearer token that it carries.
+    fn act<'a>(&'a self, path: &'a str, token: Option<&'a str>, body: Bytes) -> BoxFuture<'a, Option<Page>>;
 }
 
 /// What a request says of content types, as far as it is text.

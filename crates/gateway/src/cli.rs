@@ -1,11 +1,15 @@
 //! The command line: what can be asked for, spelled once. What each command does stands in its own file.
 
+mod limits;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use vmcp::config::Overrides;
+
+pub(crate) use limits::{LimitsCommand, LimitsSubject, RunningSource};
 
 /// One MCP endpoint in front of many MCP servers.
 #[derive(Debug, Parser)]
@@ -158,48 +162,6 @@ pub(crate) enum Command {
         /// Serve over HTTP on this port of the loopback address; 0 takes any free one.
         #[arg(long, value_name = "PORT")]
         http: Option<u16>,
-    },
-}
-
-/// Commands about limits.
-#[derive(Debug, Subcommand)]
-pub(crate) enum LimitsCommand {
-    /// Say which rules fit a tool, or every tool, and what they allow.
-    Explain {
-        /// The tool, by the name clients see; every tool if left out.
-        tool: Option<String>,
-        #[command(flatten)]
-        source: Source,
-    },
-    /// Show what every bucket of a tool holds for a user. Spends nothing.
-    Check {
-        /// The tool, by the name clients see.
-        tool: String,
-        /// The user, as the issuer names it.
-        #[arg(long)]
-        user: Option<String>,
-        /// Who vouches for the user.
-        #[arg(long, default_value = "local", requires = "user")]
-        issuer: String,
-        /// What a claim of the user says, for limits per claim. May be given several times.
-        #[arg(long = "claim", value_name = "NAME=VALUE", requires = "user")]
-        claims: Vec<String>,
-        #[command(flatten)]
-        source: Source,
-        /// Ask a running gateway at its admin listener, for limits that are kept in its memory.
-        #[arg(long, value_name = "URL")]
-        url: Option<String>,
-    },
-    /// Say which recorded calls the limits of a configuration would have refused. Connects to nothing.
-    Replay {
-        /// The audit records, one JSON object a line; `-` reads standard input.
-        #[arg(value_name = "AUDIT")]
-        audit: PathBuf,
-        #[command(flatten)]
-        source: Source,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
     },
 }
 

@@ -131,7 +131,12 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
         backends: vec![backend("notes", notes), backend("glossary", glossary)],
         process_count_max: ProcessPolicy::COUNT_MAX,
         edge,
-        admin: AdminSettings { listen: None, metrics_are_open: false },
+        admin: AdminSettings {
+            listen: None,
+            metrics_are_open: false,
+            state_folder: None,
+            issuer: "local".to_owned(),
+        },
         health: HealthPolicy::DEFAULT,
         authz: None,
         optimizer: None,

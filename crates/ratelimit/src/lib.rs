@@ -36,8 +36,8 @@ pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
 pub use layer::{LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
 pub use limiter::{
-    BucketView, Limiter, LimiterState, Replay, ReplayCaller, ReplayPass, ReplayTool, Reserver, Rules, Ruling,
-    Sharing, SlotsView, StoreState,
+    Act, BucketView, Limiter, LimiterState, Replay, ReplayCaller, ReplayPass, ReplayTool, Reserver, Rules,
+    Ruling, Sharing, SlotsView, StoreState,
 };
 pub use memory::{Claim, MemoryStore, Receipt};
 pub use observer::{DecisionEvent, NoObserver, Observer, WaitEnd};

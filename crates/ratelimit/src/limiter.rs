@@ -1,6 +1,7 @@
 //! The limiter: which plan a call falls under, who the caller is to it, and what store decides.
 //! The decorator in `layer` asks it; nothing else spends.
 
+mod acts;
 mod binding;
 mod budget;
 mod look;
@@ -46,6 +47,7 @@ use crate::top::TopCallers;
 use crate::upkeep::Upkeep;
 use crate::waiting::{HeldUp, Place, Room};
 
+pub use acts::Act;
 use binding::Binding;
 pub(crate) use binding::Bound;
 pub use look::{BucketView, SlotsView};

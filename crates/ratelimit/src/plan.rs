@@ -123,6 +123,11 @@ impl Resets {
 }
 
 impl PlannedBucket {
+    /// Whether it is kept for one user or one value of a claim.
+    pub(crate) fn is_of_one(&self) -> bool {
+        !matches!(self.scope, LimitScope::Server | LimitScope::Tool)
+    }
+
     /// The time that it goes by: `now`, or the first moment of its period.
     pub(crate) fn time(&self, now: Micros) -> Micros {
         self.resets.as_ref().map_or(now, |resets| resets.period.start)

@@ -3,6 +3,7 @@
 //! (`requests`). A thread of its own writes (`log`), so that no request waits for a disk.
 
 mod calls;
+mod changes;
 mod file;
 mod log;
 mod overheard;
@@ -26,6 +27,7 @@ use crate::config::AuditSettings;
 use crate::metrics::AuditCounters;
 
 pub(crate) use calls::AuditedCalls;
+pub(crate) use changes::LimitsChange;
 pub(crate) use overheard::Overheard;
 pub(crate) use requests::AuditedRequests;
 pub(crate) use time::{format as format_time, parse as parse_time};
@@ -38,8 +40,10 @@ use time::Timepiece;
 pub(crate) const TOOL_CALL: &str = "mcp_tool_call";
 /// A note that records are missing here, with their count.
 pub(crate) const LOST: &str = "vmcp_audit_lost";
+/// An operator has changed limits by hand.
+pub(crate) const LIMITS_CHANGED: &str = "vmcp_limits_changed";
 /// Every kind of record there is.
-pub(crate) const KINDS: [&str; 9] = [
+pub(crate) const KINDS: [&str; 10] = [
     TOOL_CALL,
     "mcp_tools_list",
     "mcp_resources_list",
@@ -49,6 +53,7 @@ pub(crate) const KINDS: [&str; 9] = [
     "mcp_prompt_get",
     "mcp_completion",
     "mcp_task",
+    LIMITS_CHANGED,
 ];
 
 /// Where records go.
@@ -98,6 +103,15 @@ impl Audit {
     pub(crate) fn finish(&self, wait: Duration) {
         if !self.log.finish(wait) {
             tracing::warn!("the last audit records could not be written in time");
+        }
+    }
+
+    /// Hands a record to the writer.
+    fn write(&self, record: &record::Record<'_>) {
+        // A record is made of texts and numbers, and writing those into memory does not fail.
+        if let Ok(mut line) = serde_json::to_vec(record) {
+            line.push(b'\n');
+            self.log.line(line);
         }
     }
 

@@ -27,6 +27,7 @@ pub mod config;
 mod directory;
 mod metrics;
 mod observe;
+pub mod operator;
 mod outlook;
 pub mod process;
 mod running;

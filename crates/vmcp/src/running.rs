@@ -1,6 +1,8 @@
 //! Builds the running gateway from its settings: backends, federation, the stack, the pages. Settings are taken apart
 //! here and nowhere else.
 
+mod limits;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -12,20 +14,20 @@ use tokio_util::sync::CancellationToken;
 use vmcp_authz::AuthzPolicy;
 use vmcp_backends::policy::{BackendPolicy, ProcessPolicy};
 use vmcp_backends::{Backends, GatewayIdentity};
-use vmcp_domain::{Backend, CallContext, Caller, Directory, Gateway, Origin, SharedGateway};
+use vmcp_domain::{Backend, Caller, Directory, SharedGateway};
 use vmcp_edge::policy::{EdgePolicy, IncomingAuth};
 use vmcp_edge::{AdminListener, Ends, HttpEdge};
 use vmcp_federation::{Federation, Listed};
 use vmcp_optimizer::{Optimizer, VIRTUAL_NAMES};
-use vmcp_ratelimit::{Clock, Limiter, Observer, Planner, Sharing, SystemClock};
-use vmcp_ratelimit_redis::RedisStore;
+use vmcp_ratelimit::{Clock, Limiter, Observer, SystemClock};
 
 use crate::audit::{Audit, Output, Overheard};
 use crate::auth_metrics::Counted;
 use crate::backend_metrics::{CountedBackend, counters};
-use crate::config::{AdminSettings, AuditSettings, LimitSettings, Settings};
+use crate::config::{AdminSettings, AuditSettings, Settings};
 use crate::directory::Served;
 use crate::metrics::Metrics;
+use crate::operator::OperatorToken;
 use crate::outlook::Outlook;
 use crate::process;
 use crate::search::{self, Indexing};
@@ -36,12 +38,8 @@ use crate::status::{About, Sources, StatusPages};
 const BACKEND_GRACE_MAX: Duration = Duration::from_secs(5);
 const BACKEND_GRACE_MIN: Duration = Duration::from_millis(500);
 
-/// How long the start waits for the shared store of limits; it goes on without it then.
-const STORE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the end waits for audit records to be written.
 const AUDIT_GRACE: Duration = Duration::from_millis(500);
-/// How long the end waits for debts to be written back.
-const STORE_GRACE: Duration = Duration::from_secs(1);
 
 /// What a program adds to a configuration.
 #[derive(Default)]
@@ -77,6 +75,7 @@ pub struct RunningGateway {
     pub edge: EdgePolicy,
     /// The settings of the pages for operators.
     pub admin: AdminSettings,
+
     about: About,
     backends: Backends,
     /// When the end began, once it has.
@@ -119,7 +118,7 @@ impl RunningGateway {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));
         let observer = observer(&metrics, audit.as_ref().map(|_| &clock));
-        let limiter = limiter(limits, clock, observer, &federation).await;
+        let limiter = limits::limiter(limits, clock, observer, &federation).await;
         let outlook = Outlook::new(federation.clone(), limiter.clone());
         let optimizer = optimizer.map(|settings| search::start(settings, outlook, metrics.clone()));
         let parts = stack::Parts {
@@ -135,7 +134,7 @@ impl RunningGateway {
         let Stack { gateway, exposed, offer, layers } = stack::build(federation.clone(), parts);
         // Not before the stack is complete: it tells the limiter which tools are virtual, and rules for these fit nothing else.
         if let Some(limiter) = limiter.clone() {
-            tokio::spawn(prepare(federation.clone(), limiter));
+            tokio::spawn(limits::prepare(federation.clone(), limiter));
         }
         let indexing =
             optimizer.clone().map(|optimizer| Indexing::start(optimizer, &federation, exposed.clone()));
@@ -192,7 +191,7 @@ impl RunningGateway {
     pub fn bind_to(&self, address: SocketAddr) -> io::Result<Listener> {
         let policy = EdgePolicy { listen: address, ..self.edge.clone() };
         let path = policy.path.clone();
-        let edge = HttpEdge::bind(policy, self.gateway.clone(), self.directory(), Some(self.pages()))?;
+        let edge = HttpEdge::bind(policy, self.gateway.clone(), self.directory(), Some(self.pages(None)))?;
         let edge = edge.observed_by(self.metrics.clone());
         Ok(Listener { edge, path, ending: self.ending.clone() })
     }
@@ -202,7 +201,9 @@ impl RunningGateway {
     /// # Errors
     /// If the address cannot be bound.
     pub fn bind_admin(&self) -> io::Result<Option<AdminListener>> {
-        self.admin.listen.map(|address| AdminListener::bind(address, self.pages())).transpose()
+        let Some(address) = self.admin.listen else { return Ok(None) };
+        let operator = OperatorToken::open_or_tell(self.admin.state_folder.as_deref());
+        AdminListener::bind(address, self.pages(operator)).map(Some)
     }
 
     /// Serves one client on a pair of streams, as a program that a client starts does on standard input and output.
@@ -234,7 +235,7 @@ impl RunningGateway {
     }
 
     /// The pages for operators.
-    fn pages(&self) -> Arc<StatusPages> {
+    fn pages(&self, operator: Option<OperatorToken>) -> Arc<StatusPages> {
         StatusPages::new(Sources {
             about: self.about.clone(),
             federation: self.federation.clone(),
@@ -244,6 +245,8 @@ impl RunningGateway {
             metrics: self.metrics.clone(),
             authz: self.authz.clone(),
             metrics_are_open: self.admin.metrics_are_open,
+            operator,
+            audit: self.audit.clone(),
         })
     }
 
@@ -253,22 +256,11 @@ impl RunningGateway {
         let began = self.ending.get().copied().unwrap_or_else(Instant::now);
         let left = self.edge.limits.shutdown_grace.saturating_sub(began.elapsed() + AUDIT_GRACE * 2);
         let grace = left.clamp(BACKEND_GRACE_MIN, BACKEND_GRACE_MAX);
-        tokio::join!(settle(self.limiter.as_deref()), self.backends.shutdown(grace));
+        tokio::join!(limits::settle(self.limiter.as_deref()), self.backends.shutdown(grace));
         if let Some(audit) = self.audit {
             // Off the runtime's threads: it waits for a disk.
             let _ = tokio::task::spawn_blocking(move || audit.finish(AUDIT_GRACE)).await;
         }
-    }
-}
-
-/// Writes what is owed to the shared store of limits.
-async fn settle(limiter: Option<&Limiter>) {
-    let Some(limiter) = limiter else { return };
-    limiter.release(STORE_GRACE).await;
-    if !limiter.settled(STORE_GRACE).await {
-        tracing::warn!(
-            "the shared store has not heard of all calls that were admitted without it or have ended"
-        );
     }
 }
 
@@ -358,41 +350,4 @@ fn observer(metrics: &Arc<Metrics>, audited: Option<&Arc<dyn Clock>>) -> Arc<dyn
         Some(clock) => Overheard::wrap(metrics.clone(), clock.clone()),
         None => metrics.clone(),
     }
-}
-
-/// Binds the limits to the tools as soon as these are known, which also warns of rules that fit none.
-async fn prepare(federation: Federation, limiter: Arc<Limiter>) {
-    let ctx = CallContext::bare(Caller::Anonymous, Origin::Gateway);
-    if let Ok(tools) = federation.list_tools(&ctx).await {
-        let _ = limiter.prepare(&tools);
-    }
-}
-
-/// The limiter of these settings, once it can decide. Backends are connecting meanwhile; no call is decided before this,
-/// on any path.
-async fn limiter(
-    settings: Option<LimitSettings>,
-    clock: Arc<dyn Clock>,
-    observer: Arc<dyn Observer>,
-    federation: &Federation,
-) -> Option<Arc<Limiter>> {
-    let LimitSettings { policy, redis, on_failure } = settings?;
-    let planner = Arc::new(Planner::new(policy));
-    let sharing = redis.and_then(|redis| {
-        let (replica_count, slot_lease) = (redis.replica_count, redis.slot_lease);
-        redis.policy.map(|policy| Sharing {
-            store: Arc::new(RedisStore::start(policy)),
-            on_failure,
-            replica_count,
-            slot_lease,
-        })
-    });
-    let limiter = Limiter::new(planner, clock, sharing, observer);
-    if federation.tells_callers_apart() {
-        limiter.expect_lists_to_differ();
-    }
-    if !limiter.connected(STORE_PATIENCE).await {
-        tracing::warn!("the shared store does not answer; its failure policy applies until it does");
-    }
-    Some(limiter)
 }

@@ -2,6 +2,7 @@
 //! (how each backend is doing), `/metrics`, and `/limits` (who calls most, and what is left for whom). They name no URL,
 //! no command and no error text. Who may read which is decided here; who asks is the edge's to find out.
 
+mod acts;
 mod backends;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use vmcp_authz::AuthzPolicy;
-use vmcp_domain::{CallContext, Caller, Identity, Json, Members, Origin};
+use vmcp_domain::{BoxFuture, CallContext, Caller, Identity, Json, Members, Origin};
 use vmcp_edge::{AdminPages, Page, Reader};
 use vmcp_federation::{Federation, Health};
 use vmcp_optimizer::{Optimizer, OptimizerStatus};
@@ -18,8 +19,10 @@ use vmcp_ratelimit::lease::LeaseCounts;
 use vmcp_ratelimit::policy::Mode;
 use vmcp_ratelimit::{BucketView, Limiter, LimiterState, OnStoreFailure, Wait};
 
+use crate::audit::Audit;
 use crate::config::Problem;
 use crate::metrics::Metrics;
+use crate::operator::OperatorToken;
 
 /// Serves the pages.
 pub(crate) struct StatusPages {
@@ -45,6 +48,10 @@ pub(crate) struct Sources {
     pub(crate) authz: Option<Arc<AuthzPolicy>>,
     /// Anyone may read `/metrics`.
     pub(crate) metrics_are_open: bool,
+    /// What changes need; `None` where none are taken.
+    pub(crate) operator: Option<OperatorToken>,
+    /// Where changes are recorded.
+    pub(crate) audit: Option<Arc<Audit>>,
 }
 
 /// What the configuration says of the gateway as a whole.
@@ -194,11 +201,13 @@ fn limits(limiter: &Limiter) -> Value {
     })
 }
 
-/// Names and values in turns.
+/// Names and values in turns. A value is JSON if it is a list or an object, and a text otherwise.
 fn claims(mut parts: impl Iterator<Item = Option<String>>) -> Option<Members> {
     let mut claims = Members::new();
     while let Some(name) = parts.next() {
-        claims.set(&name?, Json::string(&parts.next()??));
+        let value = parts.next()??;
+        let json = value.starts_with(['[', '{']).then(|| Json::parse(value.clone()).ok()).flatten();
+        claims.set(&name?, json.unwrap_or_else(|| Json::string(&value)));
     }
     Some(claims)
 }
@@ -211,6 +220,7 @@ pub fn bucket(view: &BucketView) -> Value {
         allowance,
         capacity,
         level,
+        owed,
         cost,
         wait,
         mode,
@@ -226,6 +236,7 @@ pub fn bucket(view: &BucketView) -> Value {
         "periodMs": u64::try_from(allowance.1.as_millis()).unwrap_or(u64::MAX),
         "capacity": capacity,
         "level": level,
+        "owed": owed,
         "cost": cost,
         "waitMs": match wait {
             Wait::None => Some(0),
@@ -294,5 +305,9 @@ impl AdminPages for StatusPages {
                 if sees_users { self.limits(rest.strip_prefix('/')?) } else { Some(withheld(USERS_REMEDY)) }
             }
         }
+    }
+
+    fn act<'a>(&'a self, path: &'a str, token: Option<&'a str>, body: Bytes) -> BoxFuture<'a, Option<Page>> {
+        Box::pin(self.sources.act(path, token, body))
     }
 }

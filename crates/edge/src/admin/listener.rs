@@ -1,5 +1,5 @@
 //! The listener for operators. It serves pages and nothing of MCP to every peer that reaches its address, so it is on a
-//! loopback address unless the operator says otherwise. `Host` and `Origin` are checked, so no web page reaches it.
+//! loopback address unless the operator says otherwise. What changes something needs a token as well. `Host` and `Origin` are checked, so no web page reaches it.
 
 use std::convert::Infallible;
 use std::io;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,7 +19,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use vmcp_wire::server::Refusal;
 
-use super::{AdminPages, Reader, page_for, respond};
+use super::{AdminPages, Page, Reader, page_for, respond};
 use crate::body::EdgeBody;
 use crate::{guard, reply};
 
@@ -28,6 +29,8 @@ const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_MAX: Duration = Duration::from_secs(60);
 /// How long a head may take.
 const HEAD_MAX: Duration = Duration::from_secs(10);
+/// The largest body of a request that changes something.
+const BODY_BYTES_MAX: usize = 64 << 10;
 /// The pause after a connection that could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -87,8 +90,8 @@ impl AdminListener {
 
 async fn connection(stream: TcpStream, pages: Arc<dyn AdminPages>, is_loopback: bool) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = answer(&*pages, &request, is_loopback);
-        std::future::ready(Ok::<_, Infallible>(response))
+        let pages = Arc::clone(&pages);
+        async move { Ok::<_, Infallible>(answer(&*pages, request, is_loopback).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX).max_buf_size(64 << 10);
@@ -97,7 +100,7 @@ async fn connection(stream: TcpStream, pages: Arc<dyn AdminPages>, is_loopback: 
     }
 }
 
-fn answer(pages: &dyn AdminPages, request: &Request<Incoming>, is_loopback: bool) -> Response<EdgeBody> {
+async fn answer(pages: &dyn AdminPages, request: Request<Incoming>, is_loopback: bool) -> Response<EdgeBody> {
     let host_fits = !is_loopback || guard::names_loopback(request.headers(), request.uri());
     if !host_fits {
         return reply::refuse(&Refusal::Host, None);
@@ -105,11 +108,36 @@ fn answer(pages: &dyn AdminPages, request: &Request<Incoming>, is_loopback: bool
     if request.headers().contains_key(http::header::ORIGIN) {
         return reply::refuse(&Refusal::Origin, None);
     }
-    if *request.method() != Method::GET && *request.method() != Method::HEAD {
-        return reply::not_allowed("GET, HEAD");
-    }
-    match page_for(pages, request.uri().path(), request.headers(), Reader::Operator) {
-        Some(page) => respond(page, request.method()),
+    let method = request.method().clone();
+    let page = match method {
+        Method::GET | Method::HEAD => {
+            page_for(pages, request.uri().path(), request.headers(), Reader::Operator)
+        }
+        Method::POST => {
+            let path = request.uri().path().to_owned();
+            let done = act(pages, request).await;
+            if done.is_none() && pages.page(&path, Reader::Operator, "").is_some() {
+                return reply::not_allowed("GET, HEAD");
+            }
+            done
+        }
+        _ => return reply::not_allowed("GET, HEAD, POST"),
+    };
+    match page {
+        Some(page) => respond(page, &method),
         None => reply::refuse(&Refusal::Path, None),
     }
+}
+
+/// A request that changes something. Its body is read whole before it is looked at.
+async fn act(pages: &dyn AdminPages, request: Request<Incoming>) -> Option<Page> {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = Limited::new(body, BODY_BYTES_MAX).collect().await else {
+        let text =
+            format!(r#"{{"error":"the body cannot be read, or has more than {BODY_BYTES_MAX} bytes"}}"#);
+        return Some(Page { status: 413, content_type: "application/json", body: text.into() });
+    };
+    let token = parts.headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = token.and_then(|value| value.strip_prefix("Bearer "));
+    pages.act(parts.uri.path(), token, body.to_bytes()).await
 }

@@ -232,6 +232,16 @@ async fn the_admin_listener_serves_operators_and_no_web_page() {
         assert_eq!(get(&headers).await.status, 403, "{headers:?}");
     }
     assert_eq!(client.send(Method::POST, "/reader", &[], "{}").await.status, 405);
+    assert_eq!(client.send(Method::POST, "/nothing", &[], "{}").await.status, 404);
+    let token = [("authorization", "Bearer abc")];
+    let done = client.send(Method::POST, "/act", &token, "{}").await;
+    assert_eq!((done.status, &*done.body), (200, "Some(\"abc\") {}"));
+    assert_eq!(client.send(Method::POST, "/act", &[], "{}").await.body, "None {}");
+    let large = "x".repeat((64 << 10) + 1);
+    assert_eq!(client.send(Method::POST, "/act", &token, large).await.status, 413);
+    for header in [("host", "evil.example"), ("origin", "null")] {
+        assert_eq!(client.send(Method::POST, "/act", &[token[0], header], "{}").await.status, 403);
+    }
     assert_eq!(client.send(Method::GET, "/mcp", &[], "").await.status, 404);
     // Connections that say nothing take no more than their room.
     let mut idle = Vec::new();

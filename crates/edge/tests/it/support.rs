@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
-use vmcp_domain::Identity;
+use vmcp_domain::{BoxFuture, Identity};
 use vmcp_edge::policy::{EdgeLimits, EdgePolicy, IncomingAuth, ServerInfo};
 use vmcp_edge::{AdminPages, HttpEdge, Page, Reader, RequestObserver};
 
@@ -70,6 +71,14 @@ impl AdminPages for Pages {
             status: 200,
             content_type: "application/json",
             body: "{\"status\":\"ok\"}".into(),
+        })
+    }
+
+    fn act<'a>(&'a self, path: &'a str, token: Option<&'a str>, body: Bytes) -> BoxFuture<'a, Option<Page>> {
+        Box::pin(async move {
+            let said = format!("{token:?} {}", String::from_utf8_lossy(&body));
+            let page = Page { status: 200, content_type: "text/plain", body: said.into() };
+            (path == "/act").then_some(page)
         })
     }
 }

@@ -28,6 +28,8 @@ pub struct BucketView {
     pub capacity: u64,
     /// Whole tokens it holds now.
     pub level: u64,
+    /// Whole tokens that it lacks before it is empty, rounded up; zero unless it is in debt.
+    pub owed: u64,
     /// What a call costs.
     pub cost: u64,
     /// How long it cannot pay for a call.
@@ -253,6 +255,7 @@ pub(super) fn views(plan: &Plan, readings: Vec<BucketReading>) -> Vec<BucketView
         allowance: bucket.rate.asked(),
         capacity: bucket.rate.burst(),
         level: bucket.rate.tokens(reading.level),
+        owed: u64::try_from(-reading.level).unwrap_or(0).div_ceil(bucket.rate.unit()),
         cost: u64::from(bucket.cost.get()),
         wait: reading.wait(),
         mode: bucket.mode,

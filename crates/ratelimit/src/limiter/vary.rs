@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, Json};
 
 use super::{Bound, Limiter};
+use crate::calendar::Period;
 use crate::observer::DecisionEvent;
 use crate::plan::{Costs, RulePrice, UNPAYABLE, Variation};
 use crate::price::Priced;
@@ -96,16 +97,20 @@ impl Limiter {
         let reached = varies.percents.iter().copied().take_while(|percent| *percent <= place);
         let (claims, sizes) = self.traits(bound, &ctx.caller, place)?;
         let standing = reached.last().unwrap_or(0);
-        let periods = match &varies.calendars {
-            calendars if calendars.is_empty() => SmallVec::new(),
-            calendars => {
-                let now = self.clock.time_of_day();
-                calendars.iter().map(|calendar| calendar.period(now)).collect()
-            }
-        };
+        let periods = self.periods(bound);
         let variation = Variation { costs: Costs::default(), claims, sizes, standing, periods };
         let makers = (&*self.planner, self.leases.as_deref());
         Ok(bound.variant(makers, variation, self.clock.now()))
+    }
+
+    /// The present periods of quotas by the calendar.
+    pub(super) fn periods(&self, bound: &Bound) -> SmallVec<[Period; 1]> {
+        let calendars = &bound.plan.varies.calendars;
+        if calendars.is_empty() {
+            return SmallVec::new();
+        }
+        let now = self.clock.time_of_day();
+        calendars.iter().map(|calendar| calendar.period(now)).collect()
     }
 }
 

@@ -118,17 +118,14 @@ impl<'a> Pending<'a> {
                     requested_tool: self.asked.requested_tool.clone(),
                     error,
                     rate_limit: limited,
+                    limits_change: None,
                     delegation_chain,
                     delegation_truncated,
                 },
             },
             data: self.data(outcome),
         };
-        // A record is made of texts and numbers, and writing those into memory does not fail.
-        if let Ok(mut line) = serde_json::to_vec(&record) {
-            line.push(b'\n');
-            self.audit.log.line(line);
-        }
+        self.audit.write(&record);
     }
 
     fn data(&self, outcome: &Result<&Reply, &Error>) -> Data {

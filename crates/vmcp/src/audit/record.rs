@@ -4,6 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 use vmcp_domain::{Error, Json, RateLimit, Reply, Retry};
 
+use super::changes::LimitsChange;
 use super::overheard::Slip;
 use super::subject::{Actor, Source, Subjects};
 
@@ -64,6 +65,9 @@ pub(super) struct Extra<'a> {
     pub(super) error: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rate_limit: Option<Limited>,
+    /// What an operator has changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) limits_change: Option<&'a LimitsChange<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) delegation_chain: Vec<Actor>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]

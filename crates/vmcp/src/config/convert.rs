@@ -24,8 +24,7 @@ use vmcp_edge::policy::EdgePolicy;
 
 use super::expand::Env;
 use super::file::{
-    Backend, File, GoDuration, IncomingKind, LogLevel as FileLogLevel, Operational, SessionStorage,
-    StorageProvider,
+    Backend, File, GoDuration, LogLevel as FileLogLevel, Operational, SessionStorage, StorageProvider,
 };
 use super::report::{Problem, join};
 use super::settings::{LogLevel, OptimizerSettings, Overrides, Settings};
@@ -98,6 +97,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         group_ref,
         listen,
         admin,
+        state_folder,
         backends,
         isolation,
         incoming_auth,
@@ -117,22 +117,21 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
         passthrough_headers,
         auth_server_config: _,
     } = file;
-    let storage = session_storage.as_ref().map(|storage| (storage, rate_limiting.is_some()));
-    check_whole(&name, &metadata, storage, findings);
+    check_whole(&name, &metadata, (session_storage.as_ref(), rate_limiting.is_some()), findings);
     no_backends(&backends, group_ref.as_deref(), findings);
     let Operational { log_level, timeouts, failure_handling } = operational.unwrap_or_default();
     let health = health::convert(failure_handling.unwrap_or_default(), findings);
     let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
+    let has_one_identity = isolation::has_one_identity(incoming_auth.as_ref());
     let callers = limits::Callers::of(incoming_auth.as_ref());
-    let has_tokens = incoming_auth.as_ref().is_some_and(|auth| auth.kind == IncomingKind::Oidc);
-    let outgoing = (outgoing_auth.unwrap_or_default(), has_tokens);
+    let whose = (state_folder, incoming_auth.as_ref(), &*name);
+    let (admin, scrape_key) = admin::convert(admin, telemetry.as_ref(), whose, findings);
+    let outgoing = (outgoing_auth.unwrap_or_default(), incoming::has_tokens(incoming_auth.as_ref()));
     let backends = backend::convert_all((backends, &names), timeouts.unwrap_or_default(), outgoing, findings);
     let aggregation = aggregation::convert(aggregation.unwrap_or_default(), &names, findings);
     let authz = incoming::authz(incoming_auth.as_ref(), (&name, &names), optimizer.is_some(), findings);
     let (listen, passthrough) = (listen.unwrap_or_default(), passthrough_headers);
-    let has_one_identity = isolation::has_one_identity(incoming_auth.as_ref());
     let parts = edge::Parts { name: name.clone(), listen, incoming: incoming_auth, passthrough };
-    let (admin, scrape_key) = admin::convert(admin, telemetry.as_ref(), findings);
     let edge = edge::convert(parts, overrides, findings);
     let (backends, process_count_max) =
         isolation::convert(backends, isolation, (edge.as_ref(), has_one_identity), findings);
@@ -178,7 +177,7 @@ pub fn default_optimizer(env: Env<'_>) -> OptimizerSettings {
 fn check_whole(
     name: &str,
     metadata: &BTreeMap<String, String>,
-    storage: Option<(&SessionStorage, bool)>,
+    (storage, limited): (Option<&SessionStorage>, bool),
     findings: &mut Findings<'_>,
 ) {
     if name.trim().is_empty() {
@@ -187,7 +186,7 @@ fn check_whole(
     if !metadata.is_empty() {
         findings.warn("metadata", "has no effect");
     }
-    if let Some((storage, limited)) = storage {
+    if let Some(storage) = storage {
         storage_warnings(storage.clone(), limited, findings);
     }
 }

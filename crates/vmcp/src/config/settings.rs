@@ -68,12 +68,16 @@ impl Settings {
 }
 
 /// Where operators read pages, and what of them is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminSettings {
     /// The address of the admin listener; `None` for no such listener.
     pub listen: Option<SocketAddr>,
     /// Anyone who reaches the client listener may read `/metrics` there.
     pub metrics_are_open: bool,
+    /// The folder of what outlives the process; `None` where neither the file nor the environment names one.
+    pub state_folder: Option<PathBuf>,
+    /// Who vouches for callers, unless a command says otherwise: the issuer of tokens, or of API keys where there are no others.
+    pub issuer: String,
 }
 
 /// What is recorded about requests, and where.

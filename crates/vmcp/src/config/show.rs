@@ -76,6 +76,7 @@ fn effective(settings: &Settings) -> Value {
             "scrapeKey": edge.scrape_key.as_ref().map(|_| REDACTED),
             "metricsAreOpen": admin.metrics_are_open,
         }),
+        "stateFolder": admin.state_folder.as_ref().map(|folder| folder.to_string_lossy().into_owned()),
         "incomingAuth": incoming(&edge.incoming),
         "authz": authz.as_ref().map(|policy| json!({"policies": policy.policy_count()})),
         "passthroughHeaders": edge.passthrough_headers,

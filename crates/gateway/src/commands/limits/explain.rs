@@ -7,7 +7,7 @@ use vmcp_domain::{Error, LimitScope};
 use vmcp_ratelimit::policy::{Mode, Override, Size, Who, Window};
 use vmcp_ratelimit::{BucketView, Rules, SlotsView};
 
-use super::{open_with_lease, waits};
+use super::{open, waits};
 use crate::cli::Source;
 use crate::terminal;
 
@@ -16,7 +16,7 @@ const NAMED_COUNT_MAX: usize = 8;
 
 /// Prints the rules with the tools that they fit, or the rules that one tool falls under.
 pub(super) async fn run(tool: Option<&str>, source: &Source) -> anyhow::Result<ExitCode> {
-    let (gateway, limiter, tools, lease) = open_with_lease(source, false).await?;
+    let (gateway, limiter, tools, lease) = open(source, false).await?;
     let mut groups = Groups::default();
     let (mut unlimited, mut known) = (Vec::new(), false);
     for one in tools.iter().filter(|one| tool.is_none_or(|name| one.name.as_str() == name)) {

@@ -152,11 +152,11 @@ async fn values_of_claims_and_overrides_have_quotas() {
 /// Users who have spent something on a day are forgotten to make room when it is over.
 #[tokio::test]
 async fn a_day_that_is_over_keeps_nobody() {
-    let memory = MemoryBounds { user_count_max: 40, overflow: crate::policy::Overflow::Refuse };
+    let memory = MemoryBounds { user_count_max: 2000, overflow: crate::policy::Overflow::Refuse };
     let limits = Limits { per_user: Some(day_quota(2)), ..Limits::default() };
     let bench = bench(LimitPolicy { memory, ..policy(limits, vec![], Anonymous::Refuse) }, None);
     bench.clock.set(Micros(EVENING));
-    for number in 0..40 {
+    for number in 0..2000 {
         call(&bench, "a_search", &known("i", &number.to_string())).await.unwrap();
     }
     let late = known("i", "late");

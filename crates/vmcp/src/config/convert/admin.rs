@@ -1,12 +1,14 @@
 //! `admin`, and what of `telemetry` concerns the pages.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use vmcp_backends::policy::Secret;
 
 use super::Findings;
 use super::edge::parse_host;
-use crate::config::file::{Admin, Telemetry};
+use super::incoming::caller_issuer;
+use crate::config::file::{Admin, IncomingAuth, Telemetry};
 use crate::config::report::Problem;
 use crate::config::settings::AdminSettings;
 
@@ -19,6 +21,7 @@ const KEY_BYTES_MIN: usize = 16;
 pub(super) fn convert(
     admin: Option<Admin>,
     telemetry: Option<&Telemetry>,
+    (folder, incoming, name): (Option<String>, Option<&IncomingAuth>, &str),
     findings: &mut Findings<'_>,
 ) -> (AdminSettings, Option<Secret>) {
     let Admin { listen, scrape_key } = admin.unwrap_or_default();
@@ -44,7 +47,27 @@ pub(super) fn convert(
     if let Some(telemetry) = telemetry {
         tell_of_idle_keys(telemetry, findings);
     }
-    (AdminSettings { listen, metrics_are_open }, scrape_key.map(Secret::new))
+    let state_folder = state_folder(folder, name, findings);
+    let issuer = caller_issuer(incoming);
+    (AdminSettings { listen, metrics_are_open, state_folder, issuer }, scrape_key.map(Secret::new))
+}
+
+/// Where things are kept that outlive the process: as services of systemd and programs of a user do by default.
+fn state_folder(file: Option<String>, name: &str, findings: &mut Findings<'_>) -> Option<PathBuf> {
+    if let Some(folder) = file {
+        if folder.trim().is_empty() {
+            findings.problem("stateFolder", "must not be empty");
+        }
+        return Some(folder.into());
+    }
+    let variable = |name: &str| (findings.env)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(folder) = variable("STATE_DIRECTORY") {
+        return Some(folder);
+    }
+    let home = || variable("HOME").map(|home| home.join(".local/state"));
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let name: String = name.chars().map(plain).collect();
+    Some(variable("XDG_STATE_HOME").or_else(home)?.join("vmcp").join(name.trim_start_matches('.')))
 }
 
 /// Tells of keys of `telemetry` that speak of traces or of a collector alone.

@@ -8,7 +8,7 @@ use vmcp_authz::{AuthzPolicy, PolicySource};
 use vmcp_domain::{Identity, Json, Members};
 use vmcp_edge::policy::IncomingAuth as Incoming;
 use vmcp_identity::policy::{Flaw, OidcPolicy, OidcSettings, Secret};
-use vmcp_identity::{BearerAuthenticator, SetupError, SystemClock};
+use vmcp_identity::{API_KEY_ISSUER, BearerAuthenticator, SetupError, SystemClock};
 use vmcp_optimizer::VIRTUAL_NAMES;
 
 use super::Findings;
@@ -17,6 +17,22 @@ use crate::config::report::{Problem, item, join};
 use crate::config::settings::Overrides;
 
 const PATH: &str = "incomingAuth";
+/// Who vouches for the operating-system user.
+const LOCAL: &str = "local";
+
+/// Whether callers present tokens of an issuer, which may be exchanged for others.
+pub(super) fn has_tokens(auth: Option<&IncomingAuth>) -> bool {
+    auth.is_some_and(|auth| auth.kind == IncomingKind::Oidc)
+}
+
+/// Who vouches for callers: the issuer of tokens, or of API keys where there are no others.
+pub(super) fn caller_issuer(auth: Option<&IncomingAuth>) -> String {
+    match auth {
+        Some(IncomingAuth { kind: IncomingKind::Oidc, oidc: Some(oidc), .. }) => oidc.issuer.clone(),
+        Some(IncomingAuth { kind: IncomingKind::ApiKey, .. }) => API_KEY_ISSUER.to_owned(),
+        Some(_) | None => LOCAL.to_owned(),
+    }
+}
 /// The variable that holds the client secret where none is named, the reference's.
 const SECRET_VARIABLE: &str = "TOOLHIVE_OIDC_CLIENT_SECRET";
 
@@ -92,7 +108,7 @@ fn local(listens: &Listens<'_>, overrides: &Overrides, findings: &mut Findings<'
         findings.warn("incomingAuth.type", message);
     }
     Some(Incoming::Local(Arc::new(Identity {
-        issuer: "local".to_owned(),
+        issuer: LOCAL.to_owned(),
         subject: user.clone(),
         claims: Members::new(),
     })))

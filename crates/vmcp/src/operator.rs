@@ -1,0 +1,128 @@
+//! The token by which operators of this machine change what a running gateway does, until operators can log in. It is in a
+//! file that only the gateway's own user may read.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use vmcp_identity::{hash_api_key, new_api_key};
+
+/// The file's name in the state folder.
+const FILE: &str = "operator-token";
+/// Longer files are none of ours.
+const BYTES_MAX: u64 = 1024;
+
+/// The file in a state folder.
+#[must_use]
+pub fn token_file(state_folder: &Path) -> PathBuf {
+    state_folder.join(FILE)
+}
+
+/// Reads the token, for a command.
+///
+/// # Errors
+/// If the file cannot be read; the text says what to do.
+pub fn read_token(file: &Path) -> io::Result<String> {
+    let explain = |error: io::Error| {
+        let text = format!(
+            "{} cannot be read ({error}): run this as the user who runs the gateway, or name the file with --token-file",
+            file.display()
+        );
+        io::Error::new(error.kind(), text)
+    };
+    read(&mut File::open(file).map_err(explain)?)
+}
+
+fn read(file: &mut File) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text.trim().to_owned())
+}
+
+/// What a gateway keeps of its token.
+#[derive(Clone)]
+pub(crate) struct OperatorToken {
+    hash: String,
+}
+
+impl OperatorToken {
+    /// Reads the token of an earlier process, or makes one.
+    ///
+    /// # Errors
+    /// If the file cannot be read or written, or others than the gateway's user may read it.
+    pub(crate) fn open(state_folder: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(state_folder)?;
+        let path = token_file(state_folder);
+        let token = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(mut file) => {
+                let key = new_api_key()?.key;
+                file.write_all(key.expose().as_bytes())?;
+                file.sync_all()?;
+                key.expose().to_owned()
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                let mut file = File::open(&path)?;
+                let mode = file.metadata()?.mode();
+                if mode & 0o077 != 0 {
+                    return Err(io::Error::other(format!(
+                        "{} may be read by others; remove it, and a new one is made",
+                        path.display()
+                    )));
+                }
+                read(&mut file)?
+            }
+            Err(error) => return Err(error),
+        };
+        if token.is_empty() {
+            return Err(io::Error::other(format!("{} is empty; remove it", path.display())));
+        }
+        Ok(Self { hash: hash_api_key(&token) })
+    }
+
+    /// The same; a token that cannot be kept is told in the log, and none is there then.
+    pub(crate) fn open_or_tell(state_folder: Option<&Path>) -> Option<Self> {
+        let folder = state_folder?;
+        let told = |error: &io::Error| {
+            let folder = folder.display();
+            tracing::warn!(%folder, %error, "no changes are taken: the token of operators cannot be kept; set `stateFolder`");
+        };
+        Self::open(folder).inspect_err(told).ok()
+    }
+
+    /// Whether a request carries the token. Digests are compared, so the time that it takes tells nothing.
+    pub(crate) fn is(&self, token: Option<&str>) -> bool {
+        token.is_some_and(|token| hash_api_key(token) == self.hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_made_once_for_its_own_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state/gateway");
+        let first = OperatorToken::open(&state).unwrap();
+        let file = token_file(&state);
+        let token = read_token(&file).unwrap();
+        assert!(token.len() > 40 && first.is(Some(&token)));
+        assert!(OperatorToken::open(&state).unwrap().is(Some(&token)), "the next process takes it over");
+        assert!(!first.is(None) && !first.is(Some("")) && !first.is(Some(&token[1..])));
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(OperatorToken::open(&state).is_err(), "others may have read it");
+    }
+
+    #[test]
+    fn an_empty_file_lets_nobody_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = token_file(folder.path());
+        std::fs::write(&file, "\n").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(OperatorToken::open(folder.path()).is_err());
+    }
+}

@@ -1,0 +1,172 @@
+//! What operators change in a gateway that runs: buckets that are reset or given tokens, by the token of the state folder
+//! alone, and recorded.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use serde_json::{Value, json};
+use vmcp_e2e::gateway::{Backend, Gateway, Names, config};
+use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
+use vmcp_e2e::process::{binary, fixture};
+use vmcp_e2e::redis::Redis;
+use vmcp_e2e::{http, wait};
+
+const ADA: &str = "vmcp_adaadaadaadaadaadaadaadaadaadaadaadaadaadaa";
+
+struct Setting {
+    folder: tempfile::TempDir,
+    gateway: Gateway,
+}
+
+impl Setting {
+    fn start(store: &str) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let admin = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let limits = format!(
+            "admin: {{listen: \"{admin}\"}}\nstateFolder: {}\naudit: {{enabled: true, logFile: {}}}\n\
+             rateLimiting:\n  shared: {{maxTokens: 50, refillPeriod: 1000h}}\n  \
+             perUser: {{maxTokens: 3, refillPeriod: 1000h}}\n  \
+             tools: [{{name: whoami, perUser: {{quota: {{calls: 2, per: month}}}}}}]\n{store}",
+            path("state"),
+            path("audit.jsonl")
+        );
+        let keys = format!("{{name: ada, hash: \"{}\"}}", vmcp_identity::hash_api_key(ADA));
+        let incoming = format!("incomingAuth: {{type: apiKey, apiKeys: [{keys}]}}\n");
+        let text = config(Names::AsTheyAre, &[Backend::stdio("echo", &fixture(&["echo"])?)], &limits);
+        let text = text.replace("incomingAuth: {type: anonymous}\n", &incoming);
+        std::fs::write(folder.path().join("vmcp.yaml"), &text)?;
+        Ok(Self { gateway: Gateway::start(&text)?, folder })
+    }
+
+    fn passed(&self, tool: &str, attempts: usize) -> anyhow::Result<usize> {
+        let mut client = HttpClient::open_with_token(&self.gateway.url, Era::Session, ADA)?;
+        let mut count = 0;
+        for _ in 0..attempts {
+            let answer = client.ask("tools/call", json!({"name": tool, "arguments": {"text": "x"}}))?;
+            let message: Value = serde_json::from_str(&answer.text)?;
+            count += usize::from(message["result"].is_object() && message["result"]["isError"] != true);
+        }
+        Ok(count)
+    }
+
+    /// What `vmcp limits` says: its output, or its error.
+    fn limits(&self, words: &[&str]) -> anyhow::Result<Result<String, String>> {
+        let file = self.folder.path().join("vmcp.yaml");
+        let output =
+            Command::new(binary("vmcp")?).arg("limits").args(words).arg("--config").arg(file).output()?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) })
+    }
+
+    fn say(&self, words: &[&str]) -> anyhow::Result<String> {
+        self.limits(words)?.map_err(|error| anyhow::anyhow!("{words:?}: {error}"))
+    }
+}
+
+fn check(store: &str) -> anyhow::Result<()> {
+    let setting = Setting::start(store)?;
+    ensure!(setting.passed("echo", 5)? == 3);
+    let said = setting.say(&["grant", "echo", "--user", "ada", "--tokens", "2"])?;
+    ensure!(said.contains("perUser") && said.contains("2 of 3") && !said.contains("shared"), "{said}");
+    ensure!(setting.passed("echo", 5)? == 2);
+    let said = setting.say(&["reset", "echo", "--user", "ada"])?;
+    ensure!(said.contains("3 of 3"), "{said}");
+    ensure!(setting.passed("echo", 5)? == 3);
+    // A quota of the calendar, and the bucket beside it.
+    setting.say(&["reset", "whoami", "--user", "ada"])?;
+    ensure!(setting.passed("whoami", 5)? == 2);
+    setting.say(&["reset", "whoami", "--user", "ada"])?;
+    ensure!(setting.passed("whoami", 5)? == 2);
+    // Without a user, what all share.
+    let said = setting.say(&["reset", "echo"])?;
+    ensure!(said.contains("shared") && said.contains("50 of 50") && !said.contains("perUser"), "{said}");
+    let said = setting.say(&["top"])?;
+    ensure!(said.contains("ada of vmcp:api-key"), "{said}");
+    let unknown = setting.limits(&["reset", "no_such_tool", "--user", "ada"])?;
+    ensure!(unknown.as_ref().is_err_and(|error| error.contains("not found")), "{unknown:?}");
+    let log = setting.folder.path().join("audit.jsonl");
+    let recorded = wait::until("changes are recorded", || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        let rows = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let changes: Vec<Value> = rows.filter(|row| row["type"] == "vmcp_limits_changed").collect();
+        (changes.len() == 6).then_some(changes)
+    })?;
+    let change = &recorded[0]["metadata"]["extra"]["limits_change"];
+    ensure!(
+        *change
+            == json!({"act": "grant", "tool": "echo", "issuer": "vmcp:api-key", "user": "ada", "tokens": 2}),
+        "{change}"
+    );
+    ensure!(recorded[5]["outcome"] == "failure", "{}", recorded[5]);
+    Ok(())
+}
+
+#[test]
+fn an_operator_changes_limits_in_memory() -> anyhow::Result<()> {
+    check("")
+}
+
+#[test]
+fn an_operator_changes_limits_in_redis() -> anyhow::Result<()> {
+    let Some(redis) = Redis::for_test()? else { return Ok(()) };
+    check(&format!("  redis: {{url: \"{}\"}}\n", redis.url()))
+}
+
+fn admin(setting: &Setting) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(setting.folder.path().join("vmcp.yaml"))?;
+    let address = text.split("listen: \"").nth(1).and_then(|rest| rest.split('"').next());
+    Ok(format!("http://{}", address.context("an admin listener")?))
+}
+
+/// Neither a page in a browser nor another user of the machine changes anything.
+#[test]
+fn only_the_token_of_the_state_folder_changes_limits() -> anyhow::Result<()> {
+    let setting = Setting::start("")?;
+    let token_file = setting.folder.path().join("state/operator-token");
+    ensure!(
+        std::fs::metadata(&token_file)?.permissions().mode() & 0o777 == 0o600,
+        "the file is readable by others"
+    );
+    let token = std::fs::read_to_string(&token_file)?;
+    let (url, body) = (format!("{}/limits/reset", admin(&setting)?), r#"{"tool": "echo"}"#);
+    let bearer = |token: &str| format!("Bearer {token}");
+    let post = |headers: &[(&str, &str)], body: &str| {
+        http::send("POST", &url, headers, body.as_bytes()).map(|answer| answer.status)
+    };
+    let good = &*bearer(token.trim());
+    ensure!(post(&[("authorization", good)], body)? == 200);
+    ensure!(post(&[], body)? == 401, "without a token");
+    ensure!(post(&[("authorization", &bearer("vmcp_guess"))], body)? == 401, "a wrong one");
+    ensure!(post(&[("authorization", good), ("origin", "http://evil.example")], body)? == 403, "a page");
+    ensure!(post(&[("authorization", good), ("host", "evil.example")], body)? == 403, "a rebound name");
+    ensure!(post(&[("authorization", good)], "{}")? == 400, "no tool");
+    ensure!(
+        post(&[("authorization", good)], r#"{"tool": "echo", "tokens": 1}"#)? == 400,
+        "tokens for a reset"
+    );
+    ensure!(
+        post(&[("authorization", good)], &format!("\"{}\"", "x".repeat(100_000)))? == 413,
+        "a large body"
+    );
+    // On the client listener there is no such request.
+    let clients = setting.gateway.url.replace("/mcp", "/limits/reset");
+    let status = http::send("POST", &clients, &[("authorization", good)], body.as_bytes())?.status;
+    ensure!([401, 403, 404, 405].contains(&status), "on the client listener: {status}");
+    Ok(())
+}
+
+#[test]
+fn a_token_that_others_could_read_is_not_used() -> anyhow::Result<()> {
+    let setting = Setting::start("")?;
+    let token_file = setting.folder.path().join("state/operator-token");
+    std::fs::set_permissions(&token_file, std::fs::Permissions::from_mode(0o644))?;
+    let text = std::fs::read_to_string(setting.folder.path().join("vmcp.yaml"))?;
+    drop(setting.gateway);
+    let again = Gateway::start(&text)?;
+    ensure!(again.process.said().contains("may be read by others"), "{}", again.process.said());
+    ensure!(Path::new(&token_file).exists(), "it is left for the operator to look at");
+    Ok(())
+}
