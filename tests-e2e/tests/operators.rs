@@ -115,6 +115,40 @@ fn an_operator_changes_limits_in_redis() -> anyhow::Result<()> {
     check(&format!("  redis: {{url: \"{}\"}}\n", redis.url()))
 }
 
+/// A gateway that is stopped in good order leaves what was spent to the next one; a file that is torn is told.
+#[test]
+fn a_restart_gives_no_user_a_fresh_budget() -> anyhow::Result<()> {
+    let mut setting = Setting::start("")?;
+    ensure!(setting.passed("echo", 5)? == 3);
+    ensure!(setting.passed("whoami", 5)? == 0, "the user's calls of all tools are spent");
+    let text = std::fs::read_to_string(setting.folder.path().join("vmcp.yaml"))?;
+    setting.gateway.process.signal(rustix::process::Signal::TERM)?;
+    ensure!(setting.gateway.process.wait()?.success(), "{}", setting.gateway.process.said());
+    let file = setting.folder.path().join("state/limits");
+    let saved = std::fs::read(&file)?;
+    ensure!(
+        std::fs::metadata(&file)?.permissions().mode() & 0o777 == 0o600,
+        "the file is readable by others"
+    );
+    let is_named = saved.windows(3).any(|part| part == b"ada");
+    ensure!(!is_named, "the file names a user");
+    setting.gateway = Gateway::start(&text)?;
+    ensure!(setting.passed("echo", 5)? == 0, "after a restart");
+    setting.say(&["grant", "echo", "--user", "ada", "--tokens", "1"])?;
+    ensure!(setting.passed("echo", 5)? == 1);
+    // It is killed: the last levels that were saved count.
+    setting.gateway.process.kill();
+    setting.gateway = Gateway::start(&text)?;
+    ensure!(setting.passed("echo", 5)? == 0, "after a kill");
+    setting.gateway.process.kill();
+    std::fs::write(&file, &saved[..saved.len() / 2])?;
+    setting.gateway = Gateway::start(&text)?;
+    let said = setting.gateway.process.said();
+    ensure!(said.contains("limits begin anew") && said.contains("damaged"), "{said}");
+    ensure!(setting.passed("echo", 5)? == 3, "with a torn file");
+    Ok(())
+}
+
 fn admin(setting: &Setting) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(setting.folder.path().join("vmcp.yaml"))?;
     let address = text.split("listen: \"").nth(1).and_then(|rest| rest.split('"').next());

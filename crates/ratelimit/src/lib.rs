@@ -14,6 +14,7 @@ mod decide;
 mod fallback;
 mod layer;
 pub mod lease;
+mod levels;
 mod limiter;
 mod memory;
 mod observer;
@@ -35,6 +36,7 @@ pub use calendar::{Calendar, CalendarError, Per, Period};
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};
 pub use layer::{LimitsResource, MethodsRateLimited, RateLimited, VirtualRateLimited};
+pub use levels::{Levels, LevelsError};
 pub use limiter::{
     Act, BucketView, Limiter, LimiterState, Replay, ReplayCaller, ReplayPass, ReplayTool, Reserver, Rules,
     Ruling, Sharing, SlotsView, StoreState,

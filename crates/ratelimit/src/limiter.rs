@@ -21,7 +21,6 @@ mod who;
 mod work;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -29,18 +28,19 @@ use std::time::Duration;
 use ahash::RandomState;
 use arc_swap::ArcSwap;
 use smallvec::SmallVec;
-use vmcp_domain::{CallContext, Caller, Error, Identity, PerList, Tool, ToolList, ToolName, counted_address};
+use vmcp_domain::{Error, PerList, Tool, ToolList, ToolName};
 
 use crate::budget::Scarce;
 use crate::clock::{Clock, Micros};
 use crate::fallback::{Debts, Fallback};
 use crate::lease::{Leases, Paid};
+use crate::levels::{Levels, Secrets, fresh_secrets, hashers};
 use crate::memory::{Claim, MemoryStore, Receipt};
 use crate::observer::Observer;
 use crate::plan::{Asked, Plan, Planner};
-use crate::policy::{Anonymous, Method};
+use crate::policy::Method;
 use crate::refund::reason;
-use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, SharedUser, user_digest};
+use crate::remote::{Ask, OnStoreFailure, RemoteStore, RemoteVerdict, SharedUser};
 use crate::slots::{Slot, Slots};
 use crate::table::UserKey;
 use crate::top::TopCallers;
@@ -90,6 +90,8 @@ pub struct Limiter {
     virtual_names: ArcSwap<Vec<ToolName>>,
     methods: HashMap<Method, Arc<Bound>>,
     hashers: (RandomState, RandomState),
+    /// What tells callers apart by: see [`Levels`].
+    secrets: Secrets,
     observer: Arc<dyn Observer>,
     top: TopCallers,
     room: Room,
@@ -148,6 +150,36 @@ impl Limiter {
         sharing: Option<Sharing>,
         observer: Arc<dyn Observer>,
     ) -> Arc<Self> {
+        Self::with_secrets(planner, clock, sharing, observer, fresh_secrets())
+    }
+
+    /// A limiter that keeps its buckets in this process, with the levels that the last process has saved. Returns besides for
+    /// how many users there is no room.
+    #[must_use]
+    pub fn restored(
+        planner: Arc<Planner>,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn Observer>,
+        levels: &Levels,
+    ) -> (Arc<Self>, usize) {
+        let limiter = Self::with_secrets(planner, clock, None, observer, levels.secrets);
+        let left_out = limiter.memory.restore(levels);
+        (limiter, left_out)
+    }
+
+    /// The levels of this process for the next one; `None` where they are kept in a shared store.
+    #[must_use]
+    pub fn save(&self) -> Option<Levels> {
+        self.sharing.is_none().then(|| self.memory.save(self.secrets))
+    }
+
+    fn with_secrets(
+        planner: Arc<Planner>,
+        clock: Arc<dyn Clock>,
+        sharing: Option<Sharing>,
+        observer: Arc<dyn Observer>,
+        secrets: Secrets,
+    ) -> Arc<Self> {
         let consistency = planner.policy().consistency;
         let leases = sharing.as_ref().zip(consistency.leases()).map(|(sharing, policy)| {
             Leases::new(sharing.store.clone(), clock.clone(), policy, sharing.replica_count)
@@ -178,7 +210,8 @@ impl Limiter {
             bindings: PerList::default(),
             lists_differ: AtomicBool::new(false),
             virtual_names: ArcSwap::default(),
-            hashers: (RandomState::new(), RandomState::new()),
+            hashers: hashers(&secrets),
+            secrets,
             observer,
             top: TopCallers::default(),
         })
@@ -301,46 +334,6 @@ impl Limiter {
         }
     }
 
-    /// Who the caller is to the limits; refuses a caller without identity where the policy says so.
-    fn user(&self, bound: &Bound, ctx: &CallContext) -> Result<User, Error> {
-        if !bound.plan.needs_user {
-            return Ok(User::default());
-        }
-        match self.who(&ctx.caller, ctx.peer) {
-            Some(user) => Ok(user),
-            None if bound.plan.enforces_user() => Err(Error::Denied),
-            // Rules on trial refuse nobody.
-            None => Ok(User::default()),
-        }
-    }
-
-    /// Who a caller is to the limits; nobody for a caller without identity where the policy says so.
-    fn who(&self, caller: &Caller, peer: Option<IpAddr>) -> Option<User> {
-        let identity = match (caller, self.planner.policy().anonymous) {
-            (Caller::Known(identity), _) => return Some(self.name(identity)),
-            (Caller::Anonymous, Anonymous::Refuse) => return None,
-            (Caller::Anonymous, Anonymous::Shared) => "",
-            (Caller::Anonymous, Anonymous::Address) => {
-                return peer.map(|address| self.name(&at_address(address)));
-            }
-        };
-        Some(self.name(&unnamed(identity)))
-    }
-
-    fn name(&self, identity: &Identity) -> User {
-        let shared = |sharing: &Sharing| SharedUser {
-            digest: user_digest(identity),
-            subject: self.has_former(sharing).then(|| identity.subject.clone()),
-        };
-        User { local: Some(self.key(identity)), shared: self.sharing.as_ref().map(shared) }
-    }
-
-    fn key(&self, identity: &Identity) -> UserKey {
-        let parts = (&identity.issuer, &identity.subject);
-        let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
-        UserKey::new(u128::from(high) << 64 | u128::from(low))
-    }
-
     /// Whether the shared store answers; `None` without one.
     #[must_use]
     pub fn store_available(&self) -> Option<bool> {
@@ -352,16 +345,6 @@ impl Limiter {
     pub fn user_count(&self) -> usize {
         self.memory.user_count()
     }
-}
-
-/// The identity of a caller who is known by an address alone.
-fn at_address(address: IpAddr) -> Identity {
-    unnamed(&counted_address(address).to_string())
-}
-
-/// A user made of something that is no identity; no issuer is empty, so it never meets a real one.
-fn unnamed(subject: &str) -> Identity {
-    Identity { issuer: String::new(), subject: subject.to_owned(), claims: vmcp_domain::Members::new() }
 }
 
 impl Permit<'_> {

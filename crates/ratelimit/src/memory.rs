@@ -4,6 +4,7 @@
 //! everything is known to pay, so there is nothing to roll back.
 
 mod receipt;
+mod saved;
 mod sizes;
 mod users;
 

@@ -8,6 +8,7 @@ mod state;
 use std::time::Duration;
 
 use crate::clock::Micros;
+pub(crate) use state::joined;
 pub use state::{BucketState, Payment};
 
 /// The largest capacity in units: doubles are exact below it, and the Redis script computes in doubles.

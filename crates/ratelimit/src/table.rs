@@ -27,6 +27,11 @@ impl UserKey {
         Self(hash.max(1))
     }
 
+    /// The hash.
+    pub(crate) fn number(self) -> u128 {
+        self.0
+    }
+
     /// A number below `count`, evenly spread, from the half of the hash that the table does not use.
     pub(crate) fn shard(self, count: usize) -> usize {
         spread(self.0 as u64, count)
@@ -110,6 +115,14 @@ impl User {
             Some((_, known)) => *known = state,
             None => more.states.push((id, state)),
         }
+    }
+
+    /// The states of all its buckets.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (BucketId, BucketState)> {
+        let inline = self.ids.iter().zip(&self.states).filter(|(id, _)| **id != NO_BUCKET);
+        let inline = inline.map(|(id, state)| (*id, state.state()));
+        let more = self.more.iter().flat_map(|more| &more.states);
+        inline.chain(more.map(|(id, state)| (*id, state.state())))
     }
 
     /// Forgets the state of a bucket, and returns it.
@@ -203,6 +216,11 @@ impl Table {
     /// The same, to be changed.
     pub(crate) fn at_mut(&mut self, place: usize) -> &mut User {
         &mut self.places[place]
+    }
+
+    /// All users.
+    pub(crate) fn users(&self) -> impl Iterator<Item = (UserKey, &User)> {
+        self.places.iter().filter(|user| user.key != EMPTY).map(|user| (UserKey(user.key), user))
     }
 
     /// Adds a user who is not there and returns the place.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use vmcp_domain::{Admission, Authenticator, BoxFuture, Challenge, Unauthorized};
+use vmcp_edge::policy::IncomingAuth;
 
 use crate::metrics::Metrics;
 
@@ -14,9 +15,12 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
-    /// Counts the outcomes of `inner`.
-    pub(crate) fn wrap(inner: Arc<dyn Authenticator>, metrics: Arc<Metrics>) -> Arc<dyn Authenticator> {
-        Arc::new(Self { inner, metrics })
+    /// Counts the outcomes of the authenticator, where callers present credentials.
+    pub(crate) fn wrap_in(incoming: &mut IncomingAuth, metrics: &Arc<Metrics>) {
+        if let IncomingAuth::Bearer(inner) = incoming {
+            let counted = Self { inner: inner.clone(), metrics: metrics.clone() };
+            *inner = Arc::new(counted);
+        }
     }
 }
 

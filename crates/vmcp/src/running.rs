@@ -1,6 +1,7 @@
 //! Builds the running gateway from its settings: backends, federation, the stack, the pages. Settings are taken apart
 //! here and nowhere else.
 
+mod levels;
 mod limits;
 
 use std::io;
@@ -33,6 +34,7 @@ use crate::process;
 use crate::search::{self, Indexing};
 use crate::stack::{self, AddedLayer, Stack};
 use crate::status::{About, Sources, StatusPages};
+use levels::LevelsFile;
 
 /// How long backends get to end by themselves: at most, and when calls have used up the time for the shutdown.
 const BACKEND_GRACE_MAX: Duration = Duration::from_secs(5);
@@ -48,6 +50,9 @@ pub struct Additions {
     pub audit: Option<Output>,
     /// Layers of its own.
     pub layers: Vec<AddedLayer>,
+    /// Takes over the levels of limits that the last process has left in the state folder, and leaves its own there when it
+    /// is stopped. For the one process that serves a configuration.
+    pub keeps_levels: bool,
 }
 
 /// A gateway that is connected to its backends. It can be called in process through [`gateway`](Self::gateway), and
@@ -78,6 +83,8 @@ pub struct RunningGateway {
 
     about: About,
     backends: Backends,
+    /// Where the levels of limits are left.
+    levels: Option<LevelsFile>,
     /// When the end began, once it has.
     ending: Arc<OnceLock<Instant>>,
     /// Keeps the search index up to date as long as it lives.
@@ -87,7 +94,7 @@ pub struct RunningGateway {
 impl RunningGateway {
     /// Starts connecting to every backend and builds the stack over them.
     pub async fn start(settings: Settings, additions: Additions) -> Self {
-        let Additions { audit: output, layers: added } = additions;
+        let Additions { audit: output, layers: added, keeps_levels } = additions;
         let processes_max = settings.process_worst_case();
         let Settings {
             name,
@@ -112,13 +119,12 @@ impl RunningGateway {
         let (backends, counted) = counted_backends(backends, &edge, &processes, &metrics);
         let federation = Federation::start(aggregation.clone(), health, counted);
         metrics.know_names(names(federation.clone(), optimizer.is_some()));
-        if let IncomingAuth::Bearer(authenticator) = &mut edge.incoming {
-            *authenticator = Counted::wrap(authenticator.clone(), metrics.clone());
-        }
+        Counted::wrap_in(&mut edge.incoming, &metrics);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let levels = admin.state_folder.as_deref().filter(|_| keeps_levels).map(LevelsFile::in_folder);
         let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));
         let observer = observer(&metrics, audit.as_ref().map(|_| &clock));
-        let limiter = limits::limiter(limits, clock, observer, &federation).await;
+        let limiter = limits::limiter(limits, levels.as_ref(), (clock, observer), &federation).await;
         let outlook = Outlook::new(federation.clone(), limiter.clone());
         let optimizer = optimizer.map(|settings| search::start(settings, outlook, metrics.clone()));
         let parts = stack::Parts {
@@ -153,6 +159,7 @@ impl RunningGateway {
             admin,
             about: About { name, group, processes_max, warnings },
             backends,
+            levels,
             ending: Arc::default(),
             _indexing: indexing,
         }
@@ -256,7 +263,7 @@ impl RunningGateway {
         let began = self.ending.get().copied().unwrap_or_else(Instant::now);
         let left = self.edge.limits.shutdown_grace.saturating_sub(began.elapsed() + AUDIT_GRACE * 2);
         let grace = left.clamp(BACKEND_GRACE_MIN, BACKEND_GRACE_MAX);
-        tokio::join!(limits::settle(self.limiter.as_deref()), self.backends.shutdown(grace));
+        tokio::join!(limits::settle(self.limiter, self.levels), self.backends.shutdown(grace));
         if let Some(audit) = self.audit {
             // Off the runtime's threads: it waits for a disk.
             let _ = tokio::task::spawn_blocking(move || audit.finish(AUDIT_GRACE)).await;

@@ -15,7 +15,8 @@ use vmcp::{Additions, Ends, RunningGateway};
 pub(crate) async fn http(settings: Settings) -> anyhow::Result<ExitCode> {
     let shutdown = on_signal()?;
     let output = audit_output(&settings, true)?;
-    let gateway = start_audited(settings, output).await;
+    let additions = Additions { audit: output, keeps_levels: true, ..Additions::default() };
+    let gateway = RunningGateway::start(settings, additions).await;
     let listen = gateway.edge.listen;
     let listener = gateway.bind().with_context(|| {
         format!("cannot listen on {listen}; choose another address with --host and --port")

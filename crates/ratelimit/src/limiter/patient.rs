@@ -6,7 +6,8 @@ use std::time::Instant;
 use vmcp_domain::{CallContext, Caller, Error, LimitScope, RateLimit, Retry};
 
 use super::refusal::rate_limit;
-use super::{Bound, Limiter, Permit, User, all_levels, at_address, unnamed};
+use super::who::{at_address, unnamed};
+use super::{Bound, Limiter, Permit, User, all_levels};
 use crate::clock::Micros;
 use crate::decide::{BucketReading, Wait};
 use crate::observer::{DecisionEvent, Observer, WaitEnd};

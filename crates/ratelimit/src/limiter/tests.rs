@@ -2,6 +2,7 @@ mod adversary;
 mod leased;
 mod outage;
 mod quotas;
+mod restart;
 mod sizes;
 mod trial;
 mod varied;
@@ -10,7 +11,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use vmcp_domain::{BoxFuture, LimitScope, Members, Origin, RateLimit, Retry, SharedGateway};
+use vmcp_domain::{
+    BoxFuture, CallContext, Caller, Identity, LimitScope, Members, Origin, RateLimit, Retry, SharedGateway,
+};
 use vmcp_testkit::{FakeGateway, conformance, tool};
 
 use super::*;
@@ -19,7 +22,7 @@ use crate::layer::RateLimited;
 use crate::observer::NoObserver;
 use crate::pattern::Pattern;
 use crate::policy::{
-    Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
+    Anonymous, Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
 };
 use crate::rate::{BucketState, Payment, Rate};
 use crate::remote::{Change, Order, RemoteBucket, SLOT_LEASE, StoreFailure, Taken};

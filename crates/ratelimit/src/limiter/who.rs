@@ -1,17 +1,18 @@
 //! Who a caller is to limits that tell callers apart by more than their names: the values of claims, the overrides that
 //! are for the caller, and whether the caller is among those on whom a limit is tried out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use sha2::Digest;
 use smallvec::SmallVec;
-use vmcp_domain::{CallContext, Caller, Error, Identity};
+use vmcp_domain::{CallContext, Caller, Error, Identity, counted_address};
 
-use super::{Bound, Limiter, at_address, unnamed};
+use super::{Bound, Limiter, Sharing, User};
 use crate::claims::{Said, belongs, said};
 use crate::plan::{ClaimValue, ClaimValues, NeededClaim, Overridden};
 use crate::policy::{Anonymous, MissingClaim, Quota, SizeRef, Who};
-use crate::remote::user_digest;
+use crate::remote::{SharedUser, user_digest};
 use crate::table::UserKey;
 
 /// What [`crate::plan::Variation`] keeps of a caller: the values of claims, and the places of sizes.
@@ -24,6 +25,46 @@ const CHARGED_COUNT_MAX: usize = 16;
 type Told = (Option<String>, ClaimValue);
 
 impl Limiter {
+    /// Who the caller is to the limits; refuses a caller without identity where the policy says so.
+    pub(super) fn user(&self, bound: &Bound, ctx: &CallContext) -> Result<User, Error> {
+        if !bound.plan.needs_user {
+            return Ok(User::default());
+        }
+        match self.who(&ctx.caller, ctx.peer) {
+            Some(user) => Ok(user),
+            None if bound.plan.enforces_user() => Err(Error::Denied),
+            // Rules on trial refuse nobody.
+            None => Ok(User::default()),
+        }
+    }
+
+    /// Who a caller is to the limits; nobody for a caller without identity where the policy says so.
+    pub(super) fn who(&self, caller: &Caller, peer: Option<IpAddr>) -> Option<User> {
+        let identity = match (caller, self.planner.policy().anonymous) {
+            (Caller::Known(identity), _) => return Some(self.name(identity)),
+            (Caller::Anonymous, Anonymous::Refuse) => return None,
+            (Caller::Anonymous, Anonymous::Shared) => "",
+            (Caller::Anonymous, Anonymous::Address) => {
+                return peer.map(|address| self.name(&at_address(address)));
+            }
+        };
+        Some(self.name(&unnamed(identity)))
+    }
+
+    fn name(&self, identity: &Identity) -> User {
+        let shared = |sharing: &Sharing| SharedUser {
+            digest: user_digest(identity),
+            subject: self.has_former(sharing).then(|| identity.subject.clone()),
+        };
+        User { local: Some(self.key(identity)), shared: self.sharing.as_ref().map(shared) }
+    }
+
+    pub(super) fn key(&self, identity: &Identity) -> UserKey {
+        let parts = (&identity.issuer, &identity.subject);
+        let (high, low) = (self.hashers.0.hash_one(parts), self.hashers.1.hash_one(parts));
+        UserKey::new(u128::from(high) << 64 | u128::from(low))
+    }
+
     /// What a caller's claims and name make of the limits.
     ///
     /// # Errors
@@ -128,6 +169,16 @@ impl Limiter {
             (Caller::Anonymous, ..) => 0,
         }
     }
+}
+
+/// The identity of a caller who is known by an address alone.
+pub(super) fn at_address(address: IpAddr) -> Identity {
+    unnamed(&counted_address(address).to_string())
+}
+
+/// A user made of something that is no identity; no issuer is empty, so it never meets a real one.
+pub(super) fn unnamed(subject: &str) -> Identity {
+    Identity { issuer: String::new(), subject: subject.to_owned(), claims: vmcp_domain::Members::new() }
 }
 
 /// Whether an override of a limit per claim names a value of it.

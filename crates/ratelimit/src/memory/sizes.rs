@@ -4,7 +4,7 @@
 use super::users::Seats;
 use crate::clock::Micros;
 use crate::plan::{Holder, Plan, Planner};
-use crate::rate::{BucketState, Rate};
+use crate::rate::{BucketState, joined};
 
 /// Brings what a user has spent in other sizes of the buckets of a plan into the sizes that count now.
 pub(super) fn adopt(plan: &Plan, seats: &mut Seats<'_>, planner: &Planner, now: Micros) {
@@ -21,23 +21,12 @@ pub(super) fn adopt(plan: &Plan, seats: &mut Seats<'_>, planner: &Planner, now: 
     }
 }
 
-/// A bucket in which also everything is missing that is missing in the other.
-fn joined(own: (BucketState, &Rate), other: (BucketState, &Rate), now: Micros) -> BucketState {
-    let (state, rate) = own;
-    let (other, other_rate) = other;
-    let missing = i128::from(other_rate.capacity() - other.at(other_rate, now).level.units);
-    let (unit, other_unit) = (i128::from(rate.unit()), i128::from(other_rate.unit()));
-    // Rounded up: a change of sizes gives nobody a part of a token.
-    let missing = i64::try_from((missing * unit + other_unit - 1) / other_unit).unwrap_or(i64::MAX);
-    let present = state.at(rate, now);
-    present.with_units(present.level.units.saturating_sub(missing).max(-rate.capacity()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::rate::Rate;
 
     fn rate(tokens: u64, seconds: u64) -> Rate {
         Rate::new(tokens, Duration::from_secs(seconds), tokens).unwrap()

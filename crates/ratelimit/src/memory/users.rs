@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock::Micros;
-use crate::plan::Planner;
+use crate::plan::{BucketId, Planner};
 use crate::policy::Overflow;
+use crate::rate::BucketState;
 use crate::table::{Table, User, UserKey};
 
 /// How many shards the users are spread over: enough that threads rarely meet.
@@ -36,6 +37,18 @@ impl Users {
     /// Bytes that they take.
     pub(super) fn bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().bytes()).sum()
+    }
+
+    /// Looks at every user. Each shard is locked for as long as its users are looked at.
+    pub(super) fn each(
+        &self,
+        mut look: impl FnMut(UserKey, &mut dyn Iterator<Item = (BucketId, BucketState)>),
+    ) {
+        for shard in &self.shards {
+            for (key, user) in shard.lock().users() {
+                look(key, &mut user.states());
+            }
+        }
     }
 
     /// A user's place, if the user is known; never makes one.

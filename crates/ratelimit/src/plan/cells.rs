@@ -51,6 +51,26 @@ impl Cells {
         (key.1, self.known.entry(key).or_insert_with(|| (*rate, Cell::default())).1.clone())
     }
 
+    /// Looks at every bucket that somebody has spent from.
+    pub(super) fn each(&self, mut look: impl FnMut(BucketId, UserKey, BucketState)) {
+        for ((id, key), (_, cell)) in &self.known {
+            if let Some(state) = *cell.lock() {
+                look(*id, *key, state);
+            }
+        }
+    }
+
+    /// Takes over a bucket.
+    pub(super) fn restore(&mut self, key: (BucketId, UserKey), rate: Rate, state: BucketState) {
+        self.known.insert(key, (rate, Arc::new(Mutex::new(Some(state)))));
+    }
+
+    /// What is left in the bucket of a value in the size that it had in the last process.
+    pub(super) fn take(&mut self, key: (BucketId, UserKey)) -> Option<BucketState> {
+        let (_, cell) = self.known.remove(&key)?;
+        *cell.lock()
+    }
+
     /// Forgets what is full and in nobody's plan.
     fn sweep(&mut self, time: &dyn Fn(BucketId) -> Micros) {
         self.known.retain(|(id, _), (rate, cell)| {

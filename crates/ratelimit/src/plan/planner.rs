@@ -1,6 +1,7 @@
 //! Making plans out of rules, and remembering which bucket is which.
 
 mod buckets;
+mod saved;
 mod subject;
 
 use std::collections::HashMap;
@@ -44,6 +45,8 @@ pub struct Planner {
     rates: RwLock<Vec<Option<Rate>>>,
     /// The first moments of the newest periods of buckets by the calendar.
     starts: RwLock<HashMap<BucketId, Micros>>,
+    /// What definitions were in the last process, where they had another size.
+    formers: RwLock<HashMap<BucketId, BucketId>>,
     bucket_count_max: usize,
     /// The buckets of values of claims.
     cells: Mutex<Cells>,
@@ -60,6 +63,7 @@ impl Planner {
             registry: Mutex::default(),
             rates: RwLock::default(),
             starts: RwLock::default(),
+            formers: RwLock::default(),
             bucket_count_max: BUCKET_COUNT_MAX,
             cells: Mutex::default(),
             trial_cells: Mutex::default(),
@@ -266,13 +270,27 @@ impl Planner {
         if registry.ids.len() >= self.bucket_count_max && !registry.ids.contains_key(&key) {
             key = name(&subject.of_all_tools());
         }
-        let next = BucketId(u32::try_from(registry.ids.len()).unwrap_or(u32::MAX));
+        let Some(known) = registry.ids.get(&key).cloned() else {
+            return self.add(&mut registry, key, rate);
+        };
+        match (self.rate(known.id), rate) {
+            (Some(old), Some(rate)) if old != rate => {
+                let entry = self.add(&mut registry, key, Some(rate));
+                self.resized(&known, &old, &entry, &rate);
+                entry
+            }
+            _ => known,
+        }
+    }
+
+    /// A new definition; it takes the place of another one of that name.
+    fn add(&self, registry: &mut Registry, key: Arc<str>, rate: Option<Rate>) -> Entry {
         let mut rates = self.rates.write();
-        let entry = registry.ids.entry(key).or_insert_with(|| {
-            rates.push(rate);
-            Entry { id: next, level: Arc::default(), in_flight: Arc::default() }
-        });
-        entry.clone()
+        let id = BucketId(u32::try_from(rates.len()).unwrap_or(u32::MAX));
+        rates.push(rate);
+        let entry = Entry { id, level: Arc::default(), in_flight: Arc::default() };
+        registry.ids.insert(key, entry.clone());
+        entry
     }
 }
 

@@ -80,5 +80,17 @@ impl BucketState {
     }
 }
 
+/// A bucket in which also everything is missing that is missing in the other.
+pub(crate) fn joined(own: (BucketState, &Rate), other: (BucketState, &Rate), now: Micros) -> BucketState {
+    let (state, rate) = own;
+    let (other, other_rate) = other;
+    let missing = i128::from(other_rate.capacity() - other.at(other_rate, now).level.units);
+    let (unit, other_unit) = (i128::from(rate.unit()), i128::from(other_rate.unit()));
+    // Rounded up: a change of sizes gives nobody a part of a token.
+    let missing = i64::try_from((missing * unit + other_unit - 1) / other_unit).unwrap_or(i64::MAX);
+    let present = state.at(rate, now);
+    present.with_units(present.level.units.saturating_sub(missing).max(-rate.capacity()))
+}
+
 #[cfg(test)]
 mod tests;

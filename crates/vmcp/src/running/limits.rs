@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use vmcp_domain::{CallContext, Caller, Gateway as _, Origin};
 use vmcp_federation::Federation;
-use vmcp_ratelimit::{Clock, Limiter, Observer, Planner, Sharing};
+use vmcp_ratelimit::{Clock, Levels, Limiter, Observer, Planner, Sharing};
 use vmcp_ratelimit_redis::RedisStore;
 
+use super::levels::LevelsFile;
 use crate::config::LimitSettings;
 
 /// How long the start waits for the shared store of limits; it goes on without it then.
@@ -27,8 +28,8 @@ pub(super) async fn prepare(federation: Federation, limiter: Arc<Limiter>) {
 /// on any path.
 pub(super) async fn limiter(
     settings: Option<LimitSettings>,
-    clock: Arc<dyn Clock>,
-    observer: Arc<dyn Observer>,
+    levels: Option<&LevelsFile>,
+    (clock, observer): (Arc<dyn Clock>, Arc<dyn Observer>),
     federation: &Federation,
 ) -> Option<Arc<Limiter>> {
     let LimitSettings { policy, redis, on_failure } = settings?;
@@ -42,7 +43,11 @@ pub(super) async fn limiter(
             slot_lease,
         })
     });
-    let limiter = Limiter::new(planner, clock, sharing, observer);
+    let saved = levels.filter(|_| sharing.is_none()).and_then(LevelsFile::read);
+    let limiter = match saved {
+        None => Limiter::new(planner, clock, sharing, observer),
+        Some(levels) => restored(planner, clock, observer, &levels),
+    };
     if federation.tells_callers_apart() {
         limiter.expect_lists_to_differ();
     }
@@ -52,9 +57,37 @@ pub(super) async fn limiter(
     Some(limiter)
 }
 
-/// Writes what is owed to the shared store of limits.
-pub(super) async fn settle(limiter: Option<&Limiter>) {
+/// A limiter with the levels of the last process.
+fn restored(
+    planner: Arc<Planner>,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn Observer>,
+    levels: &Levels,
+) -> Arc<Limiter> {
+    let age = levels.age(clock.time_of_day());
+    let (limiter, left_out) = Limiter::restored(planner, clock, observer, levels);
+    if left_out > 0 {
+        tracing::warn!(
+            users = left_out,
+            "limits have no room for all users of the last process; raise `rateLimiting.memory.maxUsers`"
+        );
+    }
+    tracing::info!(
+        users = levels.count(),
+        age_s = age.as_secs(),
+        "limits go on where the last process has left them"
+    );
+    limiter
+}
+
+/// Writes what is owed to the shared store of limits, or leaves the levels in memory to the next process.
+pub(super) async fn settle(limiter: Option<Arc<Limiter>>, levels: Option<LevelsFile>) {
     let Some(limiter) = limiter else { return };
+    if let Some(levels) = levels {
+        let limiter = limiter.clone();
+        // Off the runtime's threads: it waits for a disk.
+        let _ = tokio::task::spawn_blocking(move || levels.write(&limiter)).await;
+    }
     limiter.release(STORE_GRACE).await;
     if !limiter.settled(STORE_GRACE).await {
         tracing::warn!(

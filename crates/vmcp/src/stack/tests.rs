@@ -32,7 +32,7 @@ async fn the_order_is_pinned() {
         added(Position::Request, "requests-2"),
         added(Position::Call, "calls-2"),
     ];
-    let additions = Additions { audit: Some(Box::new(std::io::sink())), layers };
+    let additions = Additions { audit: Some(Box::new(std::io::sink())), layers, keeps_levels: false };
     let gateway = RunningGateway::start(settings, additions).await;
     assert_eq!(
         gateway.layers(),

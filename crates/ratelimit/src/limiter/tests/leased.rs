@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::policy::{Consistency, LeasePolicy};
+use crate::remote::user_digest;
 
 fn leased(
     consistency: fn(LeasePolicy) -> Consistency,

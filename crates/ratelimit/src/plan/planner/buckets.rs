@@ -73,7 +73,7 @@ impl Planner {
                 percent: quota.percent,
                 holder,
                 whose: cell,
-                other_sizes: self.other_sizes(subject, due, &name),
+                other_sizes: self.other_sizes(subject, due, (entry.id, &name)),
                 is_blocked,
                 // Nobody waits for the next period.
                 wait_max: if resets.is_some() { 0 } else { subject.wait_max() },
@@ -110,19 +110,31 @@ impl Planner {
     }
 
     /// The definitions of a user's bucket in all other sizes of the same period.
-    fn other_sizes(&self, subject: &Subject<'_>, due: &Due<'_>, period: &str) -> SmallVec<[BucketId; 2]> {
-        let overrides = &due.quota.overrides;
-        if due.whose != Whose::User || overrides.is_empty() {
+    fn other_sizes(
+        &self,
+        subject: &Subject<'_>,
+        due: &Due<'_>,
+        (own, period): (BucketId, &str),
+    ) -> SmallVec<[BucketId; 2]> {
+        if due.whose != Whose::User {
             return SmallVec::new();
         }
+        // In the last process it may have had another size.
+        let former = self.former(own).map(|(former, _)| former);
+        let mut others: SmallVec<[BucketId; 2]> = former.into_iter().collect();
+        let overrides = &due.quota.overrides;
+        if overrides.is_empty() {
+            return others;
+        }
         let places = std::iter::once(None).chain((0..).map(Some).take(overrides.iter().count()));
-        let mut others = SmallVec::new();
         for place in places.filter(|place| *place != due.size) {
             // One that blocks has the windows of all, and nothing is ever paid there.
             let (windows, is_blocked) = Due { size: place, ..*due }.windows();
             let same = |index: &usize| !is_blocked && period_name(windows, *index) == period;
             if let Some(window) = (0..windows.len()).find(same).and_then(|index| windows.get(index)) {
-                others.push(self.sized_entry(subject, due, (period, place), window.rate).id);
+                let id = self.sized_entry(subject, due, (period, place), window.rate).id;
+                others.push(id);
+                others.extend(self.former(id).map(|(former, _)| former));
             }
         }
         others
@@ -139,6 +151,7 @@ impl Planner {
                 let time = |id: BucketId| self.time(id, now);
                 let mut cells = self.cells(due.quota.mode).lock();
                 let (key, cell) = cells.cell((entry.id, value.key), (place, most), rate, (now, &time));
+                self.take_former_value((entry.id, value.key), rate, &cell, &mut cells);
                 (Holder::Shared(cell), Some(key))
             }
         }

@@ -1,0 +1,176 @@
+//! Levels that outlive the process: nobody has a fresh budget after a restart, and nobody a smaller one.
+
+use vmcp_domain::Json;
+
+use super::*;
+use crate::calendar::{Calendar, Per};
+use crate::levels::Levels;
+use crate::policy::{ClaimQuota, Lists, MissingClaim, Overflow, Override, Overrides, Size, Who, Window};
+
+const HOUR: u64 = 3_600_000_000;
+const EVENING: u64 = 1_795_975_200_000_000;
+
+/// A machine's clock: monotonic from the start of a process, with a time of day that goes on.
+struct Machine {
+    started: u64,
+    day: Arc<ManualClock>,
+}
+
+impl Clock for Machine {
+    fn now(&self) -> Micros {
+        Micros(self.day.now().0 - self.started)
+    }
+
+    fn time_of_day(&self) -> Micros {
+        self.day.now()
+    }
+}
+
+struct Process {
+    gateway: SharedGateway,
+    limiter: Arc<Limiter>,
+}
+
+fn start(day: &Arc<ManualClock>, policy: LimitPolicy, saved: Option<&[u8]>) -> (Process, usize) {
+    let clock = Arc::new(Machine { started: day.now().0, day: day.clone() });
+    let (planner, observer) = (Arc::new(Planner::new(policy)), Arc::new(NoObserver));
+    let (limiter, left_out) = match saved {
+        None => (Limiter::new(planner, clock, None, observer), 0),
+        Some(bytes) => Limiter::restored(planner, clock, observer, &Levels::decode(bytes).unwrap()),
+    };
+    let inner = FakeGateway::new(vec![tool("a", "search", "a_search"), tool("b", "search", "b_search")]);
+    (Process { gateway: RateLimited::wrap(inner, limiter.clone()), limiter }, left_out)
+}
+
+impl Process {
+    async fn passed(&self, ctx: &CallContext, attempts: usize) -> usize {
+        let mut count = 0;
+        for _ in 0..attempts {
+            count += usize::from(self.gateway.call_tool(ctx, conformance::call("a_search")).await.is_ok());
+        }
+        count
+    }
+
+    fn saved(&self) -> Vec<u8> {
+        self.limiter.save().unwrap().encode()
+    }
+}
+
+fn team(subject: &str, team: &str) -> CallContext {
+    let claims = Json::parse(format!(r#"{{"team": "{team}"}}"#)).unwrap().members().unwrap();
+    let identity = Identity { issuer: "i".into(), subject: subject.into(), claims };
+    CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
+}
+
+fn day() -> Arc<ManualClock> {
+    let day = Arc::new(ManualClock::default());
+    day.set(Micros(EVENING));
+    day
+}
+
+fn limits(shared: u64, each: u64, claim: u64) -> LimitPolicy {
+    let limit = ClaimQuota {
+        claim: "team".into(),
+        missing: MissingClaim::Shared,
+        lists: Lists::Each,
+        quota: quota(claim, 36_000).unwrap(),
+    };
+    let server = Limits {
+        shared: quota(shared, 36_000),
+        per_user: quota(each, 36_000),
+        per_claim: vec![limit],
+        ..Limits::default()
+    };
+    policy(server, vec![rule("a_search", None, quota(each * 2, 36_000))], Anonymous::Refuse)
+}
+
+#[tokio::test]
+async fn a_restart_hands_out_nothing_and_takes_nothing() {
+    let day = day();
+    let (first, _) = start(&day, limits(10, 4, 6), None);
+    assert_eq!(first.passed(&team("ada", "red"), 9).await, 4);
+    assert_eq!(first.passed(&team("bob", "red"), 9).await, 2, "the rest of the team's");
+    let saved = first.saved();
+    let (second, left_out) = start(&day, limits(10, 4, 6), Some(&saved));
+    assert_eq!(left_out, 0);
+    assert_eq!(second.passed(&team("ada", "red"), 9).await, 0);
+    assert_eq!(second.passed(&team("bob", "red"), 9).await, 0);
+    assert_eq!(second.passed(&team("bob", "blue"), 9).await, 2, "two of bob's own are left");
+    assert_eq!(second.passed(&team("cy", "blue"), 9).await, 2, "two of all callers' are left");
+}
+
+#[tokio::test]
+async fn the_time_away_fills_buckets() {
+    let day = day();
+    let (first, _) = start(&day, limits(100, 4, 60), None);
+    day.advance(HOUR);
+    assert_eq!(first.passed(&team("ada", "red"), 9).await, 4);
+    let saved = first.saved();
+    day.advance(5 * HOUR);
+    let (second, _) = start(&day, limits(100, 4, 60), Some(&saved));
+    assert_eq!(second.passed(&team("ada", "red"), 9).await, 2, "half of ten hours");
+    // And a clock that was set back meanwhile fills nothing.
+    day.set(Micros(EVENING));
+    let (third, _) = start(&day, limits(100, 4, 60), Some(&saved));
+    assert_eq!(third.passed(&team("ada", "red"), 9).await, 0);
+}
+
+#[tokio::test]
+async fn other_sizes_in_the_configuration_keep_what_was_spent() {
+    let day = day();
+    let (first, _) = start(&day, limits(10, 4, 6), None);
+    assert_eq!(first.passed(&team("ada", "red"), 9).await, 4);
+    let saved = first.saved();
+    let (larger, _) = start(&day, limits(20, 7, 9), Some(&saved));
+    assert_eq!(larger.passed(&team("ada", "red"), 9).await, 3, "seven less the four that are spent");
+    assert_eq!(larger.passed(&team("bob", "red"), 9).await, 2, "nine of the team less seven");
+    let again = larger.saved();
+    let (smaller, _) = start(&day, limits(20, 5, 9), Some(&again));
+    assert_eq!(smaller.passed(&team("ada", "blue"), 9).await, 0, "five less seven");
+    assert_eq!(smaller.passed(&team("cy", "blue"), 9).await, 5);
+    // A rule that is gone for a while is known again.
+    let (without, _) = start(&day, LimitPolicy::default(), Some(&smaller.saved()));
+    let (back, _) = start(&day, limits(20, 5, 9), Some(&without.saved()));
+    assert_eq!(back.passed(&team("cy", "blue"), 9).await, 0);
+}
+
+#[tokio::test]
+async fn quotas_and_overrides_are_taken_over() {
+    let calendar = Calendar::new(Per::Day, "Europe/Berlin", "00:00").unwrap();
+    let daily = Window::by_calendar(3, Arc::new(calendar)).unwrap();
+    let gold = Override {
+        who: Who::Claim { claim: "team".into(), value: Some("gold".into()) },
+        size: Size::Windows(quota(9, 36_000).unwrap().windows),
+    };
+    let both = Quota { windows: vec![daily], overrides: Overrides::new(vec![gold]), ..quota(1, 1).unwrap() };
+    let limits =
+        || policy(Limits { per_user: Some(both.clone()), ..Limits::default() }, vec![], Anonymous::Refuse);
+    let day = day();
+    let (first, _) = start(&day, limits(), None);
+    assert_eq!(first.passed(&team("ada", "tin"), 2).await, 2);
+    assert_eq!(first.passed(&team("bob", "gold"), 5).await, 5);
+    let saved = first.saved();
+    day.advance(HOUR);
+    let (second, _) = start(&day, limits(), Some(&saved));
+    assert_eq!(second.passed(&team("ada", "tin"), 9).await, 1);
+    assert_eq!(second.passed(&team("bob", "gold"), 9).await, 4);
+    let saved = second.saved();
+    day.advance(5 * HOUR);
+    let (third, _) = start(&day, limits(), Some(&saved));
+    assert_eq!(third.passed(&team("ada", "tin"), 9).await, 3, "the next day");
+    day.advance(72 * HOUR);
+    assert!(start(&day, limits(), Some(&third.saved())).0.limiter.save().unwrap().users.is_empty());
+}
+
+#[tokio::test]
+async fn users_for_whom_there_is_no_room_are_told() {
+    let day = day();
+    let (first, _) = start(&day, limits(1000, 4, 600), None);
+    for number in 0..20 {
+        first.passed(&team(&number.to_string(), "red"), 1).await;
+    }
+    let memory = MemoryBounds { user_count_max: 15, overflow: Overflow::Refuse };
+    let smaller = LimitPolicy { memory, ..limits(1000, 4, 600) };
+    let (second, left_out) = start(&day, smaller, Some(&first.saved()));
+    assert_eq!((second.limiter.user_count(), left_out), (15, 5));
+}

@@ -1,0 +1,100 @@
+//! Leaving levels to the next process, and taking over those of the last one.
+
+use super::MemoryStore;
+use crate::clock::Micros;
+use crate::levels::{Levels, SavedBucket, SavedState, Secrets};
+use crate::plan::BucketId;
+use crate::rate::{BucketState, Level, Rate};
+
+/// Whether a period of the calendar is certainly over, whether or not a call has begun another one.
+fn is_over(rate: &Rate, start: Micros, time_of_day: Micros) -> bool {
+    let usual = u64::try_from(rate.asked().1.as_micros()).unwrap_or(u64::MAX);
+    rate.is_by_calendar() && start.plus(usual.saturating_mul(2)) < time_of_day
+}
+
+impl MemoryStore {
+    /// The levels of all buckets that are not full, but for those of limits that are on trial for all callers.
+    pub(crate) fn save(&self, secrets: Secrets) -> Levels {
+        let (now, time_of_day) = (self.clock.now(), self.clock.time_of_day());
+        let definitions = self.planner.definitions();
+        let place = |id: BucketId| {
+            let place = definitions.binary_search_by_key(&id, |definition| definition.id).ok()?;
+            Some((u32::try_from(place).ok()?, definitions.get(place)?.rate))
+        };
+        let saved = |id: BucketId, state: BucketState| {
+            let (bucket, rate) = place(id)?;
+            if is_over(&rate, state.level.at, time_of_day) {
+                return None;
+            }
+            let units = rate.level_at(state.level, self.planner.time(id, now));
+            let period = if rate.is_by_calendar() { state.level.at } else { Micros(0) };
+            (units < rate.capacity()).then_some(SavedState { bucket, units, period })
+        };
+        let buckets = definitions.iter().map(|definition| SavedBucket {
+            key: definition.key.clone(),
+            rate: definition.rate,
+            state: definition.state.and_then(|state| saved(definition.id, state)),
+        });
+        let buckets = buckets.collect();
+        let mut values = Vec::new();
+        self.planner.each_value(|id, key, state| values.extend(saved(id, state).map(|state| (key, state))));
+        let mut users = Vec::new();
+        self.users.each(|key, states| {
+            let states: Vec<SavedState> = states.filter_map(|(id, state)| saved(id, state)).collect();
+            if !states.is_empty() {
+                users.push((key, states));
+            }
+        });
+        Levels { secrets, saved_at: time_of_day, buckets, values, users }
+    }
+
+    /// Takes over levels, which the time since then has filled. The store must be new. Returns for how many users there is no
+    /// room.
+    pub(crate) fn restore(&self, levels: &Levels) -> usize {
+        let now = self.clock.now();
+        let time_of_day = self.clock.time_of_day();
+        let away = time_of_day.since(levels.saved_at);
+        let restored = |rate: &Rate, state: &SavedState| {
+            let at = if rate.is_by_calendar() { state.period } else { now };
+            let earned = i64::try_from(away.saturating_mul(rate.refill())).unwrap_or(i64::MAX);
+            let units = state.units.saturating_add(earned).clamp(-rate.capacity(), rate.capacity());
+            // Nothing is known of what it held before, so the least is given back.
+            BucketState { level: Level { units, at }, high_at: at }
+        };
+        let ids: Vec<(BucketId, Rate)> = levels
+            .buckets
+            .iter()
+            .map(|SavedBucket { key, rate, state }| {
+                let state = state.as_ref().map(|state| restored(rate, state));
+                (self.planner.restore(key, *rate, state), *rate)
+            })
+            .collect();
+        let of = |state: &SavedState| {
+            let (id, rate) = ids.get(usize::try_from(state.bucket).ok()?)?;
+            if is_over(rate, state.period, time_of_day) {
+                return None;
+            }
+            Some((*id, *rate, restored(rate, state)))
+        };
+        for (key, state) in &levels.values {
+            if let Some((id, rate, state)) = of(state) {
+                self.planner.restore_value((id, *key), rate, state);
+            }
+        }
+        let mut left_out = 0;
+        for (key, states) in &levels.users {
+            let mut seat = self.users.seat(Some(*key), &self.planner, now);
+            if seat.key != Some(*key) {
+                left_out += 1;
+                continue;
+            }
+            seat.settle();
+            for (id, _, state) in states.iter().filter_map(of) {
+                if let Some(user) = seat.user_mut() {
+                    user.set_state(id, state);
+                }
+            }
+        }
+        left_out
+    }
+}

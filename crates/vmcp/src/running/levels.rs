@@ -1,0 +1,78 @@
+//! The levels of limits in memory, from one process to the next: a file in the state folder that only its own user may read.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use vmcp_ratelimit::{Levels, Limiter};
+
+/// The file's name in the state folder.
+const FILE: &str = "limits";
+/// A larger file is none of ours: it would hold more users than are told apart by default.
+const BYTES_MAX: u64 = 1 << 30;
+
+/// Where levels are kept between two processes.
+pub(super) struct LevelsFile(PathBuf);
+
+impl LevelsFile {
+    pub(super) fn in_folder(state_folder: &Path) -> Self {
+        Self(state_folder.join(FILE))
+    }
+
+    /// What the last process has left; nothing where there was none, or what it left is of no use, which is told.
+    pub(super) fn read(&self) -> Option<Levels> {
+        let path = self.0.display();
+        let bytes = match self.bytes() {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::error!(%path, %error, "limits begin anew: what was spent before cannot be read");
+                return None;
+            }
+        };
+        match Levels::decode(&bytes) {
+            Ok(levels) => Some(levels),
+            Err(error) => {
+                tracing::error!(%path, %error, "limits begin anew: what was spent before is of no use");
+                None
+            }
+        }
+    }
+
+    fn bytes(&self) -> io::Result<Vec<u8>> {
+        let mut file = File::open(&self.0)?;
+        if file.metadata()?.len() > BYTES_MAX {
+            return Err(io::Error::other("the file is larger than 1 GiB"));
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Saves the levels of a limiter that keeps them in memory. The file is replaced at once, so that none is left half
+    /// written.
+    pub(super) fn write(&self, limiter: &Limiter) {
+        let Some(levels) = limiter.save() else { return };
+        if let Err(error) = self.replace(&levels.encode()) {
+            let path = self.0.display();
+            tracing::error!(%path, %error, "the levels of limits cannot be saved: the next process begins anew; set `stateFolder`");
+        }
+    }
+
+    fn replace(&self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(folder) = self.0.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let new = self.0.with_extension("new");
+        // What an interrupted process has left.
+        match std::fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&new, &self.0)
+    }
+}
