@@ -21,21 +21,21 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_
 const SILENT_MAX: u32 = 3;
 /// A replica is counted for so many heartbeats after its last.
 const BEATS_KEPT: u32 = 10;
+/// After so many heartbeats the server is asked again for settings that would give out fresh budgets: they can be changed while
+/// it runs.
+const INSPECT_BEATS: u32 = 10;
 
 /// Keeps the connection until it is aborted.
 pub(crate) async fn keep(server: Arc<Server>) {
     let replica = replica_name();
     let mut pause = PAUSES.0;
-    let mut inspected = false;
     for generation in 1.. {
         match connect(&server, generation, &replica).await {
             Ok(link) => {
                 server.set_state(LinkState::Up(link.clone()));
                 tracing::info!("the shared rate limit store answers");
                 pause = PAUSES.0;
-                if !inspected {
-                    inspected = warn_of_server(&server, &link).await;
-                }
+                inspect_server(&server, &link).await;
                 stay(&server, &link, &replica).await;
                 server.set_state(LinkState::Connecting);
                 tracing::warn!("the connection to the shared rate limit store is lost");
@@ -107,7 +107,7 @@ fn read_beat(answer: &Value) -> Option<(i64, Duration, Duration)> {
 
 /// Watches over a connection until it is of no use.
 async fn stay(server: &Server, link: &Link, replica: &str) {
-    let mut silent = 0;
+    let (mut silent, mut beats) = (0, 0);
     let mut failed = false;
     while !server.is_broken(link) {
         let pause = server.policy.heartbeat();
@@ -123,6 +123,10 @@ async fn stay(server: &Server, link: &Link, replica: &str) {
                     tracing::info!("the shared rate limit store answers again");
                 }
                 (silent, failed) = (0, false);
+                beats += 1;
+                if beats % INSPECT_BEATS == 0 {
+                    inspect_server(server, link).await;
+                }
             }
             Err(failure) => {
                 failed = true;
@@ -135,14 +139,18 @@ async fn stay(server: &Server, link: &Link, replica: &str) {
     }
 }
 
-/// Warns of settings that would give out fresh budgets. True when the server has answered.
-async fn warn_of_server(server: &Server, link: &Link) -> bool {
+/// Warns of settings that would give out fresh budgets, once for as long as they stay.
+async fn inspect_server(server: &Server, link: &Link) {
     let answer = timeout(CONNECT_MAX, server.request(link, &server.scripts.inspect())).await;
-    let Ok(Ok(Value::BulkString(text))) = answer else { return false };
-    for warning in inspect::warnings(&String::from_utf8_lossy(&text)) {
+    let Ok(Ok(Value::BulkString(text))) = answer else { return };
+    let found = inspect::warnings(&String::from_utf8_lossy(&text));
+    let known = std::mem::replace(&mut *server.warnings.lock(), found.clone());
+    for warning in found.iter().filter(|warning| !known.contains(warning)) {
         tracing::warn!("{warning}");
     }
-    true
+    if found.is_empty() && !known.is_empty() {
+        tracing::info!("the settings of the shared rate limit store give out no fresh budgets any more");
+    }
 }
 
 /// A name nobody else has.

@@ -23,7 +23,7 @@ const LATE: Duration = Duration::from_millis(2);
 /// The number of deadlines after which a busy process stops waiting.
 const WAIT_MAX: u32 = 10;
 
-/// How things stand with the connection.
+/// What is known of the connection.
 #[derive(Clone)]
 pub(crate) enum LinkState {
     /// An attempt is under way that has not failed yet.
@@ -70,6 +70,8 @@ pub(crate) struct Server {
     pub(crate) key_age: KeyAge,
     /// What its clock showed last.
     pub(crate) time: ServerTime,
+    /// What an operator should change in its settings.
+    pub(crate) warnings: Mutex<Vec<String>>,
     /// Wakes the keeper.
     pub(crate) wake: Notify,
     state: watch::Sender<LinkState>,
@@ -88,6 +90,7 @@ impl Server {
             replica_count: AtomicU32::new(0),
             key_age: KeyAge::default(),
             time: ServerTime::default(),
+            warnings: Mutex::default(),
             wake: Notify::new(),
             state: watch::Sender::new(LinkState::Connecting),
             broken: AtomicU64::new(0),

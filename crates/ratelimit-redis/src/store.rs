@@ -284,6 +284,10 @@ impl RemoteStore for RedisStore {
         self.shared.server.key_age.get()
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.shared.server.warnings.lock().clone()
+    }
+
     fn is_available(&self) -> bool {
         self.shared.server.is_available()
     }

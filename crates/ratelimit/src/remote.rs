@@ -173,6 +173,10 @@ pub trait RemoteStore: SlotStore {
     fn key_age(&self) -> Option<Duration> {
         Some(Duration::MAX)
     }
+    /// What an operator should change in its settings, each a sentence.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
     /// True while the store answers.
     fn is_available(&self) -> bool;
 }

@@ -15,6 +15,7 @@ crate::on_both!(
     a_full_server_refuses,
     a_flushed_script_is_brought_again,
     a_server_that_comes_late_is_found,
+    a_server_that_begins_to_evict_is_noticed,
 );
 
 /// Attempts until the store rests. Every one of them ends soon, and none passes.
@@ -147,4 +148,24 @@ async fn a_silent_listener_is_not_waited_for() {
     assert!(attempt(&store, &question).await.is_err());
     assert_eq!(store.peek(&question).await, Err(StoreFailure::Resting));
     assert_eq!(store.change(&debt(&question.buckets[0], 1)).await, Err(StoreFailure::Resting));
+}
+
+/// Settings can be changed while a server runs.
+async fn a_server_that_begins_to_evict_is_noticed(kind: Kind) {
+    let server = Server::start(kind).await;
+    let policy = server.policy().with_heartbeat(Duration::from_millis(20)).unwrap();
+    let store = RedisStore::start(policy.with_deadline(Duration::from_secs(10)).unwrap());
+    available(&store).await;
+    assert_eq!(store.warnings(), Vec::<String>::new());
+    let set = async |name: &str, value: &str| -> String {
+        server.run(redis::cmd("CONFIG").arg("SET").arg(name).arg(value)).await
+    };
+    set("maxmemory-policy", "allkeys-lru").await;
+    set("maxmemory", "500mb").await;
+    eventually("the change is noticed", async || {
+        store.warnings().iter().any(|warning| warning.contains("allkeys-lru"))
+    })
+    .await;
+    set("maxmemory-policy", "noeviction").await;
+    eventually("it is noticed that it was mended", async || store.warnings().is_empty()).await;
 }

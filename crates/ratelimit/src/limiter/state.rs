@@ -86,6 +86,8 @@ impl Limiter {
                 "rateLimiting: the shared store does not answer; {outcome} (`onStoreFailure`)"
             ));
         }
+        let warnings = self.sharing.iter().flat_map(|sharing| sharing.store.warnings());
+        findings.extend(warnings.map(|warning| format!("rateLimiting: {warning}")));
         findings
     }
 }
