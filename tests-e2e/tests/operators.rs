@@ -149,6 +149,47 @@ fn a_restart_gives_no_user_a_fresh_budget() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn blocks(store: &str) -> anyhow::Result<()> {
+    let setting = Setting::start(store)?;
+    setting.say(&["block", "echo", "--user", "ada", "--for", "90s"])?;
+    let mut client = HttpClient::open_with_token(&setting.gateway.url, Era::Session, ADA)?;
+    let said = client.ask("tools/call", json!({"name": "echo", "arguments": {"text": "x"}}))?.text;
+    ensure!(said.contains("blocked by an operator") && said.contains("retryAfterSeconds"), "{said}");
+    ensure!(setting.passed("whoami", 1)? == 1, "another tool");
+    setting.say(&["unblock", "echo", "--user", "ada"])?;
+    ensure!(setting.passed("echo", 1)? == 1, "after the block is lifted");
+    setting.say(&["block", "echo"])?;
+    let said = client.ask("tools/call", json!({"name": "echo", "arguments": {"text": "x"}}))?.text;
+    ensure!(said.contains("an operator has blocked it; do not try again"), "{said}");
+    let status = http::get(&format!("{}/status", admin(&setting)?), &[])?.text()?;
+    ensure!(status.contains("operators have blocked 1"), "{status}");
+    if !store.is_empty() {
+        // Another replica hears of it with its next heartbeat, and one that comes later at once.
+        let text = std::fs::read_to_string(setting.folder.path().join("vmcp.yaml"))?;
+        let other = Setting { gateway: Gateway::start(&text)?, folder: tempfile::tempdir()? };
+        ensure!(other.passed("echo", 1)? == 0, "at a replica that comes later");
+        setting.say(&["unblock", "echo"])?;
+        wait::until("the other replica hears of it", || {
+            other.passed("echo", 1).ok().filter(|count| *count == 1)
+        })?;
+    }
+    setting.say(&["unblock", "echo"])?;
+    let unknown = setting.limits(&["block", "no_such_tool"])?;
+    ensure!(unknown.as_ref().is_err_and(|error| error.contains("not found")), "{unknown:?}");
+    Ok(())
+}
+
+#[test]
+fn an_operator_blocks_tools_in_memory() -> anyhow::Result<()> {
+    blocks("")
+}
+
+#[test]
+fn an_operator_blocks_tools_at_all_replicas() -> anyhow::Result<()> {
+    let Some(redis) = Redis::for_test()? else { return Ok(()) };
+    blocks(&format!("  redis: {{url: \"{}\"}}\n", redis.url()))
+}
+
 fn admin(setting: &Setting) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(setting.folder.path().join("vmcp.yaml"))?;
     let address = text.split("listen: \"").nth(1).and_then(|rest| rest.split('"').next());

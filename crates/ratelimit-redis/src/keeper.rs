@@ -78,7 +78,8 @@ async fn beat(server: &Server, link: &Link, replica: &str) -> Result<(), StoreFa
     let answer = answered_within(server.policy.deadline(), server.request(link, &call)).await;
     let outcome = answer.unwrap_or(Err(StoreFailure::Timeout));
     server.note(outcome.as_ref().err());
-    if let Some((count, time, key_age)) = read_beat(&outcome?) {
+    if let Some(Beat { count, time, key_age, blocks }) = read_beat(&outcome?) {
+        server.blocks.replace(blocks);
         server.key_age.set(key_age);
         server.replica_count.store(u32::try_from(count).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
         let now = Instant::now();
@@ -97,12 +98,34 @@ async fn beat(server: &Server, link: &Link, replica: &str) -> Result<(), StoreFa
     Ok(())
 }
 
-/// How many replicas live, the server's time, and for how long keys have been as they are.
-fn read_beat(answer: &Value) -> Option<(i64, Duration, Duration)> {
-    let Value::Array(numbers) = answer else { return None };
-    let [Value::Int(count), Value::Int(time), Value::Int(age)] = numbers.as_slice() else { return None };
+/// What the server says to a heartbeat.
+struct Beat {
+    /// How many replicas live.
+    count: i64,
+    /// The server's time.
+    time: Duration,
+    /// For how long keys have been as they are.
+    key_age: Duration,
+    /// What operators have blocked, and for how long still.
+    blocks: Vec<(String, Duration)>,
+}
+
+fn read_beat(answer: &Value) -> Option<Beat> {
+    let Value::Array(parts) = answer else { return None };
+    let [Value::Int(count), Value::Int(time), Value::Int(age), Value::Array(blocks)] = parts.as_slice()
+    else {
+        return None;
+    };
     let millis = |number: i64| Some(Duration::from_millis(u64::try_from(number).ok()?));
-    Some((*count, millis(*time)?, millis((*age).max(0))?))
+    let time = millis(*time)?;
+    let block = |pair: &[Value]| {
+        let [name, Value::BulkString(until)] = pair else { return None };
+        let until: f64 = std::str::from_utf8(until).ok()?.parse().ok()?;
+        let until = Duration::try_from_secs_f64(until / 1000.0).ok()?;
+        Some((redis::from_redis_value_ref::<String>(name).ok()?, until.saturating_sub(time)))
+    };
+    let blocks = blocks.chunks(2).filter_map(block).collect();
+    Some(Beat { count: *count, time, key_age: millis((*age).max(0))?, blocks })
 }
 
 /// Watches over a connection until it is of no use.

@@ -7,10 +7,13 @@ mod slots;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use redis::Cmd;
 use smallvec::SmallVec;
-use vmcp_ratelimit::{Ask, Change, FormerKeys, Micros, Order, RemoteBucket, policy::Mode};
+use vmcp_ratelimit::{
+    Ask, BLOCK_COUNT_MAX, BLOCK_MAX, Change, FormerKeys, Micros, Order, RemoteBucket, policy::Mode,
+};
 
 pub use answer::{Grant, read_taken};
 pub use slots::{read_counts, read_entered};
@@ -72,6 +75,8 @@ pub struct Scripts {
     pub beat: Script,
     /// What the server says of itself.
     pub inspect: Script,
+    /// A block of an operator.
+    pub block: Script,
     key_head: String,
     /// By how many microseconds the server's clock was set back lately.
     step_back: Arc<AtomicU64>,
@@ -185,6 +190,7 @@ impl Scripts {
             count: Script::new(concat!(include_str!("lua/slots.lua"), include_str!("lua/count.lua"))),
             beat: Script::new(include_str!("lua/beat.lua")),
             inspect: Script::new(include_str!("lua/inspect.lua")),
+            block: Script::new(include_str!("lua/block.lua")),
             key_head,
             step_back: Arc::default(),
         }
@@ -231,11 +237,27 @@ impl Scripts {
 
     pub(crate) fn beat<'a>(&'a self, replica: &str, silence_ms: u128) -> Call<'a> {
         let args = [replica.to_owned(), silence_ms.to_string(), SINCE_KEPT_MS.to_string()];
-        let keys = ["replicas", "since"].into_iter().collect();
+        let keys = ["replicas", "since", "blocks"].into_iter().collect();
         Call {
             keys,
             args: args.map(String::into_bytes).into_iter().collect(),
             ..self.on_replicas(&self.beat)
+        }
+    }
+
+    /// Blocks something for so long, or lifts the block.
+    pub(crate) fn block<'a>(&'a self, name: &str, lasts: Option<Duration>) -> Call<'a> {
+        let millis = lasts.map_or(0, |lasts| lasts.min(BLOCK_MAX).as_millis().max(1));
+        let args = [
+            name.to_owned(),
+            millis.to_string(),
+            BLOCK_COUNT_MAX.to_string(),
+            BLOCK_MAX.as_millis().to_string(),
+        ];
+        Call {
+            keys: std::iter::once("blocks").collect(),
+            args: args.map(String::into_bytes).into_iter().collect(),
+            ..self.on_others(&self.block)
         }
     }
 

@@ -1,6 +1,7 @@
 //! Asking the server: one deadline over everything, the breaker, and what each answer says about the link.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use parking_lot::Mutex;
 use redis::{RedisError, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
-use vmcp_ratelimit::{Connection, StoreFailure};
+use vmcp_ratelimit::{Blocks, Connection, StoreFailure};
 
 use crate::breaker::Breaker;
 use crate::link::{Link, is_unknown_script};
@@ -72,6 +73,8 @@ pub(crate) struct Server {
     pub(crate) time: ServerTime,
     /// What an operator should change in its settings.
     pub(crate) warnings: Mutex<Vec<String>>,
+    /// What operators have blocked.
+    pub(crate) blocks: Arc<Blocks>,
     /// Wakes the keeper.
     pub(crate) wake: Notify,
     state: watch::Sender<LinkState>,
@@ -91,6 +94,7 @@ impl Server {
             key_age: KeyAge::default(),
             time: ServerTime::default(),
             warnings: Mutex::default(),
+            blocks: Blocks::new(),
             wake: Notify::new(),
             state: watch::Sender::new(LinkState::Connecting),
             broken: AtomicU64::new(0),

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vmcp_domain::BoxFuture;
 use vmcp_ratelimit::{
-    Ask, Change, Clock as _, Micros, Order, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure,
+    Ask, Blocks, Change, Clock as _, Micros, Order, RemoteBucket, RemoteStore, RemoteVerdict, StoreFailure,
     SystemClock, Taken,
 };
 
@@ -282,6 +282,24 @@ impl RemoteStore for RedisStore {
 
     fn key_age(&self) -> Option<Duration> {
         self.shared.server.key_age.get()
+    }
+
+    fn blocks(&self) -> Option<Arc<Blocks>> {
+        Some(self.shared.server.blocks.clone())
+    }
+
+    fn block<'a>(
+        &'a self,
+        name: &'a str,
+        lasts: Option<Duration>,
+    ) -> BoxFuture<'a, Result<bool, StoreFailure>> {
+        Box::pin(async move {
+            let server = &self.shared.server;
+            let answer = server.ask(&server.scripts.block(name, lasts)).await?;
+            let is_set = answer == redis::Value::Int(1);
+            // This replica does not wait for its next heartbeat.
+            Ok(is_set && server.blocks.set(name, lasts))
+        })
     }
 
     fn warnings(&self) -> Vec<String> {

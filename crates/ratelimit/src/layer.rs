@@ -88,9 +88,11 @@ impl Gateway for RateLimited {
         Box::pin(async move {
             let tools = self.inner.list_tools(ctx).await?;
             // A tool that does not exist is charged to nobody; the inside says that it does not exist.
-            let Some(bound) =
-                self.limiter.bound(&tools, &request.name).filter(|bound| !bound.plan.is_empty())
-            else {
+            let bound = self.limiter.bound(&tools, &request.name);
+            if let Some(refusal) = bound.as_ref().and_then(|bound| self.limiter.blocked(bound, ctx)) {
+                return Err(refusal);
+            }
+            let Some(bound) = bound.filter(|bound| !bound.plan.is_empty()) else {
                 return self.inner.call_tool(ctx, request).await;
             };
             let name = paid_name(&mut request.continuation);

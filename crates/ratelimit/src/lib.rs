@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::wildcard_enum_match_arm, reason = "tests name the one case they expect"))]
 
+mod blocks;
 mod budget;
 mod calendar;
 mod claims;
@@ -32,6 +33,7 @@ mod top;
 mod upkeep;
 mod waiting;
 
+pub use blocks::{BLOCK_COUNT_MAX, BLOCK_MAX, Blocks};
 pub use calendar::{Calendar, CalendarError, Per, Period};
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use decide::{Bill, BucketReading, Refused, Wait};

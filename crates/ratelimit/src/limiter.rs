@@ -3,6 +3,7 @@
 
 mod acts;
 mod binding;
+mod blocked;
 mod budget;
 mod look;
 mod patient;
@@ -30,6 +31,7 @@ use arc_swap::ArcSwap;
 use smallvec::SmallVec;
 use vmcp_domain::{Error, PerList, Tool, ToolList, ToolName};
 
+use crate::blocks::Blocks;
 use crate::budget::Scarce;
 use crate::clock::{Clock, Micros};
 use crate::fallback::{Debts, Fallback};
@@ -90,6 +92,8 @@ pub struct Limiter {
     virtual_names: ArcSwap<Vec<ToolName>>,
     methods: HashMap<Method, Arc<Bound>>,
     hashers: (RandomState, RandomState),
+    /// What operators have blocked.
+    blocks: Arc<Blocks>,
     /// What tells callers apart by: see [`Levels`].
     secrets: Secrets,
     observer: Arc<dyn Observer>,
@@ -184,6 +188,7 @@ impl Limiter {
         let leases = sharing.as_ref().zip(consistency.leases()).map(|(sharing, policy)| {
             Leases::new(sharing.store.clone(), clock.clone(), policy, sharing.replica_count)
         });
+        let blocks = sharing.as_ref().and_then(|sharing| sharing.store.blocks()).unwrap_or_default();
         let mut methods = HashMap::new();
         for rule in &planner.policy().methods {
             let bound = || Arc::new(Bound::to(&planner, leases.as_deref(), Asked::Method(rule.method)));
@@ -211,6 +216,7 @@ impl Limiter {
             lists_differ: AtomicBool::new(false),
             virtual_names: ArcSwap::default(),
             hashers: hashers(&secrets),
+            blocks,
             secrets,
             observer,
             top: TopCallers::default(),

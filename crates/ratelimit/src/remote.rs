@@ -11,6 +11,7 @@ use sha2::Digest;
 use smallvec::SmallVec;
 use vmcp_domain::{BoxFuture, Identity};
 
+use crate::blocks::Blocks;
 use crate::calendar::Period;
 use crate::clock::Micros;
 use crate::plan::{Holder, Plan};
@@ -172,6 +173,18 @@ pub trait RemoteStore: SlotStore {
     /// `None` where that is not known.
     fn key_age(&self) -> Option<Duration> {
         Some(Duration::MAX)
+    }
+    /// What operators have blocked, as all replicas know it; `None` for a store that keeps no blocks.
+    fn blocks(&self) -> Option<Arc<Blocks>> {
+        None
+    }
+    /// Blocks something for so long, or lifts the block. False when there are too many blocks.
+    fn block<'a>(
+        &'a self,
+        _name: &'a str,
+        _lasts: Option<Duration>,
+    ) -> BoxFuture<'a, Result<bool, StoreFailure>> {
+        Box::pin(std::future::ready(Ok(false)))
     }
     /// What an operator should change in its settings, each a sentence.
     fn warnings(&self) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! `vmcp limits …`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
@@ -40,6 +41,23 @@ pub(crate) enum LimitsCommand {
         /// How many.
         #[arg(long, value_name = "COUNT")]
         tokens: u32,
+        #[command(flatten)]
+        running: RunningSource,
+    },
+    /// Block a tool in a gateway that runs, for a user or for all.
+    Block {
+        #[command(flatten)]
+        subject: LimitsSubject,
+        /// For how long, as `90s`, `15m` or `8h`. Left out: until it is lifted.
+        #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+        lasts: Option<Duration>,
+        #[command(flatten)]
+        running: RunningSource,
+    },
+    /// Lift a block.
+    Unblock {
+        #[command(flatten)]
+        subject: LimitsSubject,
         #[command(flatten)]
         running: RunningSource,
     },
@@ -88,4 +106,9 @@ pub(crate) struct RunningSource {
     /// The file with the token of operators. Left out: in the state folder of the configuration.
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+}
+
+/// A duration as the configuration has it.
+fn duration(text: &str) -> Result<Duration, String> {
+    vmcp::config::parse_duration(text).map_err(|error| error.to_string())
 }

@@ -25,6 +25,8 @@ pub(crate) async fn run(command: LimitsCommand) -> anyhow::Result<ExitCode> {
         LimitsCommand::Check { subject, source, url } => check::run(&subject, &source, url.as_deref()).await,
         LimitsCommand::Reset { subject, running } => acts::reset(&subject, &running).await,
         LimitsCommand::Grant { subject, tokens, running } => acts::grant(&subject, tokens, &running).await,
+        LimitsCommand::Block { subject, lasts, running } => acts::block(&subject, lasts, &running).await,
+        LimitsCommand::Unblock { subject, running } => acts::unblock(&subject, &running).await,
         LimitsCommand::Top { running } => acts::top(&running).await,
         LimitsCommand::Replay { audit, source, json } => replay::run(&audit, &source, json),
     }

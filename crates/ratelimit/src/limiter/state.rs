@@ -86,6 +86,12 @@ impl Limiter {
                 "rateLimiting: the shared store does not answer; {outcome} (`onStoreFailure`)"
             ));
         }
+        if self.blocks.count() > 0 {
+            findings.push(format!(
+                "rateLimiting: operators have blocked {} tools or users of tools",
+                self.blocks.count()
+            ));
+        }
         let warnings = self.sharing.iter().flat_map(|sharing| sharing.store.warnings());
         findings.extend(warnings.map(|warning| format!("rateLimiting: {warning}")));
         findings

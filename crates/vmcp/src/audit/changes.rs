@@ -15,7 +15,7 @@ const OPERATOR: &str = "vmcp:operator";
 /// What was changed.
 #[derive(Serialize)]
 pub(crate) struct LimitsChange<'a> {
-    /// `reset` or `grant`.
+    /// `reset`, `grant`, `block` or `unblock`.
     pub(crate) act: &'static str,
     /// The tool whose limits were changed.
     pub(crate) tool: &'a str,
@@ -28,6 +28,9 @@ pub(crate) struct LimitsChange<'a> {
     /// How many tokens were given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tokens: Option<u32>,
+    /// For how long the tool was blocked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seconds: Option<u64>,
 }
 
 impl Audit {

@@ -1,9 +1,10 @@
-//! `vmcp limits reset`, `grant` and `top`: at a gateway that runs on this machine.
+//! `vmcp limits reset`, `grant`, `block`, `unblock` and `top`: at a gateway that runs on this machine.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::check::print;
 use super::running::Running;
@@ -13,7 +14,8 @@ use crate::terminal;
 
 /// Fills buckets again.
 pub(super) async fn reset(subject: &LimitsSubject, running: &RunningSource) -> anyhow::Result<ExitCode> {
-    act("/limits/reset", subject, None, running).await
+    let answer = act("/limits/reset", subject, &json!({}), running).await?;
+    changed(subject, &answer)
 }
 
 /// Gives tokens back.
@@ -22,18 +24,47 @@ pub(super) async fn grant(
     tokens: u32,
     running: &RunningSource,
 ) -> anyhow::Result<ExitCode> {
-    act("/limits/grant", subject, Some(tokens), running).await
+    let answer = act("/limits/grant", subject, &json!({"tokens": tokens}), running).await?;
+    changed(subject, &answer)
 }
 
+/// Blocks a tool.
+pub(super) async fn block(
+    subject: &LimitsSubject,
+    lasts: Option<Duration>,
+    running: &RunningSource,
+) -> anyhow::Result<ExitCode> {
+    // Part of a second is a second: a block is never shorter than asked for.
+    let seconds = lasts.map(|lasts| lasts.as_secs() + u64::from(lasts.subsec_nanos() > 0));
+    let more = seconds.map_or(json!({}), |seconds| json!({"seconds": seconds}));
+    act("/limits/block", subject, &more, running).await?;
+    let lasts = lasts.map_or("until the block is lifted".to_owned(), |lasts| format!("for {lasts:?}"));
+    terminal::print(&format!("`{}` is blocked for {} {lasts}\n", subject.tool, whom(subject)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lifts a block.
+pub(super) async fn unblock(subject: &LimitsSubject, running: &RunningSource) -> anyhow::Result<ExitCode> {
+    act("/limits/unblock", subject, &json!({}), running).await?;
+    terminal::print(&format!("`{}` is not blocked for {}\n", subject.tool, whom(subject)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn whom(subject: &LimitsSubject) -> String {
+    subject.user.as_ref().map_or("all users".to_owned(), |user| format!("user {user}"))
+}
+
+/// Asks for a change; `more` is what the request has besides the tool and the user.
 async fn act(
     path: &str,
     subject: &LimitsSubject,
-    tokens: Option<u32>,
+    more: &Value,
     running: &RunningSource,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<Value> {
     let (running, settings) = Running::find(running, true)?;
     let LimitsSubject { tool, user, issuer, claims } = subject;
-    let mut body = json!({"tool": tool});
+    let mut body = more.clone();
+    body["tool"] = tool.as_str().into();
     if let Some(user) = user {
         let issuer = issuer.clone().or_else(|| settings.map(|settings| settings.admin.issuer));
         let issuer = issuer
@@ -44,14 +75,15 @@ async fn act(
         }
         body["user"] = json!({"issuer": issuer, "subject": user, "claims": said});
     }
-    if let Some(tokens) = tokens {
-        body["tokens"] = tokens.into();
-    }
-    let answer = running.post(path, &body).await?;
+    running.post(path, &body).await
+}
+
+/// Prints the buckets that were changed.
+fn changed(subject: &LimitsSubject, answer: &Value) -> anyhow::Result<ExitCode> {
     let buckets = answer["buckets"].as_array().cloned().unwrap_or_default();
     if buckets.is_empty() {
-        let whose = if user.is_some() { "kept for single users" } else { "shared by all users" };
-        terminal::print(&format!("no bucket of `{tool}` is {whose}, so nothing was changed\n"))?;
+        let whose = if subject.user.is_some() { "kept for single users" } else { "shared by all users" };
+        terminal::print(&format!("no bucket of `{}` is {whose}, so nothing was changed\n", subject.tool))?;
         return Ok(ExitCode::SUCCESS);
     }
     print(&buckets, &[], false)

@@ -1,0 +1,108 @@
+//! Tools that an operator has blocked while the gateway runs, for one user or for all, until a moment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use vmcp_domain::{BackendToolName, Target};
+
+/// How many there may be.
+pub const BLOCK_COUNT_MAX: usize = 1000;
+/// The longest block.
+pub const BLOCK_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// What is blocked now. Asked on the path of every call.
+#[derive(Debug, Default)]
+pub struct Blocks {
+    is_any: AtomicBool,
+    until: RwLock<HashMap<String, Instant>>,
+}
+
+/// The name of a block of a tool: for the user with this digest, or for all.
+#[must_use]
+pub(crate) fn block_name(user: Option<&str>, tool: &Target<BackendToolName>) -> String {
+    let backend = tool.backend.as_str();
+    format!("{}:{}:{backend}:{}", user.unwrap_or("*"), backend.len(), tool.name.as_str())
+}
+
+impl Blocks {
+    /// Nothing is blocked.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Whether something may be blocked.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        self.is_any.load(Ordering::Acquire)
+    }
+
+    /// For how long something is still blocked.
+    #[must_use]
+    pub fn left(&self, name: &str) -> Option<Duration> {
+        let until = *self.until.read().get(name)?;
+        Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
+    /// How many blocks there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let now = Instant::now();
+        self.until.read().values().filter(|until| **until > now).count()
+    }
+
+    /// Sets one block, or lifts it. False when there are too many.
+    #[must_use]
+    pub fn set(&self, name: &str, lasts: Option<Duration>) -> bool {
+        let mut until = self.until.write();
+        let now = Instant::now();
+        until.retain(|_, end| *end > now);
+        match lasts {
+            Some(_) if until.len() >= BLOCK_COUNT_MAX && !until.contains_key(name) => return false,
+            Some(lasts) => {
+                until.insert(name.to_owned(), now + lasts.min(BLOCK_MAX));
+            }
+            None => {
+                until.remove(name);
+            }
+        }
+        self.is_any.store(!until.is_empty(), Ordering::Release);
+        true
+    }
+
+    /// Takes over all blocks that a shared store knows, and how long they last.
+    pub fn replace(&self, all: impl IntoIterator<Item = (String, Duration)>) {
+        let now = Instant::now();
+        let all: HashMap<String, Instant> =
+            all.into_iter().map(|(name, lasts)| (name, now + lasts.min(BLOCK_MAX))).collect();
+        let mut until = self.until.write();
+        self.is_any.store(!all.is_empty(), Ordering::Release);
+        *until = all;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_end_are_lifted_and_are_bounded() {
+        let blocks = Blocks::new();
+        assert!(!blocks.is_any());
+        assert!(blocks.set("a", Some(Duration::from_secs(60))) && blocks.set("b", Some(Duration::ZERO)));
+        assert!(blocks.left("a").is_some_and(|left| left > Duration::from_secs(50)));
+        assert_eq!((blocks.left("b"), blocks.left("c"), blocks.count()), (None, None, 1));
+        assert!(blocks.set("a", None) && !blocks.is_any());
+        for number in 0..BLOCK_COUNT_MAX {
+            assert!(blocks.set(&number.to_string(), Some(Duration::MAX)));
+        }
+        assert!(!blocks.set("one more", Some(Duration::MAX)) && blocks.set("1", Some(Duration::MAX)));
+        blocks.replace([("d".to_owned(), Duration::from_secs(5))]);
+        assert!(blocks.left("d").is_some() && blocks.left("1").is_none() && blocks.is_any());
+        blocks.replace([]);
+        assert!(!blocks.is_any());
+    }
+}
