@@ -135,6 +135,7 @@ fn settings(listen: &Listen, glossary: &str) -> anyhow::Result<Settings> {
             listen: None,
             metrics_are_open: false,
             state_folder: None,
+            state_is_own: false,
             issuer: "local".to_owned(),
         },
         health: HealthPolicy::DEFAULT,

@@ -51,7 +51,7 @@ pub struct Additions {
     /// Layers of its own.
     pub layers: Vec<AddedLayer>,
     /// Takes over the levels of limits that the last process has left in the state folder, and leaves its own there when it
-    /// is stopped. For the one process that serves a configuration.
+    /// is stopped, if the folder is its own. For the one process that serves a configuration.
     pub keeps_levels: bool,
 }
 
@@ -121,7 +121,7 @@ impl RunningGateway {
         metrics.know_names(names(federation.clone(), optimizer.is_some()));
         Counted::wrap_in(&mut edge.incoming, &metrics);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-        let levels = admin.state_folder.as_deref().filter(|_| keeps_levels).map(LevelsFile::in_folder);
+        let levels = if keeps_levels { LevelsFile::of(&admin) } else { None };
         let audit = audit.zip(output).map(|asked| start_audit(asked, &clock, &metrics, &edge));
         let observer = observer(&metrics, audit.as_ref().map(|_| &clock));
         let limiter = limits::limiter(limits, levels.as_ref(), (clock, observer), &federation).await;

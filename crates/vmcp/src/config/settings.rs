@@ -76,6 +76,9 @@ pub struct AdminSettings {
     pub metrics_are_open: bool,
     /// The folder of what outlives the process; `None` where neither the file nor the environment names one.
     pub state_folder: Option<PathBuf>,
+    /// The folder is this gateway's own: the file, or a service manager, names it. Gateways of one name share the one that is
+    /// used otherwise.
+    pub state_is_own: bool,
     /// Who vouches for callers, unless a command says otherwise: the issuer of tokens, or of API keys where there are no others.
     pub issuer: String,
 }

@@ -3,9 +3,11 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use vmcp_ratelimit::{Levels, Limiter};
+
+use crate::config::AdminSettings;
 
 /// The file's name in the state folder.
 const FILE: &str = "limits";
@@ -16,8 +18,10 @@ const BYTES_MAX: u64 = 1 << 30;
 pub(super) struct LevelsFile(PathBuf);
 
 impl LevelsFile {
-    pub(super) fn in_folder(state_folder: &Path) -> Self {
-        Self(state_folder.join(FILE))
+    /// The file of a gateway that has a state folder of its own.
+    pub(super) fn of(admin: &AdminSettings) -> Option<Self> {
+        let folder = admin.state_folder.as_deref().filter(|_| admin.state_is_own)?;
+        Some(Self(folder.join(FILE)))
     }
 
     /// What the last process has left; nothing where there was none, or what it left is of no use, which is told.

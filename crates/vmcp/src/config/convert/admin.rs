@@ -47,27 +47,30 @@ pub(super) fn convert(
     if let Some(telemetry) = telemetry {
         tell_of_idle_keys(telemetry, findings);
     }
-    let state_folder = state_folder(folder, name, findings);
+    let (state_folder, state_is_own) = state_folder(folder, name, findings);
     let issuer = caller_issuer(incoming);
-    (AdminSettings { listen, metrics_are_open, state_folder, issuer }, scrape_key.map(Secret::new))
+    let settings = AdminSettings { listen, metrics_are_open, state_folder, state_is_own, issuer };
+    (settings, scrape_key.map(Secret::new))
 }
 
-/// Where things are kept that outlive the process: as services of systemd and programs of a user do by default.
-fn state_folder(file: Option<String>, name: &str, findings: &mut Findings<'_>) -> Option<PathBuf> {
+/// Where things are kept that outlive the process, and whether that is a folder of this gateway alone: as services of systemd and
+/// programs of a user do by default.
+fn state_folder(file: Option<String>, name: &str, findings: &mut Findings<'_>) -> (Option<PathBuf>, bool) {
     if let Some(folder) = file {
         if folder.trim().is_empty() {
             findings.problem("stateFolder", "must not be empty");
         }
-        return Some(folder.into());
+        return (Some(folder.into()), true);
     }
     let variable = |name: &str| (findings.env)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(folder) = variable("STATE_DIRECTORY") {
-        return Some(folder);
+        return (Some(folder), true);
     }
     let home = || variable("HOME").map(|home| home.join(".local/state"));
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
     let name: String = name.chars().map(plain).collect();
-    Some(variable("XDG_STATE_HOME").or_else(home)?.join("vmcp").join(name.trim_start_matches('.')))
+    let folder = variable("XDG_STATE_HOME").or_else(home);
+    (folder.map(|folder| folder.join("vmcp").join(name.trim_start_matches('.'))), false)
 }
 
 /// Tells of keys of `telemetry` that speak of traces or of a collector alone.
