@@ -32,7 +32,7 @@ fn configured(claims: &str, store: &str) -> anyhow::Result<String> {
          - {{apiKey: bad, maxTokens: 0}}\n      - {{apiKey: ci, maxTokens: 4}}\n      \
          - {{group: staff, unlimited: true}}\n      - {{claim: plan, value: gold, maxTokens: 5}}\n  \
          tools:\n    - name: whoami\n      perClaim:\n        \
-         - {{claim: realm.teams, missing: shared, maxTokens: 100, refillPeriod: 1000h, overrides: [{{value: red, maxTokens: 1}}]}}\n{store}"
+         - {{claim: realm.teams, lists: each, missing: shared, maxTokens: 100, refillPeriod: 1000h, overrides: [{{value: red, maxTokens: 1}}]}}\n{store}"
     );
     let text = config(Names::AsTheyAre, &[Backend::stdio("echo", &fixture(&["echo"])?)], &limits);
     Ok(text.replace("incomingAuth: {type: anonymous}\n", &incoming))

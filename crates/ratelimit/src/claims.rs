@@ -14,25 +14,38 @@ const VALUE_COUNT_MAX: usize = 1000;
 pub(crate) enum Said {
     /// Nothing that can be read.
     Nothing,
-    /// These values, at least one.
-    Values(Vec<String>),
+    /// This value.
+    One(String),
+    /// A list of these values, at least one.
+    List(Vec<String>),
+}
+
+impl Said {
+    /// The values, whether or not they are a list.
+    pub(crate) fn values(&self) -> &[String] {
+        match self {
+            Self::Nothing => &[],
+            Self::One(value) => std::slice::from_ref(value),
+            Self::List(values) => values,
+        }
+    }
 }
 
 /// What a caller's claim says. A claim of exactly this name goes before a path of names that are separated by dots, as
 /// policies have it. `iss` and `sub` are what the caller was recognised by, whatever the claims say.
 pub(crate) fn said(identity: &Identity, claim: &str) -> Said {
     match claim {
-        "iss" => return Said::Values(vec![identity.issuer.clone()]),
-        "sub" => return Said::Values(vec![identity.subject.clone()]),
+        "iss" => return Said::One(identity.issuer.clone()),
+        "sub" => return Said::One(identity.subject.clone()),
         _other => {}
     }
     let Some(value) = find(identity, claim) else { return Said::Nothing };
-    let texts: Option<Vec<String>> = match list(&value) {
-        Some(elements) => elements.iter().map(text).collect(),
-        None => text(&value).map(|text| vec![text]),
+    let Some(elements) = list(&value) else {
+        return text(&value).map_or(Said::Nothing, Said::One);
     };
-    let values = texts.filter(|texts| (1..=VALUE_COUNT_MAX).contains(&texts.len()));
-    values.map_or(Said::Nothing, Said::Values)
+    let values: Option<Vec<String>> = elements.iter().map(text).collect();
+    let values = values.filter(|values| (1..=VALUE_COUNT_MAX).contains(&values.len()));
+    values.map_or(Said::Nothing, Said::List)
 }
 
 /// Whether a caller is in a group: of the named claims and the usual ones the first that holds a list counts, and one text
@@ -80,8 +93,12 @@ mod tests {
         Identity { issuer: "i".into(), subject: "s".into(), claims }
     }
 
-    fn values(texts: &[&str]) -> Said {
-        Said::Values(texts.iter().map(|text| (*text).to_owned()).collect())
+    fn one(text: &str) -> Said {
+        Said::One(text.to_owned())
+    }
+
+    fn list(texts: &[&str]) -> Said {
+        Said::List(texts.iter().map(|text| (*text).to_owned()).collect())
     }
 
     #[test]
@@ -91,14 +108,14 @@ mod tests {
                 "realm_access": {"roles": ["admin", "dev", 7]}, "a.b": "exact", "a": {"b": "path", "c": {"d": "deep"}}}"#,
         );
         for (claim, expected) in [
-            ("team", values(&["red"])),
-            ("level", values(&["3"])),
-            ("on", values(&["true"])),
-            ("sub", values(&["s"])),
-            ("iss", values(&["i"])),
-            ("realm_access.roles", values(&["admin", "dev", "7"])),
-            ("a.b", values(&["exact"])),
-            ("a.c.d", values(&["deep"])),
+            ("team", one("red")),
+            ("level", one("3")),
+            ("on", one("true")),
+            ("sub", one("s")),
+            ("iss", one("i")),
+            ("realm_access.roles", list(&["admin", "dev", "7"])),
+            ("a.b", one("exact")),
+            ("a.c.d", one("deep")),
             ("a.c", Said::Nothing),
             ("team.x", Said::Nothing),
             ("none", Said::Nothing),
@@ -112,9 +129,9 @@ mod tests {
 
     #[test]
     fn a_list_without_end_says_nothing() {
-        let list = |count: usize| format!(r#"{{"many": [{}]}}"#, vec!["1"; count].join(","));
-        assert_eq!(said(&caller(&list(1000)), "many"), Said::Values(vec!["1".to_owned(); 1000]));
-        assert_eq!(said(&caller(&list(1001)), "many"), Said::Nothing);
+        let many = |count: usize| format!(r#"{{"many": [{}]}}"#, vec!["1"; count].join(","));
+        assert_eq!(said(&caller(&many(1000)), "many"), Said::List(vec!["1".to_owned(); 1000]));
+        assert_eq!(said(&caller(&many(1001)), "many"), Said::Nothing);
     }
 
     #[test]

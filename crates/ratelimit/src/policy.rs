@@ -196,7 +196,7 @@ impl Quota {
 pub struct ClaimQuota {
     /// The claim's name in tokens of the issuer or in an API key's `claims`, or a path of names separated by dots.
     pub claim: Arc<str>,
-    /// What happens to callers whose claim is missing, or neither text nor number nor truth value nor a list of such.
+    /// What happens to callers whose claim is missing, or neither text nor number nor truth value.
     pub missing: MissingClaim,
     /// Which values of a list count.
     pub lists: Lists,
@@ -207,8 +207,10 @@ pub struct ClaimQuota {
 /// Which buckets a caller is charged to whose claim is a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Lists {
-    /// Those of all values.
+    /// None: a list is no value, so the claim is missing.
     #[default]
+    Missing,
+    /// Those of all values.
     Each,
     /// The one of the value that is allowed most.
     Largest,

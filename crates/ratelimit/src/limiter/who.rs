@@ -11,7 +11,7 @@ use vmcp_domain::{CallContext, Caller, Error, Identity, counted_address};
 use super::{Bound, Limiter, Sharing, User};
 use crate::claims::{Said, belongs, said};
 use crate::plan::{ClaimValue, ClaimValues, NeededClaim, Overridden};
-use crate::policy::{Anonymous, MissingClaim, Quota, SizeRef, Who};
+use crate::policy::{Anonymous, Lists, MissingClaim, Quota, SizeRef, Who};
 use crate::remote::{SharedUser, user_digest};
 use crate::table::UserKey;
 
@@ -96,25 +96,23 @@ impl Limiter {
         needed: &NeededClaim,
         place: u8,
     ) -> Result<Vec<Told>, Error> {
-        let NeededClaim { claim, missing, largest_of, enforced_percent } = needed;
+        let NeededClaim { claim, missing, lists, largest_of, enforced_percent } = needed;
         let texts = match caller {
-            Caller::Known(identity) => one_or_each(said(identity, claim), largest_of.as_ref()),
-            Caller::Anonymous => Said::Nothing,
+            Caller::Known(identity) => charged(said(identity, claim), *lists, largest_of.as_ref()),
+            Caller::Anonymous => Vec::new(),
         };
-        let texts = match (texts, missing) {
-            (Said::Values(texts), _) => texts,
-            (Said::Nothing, MissingClaim::Refuse) if place < *enforced_percent => {
+        match (texts.is_empty(), missing) {
+            (false, _) => {}
+            (true, MissingClaim::Refuse) if place < *enforced_percent => {
                 tracing::info!(asked = %bound.limited, claim = &**claim, "refused: the caller lacks the claim");
                 return Err(Error::Denied);
             }
-            (Said::Nothing, MissingClaim::Refuse) => {
+            (true, MissingClaim::Refuse) => {
                 tracing::info!(asked = %bound.limited, claim = &**claim, "a rule in shadow mode would have refused: the caller lacks the claim");
                 return Ok(vec![(None, self.claim_value(claim, None, true))]);
             }
-            (Said::Nothing, MissingClaim::Shared) => {
-                return Ok(vec![(None, self.claim_value(claim, None, false))]);
-            }
-        };
+            (true, MissingClaim::Shared) => return Ok(vec![(None, self.claim_value(claim, None, false))]),
+        }
         let value = |text: String| {
             let value = self.claim_value(claim, Some(&text), false);
             (Some(text), value)
@@ -150,11 +148,10 @@ impl Limiter {
                     && issuer.as_ref().is_none_or(|issuer| *identity.issuer == **issuer)
             }
             Who::Group(group) => belongs(identity, &self.planner.policy().group_claims, group),
-            Who::Claim { claim, value } => match (said(identity, claim), value) {
-                (Said::Nothing, _) => false,
-                (Said::Values(_), None) => true,
-                (Said::Values(texts), Some(value)) => texts.iter().any(|text| **text == **value),
-            },
+            Who::Claim { claim, value } => {
+                let said = said(identity, claim);
+                said.values().iter().any(|text| value.as_ref().is_none_or(|value| **text == **value))
+            }
         }
     }
 
@@ -190,15 +187,19 @@ fn is_value(text: Option<&str>, who: &Who) -> bool {
     }
 }
 
-/// Of several values those that are charged: the one that a limit allows most, or each.
-fn one_or_each(said: Said, largest_of: Option<&Quota>) -> Said {
-    let Said::Values(mut texts) = said else { return said };
+/// The values that are charged: the only one, or of a list each or the one that a limit allows most.
+fn charged(said: Said, lists: Lists, largest_of: Option<&Quota>) -> Vec<String> {
+    let mut texts = match (said, lists) {
+        (Said::Nothing, _) | (Said::List(_), Lists::Missing) => return Vec::new(),
+        (Said::One(text), _) => return vec![text],
+        (Said::List(texts), Lists::Each | Lists::Largest) => texts,
+    };
     texts.sort_unstable();
     texts.dedup();
     match largest_of {
-        Some(quota) => Said::Values(largest(texts, quota).into_iter().collect()),
-        None if texts.len() > CHARGED_COUNT_MAX => Said::Nothing,
-        None => Said::Values(texts),
+        Some(quota) => largest(texts, quota).into_iter().collect(),
+        None if texts.len() > CHARGED_COUNT_MAX => Vec::new(),
+        None => texts,
     }
 }
 

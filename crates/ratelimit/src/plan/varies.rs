@@ -44,15 +44,16 @@ impl Varies {
         // Which value is allowed most depends on the limit.
         let largest_of = (limit.lists == Lists::Largest).then(|| limit.quota.clone());
         let is_this = |known: &NeededClaim| {
-            known.claim == limit.claim && known.missing == limit.missing && known.largest_of == largest_of
+            (&known.claim, known.missing, known.lists) == (&limit.claim, limit.missing, limit.lists)
+                && known.largest_of == largest_of
         };
         if let Some(place) = self.claims.iter().position(is_this) {
             let known = &mut self.claims[place];
             known.enforced_percent = known.enforced_percent.max(enforced_percent);
             return place;
         }
-        let (claim, missing) = (limit.claim.clone(), limit.missing);
-        self.claims.push(NeededClaim { claim, missing, largest_of, enforced_percent });
+        let (claim, missing, lists) = (limit.claim.clone(), limit.missing, limit.lists);
+        self.claims.push(NeededClaim { claim, missing, lists, largest_of, enforced_percent });
         self.claims.len() - 1
     }
 
@@ -90,6 +91,8 @@ pub struct NeededClaim {
     pub claim: Arc<str>,
     /// What happens to callers without it.
     pub missing: MissingClaim,
+    /// Which values of a list count.
+    pub lists: Lists,
     /// Of a list only the value that this limit allows most counts; `None` where all do.
     pub largest_of: Option<Quota>,
     /// For how many callers in a hundred that is so; for the others these limits are in shadow mode.

@@ -16,7 +16,7 @@ fn claimed(subject: &str, claims: &str) -> CallContext {
 fn per_team(tokens: u64, missing: MissingClaim) -> Limits {
     let quota = quota(tokens, 60).unwrap();
     Limits {
-        per_claim: vec![ClaimQuota { claim: "team".into(), lists: Lists::Each, missing, quota }],
+        per_claim: vec![ClaimQuota { claim: "team".into(), lists: Lists::default(), missing, quota }],
         ..Limits::default()
     }
 }
@@ -174,7 +174,7 @@ async fn a_team_shares_its_bucket_and_no_other() {
     assert_eq!((&*refusal.rule, refusal.scope), ("perClaim[team]", LimitScope::Claim));
     call(&bench, "a_search", &team("ann", "\"blue\"")).await.unwrap();
     call(&bench, "a_search", &team("ann", "7")).await.unwrap();
-    for nobody in [claimed("dan", "{}"), team("dan", "null"), team("dan", "[{}]"), team("dan", "{}")] {
+    for nobody in [claimed("dan", "{}"), team("dan", "null"), team("dan", "[\"red\"]"), team("dan", "{}")] {
         assert!(matches!(call(&bench, "a_search", &nobody).await, Err(Error::Denied)));
     }
     let anonymous = CallContext::bare(Caller::Anonymous, Origin::Client);
@@ -252,7 +252,7 @@ async fn what_is_only_tried_out_refuses_nobody() {
     let shadow = |quota: Quota| Quota { mode: Mode::Shadow, ..quota };
     let claim = ClaimQuota {
         claim: "team".into(),
-        lists: Lists::Each,
+        lists: Lists::default(),
         missing: MissingClaim::Refuse,
         quota: shadow(quota(1, 60).unwrap()),
     };
@@ -268,8 +268,12 @@ async fn what_is_only_tried_out_refuses_nobody() {
 #[tokio::test]
 async fn who_is_not_among_those_on_whom_it_is_tried_needs_no_claim() {
     let some = Quota { percent: NonZeroU8::new(50), ..quota(100, 60).unwrap() };
-    let claim =
-        ClaimQuota { claim: "team".into(), lists: Lists::Each, missing: MissingClaim::Refuse, quota: some };
+    let claim = ClaimQuota {
+        claim: "team".into(),
+        lists: Lists::default(),
+        missing: MissingClaim::Refuse,
+        quota: some,
+    };
     let server = Limits { per_claim: vec![claim], ..Limits::default() };
     let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
     let mut denied = 0;

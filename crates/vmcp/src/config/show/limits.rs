@@ -150,6 +150,7 @@ fn claim(limit: &ClaimQuota) -> Value {
     }
     .into();
     shown["lists"] = match lists {
+        Lists::Missing => "missing",
         Lists::Each => "each",
         Lists::Largest => "largest",
     }

@@ -58,7 +58,8 @@ pub(super) fn convert(
             Some(MissingClaimOutcome::Shared) => MissingClaim::Shared,
         };
         let lists = match lists {
-            Some(ClaimLists::Each) | None => Lists::Each,
+            None => Lists::Missing,
+            Some(ClaimLists::Each) => Lists::Each,
             Some(ClaimLists::Largest) => Lists::Largest,
         };
         limits.push(ClaimQuota { claim: claim.into(), missing, lists, quota });

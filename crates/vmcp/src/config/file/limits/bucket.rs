@@ -38,7 +38,7 @@ pub(crate) struct ClaimRateLimit {
     pub(crate) claim: String,
     /// What happens to callers without the claim. Left out: refuse.
     pub(crate) missing: Option<MissingClaimOutcome>,
-    /// Which values of a list count. Left out: each.
+    /// Which values of a list count. Left out: none, so a claim that is a list is missing.
     pub(crate) lists: Option<ClaimLists>,
     /// How many calls it earns in a refillPeriod, at least 1; how many it holds when full, unless `burst` says otherwise.
     pub(crate) max_tokens: Option<u64>,
