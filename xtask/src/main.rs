@@ -6,6 +6,7 @@ mod conformance;
 mod crowd;
 mod matrix;
 mod model;
+mod mutants;
 mod odd;
 mod packages;
 mod reference;
@@ -94,6 +95,15 @@ enum Chore {
         /// The folder with one folder per revision.
         from: PathBuf,
     },
+    /// Changes the limiter's code in one place at a time, and demands that a unit test fails for each change: hours for all.
+    Mutants {
+        /// One part out of several, as `0/24`.
+        #[arg(long, conflicts_with = "file")]
+        part: Option<String>,
+        /// One file.
+        #[arg(long)]
+        file: Option<String>,
+    },
     /// Derives the models inside the binary anew from the original weights. Needs Debian 12, Python and some minutes.
     Model,
     /// Runs the official conformance suite through the gateway and writes docs/conformance.md.
@@ -154,6 +164,7 @@ fn main() -> ExitCode {
         Chore::Crowd { minutes } => crowd::run(minutes),
         Chore::Soak { minutes } => soak::run(minutes),
         Chore::Spec { from } => spec::run(&from),
+        Chore::Mutants { part, file } => mutants::run(part.as_deref(), file.as_deref()),
         Chore::Model => model::run(),
         Chore::Conformance { check } => conformance::run(check),
         Chore::Matrix { check } => matrix::run(check),

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::clock::{Clock, Micros};
 use crate::memory::MemoryStore;
-use crate::plan::{Asked, Plan, PlannedBucket, Planner, Variation};
+use crate::plan::{Asked, Plan, Planner, Variation};
 use crate::policy::LimitPolicy;
 use crate::rate::Rate;
 use crate::remote::{Change, RemoteBucket, RemoteStore, StoreFailure};
@@ -53,13 +53,9 @@ impl Fallback {
 
     /// Takes over what the store said a call's buckets hold. That never raises a level: answers overtake each other, and
     /// after an outage the store does not know yet what it is owed.
-    pub(crate) fn learn(&self, own: &Plan, whole: &Plan, user: Option<UserKey>, levels: &[i64]) {
-        let units = |((bucket, remote), level): ((&PlannedBucket, &PlannedBucket), &i64)| {
-            let units = i128::from(*level) * i128::from(bucket.rate.unit()) / i128::from(remote.rate.unit());
-            i64::try_from(units).unwrap_or(i64::MAX)
-        };
-        let levels: Vec<i64> = own.buckets.iter().zip(&whole.buckets).zip(levels).map(units).collect();
-        self.store.lower_levels(own, user, &levels);
+    pub(crate) fn learn(&self, own: &Plan, user: Option<UserKey>, levels: &[i64]) {
+        // A unit is the same here: a bucket of which tokens are taken ahead is only smaller.
+        self.store.lower_levels(own, user, levels);
     }
 }
 
@@ -86,6 +82,12 @@ impl Debts {
     /// True when nothing is owed, or being written back.
     pub(crate) fn are_settled(&self) -> bool {
         !self.settling.load(Ordering::Acquire)
+    }
+
+    /// How many buckets something is owed to.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.owed.lock().len()
     }
 
     /// Notes that so many tokens more are owed to each bucket, or fewer where they are less than none.

@@ -303,7 +303,7 @@ impl Limiter {
         if sharing.on_failure == OnStoreFailure::Local && !bound.is_joint {
             let fallback = self.fallback();
             let share = bound.share(fallback, sharing.count(), self.clock.now());
-            fallback.learn(&share.plan, &bound.plan, user, levels);
+            fallback.learn(&share.plan, user, levels);
         }
     }
 }

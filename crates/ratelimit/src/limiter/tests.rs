@@ -1,4 +1,5 @@
 mod adversary;
+mod debts;
 mod leased;
 mod outage;
 mod quotas;
@@ -212,6 +213,8 @@ pub(crate) struct FakeStore {
     pub(crate) asked: std::sync::atomic::AtomicUsize,
     levels: Mutex<HashMap<Arc<str>, BucketState>>,
     broken: Mutex<Option<StoreFailure>>,
+    /// So many changes fail, although it answers otherwise.
+    pub(crate) failing_changes: std::sync::atomic::AtomicU32,
     /// How many replicas share it.
     replicas: std::sync::atomic::AtomicU32,
     /// In whose places it was asked for decisions.
@@ -226,6 +229,7 @@ impl FakeStore {
             asked: 0.into(),
             levels: Mutex::default(),
             broken: Mutex::default(),
+            failing_changes: 0.into(),
             replicas: 2.into(),
             homes: Mutex::default(),
         })
@@ -290,6 +294,10 @@ impl RemoteStore for FakeStore {
 
     fn change<'a>(&'a self, changes: &'a [Change]) -> BoxFuture<'a, Result<(), StoreFailure>> {
         Box::pin(async move {
+            let less = |left: u32| left.checked_sub(1);
+            if self.failing_changes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
+                return Err(StoreFailure::Refused);
+            }
             self.answer(|| {
                 for Change { bucket, tokens, paid_at } in changes {
                     let size = bucket.rate.units(tokens.unsigned_abs());

@@ -351,3 +351,65 @@ fn threads_never_admit_one_too_many() {
     assert_eq!(admitted.into_inner(), 10_000);
     assert_eq!(bench.store.peek(&plan, user(1))[0].level, 0);
 }
+
+/// Operators read how many users are told apart, and what they take: limits on trial have a table of their own.
+#[test]
+fn users_are_counted_and_measured() {
+    let tried = |quota: Quota| Quota { mode: Mode::Shadow, ..quota };
+    let only_tried = Limits { per_user: quota(&[(2, 1_000_000)]).map(tried), ..Limits::default() };
+    let rules = vec![rule("search", limits(&[], &[(2, 1_000_000)]), 1), rule("tried", only_tried, 1)];
+    let bench = bench(policy(Limits::default(), rules));
+    let (search, tried) = (
+        bench.planner.plan(&tool("a", "search", "search")),
+        bench.planner.plan(&tool("a", "tried", "tried")),
+    );
+    assert_eq!((bench.store.user_count(), bench.store.user_bytes()), (0, 0));
+    let _ = bench.store.admit(&search, user(1));
+    let of_one = bench.store.user_bytes();
+    assert!(bench.store.user_count() == 1 && of_one >= 64, "{of_one}");
+    let _ = bench.store.admit(&search, user(2));
+    let of_two = bench.store.user_bytes();
+    assert!(bench.store.user_count() == 2 && of_two > of_one, "another shard");
+    let _ = bench.store.admit(&tried, user(3));
+    assert_eq!(bench.store.user_count(), 2, "users of limits on trial take no place from others");
+    assert!(bench.store.user_bytes() > of_two, "and are measured");
+}
+
+/// A caller who is not told apart would have been refused by a limit per user that is on trial.
+#[test]
+fn an_unknown_caller_is_counted_by_rules_on_trial() {
+    let tried = |quota: Quota| Quota { mode: Mode::Shadow, ..quota };
+    let server = Limits {
+        shared: quota(&[(5, 1_000_000)]),
+        per_user: quota(&[(5, 1_000_000)]).map(tried),
+        ..Limits::default()
+    };
+    let bench = bench(policy(server, vec![]));
+    let plan = bench.planner.plan(&tool("a", "search", "search"));
+    let Claim::Admitted(receipt) = bench.store.admit(&plan, None) else { panic!("it is on trial") };
+    assert_eq!(receipt.bill().would_refuse.as_slice(), [1]);
+    assert_eq!(receipt.bill().pays.as_slice(), [true, false]);
+    drop(receipt);
+    let Claim::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!("known") };
+    assert!(receipt.bill().would_refuse.is_empty());
+}
+
+/// Each bound of a user counts for itself: one that is full on trial is not held, the other is.
+#[test]
+fn only_bounds_with_room_are_held() {
+    let concurrency = |count: u32, mode| Concurrency { shared: None, per_user: NonZeroU32::new(count), mode };
+    let on = |name: &str, count, mode| {
+        rule(name, Limits { concurrency: concurrency(count, mode), ..Limits::default() }, 1)
+    };
+    let bench =
+        bench(policy(Limits::default(), vec![on("search", 3, Mode::Enforce), on("s*", 1, Mode::Shadow)]));
+    let plan = bench.planner.plan(&tool("a", "search", "search"));
+    let in_flight = |place: usize| bench.store.in_flight(user(1).unwrap(), plan.slots[place].id);
+    let first = bench.store.admit(&plan, user(1));
+    let second = bench.store.admit(&plan, user(1));
+    assert_eq!((in_flight(0), in_flight(1)), (2, 1));
+    drop(second);
+    assert_eq!((in_flight(0), in_flight(1)), (1, 1), "the second held one of them");
+    drop(first);
+    assert_eq!((in_flight(0), in_flight(1)), (0, 0));
+}

@@ -108,3 +108,36 @@ async fn a_refusal_by_a_leased_bucket_says_when_to_come_back() {
     bench.clock.advance(u64::try_from(wait.as_micros()).unwrap());
     call(&bench, "a_search", &known("i", "later")).await.unwrap();
 }
+
+/// A call that costs more by what it asks for pays more out of what is held, and gets as much back.
+#[tokio::test]
+async fn a_dear_call_pays_and_is_given_back_its_price() {
+    let lease = LeasePolicy { duration: Duration::from_millis(100), hold_back: false };
+    let server = Limits { shared: quota(1000, 1), ..Limits::default() };
+    let cost = crate::policy::Cost {
+        price: Some(Arc::new(crate::policy::Price::before("args.n").unwrap())),
+        ..crate::policy::Cost::default()
+    };
+    let rules = vec![ToolRule { cost, ..rule("a_search", None, None) }];
+    let policy =
+        LimitPolicy { consistency: Consistency::Lease(lease), ..policy(server, rules, Anonymous::Refuse) };
+    let clock = Arc::new(ManualClock::default());
+    let store = FakeStore::new(clock.clone());
+    let (on_failure, replica_count) = (OnStoreFailure::Deny, Some(2));
+    let sharing = Sharing { store: store.clone(), on_failure, replica_count, slot_lease: SLOT_LEASE };
+    let bench = bench_by(clock, policy, Some(sharing));
+    let ctx = known("i", "s");
+    let tools = bench.gateway.list_tools(&ctx).await.unwrap();
+    let bound = bench.limiter.bound(&tools, &"a_search".into()).unwrap();
+    let arguments = vmcp_domain::Json::parse(r#"{"n": 7}"#.to_owned()).unwrap();
+    let dear = bench.limiter.vary_call(&bound, &ctx, Some(&arguments), false).unwrap();
+    let permit = bench.limiter.admit(&dear, &ctx).await.unwrap();
+    let spent = |bench: &Bench| bench.limiter.leased().unwrap().spent;
+    assert_eq!(spent(&bench), 7);
+    permit.refund("backend_unavailable").await;
+    // All that was taken is dropped at the end of the lease, and what was given back is there at once.
+    bench.clock.advance(1);
+    let missing = idle(&bench, 0).await;
+    let held = bench.limiter.leased().unwrap().held;
+    assert_eq!(missing, held, "only what is still held here is missing in the store");
+}

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn shared_bench(on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>) {
+pub(super) fn shared_bench(on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>) {
     limited(Limits { shared: quota(10, 10_000), ..Limits::default() }, on_failure)
 }
 
@@ -13,7 +13,7 @@ fn limited(server: Limits, on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>
     (bench_by(clock, policy(server, vec![], Anonymous::Refuse), Some(sharing)), store)
 }
 
-async fn admitted(bench: &Bench, attempts: usize) -> usize {
+pub(super) async fn admitted(bench: &Bench, attempts: usize) -> usize {
     let mut count = 0;
     for _ in 0..attempts {
         count += usize::from(call(bench, "a_search", &known("i", "s")).await.is_ok());
