@@ -8,6 +8,7 @@ use vmcp_e2e::identity::{Format, IdentityProvider};
 use vmcp_e2e::mcp::{Client as _, Era, HttpClient};
 use vmcp_e2e::process::fixture;
 use vmcp_e2e::redis::Redis;
+use vmcp_e2e::wait;
 
 const RESOURCE: &str = "http://127.0.0.1:4483/mcp";
 const OPTIMIZER: &str = "optimizer: {embeddingProvider: none}\n";
@@ -71,6 +72,13 @@ fn a_call_costs_what_it_asks_for_on_every_road_and_over_redis() -> anyhow::Resul
     Ok(())
 }
 
+/// What the only limit holds now, as the resource tells it.
+fn remaining(client: &mut HttpClient) -> Option<u64> {
+    let answer = client.request("resources/read", json!({"uri": "vmcp://limits"})).ok()?;
+    let told: Value = serde_json::from_str(answer["contents"][0]["text"].as_str()?).ok()?;
+    told["limits"][0]["remaining"].as_u64()
+}
+
 #[test]
 fn a_call_is_settled_by_its_result() -> anyhow::Result<()> {
     let Some(redis) = Redis::for_test()? else { return Ok(()) };
@@ -78,13 +86,15 @@ fn a_call_is_settled_by_its_result() -> anyhow::Result<()> {
         // The text of the result is the text of the call, so that it costs as many tokens as that has characters.
         let limits = format!(
             "rateLimiting:\n  tools: [{{name: echo, cost: 5, settle: 'size(result.content[0].text)', shared: {{maxTokens: 20, \
-             refillPeriod: 10000h}}}}]\n  hints: {{belowPercent: 100}}\n{store}"
+             refillPeriod: 10000h}}}}]\n  hints: {{belowPercent: 100, resource: true}}\n{store}"
         );
         let gateway = open(&limits)?;
         let mut client = HttpClient::open(&gateway.url, Era::Stateless)?;
         let mut told = Vec::new();
-        for text in ["a", "aaaaaaaaaa", "aaaaaaaaaaaa"] {
+        // With Redis a call is settled after its answer.
+        for (text, settled) in [("a", 19), ("aaaaaaaaaa", 9), ("aaaaaaaaaaaa", 0)] {
             told.push(left(&echo(&mut client, text, false)?));
+            wait::until("the call is settled", || remaining(&mut client).filter(|left| *left == settled))?;
         }
         // Each is told what is left before it is settled: 20 - 5, 19 - 5, 9 - 5.
         ensure!(told == [Some(15), Some(14), Some(4)], "{told:?}");
