@@ -375,7 +375,9 @@ fn push_change(spec: &mut Vec<u8>, Change { bucket, tokens, paid_at }: &Change) 
     push_rate(spec, bucket);
     spec.extend_from_slice(&seven(first.cast_unsigned()));
     spec.extend_from_slice(&seven(further.cast_unsigned()));
-    spec.extend_from_slice(&seven(cost(bucket).min(capacity).unsigned_abs()));
+    // What no call can have paid stands for an operator, who gives back out of the deepest debt.
+    let paid = if bucket.cost == u32::MAX { 2 * capacity } else { cost(bucket).min(capacity) };
+    spec.extend_from_slice(&seven(paid.unsigned_abs()));
     // A payment at the beginning of time gives nothing back.
     spec.extend_from_slice(&seven(paid_at.map_or(0, |at| at.0)));
     push_end(spec, bucket);

@@ -20,7 +20,7 @@ use crate::decide::{Bill, BucketReading, Refused, decide};
 use crate::plan::{BucketId, Holder, Plan, PlannedBucket, Planner};
 use crate::policy::Mode;
 use crate::rate::BucketState;
-use crate::table::UserKey;
+use crate::table::{User, UserKey};
 pub(crate) use receipt::signed_units;
 use users::{Seats, Users};
 
@@ -97,9 +97,8 @@ impl MemoryStore {
         if seats.in_force.key.is_none() && plan.enforces_user() {
             return Claim::Full;
         }
-        sizes::adopt(plan, &mut seats, &self.planner, now);
         let mut cells = lock_shared(plan);
-        let mut readings = read(plan, &cells, &seats, (now, &*self.clock));
+        let mut readings = self.read(plan, &cells, &seats, now);
         empty_without_user(plan, &seats, &mut readings);
         let bill = match decide(&readings) {
             Ok(bill) => bill,
@@ -130,10 +129,9 @@ impl MemoryStore {
     #[must_use]
     pub fn peek(&self, plan: &Plan, user: Option<UserKey>) -> Vec<BucketReading> {
         let now = self.clock.now();
-        let mut seats = self.known(plan, user);
-        sizes::adopt(plan, &mut seats, &self.planner, now);
+        let seats = self.known(plan, user);
         let cells = lock_shared(plan);
-        read(plan, &cells, &seats, (now, &*self.clock)).into_vec()
+        self.read(plan, &cells, &seats, now).into_vec()
     }
 
     /// The place of an enforced bound that has no room for one more call of a user; takes nothing.
@@ -187,6 +185,38 @@ impl MemoryStore {
         }
     }
 
+    /// What every bucket holds now. One that nobody has spent from is full.
+    fn read(
+        &self,
+        plan: &Plan,
+        cells: &Cells<'_>,
+        seats: &Seats<'_>,
+        now: Micros,
+    ) -> SmallVec<[BucketReading; 4]> {
+        let mut cells = cells.iter();
+        let level = |user: Option<&User>, bucket: &PlannedBucket| {
+            if bucket.other_sizes.is_empty() {
+                return user?.level(bucket.id);
+            }
+            sizes::state(user?, bucket, &self.planner, bucket.time(now)).map(|state| state.level)
+        };
+        let reading = |bucket: &PlannedBucket| {
+            let level = match &bucket.holder {
+                Holder::Shared(_) => cells.next().and_then(|cell| **cell).map(|state| state.level),
+                Holder::User => level(seats.in_force.user(), bucket),
+                Holder::UserOnTrial => level(seats.on_trial.user(), bucket),
+            };
+            let held = |level| bucket.rate.level_at(level, bucket.time(now));
+            bucket.reading(level.map_or_else(|| bucket.rate.capacity(), held), &*self.clock)
+        };
+        plan.buckets.iter().map(reading).collect()
+    }
+
+    /// Brings what a user has spent in other sizes of buckets into those of a plan.
+    pub(crate) fn adopt_sizes(&self, plan: &Plan, user: Option<UserKey>) {
+        sizes::adopt(plan, &mut self.known(plan, user), &self.planner, self.clock.now());
+    }
+
     /// The caller's places, if the caller is known; never makes one.
     fn known(&self, plan: &Plan, user: Option<UserKey>) -> Seats<'_> {
         Seats {
@@ -212,26 +242,6 @@ fn lock_shared(plan: &Plan) -> Cells<'_> {
         Holder::User | Holder::UserOnTrial => None,
     });
     shared.collect()
-}
-
-/// What every bucket holds now. A bucket nobody has spent from is full.
-fn read(
-    plan: &Plan,
-    cells: &Cells<'_>,
-    seats: &Seats<'_>,
-    (now, clock): (Micros, &dyn Clock),
-) -> SmallVec<[BucketReading; 4]> {
-    let mut cells = cells.iter();
-    let reading = |bucket: &PlannedBucket| {
-        let level = match &bucket.holder {
-            Holder::Shared(_) => cells.next().and_then(|cell| **cell).map(|state| state.level),
-            Holder::User => seats.in_force.user().and_then(|user| user.level(bucket.id)),
-            Holder::UserOnTrial => seats.on_trial.user().and_then(|user| user.level(bucket.id)),
-        };
-        let held = |level| bucket.rate.level_at(level, bucket.time(now));
-        bucket.reading(level.map_or_else(|| bucket.rate.capacity(), held), clock)
-    };
-    plan.buckets.iter().map(reading).collect()
 }
 
 /// A user who is not told apart has no buckets: those of rules on trial would refuse.
@@ -273,7 +283,10 @@ fn spend(
                 let held = cell.get_or_insert_with(|| BucketState::full(&bucket.rate, now));
                 held.spend(&bucket.rate, units, now);
             }
-            (None, Some(user)) => user.spend(bucket.id, &bucket.rate, units, now),
+            (None, Some(user)) => {
+                user.spend(bucket.id, &bucket.rate, units, now);
+                sizes::forget_others(user, bucket);
+            }
             (None, None) => {}
         }
     }

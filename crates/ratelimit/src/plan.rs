@@ -22,6 +22,7 @@ use crate::rate::{BucketState, Rate};
 use crate::table::UserKey;
 pub use costs::{Costs, RulePrice};
 pub(crate) use costs::{Owed, UNPAYABLE};
+pub(crate) use planner::Definition;
 pub use planner::Planner;
 pub use varies::{ClaimValue, ClaimValues, NeededClaim, Overridden, Variation, Varies};
 

@@ -40,6 +40,20 @@ fn read(file: &mut File) -> io::Result<String> {
     Ok(text.trim().to_owned())
 }
 
+/// Makes a token. The file appears whole, and one that another process has made meanwhile stays.
+fn make(path: &Path) -> io::Result<()> {
+    let new = path.with_extension(format!("new-{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let key = new_api_key()?.key;
+    let made = file.write_all(key.expose().as_bytes()).and_then(|()| file.sync_all());
+    let linked = made.and_then(|()| std::fs::hard_link(&new, path));
+    let removed = std::fs::remove_file(&new);
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => removed,
+    }
+}
+
 /// What a gateway keeps of its token.
 #[derive(Clone)]
 pub(crate) struct OperatorToken {
@@ -54,26 +68,18 @@ impl OperatorToken {
     pub(crate) fn open(state_folder: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(state_folder)?;
         let path = token_file(state_folder);
-        let token = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-            Ok(mut file) => {
-                let key = new_api_key()?.key;
-                file.write_all(key.expose().as_bytes())?;
-                file.sync_all()?;
-                key.expose().to_owned()
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let mut file = File::open(&path)?;
-                let mode = file.metadata()?.mode();
-                if mode & 0o077 != 0 {
-                    return Err(io::Error::other(format!(
-                        "{} may be read by others; remove it, and a new one is made",
-                        path.display()
-                    )));
-                }
-                read(&mut file)?
-            }
-            Err(error) => return Err(error),
-        };
+        if !path.exists() {
+            make(&path)?;
+        }
+        let mut file = File::open(&path)?;
+        let about = file.metadata()?;
+        let is_own = about.uid() == rustix::process::geteuid().as_raw();
+        if !is_own || about.mode() & 0o077 != 0 {
+            let whose = if is_own { "may be read by others" } else { "is another user's" };
+            let text = format!("{} {whose}; remove it, and a new one is made", path.display());
+            return Err(io::Error::other(text));
+        }
+        let token = read(&mut file)?;
         if token.is_empty() {
             return Err(io::Error::other(format!("{} is empty; remove it", path.display())));
         }

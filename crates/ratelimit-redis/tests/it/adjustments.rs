@@ -8,6 +8,7 @@ use vmcp_ratelimit::{Ask, Change, Micros, Rate, RemoteStore as _};
 use crate::server::{Kind, Server, admit, ask, bucket, debt, fixed, refund, tokens};
 
 crate::on_both!(
+    an_operator_fills_a_bucket_in_debt,
     a_refund_gives_back_what_was_paid,
     a_refund_makes_no_bucket_and_no_tokens,
     an_own_refund_ends_a_remembered_refusal,
@@ -79,4 +80,19 @@ async fn a_debt_is_paid_off_before_anything_passes(kind: Kind) {
     let one = ask(&[("shared:1", quick)]);
     store.change(&debt(&one.buckets[0], 110)).await.unwrap();
     crate::server::eventually("the debt is paid off", async || admit(&store, &one).await.admitted).await;
+}
+
+/// What an operator gives fills a bucket out of the deepest debt.
+async fn an_operator_fills_a_bucket_in_debt(kind: Kind) {
+    let server = Server::start(kind).await;
+    let store = server.patient().await;
+    let one = ask(&[("shared:0", fixed(5))]);
+    assert!(admit(&store, &one).await.admitted);
+    store.change(&debt(&one.buckets[0], 100)).await.unwrap();
+    assert_eq!(tokens(&one, &store.peek(&one).await.unwrap()), [0]);
+    let bucket = vmcp_ratelimit::RemoteBucket { cost: u32::MAX, ..one.buckets[0].clone() };
+    let given =
+        vmcp_ratelimit::Change { bucket, tokens: -10, paid_at: Some(vmcp_ratelimit::Micros(1 << 52)) };
+    store.change(&[given]).await.unwrap();
+    assert_eq!(store.peek(&one).await.unwrap().as_slice(), [one.buckets[0].rate.capacity()]);
 }

@@ -61,7 +61,7 @@ impl Limiter {
         let chosen: SmallVec<[bool; 4]> =
             bound.plan.buckets.iter().map(|bucket| bucket.is_of_one() == is_for_one).collect();
         // What is missing in other sizes of a bucket counts, too.
-        let _ = self.memory.peek(&bound.plan, user.local);
+        self.memory.adopt_sizes(&bound.plan, user.local);
         match &self.sharing {
             None => self.memory.change(&bound.plan, user.local, (&chosen, ALWAYS), |bucket| {
                 bucket.rate.units(act.tokens(bucket).unsigned_abs())

@@ -1,9 +1,11 @@
 //! Leaving levels to the next process, and taking over those of the last one.
 
+use std::collections::HashMap;
+
 use super::MemoryStore;
 use crate::clock::Micros;
 use crate::levels::{Levels, SavedBucket, SavedState, Secrets};
-use crate::plan::BucketId;
+use crate::plan::{BucketId, Definition};
 use crate::rate::{BucketState, Level, Rate};
 
 /// Whether a period of the calendar is certainly over, whether or not a call has begun another one.
@@ -16,26 +18,32 @@ impl MemoryStore {
     /// The levels of all buckets that are not full, but for those of limits that are on trial for all callers.
     pub(crate) fn save(&self, secrets: Secrets) -> Levels {
         let (now, time_of_day) = (self.clock.now(), self.clock.time_of_day());
-        let definitions = self.planner.definitions();
-        let place = |id: BucketId| {
-            let place = definitions.binary_search_by_key(&id, |definition| definition.id).ok()?;
-            Some((u32::try_from(place).ok()?, definitions.get(place)?.rate))
-        };
-        let saved = |id: BucketId, state: BucketState| {
-            let (bucket, rate) = place(id)?;
+        let names = self.planner.names();
+        // Only definitions of which something is left: others are made anew.
+        let mut buckets: Vec<SavedBucket> = Vec::new();
+        let mut places: HashMap<BucketId, u32> = HashMap::new();
+        let mut saved = |id: BucketId, state: BucketState| {
+            let Definition { key, rate, .. } = self.planner.definition(id, &names)?;
             if is_over(&rate, state.level.at, time_of_day) {
                 return None;
             }
             let units = rate.level_at(state.level, self.planner.time(id, now));
+            if units >= rate.capacity() {
+                return None;
+            }
             let period = if rate.is_by_calendar() { state.level.at } else { Micros(0) };
-            (units < rate.capacity()).then_some(SavedState { bucket, units, period })
+            let next = u32::try_from(buckets.len()).ok()?;
+            let bucket = *places.entry(id).or_insert_with(|| {
+                buckets.push(SavedBucket { key, rate, state: None });
+                next
+            });
+            Some(SavedState { bucket, units, period })
         };
-        let buckets = definitions.iter().map(|definition| SavedBucket {
-            key: definition.key.clone(),
-            rate: definition.rate,
-            state: definition.state.and_then(|state| saved(definition.id, state)),
-        });
-        let buckets = buckets.collect();
+        let mut shared = Vec::new();
+        for id in names.ids() {
+            let state = self.planner.definition(id, &names).and_then(|definition| definition.state);
+            shared.extend(state.and_then(|state| saved(id, state)));
+        }
         let mut values = Vec::new();
         self.planner.each_value(|id, key, state| values.extend(saved(id, state).map(|state| (key, state))));
         let mut users = Vec::new();
@@ -45,6 +53,11 @@ impl MemoryStore {
                 users.push((key, states));
             }
         });
+        for state in shared {
+            if let Some(bucket) = buckets.get_mut(usize::try_from(state.bucket).unwrap_or(usize::MAX)) {
+                bucket.state = Some(state);
+            }
+        }
         Levels { secrets, saved_at: time_of_day, buckets, values, users }
     }
 

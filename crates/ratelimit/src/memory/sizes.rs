@@ -1,22 +1,46 @@
 //! A user's bucket that has another size than at the last call, because another override is for the caller now: what is
-//! missing in it stays missing.
+//! missing in it stays missing. A call that pays moves it into the size that counts; one that is refused moves nothing.
 
 use super::users::Seats;
 use crate::clock::Micros;
-use crate::plan::{Holder, Plan, Planner};
+use crate::plan::{Holder, Plan, PlannedBucket, Planner};
 use crate::rate::{BucketState, joined};
+use crate::table::User;
+
+/// What a user's bucket holds with what is missing in its other sizes; nothing where it is full.
+pub(super) fn state(
+    user: &User,
+    bucket: &PlannedBucket,
+    planner: &Planner,
+    now: Micros,
+) -> Option<BucketState> {
+    let mut state = user.state(bucket.id);
+    for other in &bucket.other_sizes {
+        if let Some(left) = user.state(*other)
+            && let Some(rate) = planner.rate(*other)
+        {
+            let own = state.unwrap_or_else(|| BucketState::full(&bucket.rate, now));
+            state = Some(joined((own, &bucket.rate), (left, &rate), now));
+        }
+    }
+    state
+}
+
+/// Forgets the other sizes of a bucket that has just been set to what all of them together hold.
+pub(super) fn forget_others(user: &mut User, bucket: &PlannedBucket) {
+    for other in &bucket.other_sizes {
+        user.take_state(*other);
+    }
+}
 
 /// Brings what a user has spent in other sizes of the buckets of a plan into the sizes that count now.
 pub(super) fn adopt(plan: &Plan, seats: &mut Seats<'_>, planner: &Planner, now: Micros) {
     for bucket in plan.buckets.iter().filter(|bucket| !bucket.other_sizes.is_empty()) {
         let on_trial = matches!(bucket.holder, Holder::UserOnTrial);
         let Some(user) = seats.of_mut(on_trial).user_mut() else { continue };
-        let now = bucket.time(now);
-        for other in &bucket.other_sizes {
-            if let (Some(state), Some(rate)) = (user.take_state(*other), planner.rate(*other)) {
-                let own = user.state(bucket.id).unwrap_or_else(|| BucketState::full(&bucket.rate, now));
-                user.set_state(bucket.id, joined((own, &bucket.rate), (state, &rate), now));
-            }
+        if let Some(state) = state(user, bucket, planner, bucket.time(now)) {
+            user.set_state(bucket.id, state);
+            forget_others(user, bucket);
         }
     }
 }
@@ -51,8 +75,8 @@ mod tests {
         // What was earned meanwhile is not missing.
         let later = joined((full(&large), &large), (held(&small, 0, 0), &small), Micros(60_000_000));
         assert_eq!(later.level.units, large.capacity());
-        // A debt is never deeper than the bucket is large.
+        // All of it, or a smaller size in between would make up for it.
         let deep = joined((full(&small), &small), (held(&large, 0, 0), &large), Micros(0));
-        assert_eq!(deep.level.units, -small.capacity());
+        assert_eq!(deep.level.units, -993 * small.unit().cast_signed());
     }
 }

@@ -17,6 +17,8 @@ use super::{Asked, BucketId, Plan, PlannedSlots, RulePrice, Variation};
 use crate::clock::Micros;
 use crate::policy::{Concurrency, LimitPolicy, Method, Mode, Price, Quota, ToolRule};
 use crate::rate::{BucketState, Rate};
+pub(crate) use saved::Definition;
+use saved::Restored;
 use subject::{Due, Subject, Whose};
 
 /// How many definitions are told apart. A backend that keeps renaming its tools makes a new one with every name, and
@@ -45,8 +47,10 @@ pub struct Planner {
     rates: RwLock<Vec<Option<Rate>>>,
     /// The first moments of the newest periods of buckets by the calendar.
     starts: RwLock<HashMap<BucketId, Micros>>,
-    /// What definitions were in the last process, where they had another size.
-    formers: RwLock<HashMap<BucketId, BucketId>>,
+    /// The first moment of the newest period of any.
+    newest_period: RwLock<Micros>,
+    /// Definitions of the last process.
+    restored: RwLock<Restored>,
     bucket_count_max: usize,
     /// The buckets of values of claims.
     cells: Mutex<Cells>,
@@ -63,7 +67,8 @@ impl Planner {
             registry: Mutex::default(),
             rates: RwLock::default(),
             starts: RwLock::default(),
-            formers: RwLock::default(),
+            newest_period: RwLock::default(),
+            restored: RwLock::default(),
             bucket_count_max: BUCKET_COUNT_MAX,
             cells: Mutex::default(),
             trial_cells: Mutex::default(),
@@ -83,7 +88,13 @@ impl Planner {
 
     /// The time that a bucket goes by, see [`PlannedBucket::time`].
     pub(crate) fn time(&self, id: BucketId, now: Micros) -> Micros {
-        self.starts.read().get(&id).copied().unwrap_or(now)
+        match self.rate(id) {
+            Some(rate) if rate.is_by_calendar() => {
+                let start = self.starts.read().get(&id).copied();
+                start.unwrap_or_default().max(self.over_before(&rate))
+            }
+            _ => now,
+        }
     }
 
     fn cells(&self, mode: Mode) -> &Mutex<Cells> {
@@ -274,9 +285,10 @@ impl Planner {
             return self.add(&mut registry, key, rate);
         };
         match (self.rate(known.id), rate) {
-            (Some(old), Some(rate)) if old != rate => {
+            // Within a process the first size of a bucket counts.
+            (Some(old), Some(rate)) if old != rate && self.is_restored(known.id) => {
                 let entry = self.add(&mut registry, key, Some(rate));
-                self.resized(&known, &old, &entry, &rate);
+                Self::resized(&known, &old, &entry, &rate);
                 entry
             }
             _ => known,

@@ -1,6 +1,7 @@
 //! Sizes by who: what a limit allows callers that it names.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 
 use super::Window;
@@ -40,6 +41,24 @@ impl Who {
             Self::Claim { value: Some(_), .. } => 2,
             Self::Claim { value: None, .. } => 1,
             Self::Rest => 0,
+        }
+    }
+}
+
+impl fmt::Display for Who {
+    /// The same for the same callers, wherever the override is in a list. No two differ in how their parts are cut.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut part =
+            |text: Option<&str>| write!(f, ":{}:{}", text.map_or(0, str::len), text.unwrap_or("*"));
+        match self {
+            Self::Subject { subject, issuer } => part(Some("subject"))
+                .and_then(|()| part(Some(subject)))
+                .and_then(|()| part(issuer.as_deref())),
+            Self::Group(group) => part(Some("group")).and_then(|()| part(Some(group))),
+            Self::Claim { claim, value } => {
+                part(Some("claim")).and_then(|()| part(Some(claim))).and_then(|()| part(value.as_deref()))
+            }
+            Self::Rest => part(Some("rest")),
         }
     }
 }
@@ -92,6 +111,12 @@ impl Overrides {
     pub fn find(&self, fits: impl Fn(&Who) -> bool) -> Option<u16> {
         let place = self.0.iter().position(|one| fits(&one.who))?;
         u16::try_from(place).ok()
+    }
+
+    /// For whom the one at a place is.
+    #[must_use]
+    pub fn who(&self, place: u16) -> Option<&Who> {
+        self.0.get(usize::from(place)).map(|one| &one.who)
     }
 
     /// The size at a place that [`Overrides::find`] returned; `windows` without one.

@@ -75,7 +75,9 @@ impl BucketState {
         }
         let present = self.at(rate, now);
         let units = if units > 0 { present.refundable(rate, paid, units) } else { units };
-        let after = present.level.units.saturating_add(units).clamp(-rate.capacity(), rate.capacity());
+        // What is missing from another size may be more than this one can owe.
+        let least = present.level.units.min(-rate.capacity());
+        let after = present.level.units.saturating_add(units).clamp(least, rate.capacity());
         present.with_units(after)
     }
 }
@@ -89,7 +91,7 @@ pub(crate) fn joined(own: (BucketState, &Rate), other: (BucketState, &Rate), now
     // Rounded up: a change of sizes gives nobody a part of a token.
     let missing = i64::try_from((missing * unit + other_unit - 1) / other_unit).unwrap_or(i64::MAX);
     let present = state.at(rate, now);
-    present.with_units(present.level.units.saturating_sub(missing).max(-rate.capacity()))
+    present.with_units(present.level.units.saturating_sub(missing))
 }
 
 #[cfg(test)]

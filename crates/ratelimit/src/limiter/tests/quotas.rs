@@ -167,6 +167,23 @@ async fn a_day_that_is_over_keeps_nobody() {
     call(&bench, "a_search", &late).await.unwrap();
 }
 
+/// Users of a tool that is never called again are forgotten, too.
+#[tokio::test]
+async fn a_tool_that_is_gone_keeps_nobody() {
+    let memory = MemoryBounds { user_count_max: 2000, overflow: crate::policy::Overflow::Refuse };
+    let limited = |name: &str| rule(name, None, Some(day_quota(2)));
+    let rules = vec![limited("a_search"), limited("b_search")];
+    let bench = bench(LimitPolicy { memory, ..policy(Limits::default(), rules, Anonymous::Refuse) }, None);
+    bench.clock.set(Micros(EVENING));
+    for number in 0..2000 {
+        call(&bench, "a_search", &known("i", &number.to_string())).await.unwrap();
+    }
+    assert!(matches!(call(&bench, "b_search", &known("i", "late")).await, Err(Error::Overloaded)));
+    bench.clock.advance(72 * HOUR);
+    call(&bench, "b_search", &known("i", "0")).await.unwrap();
+    call(&bench, "b_search", &known("i", "late")).await.unwrap();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 

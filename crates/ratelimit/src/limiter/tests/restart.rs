@@ -162,6 +162,73 @@ async fn quotas_and_overrides_are_taken_over() {
     assert!(start(&day, limits(), Some(&third.saved())).0.limiter.save().unwrap().users.is_empty());
 }
 
+/// What a user has spent is found again after any number of restarts, also if the user did not call between them.
+#[tokio::test]
+async fn a_size_that_changes_is_known_over_several_restarts() {
+    let day = day();
+    let (first, _) = start(&day, limits(100, 9, 60), None);
+    assert_eq!(first.passed(&team("ada", "red"), 20).await, 9);
+    let mut saved = first.saved();
+    for each in [8, 7, 6, 7] {
+        let (next, _) = start(&day, limits(100, each, 60), Some(&saved));
+        assert_eq!(next.passed(&team("bob", "red"), 1).await, 1);
+        saved = next.saved();
+    }
+    let (last, _) = start(&day, limits(100, 11, 60), Some(&saved));
+    assert_eq!(last.passed(&team("ada", "red"), 20).await, 2, "eleven less nine");
+    assert_eq!(last.passed(&team("bob", "red"), 20).await, 7, "eleven less four");
+}
+
+/// Overrides come, go and change places.
+#[tokio::test]
+async fn overrides_that_change_keep_what_was_spent() {
+    let of = |name: &str, tokens: u64| Override {
+        who: Who::Claim { claim: "team".into(), value: Some(name.into()) },
+        size: Size::Windows(quota(tokens, 36_000).unwrap().windows),
+    };
+    let limits = |overrides: Vec<Override>| {
+        let sized = Quota { overrides: Overrides::new(overrides), ..quota(3, 36_000).unwrap() };
+        let limit = ClaimQuota {
+            claim: "team".into(),
+            missing: MissingClaim::Shared,
+            lists: Lists::Each,
+            quota: sized.clone(),
+        };
+        let server = Limits { per_user: Some(sized), per_claim: vec![limit], ..Limits::default() };
+        policy(server, vec![], Anonymous::Refuse)
+    };
+    let day = day();
+    let red = team("ada", "red");
+    let (first, _) = start(&day, limits(vec![of("red", 5)]), None);
+    assert_eq!(first.passed(&red, 9).await, 5);
+    let saved = first.saved();
+    for (overrides, left) in [
+        (vec![of("blue", 7), of("red", 5)], 0),
+        (vec![of("blue", 7), of("red", 6)], 1),
+        (vec![], 0),
+        (vec![of("blue", 7)], 0),
+    ] {
+        let (next, _) = start(&day, limits(overrides), Some(&saved));
+        assert_eq!(next.passed(&red, 9).await, left);
+    }
+    let (second, _) = start(&day, limits(vec![]), None);
+    assert_eq!(second.passed(&red, 9).await, 3);
+    let (third, _) = start(&day, limits(vec![of("red", 5)]), Some(&second.saved()));
+    assert_eq!(third.passed(&red, 9).await, 2);
+}
+
+/// Only what something is left of is saved.
+#[tokio::test]
+async fn full_buckets_leave_no_definition() {
+    let day = day();
+    let (first, _) = start(&day, limits(100, 9, 60), None);
+    assert_eq!(first.passed(&team("ada", "red"), 1).await, 1);
+    assert!(!first.limiter.save().unwrap().buckets.is_empty());
+    day.advance(48 * HOUR);
+    let levels = first.limiter.save().unwrap();
+    assert!(levels.buckets.is_empty() && levels.users.is_empty(), "{levels:?}");
+}
+
 #[tokio::test]
 async fn users_for_whom_there_is_no_room_are_told() {
     let day = day();

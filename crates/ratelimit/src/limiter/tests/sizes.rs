@@ -88,6 +88,28 @@ async fn what_is_spent_stays_spent_when_another_override_counts() {
     assert_eq!(passed(&bench, &plain).await, 0);
 }
 
+/// A call that is refused moves nothing: no size in between makes up for what was spent.
+#[tokio::test]
+async fn changing_between_sizes_hands_out_nothing() {
+    let sizes = vec![
+        (claim("plan", Some("gold")), Size::Windows(windows(50))),
+        (claim("plan", Some("off")), Size::Blocked),
+    ];
+    let bench = per_user(with(5, sizes));
+    let (plain, gold) = (caller("ada", "{}"), caller("ada", r#"{"plan": "gold"}"#));
+    let off = caller("ada", r#"{"plan": "off"}"#);
+    assert_eq!(passed(&bench, &gold).await, 50);
+    for _ in 0..3 {
+        for ctx in [&plain, &off, &gold] {
+            assert_eq!(passed(&bench, ctx).await, 0);
+            let tools = bench.gateway.list_tools(ctx).await.unwrap();
+            let _ = bench.limiter.peek(&tools, &"a_search".into(), ctx).await.unwrap();
+        }
+    }
+    bench.clock.advance(3_600_000_000);
+    assert_eq!(passed(&bench, &gold).await, 50);
+}
+
 #[tokio::test]
 async fn an_override_on_trial_refuses_nobody() {
     let sizes =

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::saved::SIZE_MARK;
 use super::subject::{Due, Subject, Whose, of_value, period_name, rank};
 use super::{Entry, Planner};
 use crate::calendar::{Calendar, Period};
@@ -47,13 +48,14 @@ impl Planner {
             let period = match &resets {
                 None => name.clone(),
                 Some(Resets { period: Period { start, .. }, .. }) => {
+                    self.note_period(*start);
                     let mut starts = self.starts.write();
                     let newest = starts.entry(entry.id).or_default();
                     *newest = (*newest).max(*start);
                     format!("{name}.{}", start.0 / 1_000_000)
                 }
             };
-            let (holder, cell) = self.holder(&entry, due, &kept, now);
+            let (holder, cell) = self.holder(&entry, (subject, due, &name), &kept, now);
             plan.buckets.push(PlannedBucket {
                 id: entry.id,
                 rank: rank(subject.rule, whose, window),
@@ -104,7 +106,10 @@ impl Planner {
     ) -> Entry {
         let name = |subject: &Subject<'_>| {
             let key = subject.key(period, due.whose, due.claim);
-            size.map_or_else(|| key.clone(), |place| format!("{key}#{place}").into())
+            match size.and_then(|place| due.quota.overrides.who(place)) {
+                None => key,
+                Some(who) => format!("{key}{SIZE_MARK}{who}").into(),
+            }
         };
         self.entry(subject, &name, Some(rate))
     }
@@ -119,13 +124,9 @@ impl Planner {
         if due.whose != Whose::User {
             return SmallVec::new();
         }
-        // In the last process it may have had another size.
-        let former = self.former(own).map(|(former, _)| former);
-        let mut others: SmallVec<[BucketId; 2]> = former.into_iter().collect();
+        // In the last process it may have had other sizes.
+        let mut others = self.restored_sizes(own, &subject.key(period, due.whose, due.claim));
         let overrides = &due.quota.overrides;
-        if overrides.is_empty() {
-            return others;
-        }
         let places = std::iter::once(None).chain((0..).map(Some).take(overrides.iter().count()));
         for place in places.filter(|place| *place != due.size) {
             // One that blocks has the windows of all, and nothing is ever paid there.
@@ -133,15 +134,22 @@ impl Planner {
             let same = |index: &usize| !is_blocked && period_name(windows, *index) == period;
             if let Some(window) = (0..windows.len()).find(same).and_then(|index| windows.get(index)) {
                 let id = self.sized_entry(subject, due, (period, place), window.rate).id;
-                others.push(id);
-                others.extend(self.former(id).map(|(former, _)| former));
+                if !others.contains(&id) {
+                    others.push(id);
+                }
             }
         }
         others
     }
 
     /// Where the level is kept, and under which key if it is that of a value of a claim.
-    fn holder(&self, entry: &Entry, due: &Due<'_>, rate: &Rate, now: Micros) -> (Holder, Option<UserKey>) {
+    fn holder(
+        &self,
+        entry: &Entry,
+        (subject, due, period): (&Subject<'_>, &Due<'_>, &str),
+        rate: &Rate,
+        now: Micros,
+    ) -> (Holder, Option<UserKey>) {
         match (due.whose, due.value) {
             (Whose::User, _) if due.quota.mode == Mode::Shadow => (Holder::UserOnTrial, None),
             (Whose::User, _) => (Holder::User, None),
@@ -151,7 +159,8 @@ impl Planner {
                 let time = |id: BucketId| self.time(id, now);
                 let mut cells = self.cells(due.quota.mode).lock();
                 let (key, cell) = cells.cell((entry.id, value.key), (place, most), rate, (now, &time));
-                self.take_former_value((entry.id, value.key), rate, &cell, &mut cells);
+                let base = subject.key(period, due.whose, due.claim);
+                self.take_former_value((entry.id, value.key), (rate, &base), &cell, &mut cells);
                 (Holder::Shared(cell), Some(key))
             }
         }

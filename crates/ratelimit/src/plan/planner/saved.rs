@@ -4,32 +4,51 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::{Entry, Planner};
+use crate::clock::Micros;
 use crate::plan::BucketId;
+use crate::plan::cells::Cells;
 use crate::rate::{BucketState, Rate, joined};
 use crate::table::UserKey;
 
+/// What parts a bucket's name from whom its size is for. No name of a tool or a claim holds it.
+pub(super) const SIZE_MARK: char = '\u{1}';
+
 /// A definition, with the level of the bucket that all callers share.
 pub(crate) struct Definition {
-    pub(crate) id: BucketId,
     pub(crate) key: Arc<str>,
     pub(crate) rate: Rate,
     pub(crate) state: Option<BucketState>,
 }
 
+/// What one process leaves to the next: the definitions of a bucket in all its sizes, by its name without a size.
+#[derive(Debug, Default)]
+pub(super) struct Restored {
+    by_name: std::collections::HashMap<Arc<str>, Vec<BucketId>>,
+    /// The names of those, so that they are saved again.
+    keys: std::collections::HashMap<BucketId, Arc<str>>,
+}
+
+fn without_size(key: &str) -> &str {
+    key.split(SIZE_MARK).next().unwrap_or(key)
+}
+
 impl Planner {
-    /// Every definition, in the order of identifiers.
-    pub(crate) fn definitions(&self) -> Vec<Definition> {
-        let (registry, rates) = (self.registry.lock(), self.rates.read());
-        let rate = |id: BucketId| rates.get(usize::try_from(id.0).ok()?).copied().flatten();
-        let definition = |(key, entry): (&Arc<str>, &Entry)| {
-            let state = *entry.level.lock();
-            Some(Definition { id: entry.id, key: key.clone(), rate: rate(entry.id)?, state })
-        };
-        let mut all: Vec<Definition> = registry.ids.iter().filter_map(definition).collect();
-        all.sort_unstable_by_key(|definition| definition.id);
-        all
+    /// A definition by its identifier; `None` for a bound on calls in flight.
+    pub(crate) fn definition(&self, id: BucketId, names: &Names) -> Option<Definition> {
+        let (key, state) = names.0.get(&id)?.clone();
+        Some(Definition { key, rate: self.rate(id)?, state })
+    }
+
+    /// What all definitions are called, and the level of the bucket that all callers share.
+    pub(crate) fn names(&self) -> Names {
+        let registry = self.registry.lock();
+        let restored = self.restored.read();
+        let former = restored.keys.iter().map(|(id, key)| (*id, (key.clone(), None)));
+        let present = registry.ids.iter().map(|(key, entry)| (entry.id, (key.clone(), *entry.level.lock())));
+        Names(former.chain(present).collect())
     }
 
     /// Looks at the bucket of every value of a claim that limits in force are kept for.
@@ -41,6 +60,9 @@ impl Planner {
     pub(crate) fn restore(&self, key: &Arc<str>, rate: Rate, state: Option<BucketState>) -> BucketId {
         let entry = self.add(&mut self.registry.lock(), key.clone(), Some(rate));
         *entry.level.lock() = state;
+        let mut restored = self.restored.write();
+        restored.by_name.entry(without_size(key).into()).or_default().push(entry.id);
+        restored.keys.insert(entry.id, key.clone());
         entry.id
     }
 
@@ -49,15 +71,20 @@ impl Planner {
         self.cells.lock().restore(key, rate, state);
     }
 
-    /// The definition that a bucket had in the last process, if it had another size there.
-    pub(super) fn former(&self, id: BucketId) -> Option<(BucketId, Rate)> {
-        let former = *self.formers.read().get(&id)?;
-        Some((former, self.rate(former)?))
+    /// Whether a definition is of the last process.
+    pub(super) fn is_restored(&self, id: BucketId) -> bool {
+        self.restored.read().keys.contains_key(&id)
+    }
+
+    /// The other definitions that a bucket had in the last process.
+    pub(super) fn restored_sizes(&self, own: BucketId, name: &str) -> SmallVec<[BucketId; 2]> {
+        let restored = self.restored.read();
+        let all = restored.by_name.get(name).map(Vec::as_slice).unwrap_or_default();
+        all.iter().copied().filter(|id| *id != own).collect()
     }
 
     /// A definition in its present size, with what is left of the old one.
-    pub(super) fn resized(&self, old: &Entry, old_rate: &Rate, new: &Entry, rate: &Rate) {
-        self.formers.write().insert(new.id, old.id);
+    pub(super) fn resized(old: &Entry, old_rate: &Rate, new: &Entry, rate: &Rate) {
         if let Some(left) = *old.level.lock() {
             *new.level.lock() = Some(moved(None, rate, left, old_rate));
         }
@@ -67,15 +94,41 @@ impl Planner {
     pub(super) fn take_former_value(
         &self,
         (id, key): (BucketId, UserKey),
-        rate: &Rate,
+        (rate, name): (&Rate, &str),
         cell: &Mutex<Option<BucketState>>,
-        cells: &mut crate::plan::cells::Cells,
+        cells: &mut Cells,
     ) {
-        let Some((former, former_rate)) = self.former(id) else { return };
-        if let Some(left) = cells.take((former, key)) {
+        for former in self.restored_sizes(id, name) {
+            let (Some(left), Some(left_rate)) = (cells.take((former, key)), self.rate(former)) else {
+                continue;
+            };
             let mut level = cell.lock();
-            *level = Some(moved(*level, rate, left, &former_rate));
+            *level = Some(moved(*level, rate, left, &left_rate));
         }
+    }
+
+    /// Notes that a period of the calendar has begun.
+    pub(super) fn note_period(&self, start: Micros) {
+        let mut newest = self.newest_period.write();
+        *newest = (*newest).max(start);
+    }
+
+    /// Before this moment every period of a quota is over, whether or not a call has begun another one.
+    pub(super) fn over_before(&self, rate: &Rate) -> Micros {
+        let usual = u64::try_from(rate.asked().1.as_micros()).unwrap_or(u64::MAX);
+        Micros(self.newest_period.read().0.saturating_sub(usual.saturating_mul(2)))
+    }
+}
+
+/// What definitions are called.
+pub(crate) struct Names(std::collections::HashMap<BucketId, (Arc<str>, Option<BucketState>)>);
+
+impl Names {
+    /// All identifiers, in their order.
+    pub(crate) fn ids(&self) -> Vec<BucketId> {
+        let mut ids: Vec<BucketId> = self.0.keys().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 }
 
