@@ -12,7 +12,8 @@ use std::time::Duration;
 use redis::Cmd;
 use smallvec::SmallVec;
 use vmcp_ratelimit::{
-    Ask, BLOCK_COUNT_MAX, BLOCK_MAX, Change, FormerKeys, Micros, Order, RemoteBucket, policy::Mode,
+    Ask, BLOCK_COUNT_MAX, BLOCK_MAX, COST_OF_ANY_CALL, Change, FormerKeys, Micros, Order, RemoteBucket,
+    policy::Mode,
 };
 
 pub use answer::{Grant, read_taken};
@@ -375,8 +376,8 @@ fn push_change(spec: &mut Vec<u8>, Change { bucket, tokens, paid_at }: &Change) 
     push_rate(spec, bucket);
     spec.extend_from_slice(&seven(first.cast_unsigned()));
     spec.extend_from_slice(&seven(further.cast_unsigned()));
-    // What no call can have paid stands for an operator, who gives back out of the deepest debt.
-    let paid = if bucket.cost == u32::MAX { 2 * capacity } else { cost(bucket).min(capacity) };
+    // The deepest debt is as large as the bucket.
+    let paid = if bucket.cost == COST_OF_ANY_CALL { 2 * capacity } else { cost(bucket).min(capacity) };
     spec.extend_from_slice(&seven(paid.unsigned_abs()));
     // A payment at the beginning of time gives nothing back.
     spec.extend_from_slice(&seven(paid_at.map_or(0, |at| at.0)));

@@ -53,9 +53,9 @@ pub use plan::{
 pub use rate::{BucketState, Level, Payment, Rate, RateError};
 pub use refund::RefundOn;
 pub use remote::{
-    Ask, CallName, Change, Connection, DECISION_DEADLINE, FormerKeys, OnStoreFailure, Order, RemoteBucket,
-    RemoteSlots, RemoteStore, RemoteVerdict, SLOT_LEASE, SlotAsk, SlotReport, SlotStore, SlotVerdict,
-    StoreFailure, Taken, user_digest,
+    Ask, COST_OF_ANY_CALL, CallName, Change, Connection, DECISION_DEADLINE, FormerKeys, OnStoreFailure,
+    Order, RemoteBucket, RemoteSlots, RemoteStore, RemoteVerdict, SLOT_LEASE, SlotAsk, SlotReport, SlotStore,
+    SlotVerdict, StoreFailure, Taken, user_digest,
 };
 pub use repeats::{LoopBreaker, LoopPolicy};
 pub use table::UserKey;

@@ -51,10 +51,13 @@ impl RemoteBucket {
     }
 }
 
+/// The cost of a bucket in a change by an operator, which is bounded by no payment: it may end the deepest debt.
+pub const COST_OF_ANY_CALL: u32 = u32::MAX;
+
 /// A change of what a call was charged, for one bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The bucket, with what was paid for the call as its cost.
+    /// The bucket, with what was paid for the call as its cost, or [`COST_OF_ANY_CALL`].
     pub bucket: RemoteBucket,
     /// Tokens that are charged in addition, or given back where they are less than none.
     pub tokens: i64,

@@ -9,7 +9,7 @@ use super::look::views;
 use super::{Arguments, Bound, BucketView, Limiter, Sharing, User};
 use crate::clock::Micros;
 use crate::plan::{PlannedBucket, Variation};
-use crate::remote::{Change, Part, parts};
+use crate::remote::{COST_OF_ANY_CALL, Change, Part, parts};
 use crate::waiting::needs;
 
 /// What is done to buckets.
@@ -17,7 +17,7 @@ use crate::waiting::needs;
 pub enum Act {
     /// They are full again.
     Reset,
-    /// They hold so many tokens more, as far as they have room.
+    /// They hold this number of tokens more, up to what they hold when full.
     Grant(u32),
 }
 
@@ -71,15 +71,7 @@ impl Limiter {
         if self.room.count() > 0 {
             self.room.given_back(self.view(), &needs(&bound.plan, user.local, u64::MAX), true, false);
         }
-        let readings = match &self.sharing {
-            None => self.memory.peek(&bound.plan, user.local),
-            Some(sharing) => {
-                let levels = self.peek_shared(sharing, &bound.plan, &user).await?;
-                let buckets = bound.plan.buckets.iter().zip(levels);
-                buckets.map(|(bucket, level)| bucket.reading(level, &*self.clock)).collect()
-            }
-        };
-        let views = views(&bound.plan, readings).into_iter().zip(chosen);
+        let views = views(&bound.plan, self.read(&bound, &user).await?).into_iter().zip(chosen);
         Ok(views.filter(|(_, chosen)| *chosen).map(|(view, _)| view).collect())
     }
 
@@ -103,8 +95,7 @@ impl Limiter {
                 .zip(ask.buckets)
                 .filter(|(place, _)| chosen.get(**place) == Some(&true))
                 .filter_map(|(place, mut bucket)| {
-                    // As if one call had paid all that it holds.
-                    bucket.cost = u32::MAX;
+                    bucket.cost = COST_OF_ANY_CALL;
                     let tokens = -act.tokens(bound.plan.buckets.get(*place)?);
                     Some(Change { bucket, tokens, paid_at: Some(ALWAYS) })
                 })

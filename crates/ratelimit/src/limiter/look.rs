@@ -78,7 +78,8 @@ impl Limiter {
     ) -> Result<Vec<BucketView>, Error> {
         let bound = self.bound(tools, name).ok_or_else(|| Error::UnknownTool(name.clone()))?;
         let bound = self.vary(&bound, ctx, Arguments::Unknown)?;
-        Ok(views(&bound.plan, self.read(&bound, ctx).await?))
+        let user = self.user(&bound, ctx)?;
+        Ok(views(&bound.plan, self.read(&bound, &user).await?))
     }
 
     /// What a call would be told now by the limits it falls under, or `None` when they would let it pass, if need be
@@ -97,7 +98,8 @@ impl Limiter {
         if bound.plan.buckets.is_empty() {
             return Ok(None);
         }
-        let readings = self.read(&bound, ctx).await?;
+        let user = self.user(&bound, ctx)?;
+        let readings = self.read(&bound, &user).await?;
         let enforced =
             |(bucket, reading): (&PlannedBucket, &BucketReading)| match (reading.mode, reading.wait()) {
                 (Mode::Shadow, _) => Wait::None,
@@ -110,12 +112,12 @@ impl Limiter {
         Ok(longest.map(|(place, wait)| rate_limit(&bound, &bound.plan, place, wait)))
     }
 
-    async fn read(&self, bound: &Bound, ctx: &CallContext) -> Result<Vec<BucketReading>, Error> {
-        let user = self.user(bound, ctx)?;
+    /// What every bucket of a plan holds for a user, in this process or in the shared store.
+    pub(super) async fn read(&self, bound: &Bound, user: &User) -> Result<Vec<BucketReading>, Error> {
         let Some(sharing) = &self.sharing else {
             return Ok(self.memory.peek(&bound.plan, user.local));
         };
-        let levels = self.peek_shared(sharing, &bound.plan, &user).await?;
+        let levels = self.peek_shared(sharing, &bound.plan, user).await?;
         let reading = |(bucket, level): (&PlannedBucket, i64)| bucket.reading(level, &*self.clock);
         Ok(bound.plan.buckets.iter().zip(levels).map(reading).collect())
     }
