@@ -40,7 +40,7 @@ impl LimitScope {
 /// When a limited call may be made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// After this time, exact to the microsecond, if nobody else spends in between.
+    /// After this time, exact to the microsecond, if no other caller spends in between.
     After(Duration),
     /// When a call that is running has ended; nobody can say when.
     WhenReleased,

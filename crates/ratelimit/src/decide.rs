@@ -10,7 +10,7 @@ use crate::rate::Rate;
 pub enum Wait {
     /// It can pay now.
     None,
-    /// It can pay after so many microseconds, if nobody else spends.
+    /// It can pay after so many microseconds, if no other caller spends.
     Micros(u64),
     /// Nobody can say: a call in flight has to end first.
     UntilReleased,
@@ -61,7 +61,7 @@ pub struct Bill {
 pub struct Refused {
     /// The place of the bucket that takes longest.
     pub binding: usize,
-    /// How long that one takes: the call can pass after it, if nobody else spends.
+    /// How long that one takes: the call can pass after it, if no other caller spends.
     pub wait: Wait,
     /// Every bucket that refuses, by its place, with its own wait.
     pub refusing: SmallVec<[(usize, Wait); 4]>,

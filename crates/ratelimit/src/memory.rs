@@ -185,7 +185,7 @@ impl MemoryStore {
         }
     }
 
-    /// What every bucket holds now. One that nobody has spent from is full.
+    /// What every bucket holds now. One that no caller has spent from is full.
     fn read(
         &self,
         plan: &Plan,

@@ -109,7 +109,7 @@ pub struct PlannedBucket {
 /// The period of a bucket that earns nothing in it, and is full again in the next.
 #[derive(Clone, Debug)]
 pub struct Resets {
-    /// The period; of no length where nobody in particular asks.
+    /// The period; of no length in a plan that is not for one call.
     pub period: Period,
     /// How periods are counted.
     pub calendar: Arc<Calendar>,

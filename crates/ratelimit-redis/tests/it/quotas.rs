@@ -17,7 +17,7 @@ fn now() -> Micros {
     Micros(u64::try_from(since.as_micros()).unwrap())
 }
 
-/// A bucket of so many calls in a period that ends in three hours.
+/// A bucket of a number of calls in a period that ends in three hours.
 fn quota(calls: u64) -> RemoteBucket {
     let (start, end) = (Micros(now().0 - HOUR), now().plus(3 * HOUR));
     RemoteBucket {

@@ -51,7 +51,7 @@ impl Cells {
         (key.1, self.known.entry(key).or_insert_with(|| (*rate, Cell::default())).1.clone())
     }
 
-    /// Looks at every bucket that somebody has spent from.
+    /// Looks at every bucket that a caller has spent from.
     pub(super) fn each(&self, mut look: impl FnMut(BucketId, UserKey, BucketState)) {
         for ((id, key), (_, cell)) in &self.known {
             if let Some(state) = *cell.lock() {

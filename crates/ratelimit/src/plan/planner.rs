@@ -188,7 +188,7 @@ impl Planner {
     }
 
     fn fill(&self, plan: &mut Plan, subjects: &[Subject<'_>], call: &Variation, now: Micros) {
-        // Nobody in particular has the size of all.
+        // A plan that is not for one caller has the common size.
         let mut sizes = call.sizes.iter().copied();
         let mut size = |quota: &Quota| if quota.overrides.is_empty() { None } else { sizes.next().flatten() };
         // From the wide to the narrow, and within each the server before its tools: the order of blame and of locks.

@@ -104,14 +104,14 @@ pub struct NeededClaim {
 pub struct Variation {
     /// What it costs at least, by the prices that look at it.
     pub costs: Costs,
-    /// The caller's values of [`Varies::claims`], in their order; empty where nobody in particular asks.
+    /// The caller's values of [`Varies::claims`], in their order; empty in a plan that is not for one caller.
     pub claims: SmallVec<[ClaimValues; 1]>,
     /// The places of the sizes that the caller has, of [`Varies::overridden`] in their order, one for each value of a claim;
-    /// `None` for the size of all. Empty where nobody in particular asks.
+    /// `None` for the size of all. Empty in a plan that is not for one caller.
     pub sizes: SmallVec<[Option<u16>; 2]>,
     /// Where the caller stands among a hundred, rounded down to one of [`Varies::percents`] or to zero.
     pub standing: u8,
-    /// The present periods of [`Varies::calendars`]; empty where nobody in particular asks.
+    /// The present periods of [`Varies::calendars`]; empty in a plan that is not for one call.
     pub periods: SmallVec<[Period; 1]>,
 }
 

@@ -11,7 +11,7 @@ use vmcp_ratelimit_redis::RedisStore;
 use super::levels::LevelsFile;
 use crate::config::LimitSettings;
 
-/// How long the start waits for the shared store of limits; it goes on without it then.
+/// How long the start waits for the shared store of limits; it continues without the store after that.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the end waits for debts to be written back.
 const STORE_GRACE: Duration = Duration::from_secs(1);

@@ -167,7 +167,7 @@ impl Planner {
     }
 }
 
-/// The period that a call falls into; one without an end where nobody in particular asks.
+/// The period that a call falls into; one without an end in a plan that is not for one call.
 fn present(calendar: &Arc<Calendar>, varies: &Varies, call: &Variation) -> Resets {
     let place = varies.calendars.iter().position(|known| known == calendar);
     let period = place.and_then(|place| call.periods.get(place)).copied().unwrap_or_default();

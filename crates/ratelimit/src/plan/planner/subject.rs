@@ -124,7 +124,7 @@ pub(super) struct Due<'a> {
     pub(super) whose: Whose,
     pub(super) quota: &'a Quota,
     pub(super) claim: Option<&'a str>,
-    /// The caller's value of the claim and its place among the caller's values, if somebody in particular asks.
+    /// The caller's value of the claim and its place among the caller's values, if the plan is for one caller.
     pub(super) value: Option<(usize, &'a ClaimValue)>,
     /// The place of the override that is for the caller.
     pub(super) size: Option<u16>,
