@@ -69,34 +69,42 @@ pub struct Refused {
     pub levels: SmallVec<[i64; 4]>,
 }
 
-/// Decides. Every enforced bucket must pay; nothing is spent unless all do.
-///
-/// # Errors
-/// When an enforced bucket cannot pay.
-pub(crate) fn decide(readings: &[BucketReading]) -> Result<Bill, Box<Refused>> {
-    let mut bill = Bill::default();
-    let mut enforced_short = false;
-    for (place, reading) in readings.iter().enumerate() {
-        let pays = reading.level >= reading.cost;
-        bill.pays.push(pays);
-        match reading.mode {
-            Mode::Enforce => enforced_short |= !pays,
-            Mode::Shadow => bill.would_refuse.extend((!pays).then_some(place)),
+impl Bill {
+    /// Charges a call to buckets of these levels, costs and modes. False if an enforced one cannot pay: then the bill is of no
+    /// use, and nothing may be spent.
+    #[inline]
+    pub(crate) fn charge(&mut self, buckets: impl Iterator<Item = (i64, i64, Mode)>) -> bool {
+        for (place, (level, cost, mode)) in buckets.enumerate() {
+            let pays = level >= cost;
+            if !pays {
+                match mode {
+                    Mode::Enforce => return false,
+                    Mode::Shadow => self.would_refuse.push(place),
+                }
+            }
+            self.pays.push(pays);
         }
+        true
     }
-    if !enforced_short {
-        return Ok(bill);
+}
+
+/// Why a call does not pass of which [`Bill::charge`] says that it cannot pay.
+pub(crate) fn refusal(readings: impl Iterator<Item = BucketReading>) -> Box<Refused> {
+    let mut refused =
+        Refused { binding: 0, wait: Wait::None, refusing: SmallVec::new(), levels: SmallVec::new() };
+    for (place, reading) in readings.enumerate() {
+        refused.levels.push(reading.level);
+        if reading.mode == Mode::Shadow || reading.level >= reading.cost {
+            continue;
+        }
+        let wait = reading.wait();
+        // The first of equals, so that blame falls on the widest scope, as the order of buckets has it.
+        if wait > refused.wait {
+            (refused.binding, refused.wait) = (place, wait);
+        }
+        refused.refusing.push((place, wait));
     }
-    let refusing: SmallVec<[(usize, Wait); 4]> = readings
-        .iter()
-        .enumerate()
-        .filter(|(_, reading)| reading.mode == Mode::Enforce && reading.level < reading.cost)
-        .map(|(place, reading)| (place, reading.wait()))
-        .collect();
-    // The first of equals, so that blame falls on the widest scope, as the order of buckets has it.
-    let binding = refusing.iter().rev().max_by_key(|(_, wait)| *wait).copied().unwrap_or((0, Wait::Never));
-    let levels = readings.iter().map(|reading| reading.level).collect();
-    Err(Box::new(Refused { binding: binding.0, wait: binding.1, refusing, levels }))
+    Box::new(refused)
 }
 
 #[cfg(test)]
@@ -108,6 +116,12 @@ mod tests {
     fn reading(tokens: u64, level: u64, cost: u64, mode: Mode) -> BucketReading {
         let rate = Rate::new(tokens, Duration::from_secs(10), tokens).unwrap();
         BucketReading { rate, level: rate.units(level), cost: rate.units(cost), mode, resets_in: None }
+    }
+
+    fn decide(readings: &[BucketReading]) -> Result<Bill, Box<Refused>> {
+        let asked = readings.iter().map(|reading| (reading.level, reading.cost, reading.mode));
+        let mut bill = Bill::default();
+        if bill.charge(asked) { Ok(bill) } else { Err(refusal(readings.iter().copied())) }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use crate::budget::Scarce;
 use crate::clock::{Clock, Micros};
-use crate::decide::{Bill, BucketReading, Refused, decide};
+use crate::decide::{Bill, BucketReading, Refused, refusal};
 use crate::plan::{BucketId, Holder, Plan, PlannedBucket, Planner};
 use crate::policy::Mode;
 use crate::rate::BucketState;
@@ -92,26 +92,32 @@ impl MemoryStore {
 
     /// The same at a moment that the caller has read from the clock, so that it knows when the decision was made.
     pub(crate) fn admit_at<'a>(&'a self, plan: &'a Plan, user: Option<UserKey>, now: Micros) -> Claim<'a> {
-        let mut seats = self.seats(plan, user, now);
+        // What follows is filled where it is: moving it would be a good part of a decision.
+        let mut seats = Seats::default();
+        self.seat(&mut seats, plan, user, now);
         // Rules on trial do not refuse for want of room.
         if seats.in_force.key.is_none() && plan.enforces_user() {
             return Claim::Full;
         }
         let mut cells = lock_shared(plan);
-        let mut readings = self.read(plan, &cells, &seats, now);
-        empty_without_user(plan, &seats, &mut readings);
-        let bill = match decide(&readings) {
-            Ok(bill) => bill,
-            Err(refused) => return Claim::Refused(refused),
-        };
+        let mut levels = Levels::new();
+        self.read(&mut levels, (plan, &cells, &seats), now);
+        if seats.is_nobodys(plan) {
+            empty_without_user(plan, &seats, &mut levels);
+        }
+        let asked = plan.buckets.iter().zip(&levels);
+        let mut bill = Bill::default();
+        if !bill.charge(asked.map(|(bucket, level)| (*level, bucket.cost_units, bucket.mode))) {
+            return Claim::Refused(refusal(self.readings(plan, &levels)));
+        }
         // After the buckets: a call that cannot pay takes no slot from others, not even for a moment.
-        let holds = match take_slots(plan, &seats) {
-            Ok(holds) => holds,
-            Err(place) => return Claim::Busy(place),
-        };
+        let mut holds = SmallVec::new();
+        if let Err(place) = take_slots(plan, &seats, &mut holds) {
+            return Claim::Busy(place);
+        }
         seats.in_force.settle();
         seats.on_trial.settle();
-        spend(plan, &mut cells, &mut seats, &readings, &bill, now);
+        spend(plan, &mut cells, &mut seats, &levels, &bill, now);
         for (slots, _) in
             plan.slots.iter().zip(&holds).filter(|(slots, holds)| slots.shared.is_none() && **holds)
         {
@@ -119,7 +125,8 @@ impl MemoryStore {
                 user.set_in_flight(slots.id, user.in_flight(slots.id) + 1);
             }
         }
-        let after = readings.iter().map(|reading| reading.level.saturating_sub(reading.cost));
+        let after = plan.buckets.iter().zip(&levels);
+        let after = after.map(|(bucket, level)| level.saturating_sub(bucket.cost_units));
         let scarce = Scarce::find(plan, after, self.planner.policy().hints.below_percent);
         let user = seats.in_force.key.or(seats.on_trial.key);
         Claim::Admitted(Receipt { store: self, plan, user, bill, paid_at: now, holds, scarce })
@@ -131,7 +138,9 @@ impl MemoryStore {
         let now = self.clock.now();
         let seats = self.known(plan, user);
         let cells = lock_shared(plan);
-        self.read(plan, &cells, &seats, now).into_vec()
+        let mut levels = Levels::new();
+        self.read(&mut levels, (plan, &cells, &seats), now);
+        self.readings(plan, &levels).collect()
     }
 
     /// The place of an enforced bound that has no room for one more call of a user; takes nothing.
@@ -156,7 +165,8 @@ impl MemoryStore {
     /// holds less already stays. A user for whom there is no room is left out.
     pub(crate) fn lower_levels(&self, plan: &Plan, user: Option<UserKey>, levels: &[i64]) {
         let now = self.clock.now();
-        let mut seats = self.seats(plan, user, now);
+        let mut seats = Seats::default();
+        self.seat(&mut seats, plan, user, now);
         seats.in_force.settle();
         seats.on_trial.settle();
         sizes::adopt(plan, &mut seats, &self.planner, now);
@@ -185,31 +195,30 @@ impl MemoryStore {
         }
     }
 
-    /// What every bucket holds now. One that no caller has spent from is full.
-    fn read(
-        &self,
-        plan: &Plan,
-        cells: &Cells<'_>,
-        seats: &Seats<'_>,
-        now: Micros,
-    ) -> SmallVec<[BucketReading; 4]> {
-        let mut cells = cells.iter();
-        let level = |user: Option<&User>, bucket: &PlannedBucket| {
+    fn readings<'a>(&'a self, plan: &'a Plan, levels: &'a [i64]) -> impl Iterator<Item = BucketReading> + 'a {
+        let buckets = plan.buckets.iter().zip(levels);
+        buckets.map(|(bucket, level)| bucket.reading(*level, &*self.clock))
+    }
+
+    /// What every bucket holds now, in units. One that no caller has spent from is full.
+    fn read(&self, levels: &mut Levels, (plan, cells, seats): (&Plan, &Cells<'_>, &Seats<'_>), now: Micros) {
+        let (in_force, on_trial) = (seats.in_force.user(), seats.on_trial.user());
+        let of_user = |user: Option<&User>, bucket: &PlannedBucket| {
             if bucket.other_sizes.is_empty() {
                 return user?.level(bucket.id);
             }
             sizes::state(user?, bucket, &self.planner, bucket.time(now)).map(|state| state.level)
         };
-        let reading = |bucket: &PlannedBucket| {
+        let mut cells = cells.iter();
+        for bucket in &plan.buckets {
             let level = match &bucket.holder {
                 Holder::Shared(_) => cells.next().and_then(|cell| **cell).map(|state| state.level),
-                Holder::User => level(seats.in_force.user(), bucket),
-                Holder::UserOnTrial => level(seats.on_trial.user(), bucket),
+                Holder::User => of_user(in_force, bucket),
+                Holder::UserOnTrial => of_user(on_trial, bucket),
             };
-            let held = |level| bucket.rate.level_at(level, bucket.time(now));
-            bucket.reading(level.map_or_else(|| bucket.rate.capacity(), held), &*self.clock)
-        };
-        plan.buckets.iter().map(reading).collect()
+            let present = |level| bucket.rate.level_at(level, bucket.time(now));
+            levels.push(level.map_or_else(|| bucket.rate.capacity(), present));
+        }
     }
 
     /// Brings what a user has spent in other sizes of buckets into those of a plan.
@@ -225,14 +234,19 @@ impl MemoryStore {
         }
     }
 
-    /// The caller's places, or leave to make them.
-    fn seats(&self, plan: &Plan, user: Option<UserKey>, now: Micros) -> Seats<'_> {
-        Seats {
-            in_force: self.users.seat(user.filter(|_| plan.keeps_user), &self.planner, now),
-            on_trial: self.trials.seat(user.filter(|_| plan.tries_user), &self.planner, now),
+    /// Sets seats, which are nobody's, to the caller's places, or to leave to make them.
+    fn seat<'a>(&'a self, seats: &mut Seats<'a>, plan: &Plan, user: Option<UserKey>, now: Micros) {
+        if plan.keeps_user {
+            self.users.seat(&mut seats.in_force, user, &self.planner, now);
+        }
+        if plan.tries_user {
+            self.trials.seat(&mut seats.on_trial, user, &self.planner, now);
         }
     }
 }
+
+/// What each bucket of a plan holds, in units.
+type Levels = SmallVec<[i64; 8]>;
 
 type Cells<'a> = SmallVec<[MutexGuard<'a, Option<BucketState>>; 4]>;
 
@@ -245,15 +259,15 @@ fn lock_shared(plan: &Plan) -> Cells<'_> {
 }
 
 /// A user who is not told apart has no buckets: those of rules on trial would refuse.
-fn empty_without_user(plan: &Plan, seats: &Seats<'_>, readings: &mut [BucketReading]) {
-    for (bucket, reading) in plan.buckets.iter().zip(readings) {
+fn empty_without_user(plan: &Plan, seats: &Seats<'_>, levels: &mut [i64]) {
+    for (bucket, level) in plan.buckets.iter().zip(levels) {
         let seat = match bucket.holder {
             Holder::Shared(_) => continue,
             Holder::User => &seats.in_force,
             Holder::UserOnTrial => &seats.on_trial,
         };
         if seat.key.is_none() {
-            reading.level = -reading.rate.capacity();
+            *level = -bucket.rate.capacity();
         }
     }
 }
@@ -262,40 +276,37 @@ fn spend(
     plan: &Plan,
     cells: &mut Cells<'_>,
     seats: &mut Seats<'_>,
-    readings: &[BucketReading],
+    levels: &[i64],
     bill: &Bill,
     now: Micros,
 ) {
     let mut cells = cells.iter_mut();
-    for ((bucket, reading), pays) in plan.buckets.iter().zip(readings).zip(&bill.pays) {
-        let cell = match &bucket.holder {
-            Holder::Shared(_) => cells.next(),
-            Holder::User | Holder::UserOnTrial => None,
+    let Seats { in_force, on_trial } = seats;
+    let (mut in_force, mut on_trial) = (in_force.user_mut(), on_trial.user_mut());
+    for ((bucket, level), pays) in plan.buckets.iter().zip(levels).zip(&bill.pays) {
+        let user = match &bucket.holder {
+            Holder::Shared(_) => {
+                if let Some(cell) = cells.next().filter(|_| *pays) {
+                    let now = bucket.time(now);
+                    let held = cell.get_or_insert_with(|| BucketState::full(&bucket.rate, now));
+                    held.spend(&bucket.rate, (*level, level - bucket.cost_units), now);
+                }
+                continue;
+            }
+            Holder::User => &mut in_force,
+            Holder::UserOnTrial => &mut on_trial,
         };
-        if !pays {
-            continue;
-        }
-        let now = bucket.time(now);
-        let units = (reading.level, reading.level - reading.cost);
-        let on_trial = matches!(bucket.holder, Holder::UserOnTrial);
-        match (cell, seats.of_mut(on_trial).user_mut()) {
-            (Some(cell), _) => {
-                let held = cell.get_or_insert_with(|| BucketState::full(&bucket.rate, now));
-                held.spend(&bucket.rate, units, now);
-            }
-            (None, Some(user)) => {
-                user.spend(bucket.id, &bucket.rate, units, now);
-                sizes::forget_others(user, bucket);
-            }
-            (None, None) => {}
+        if let Some(user) = user.as_deref_mut().filter(|_| *pays) {
+            let units = (*level, level - bucket.cost_units);
+            user.spend(bucket.id, &bucket.rate, units, bucket.time(now));
+            sizes::forget_others(user, bucket);
         }
     }
 }
 
 /// Takes a place under every bound that has room. Shared counters are raised at once, since no lock protects them;
 /// a user's own stand behind the lock that is already held, and are raised when the call is admitted.
-fn take_slots(plan: &Plan, seats: &Seats<'_>) -> Result<SmallVec<[bool; 2]>, usize> {
-    let mut holds = SmallVec::new();
+fn take_slots(plan: &Plan, seats: &Seats<'_>, holds: &mut SmallVec<[bool; 2]>) -> Result<(), usize> {
     for (place, slots) in plan.slots.iter().enumerate() {
         let below = |count: u32| (count < slots.count_max.get()).then(|| count + 1);
         let room = match &slots.shared {
@@ -307,12 +318,12 @@ fn take_slots(plan: &Plan, seats: &Seats<'_>) -> Result<SmallVec<[bool; 2]>, usi
             }
         };
         if !room && slots.mode == Mode::Enforce {
-            give_back_shared(plan, &holds);
+            give_back_shared(plan, holds);
             return Err(place);
         }
         holds.push(room);
     }
-    Ok(holds)
+    Ok(())
 }
 
 fn give_back_shared(plan: &Plan, holds: &[bool]) {

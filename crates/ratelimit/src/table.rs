@@ -3,6 +3,8 @@
 
 mod packed;
 
+use std::num::NonZeroU128;
+
 use crate::clock::Micros;
 use crate::plan::BucketId;
 use crate::rate::{BucketState, Level, Rate};
@@ -10,31 +12,31 @@ use packed::Packed;
 
 /// A caller, hashed with this process's secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UserKey(u128);
+pub struct UserKey(NonZeroU128);
 
 impl UserKey {
     /// All users beyond the bound of the store together.
-    pub(crate) const OVERFLOW: Self = Self(1);
+    pub(crate) const OVERFLOW: Self = Self(NonZeroU128::MIN);
 
     /// One of several that stand for all values beyond a bound.
     pub(crate) fn overflow(place: usize) -> Self {
-        Self(1 + place as u128)
+        Self(NonZeroU128::MIN.saturating_add(place as u128))
     }
 
     /// Takes over a hash. Zero marks an empty place, so it becomes one.
     #[must_use]
     pub fn new(hash: u128) -> Self {
-        Self(hash.max(1))
+        Self(NonZeroU128::new(hash).unwrap_or(NonZeroU128::MIN))
     }
 
     /// The hash.
     pub(crate) fn number(self) -> u128 {
-        self.0
+        self.0.get()
     }
 
     /// A number below `count`, evenly spread, from the half of the hash that the table does not use.
     pub(crate) fn shard(self, count: usize) -> usize {
-        spread(self.0 as u64, count)
+        spread(self.number() as u64, count)
     }
 }
 
@@ -198,11 +200,11 @@ impl Table {
         if self.places.is_empty() {
             return None;
         }
-        let mut place = self.home(key.0);
+        let mut place = self.home(key.number());
         loop {
             match self.places[place].key {
                 EMPTY => return None,
-                known if known == key.0 => return Some(place),
+                known if known == key.number() => return Some(place),
                 _ => place = self.next(place),
             }
         }
@@ -220,7 +222,7 @@ impl Table {
 
     /// All users.
     pub(crate) fn users(&self) -> impl Iterator<Item = (UserKey, &User)> {
-        self.places.iter().filter(|user| user.key != EMPTY).map(|user| (UserKey(user.key), user))
+        self.places.iter().filter(|user| user.key != EMPTY).map(|user| (UserKey::new(user.key), user))
     }
 
     /// Adds a user who is not there and returns the place.
@@ -229,7 +231,7 @@ impl Table {
             self.grow();
         }
         self.count += 1;
-        self.put(User { key: key.0, ..User::VACANT })
+        self.put(User { key: key.number(), ..User::VACANT })
     }
 
     /// Looks at up to `look_count_max` places from where the last sweep ended and forgets idle users.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::MemoryStore;
+use super::users::Seat;
 use crate::clock::Micros;
 use crate::levels::{Levels, SavedBucket, SavedState, Secrets};
 use crate::plan::{BucketId, Definition};
@@ -96,7 +97,8 @@ impl MemoryStore {
         }
         let mut left_out = 0;
         for (key, states) in &levels.users {
-            let mut seat = self.users.seat(Some(*key), &self.planner, now);
+            let mut seat = Seat::default();
+            self.users.seat(&mut seat, Some(*key), &self.planner, now);
             if seat.key != Some(*key) {
                 left_out += 1;
                 continue;

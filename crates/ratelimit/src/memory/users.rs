@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::clock::Micros;
-use crate::plan::{BucketId, Planner};
+use crate::plan::{BucketId, Plan, Planner};
 use crate::policy::Overflow;
 use crate::rate::BucketState;
 use crate::table::{Table, User, UserKey};
@@ -53,25 +53,44 @@ impl Users {
 
     /// A user's place, if the user is known; never makes one.
     pub(super) fn known(&self, user: Option<UserKey>) -> Seat<'_> {
-        let Some(key) = user else { return Seat::default() };
-        let table = self.shards[key.shard(SHARD_COUNT)].lock();
-        let place = table.find(key);
-        Seat { users: Some(self), key: Some(key), table: Some(table), place }
+        let mut seat = Seat::default();
+        self.find(&mut seat, user);
+        seat
     }
 
-    /// A user's place, or leave to make one. Without room it is that of all users beyond the bound together, or nobody's
-    /// where the policy is to refuse then.
-    pub(super) fn seat(&self, user: Option<UserKey>, planner: &Planner, now: Micros) -> Seat<'_> {
-        let mut seat = self.known(user);
-        let has_room = |table: &mut Table| self.has_room(table, planner, now);
-        if seat.key.is_none() || seat.place.is_some() || seat.table.as_deref_mut().is_some_and(has_room) {
-            return seat;
+    /// Sets a seat, which is nobody's, to a user's place, or to leave to make one. Without room it is that of all users beyond
+    /// the bound together, or nobody's where the policy is to refuse then.
+    #[inline]
+    pub(super) fn seat<'a>(
+        &'a self,
+        seat: &mut Seat<'a>,
+        user: Option<UserKey>,
+        planner: &Planner,
+        now: Micros,
+    ) {
+        self.find(seat, user);
+        if seat.table.is_none() || seat.place.is_some() {
+            return;
         }
-        drop(seat);
-        match planner.policy().memory.overflow {
-            Overflow::Refuse => Seat::default(),
-            Overflow::Share => self.known(Some(UserKey::OVERFLOW)),
+        if seat.table.as_deref_mut().is_some_and(|table| self.has_room(table, planner, now)) {
+            return;
         }
+        // Unlocks the table, which may be the one of those beyond the bound, too.
+        *seat = Seat::default();
+        if planner.policy().memory.overflow == Overflow::Share {
+            self.find(seat, Some(UserKey::OVERFLOW));
+        }
+    }
+
+    /// Seats are set where they are: a decision takes nanoseconds, and moving them is a part of it.
+    #[inline]
+    fn find<'a>(&'a self, seat: &mut Seat<'a>, user: Option<UserKey>) {
+        let Some(key) = user else { return };
+        let table = self.shards[key.shard(SHARD_COUNT)].lock();
+        seat.place = table.find(key);
+        seat.table = Some(table);
+        seat.key = user;
+        seat.users = Some(self);
     }
 
     /// Makes room for one more user, sweeping a little. False when every place is taken by somebody in debt.
@@ -113,6 +132,7 @@ impl Seat<'_> {
     }
 
     /// Makes the place if there is none.
+    #[inline]
     pub(super) fn settle(&mut self) {
         if let (Some(users), Some(key), Some(table), None) =
             (self.users, self.key, self.table.as_mut(), self.place)
@@ -132,6 +152,11 @@ pub(super) struct Seats<'a> {
 }
 
 impl<'a> Seats<'a> {
+    /// Whether the plan keeps something for the caller, who is not told apart.
+    pub(super) fn is_nobodys(&self, plan: &Plan) -> bool {
+        (plan.keeps_user && self.in_force.key.is_none()) || (plan.tries_user && self.on_trial.key.is_none())
+    }
+
     /// The seat for what is on trial for everybody, or for the rest.
     pub(super) fn of(&self, on_trial: bool) -> &Seat<'a> {
         if on_trial { &self.on_trial } else { &self.in_force }

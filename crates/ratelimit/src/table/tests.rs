@@ -29,7 +29,7 @@ proptest! {
                     let place = table.find(key).unwrap_or_else(|| table.insert(key));
                     let state = BucketState::full(&rate(), now).with_units(0);
                     table.at_mut(place).set_state(BucketId(bucket), state);
-                    model.entry(key.0).or_default().insert(bucket, state);
+                    model.entry(key.number()).or_default().insert(bucket, state);
                 }
                 _ => {
                     table.sweep(8, &|_| Some((rate(), now)));
@@ -37,7 +37,7 @@ proptest! {
             }
             for (key, states) in &model {
                 let full = states.values().all(|state| rate().level_at(state.level, now) == rate().capacity());
-                match table.find(UserKey(*key)) {
+                match table.find(UserKey::new(*key)) {
                     None => prop_assert!(full, "only a full user may be forgotten"),
                     Some(place) => for (bucket, state) in states {
                         // A user who was forgotten and came back has only what was spent since.
@@ -46,7 +46,7 @@ proptest! {
                     },
                 }
             }
-            let present = model.keys().filter(|key| table.find(UserKey(**key)).is_some()).count();
+            let present = model.keys().filter(|key| table.find(UserKey::new(**key)).is_some()).count();
             prop_assert_eq!(present, table.len());
         }
     }
