@@ -16,6 +16,10 @@ pub enum LimitScope {
     Claim,
     /// The same for one tool or one group of tools.
     ClaimTool,
+    /// Calls with the same value of an argument or header, over all tools.
+    Value,
+    /// The same for one tool or one group of tools.
+    ValueTool,
     /// One user, over all tools.
     User,
     /// One user, for one tool or one group of tools.
@@ -31,6 +35,8 @@ impl LimitScope {
             Self::Tool => "tool",
             Self::Claim => "claim",
             Self::ClaimTool => "claim_tool",
+            Self::Value => "value",
+            Self::ValueTool => "value_tool",
             Self::User => "user",
             Self::UserTool => "user_tool",
         }
@@ -133,6 +139,7 @@ impl fmt::Display for Looping {
 impl fmt::Display for RateLimit {
     /// A sentence a model can act on.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rule = &self.rule;
         let what = match (&self.limited, self.scope) {
             (Limited::Tool(_), LimitScope::Server) => "no tool of this server can be called".to_owned(),
             (Limited::Tool(tool), LimitScope::Tool) => format!("tool `{tool}` cannot be called by anyone"),
@@ -140,6 +147,12 @@ impl fmt::Display for RateLimit {
                 "your group cannot call any tool of this server".to_owned()
             }
             (Limited::Tool(tool), LimitScope::ClaimTool) => format!("your group cannot call tool `{tool}`"),
+            (Limited::Tool(_), LimitScope::Value) => {
+                format!("no tool of this server can be called with this value, for which `{rule}` counts")
+            }
+            (Limited::Tool(tool), LimitScope::ValueTool) => {
+                format!("tool `{tool}` cannot be called with this value, for which `{rule}` counts")
+            }
             (Limited::Tool(_), LimitScope::User) => "you cannot call any tool of this server".to_owned(),
             (Limited::Tool(tool), LimitScope::UserTool) => format!("you cannot call tool `{tool}`"),
             (Limited::Method(name), LimitScope::Server | LimitScope::Tool) => {
@@ -147,6 +160,9 @@ impl fmt::Display for RateLimit {
             }
             (Limited::Method(name), LimitScope::Claim | LimitScope::ClaimTool) => {
                 format!("your group cannot ask for `{name}`")
+            }
+            (Limited::Method(name), LimitScope::Value | LimitScope::ValueTool) => {
+                format!("`{name}` cannot be asked for with this value, for which `{rule}` counts")
             }
             (Limited::Method(name), LimitScope::User | LimitScope::UserTool) => {
                 format!("you cannot ask for `{name}`")

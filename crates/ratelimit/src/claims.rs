@@ -41,9 +41,9 @@ pub(crate) fn said(identity: &Identity, claim: &str) -> Said {
     }
     let Some(value) = find(identity, claim) else { return Said::Nothing };
     let Some(elements) = list(&value) else {
-        return text(&value).map_or(Said::Nothing, Said::One);
+        return plain_text(&value).map_or(Said::Nothing, Said::One);
     };
-    let values: Option<Vec<String>> = elements.iter().map(text).collect();
+    let values: Option<Vec<String>> = elements.iter().map(plain_text).collect();
     let values = values.filter(|values| (1..=VALUE_COUNT_MAX).contains(&values.len()));
     values.map_or(Said::Nothing, Said::List)
 }
@@ -77,7 +77,7 @@ fn list(value: &Json) -> Option<Vec<Json>> {
 }
 
 /// A text, a number or a truth value as text; an object, a list or null is none.
-fn text(value: &Json) -> Option<String> {
+pub(crate) fn plain_text(value: &Json) -> Option<String> {
     let plain = !value.as_str().starts_with(['[', '{']) && !value.is_null();
     plain.then(|| value.to_text().unwrap_or_else(|| value.as_str().to_owned()))
 }

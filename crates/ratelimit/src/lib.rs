@@ -9,6 +9,7 @@
 mod blocks;
 mod budget;
 mod calendar;
+mod call_values;
 mod claims;
 mod clock;
 mod decide;
@@ -47,7 +48,7 @@ pub use memory::{Claim, MemoryStore, Receipt};
 pub use observer::{DecisionEvent, NoObserver, Observer, WaitEnd};
 pub use pattern::Pattern;
 pub use plan::{
-    BucketId, ClaimValue, ClaimValues, Costs, Holder, NeededClaim, Overridden, Plan, PlannedBucket,
+    BucketId, Costs, Holder, KeptValue, KeptValues, NeededValue, Overridden, Plan, PlannedBucket,
     PlannedSlots, Planner, RulePrice, Variation, Varies,
 };
 pub use rate::{BucketState, Level, Payment, Rate, RateError};

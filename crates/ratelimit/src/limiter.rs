@@ -17,6 +17,7 @@ mod sharing;
 mod slots;
 mod state;
 mod trial;
+mod values;
 mod vary;
 mod who;
 mod work;

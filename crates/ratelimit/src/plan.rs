@@ -24,7 +24,7 @@ pub use costs::{Costs, RulePrice};
 pub(crate) use costs::{Owed, UNPAYABLE};
 pub(crate) use planner::Definition;
 pub use planner::Planner;
-pub use varies::{ClaimValue, ClaimValues, NeededClaim, Overridden, Variation, Varies};
+pub use varies::{KeptValue, KeptValues, NeededValue, Overridden, Variation, Varies};
 
 /// Names one bucket definition for the life of the process: the same rule on the same tool has the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,6 +3,7 @@
 
 mod overrides;
 mod rules;
+mod value;
 mod window;
 
 use std::num::{NonZeroU8, NonZeroU32};
@@ -14,6 +15,7 @@ use crate::rate::Rate;
 use crate::refund::RefundOn;
 pub use overrides::{Override, Overrides, Size, SizeRef, Who};
 pub use rules::{Cost, Hint, Method, MethodRule, ToolRule};
+pub use value::{CallPart, CallValue, ValueKind, ValueOf};
 pub use window::Window;
 
 /// Every limit of one gateway.
@@ -126,8 +128,10 @@ impl LeasePolicy {
 pub struct Limits {
     /// One bucket for everybody.
     pub shared: Option<Quota>,
-    /// One bucket for each value of a claim, such as a team.
-    pub per_claim: Vec<ClaimQuota>,
+    /// The part of it that every caller may use. Those for whom the rest is reserved are exempt by an override.
+    pub unreserved: Option<Quota>,
+    /// One bucket for each value of a claim, such as a team, or of an argument or header, such as a repository.
+    pub per_value: Vec<ValueQuota>,
     /// One bucket for each user.
     pub per_user: Option<Quota>,
     /// Calls in flight.
@@ -191,14 +195,15 @@ impl Quota {
     }
 }
 
-/// One limit for each value of a claim.
+/// One limit for each value of something that callers, or their calls, differ by.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimQuota {
-    /// The claim's name in tokens of the issuer or in an API key's `claims`, or a path of names separated by dots.
-    pub claim: Arc<str>,
-    /// What happens to callers whose claim is missing, or neither text nor number nor truth value.
-    pub missing: MissingClaim,
-    /// Which values of a list count.
+pub struct ValueQuota {
+    /// Of what.
+    pub of: ValueOf,
+    /// What happens to callers whose claim is missing, or neither text nor number nor truth value. Calls without the
+    /// argument or header share one bucket.
+    pub missing: MissingValue,
+    /// Which values of a claim count that is a list.
     pub lists: Lists,
     /// The limit.
     pub quota: Quota,
@@ -216,9 +221,9 @@ pub enum Lists {
     Largest,
 }
 
-/// What a limit per claim does with callers without the claim.
+/// What a limit for each value of a claim does with callers without the claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum MissingClaim {
+pub enum MissingValue {
     /// They are refused.
     #[default]
     Refuse,
@@ -341,7 +346,7 @@ impl Limits {
 
     /// Every limit on how often.
     pub fn quotas(&self) -> impl Iterator<Item = &Quota> {
-        let claims = self.per_claim.iter().map(|limit| &limit.quota);
-        self.shared.iter().chain(&self.per_user).chain(claims)
+        let values = self.per_value.iter().map(|limit| &limit.quota);
+        self.shared.iter().chain(&self.unreserved).chain(&self.per_user).chain(values)
     }
 }

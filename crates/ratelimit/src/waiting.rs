@@ -111,10 +111,12 @@ fn width(scope: LimitScope) -> u8 {
     match scope {
         LimitScope::UserTool => 0,
         LimitScope::User => 2,
-        LimitScope::ClaimTool => 4,
-        LimitScope::Claim => 6,
-        LimitScope::Tool => 8,
-        LimitScope::Server => 10,
+        LimitScope::ValueTool => 4,
+        LimitScope::Value => 6,
+        LimitScope::ClaimTool => 8,
+        LimitScope::Claim => 10,
+        LimitScope::Tool => 12,
+        LimitScope::Server => 14,
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use vmcp_domain::{CallContext, Caller, Error, Identity, Json, Origin, Reserving as _, SharedGateway};
 use vmcp_ratelimit::policy::{
-    ClaimQuota, Consistency, Cost, LimitPolicy, Limits, Lists, MissingClaim, Mode, Price, Quota, ToolRule,
+    Consistency, Cost, LimitPolicy, Limits, Lists, MissingValue, Mode, Price, Quota, ToolRule, ValueOf,
+    ValueQuota,
 };
 use vmcp_ratelimit::{
     Limiter, NoObserver, OnStoreFailure, Pattern, Planner, Rate, RateLimited, RemoteStore, Reserver, Sharing,
@@ -117,14 +118,14 @@ async fn what_is_not_used_is_given_back(kind: Kind) {
 
 async fn a_team_is_one_on_all_replicas(kind: Kind) {
     let server = Server::start(kind).await;
-    let per_claim = ClaimQuota {
-        claim: "team".into(),
+    let per_value = ValueQuota {
+        of: ValueOf::Claim("team".into()),
         lists: Lists::Each,
-        missing: MissingClaim::Refuse,
+        missing: MissingValue::Refuse,
         quota: quota(2),
     };
     let policy = || LimitPolicy {
-        server: Limits { per_claim: vec![per_claim.clone()], ..Limits::default() },
+        server: Limits { per_value: vec![per_value.clone()], ..Limits::default() },
         ..LimitPolicy::default()
     };
     let (one, _, _) = replica(Arc::new(server.patient().await), policy());

@@ -71,16 +71,17 @@ impl Replay {
         Self { limiter, clock }
     }
 
-    /// The limits of a tool, without those by claim. A call costs what the rules say at least, and what is enforced for
+    /// The limits of a tool, without those by claim, argument or header. A call costs what the rules say at least, and what is enforced for
     /// some is enforced for all.
     #[must_use]
     pub fn tool(&self, tool: &Tool) -> ReplayTool {
         let mut bound = Bound::new(&self.limiter.planner, None, tool);
-        // Records hold no claims.
-        bound
-            .plan
-            .buckets
-            .retain(|bucket| !matches!(bucket.scope, LimitScope::Claim | LimitScope::ClaimTool));
+        // Records hold none of these.
+        let is_by_value = |scope| {
+            use LimitScope::{Claim, ClaimTool, Value, ValueTool};
+            matches!(scope, Claim | ClaimTool | Value | ValueTool)
+        };
+        bound.plan.buckets.retain(|bucket| !is_by_value(bucket.scope));
         ReplayTool(bound)
     }
 

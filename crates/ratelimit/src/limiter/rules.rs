@@ -9,7 +9,7 @@ use super::look::views;
 use super::{BucketView, Limiter, SlotsView};
 use crate::decide::BucketReading;
 use crate::plan::{Overridden, PlannedBucket, RulePrice};
-use crate::policy::{Method, Overrides};
+use crate::policy::{Method, Overrides, ValueOf};
 
 /// Everything that limits one thing, for people to read.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Rules {
     pub slots: Vec<SlotsView>,
     /// The limits that have other sizes for some callers, by the names of their rules.
     pub overrides: Vec<(String, Overrides)>,
+    /// Of what limits have a bucket for each value.
+    pub values: Vec<ValueOf>,
     /// The expressions that say what a call costs by what it asks for. The largest counts.
     pub prices: Vec<String>,
     /// Those that say what it turned out to cost.
@@ -55,6 +57,7 @@ impl Limiter {
             buckets: views(plan, plan.buckets.iter().map(full).collect()),
             slots: self.slot_views(bound),
             overrides: plan.varies.overridden.iter().map(named).collect(),
+            values: plan.varies.values.iter().map(|needed| needed.of.clone()).collect(),
             prices: text(&plan.varies.prices),
             settlements: text(&plan.varies.settlements),
         }

@@ -6,6 +6,7 @@ mod quotas;
 mod restart;
 mod sizes;
 mod trial;
+mod values;
 mod varied;
 
 use std::num::NonZeroU32;

@@ -40,7 +40,7 @@ impl Limiter {
         may_be_paid: bool,
     ) -> Result<Arc<Bound>, Error> {
         let mut event = DecisionEvent::begin(&bound.limited, self.clock.now());
-        let varied = self.vary_unpriced(bound, ctx).and_then(|bound| {
+        let varied = self.vary_unpriced(bound, ctx, Arguments::Sent(arguments)).and_then(|bound| {
             let is_long = arguments.is_some_and(|arguments| arguments.as_str().len() > LONG_BYTES);
             let is_priced = !bound.plan.varies.prices.is_empty();
             let refusal =
@@ -84,21 +84,26 @@ impl Limiter {
         ctx: &CallContext,
         arguments: Arguments<'_>,
     ) -> Result<Arc<Bound>, Error> {
-        priced(self.vary_unpriced(bound, ctx)?, &ctx.caller, arguments)
+        priced(self.vary_unpriced(bound, ctx, arguments)?, &ctx.caller, arguments)
     }
 
     /// The plan of a caller's calls at the least price.
-    fn vary_unpriced(&self, bound: &Arc<Bound>, ctx: &CallContext) -> Result<Arc<Bound>, Error> {
+    fn vary_unpriced(
+        &self,
+        bound: &Arc<Bound>,
+        ctx: &CallContext,
+        arguments: Arguments<'_>,
+    ) -> Result<Arc<Bound>, Error> {
         let varies = &bound.plan.varies;
         if varies.is_empty() {
             return Ok(bound.clone());
         }
         let place = self.place(ctx);
         let reached = varies.percents.iter().copied().take_while(|percent| *percent <= place);
-        let (claims, sizes) = self.traits(bound, &ctx.caller, place)?;
+        let (values, sizes) = self.traits(bound, (ctx, arguments), place)?;
         let standing = reached.last().unwrap_or(0);
         let periods = self.periods(bound);
-        let variation = Variation { costs: Costs::default(), claims, sizes, standing, periods };
+        let variation = Variation { costs: Costs::default(), values, sizes, standing, periods };
         let makers = (&*self.planner, self.leases.as_deref());
         Ok(bound.variant(makers, variation, self.clock.now()))
     }

@@ -1,7 +1,8 @@
-//! The buckets of values of claims: one for each definition and value, made when a call first needs it and forgotten
+//! The buckets of values of claims, arguments and headers: one for each definition and value, made when a call first needs it and forgotten
 //! when it is full again.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -13,10 +14,21 @@ use crate::table::UserKey;
 
 type Cell = Arc<Mutex<Option<BucketState>>>;
 
-/// Every bucket of a value of a claim in this process.
+/// The bucket of a value.
+#[derive(Debug)]
+struct Kept {
+    rate: Rate,
+    cell: Cell,
+    /// The caller who chose the value, where it has the bucket for that caller alone.
+    owner: Option<UserKey>,
+}
+
+/// Every bucket of a value in this process.
 #[derive(Debug, Default)]
 pub(super) struct Cells {
-    known: HashMap<(BucketId, UserKey), (Rate, Cell)>,
+    known: HashMap<(BucketId, UserKey), Kept>,
+    /// How many of them each caller has chosen.
+    owned: HashMap<UserKey, usize>,
     /// How many there may be before the full ones are looked for again.
     sweep_at: usize,
     swept: Micros,
@@ -26,35 +38,55 @@ pub(super) struct Cells {
 const SWEEP_MIN: usize = 1024;
 /// How long nothing is looked through again where all places are taken, in microseconds.
 const SWEEP_PAUSE: u64 = 1_000_000;
+/// How many buckets there are for values that one caller chooses. Beyond that the caller's further values share one of each
+/// definition, so that a caller who makes up values takes no places from others.
+const OWNED_COUNT_MAX: usize = 1000;
 
 impl Cells {
-    /// The bucket of one value, and the key under which it is kept. Beyond `most` the values that come share a bucket of
-    /// each definition: none is forgotten that is in debt. The values of one caller do not share one, by their `place`: no
-    /// call locks a bucket twice.
+    /// The bucket of one value that a caller may have chosen, and the key under which it is kept. Beyond `most` the values that
+    /// come share a bucket of each definition: none is forgotten that is in debt. The values of one caller do not share one, by
+    /// their `place`: no call locks a bucket twice.
     pub(super) fn cell(
         &mut self,
-        key: (BucketId, UserKey),
+        (id, value, owner): (BucketId, UserKey, Option<UserKey>),
         (place, most): (usize, usize),
         rate: &Rate,
         (now, time): (Micros, &dyn Fn(BucketId) -> Micros),
     ) -> (UserKey, Cell) {
-        if let Some((_, cell)) = self.known.get(&key) {
-            return (key.1, cell.clone());
+        if let Some(kept) = self.known.get(&(id, value)) {
+            return (value, kept.cell.clone());
         }
+        let has_many = |cells: &Self| {
+            owner.is_some_and(|owner| cells.owned.get(&owner).is_some_and(|count| *count >= OWNED_COUNT_MAX))
+        };
         let many = self.known.len() >= self.sweep_at.max(SWEEP_MIN);
-        if many || (self.known.len() >= most && now.since(self.swept) >= SWEEP_PAUSE) {
+        let is_full = self.known.len() >= most || has_many(self);
+        if many || (is_full && now.since(self.swept) >= SWEEP_PAUSE) {
             self.sweep(time);
             self.swept = now;
             self.sweep_at = self.known.len() * 2;
         }
-        let key = if self.known.len() >= most { (key.0, UserKey::overflow(place)) } else { key };
-        (key.1, self.known.entry(key).or_insert_with(|| (*rate, Cell::default())).1.clone())
+        let (key, owner) = match owner {
+            _ if self.known.len() >= most => (UserKey::overflow(place), None),
+            Some(owner) if has_many(self) => (owner, None),
+            _ => (value, owner),
+        };
+        let cell = match self.known.entry((id, key)) {
+            Entry::Occupied(known) => known.get().cell.clone(),
+            Entry::Vacant(free) => {
+                if let Some(owner) = owner {
+                    *self.owned.entry(owner).or_default() += 1;
+                }
+                free.insert(Kept { rate: *rate, cell: Cell::default(), owner }).cell.clone()
+            }
+        };
+        (key, cell)
     }
 
     /// Looks at every bucket that a caller has spent from.
     pub(super) fn each(&self, mut look: impl FnMut(BucketId, UserKey, BucketState)) {
-        for ((id, key), (_, cell)) in &self.known {
-            if let Some(state) = *cell.lock() {
+        for ((id, key), kept) in &self.known {
+            if let Some(state) = *kept.cell.lock() {
                 look(*id, *key, state);
             }
         }
@@ -62,21 +94,39 @@ impl Cells {
 
     /// Takes over a bucket.
     pub(super) fn restore(&mut self, key: (BucketId, UserKey), rate: Rate, state: BucketState) {
-        self.known.insert(key, (rate, Arc::new(Mutex::new(Some(state)))));
+        self.known.insert(key, Kept { rate, cell: Arc::new(Mutex::new(Some(state))), owner: None });
     }
 
     /// What is left in the bucket of a value in the size that it had in the last process.
     pub(super) fn take(&mut self, key: (BucketId, UserKey)) -> Option<BucketState> {
-        let (_, cell) = self.known.remove(&key)?;
-        *cell.lock()
+        let kept = self.known.remove(&key)?;
+        self.disown(kept.owner);
+        *kept.cell.lock()
     }
 
     /// Forgets what is full and in nobody's plan.
     fn sweep(&mut self, time: &dyn Fn(BucketId) -> Micros) {
-        self.known.retain(|(id, _), (rate, cell)| {
+        let mut forgotten = Vec::new();
+        self.known.retain(|(id, _), Kept { rate, cell, owner }| {
             let full = |state: BucketState| rate.level_at(state.level, time(*id)) >= rate.capacity();
-            Arc::strong_count(cell) > 1 || !cell.lock().is_none_or(full)
+            let stays = Arc::strong_count(cell) > 1 || !cell.lock().is_none_or(full);
+            forgotten.extend(owner.filter(|_| !stays));
+            stays
         });
+        for owner in forgotten {
+            self.disown(Some(owner));
+        }
+    }
+
+    /// A bucket of this caller's is forgotten.
+    fn disown(&mut self, owner: Option<UserKey>) {
+        let Some(owner) = owner else { return };
+        if let Some(count) = self.owned.get_mut(&owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.owned.remove(&owner);
+            }
+        }
     }
 }
 
@@ -91,7 +141,7 @@ mod tests {
     }
 
     fn cell(cells: &mut Cells, key: (BucketId, UserKey), now: Micros, most: usize) -> Cell {
-        cells.cell(key, (0, most), &rate(), (now, &|_| now)).1
+        cells.cell((key.0, key.1, None), (0, most), &rate(), (now, &|_| now)).1
     }
 
     #[test]
@@ -119,5 +169,30 @@ mod tests {
             .map(|number| cell(&mut cells, (BucketId(0), UserKey::new(number)), Micros(0), 1))
             .collect();
         assert!(!Arc::ptr_eq(&held[0], &held[1]) && Arc::ptr_eq(&held[1], &held[2]));
+    }
+    #[test]
+    fn a_caller_who_makes_up_values_takes_no_places_from_others() {
+        let mut cells = Cells::default();
+        let owner = |number: u128| Some(UserKey::new(number << 64));
+        let mut cell = |value: u128, owner: Option<UserKey>, now: u64| {
+            let (key, cell) = cells.cell(
+                (BucketId(0), UserKey::new(value), owner),
+                (0, usize::MAX),
+                &rate(),
+                (Micros(now), &|_| Micros(now)),
+            );
+            *cell.lock() = Some(BucketState::full(&rate(), Micros(now)).with_units(0));
+            key
+        };
+        for value in 0..OWNED_COUNT_MAX as u128 {
+            assert_eq!(cell(10 + value, owner(1), 0), UserKey::new(10 + value));
+        }
+        let beyond = cell(5000, owner(1), 1);
+        assert_eq!(beyond, UserKey::new(1 << 64));
+        assert_eq!(cell(5001, owner(1), 2), beyond, "further values share one");
+        assert_eq!(cell(10, owner(1), 2), UserKey::new(10), "those that are known keep theirs");
+        assert_eq!(cell(6000, owner(2), 2), UserKey::new(6000), "another caller is not concerned");
+        // What is full again makes room.
+        assert_eq!(cell(7000, owner(1), 20_000_000), UserKey::new(7000));
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use parking_lot::{Mutex, RwLock};
-use vmcp_domain::{LimitScope, Tool, ToolName};
+use vmcp_domain::{Tool, ToolName};
 
 use super::cells::Cells;
 use super::{Asked, BucketId, Plan, PlannedSlots, RulePrice, Variation};
@@ -19,7 +19,7 @@ use crate::policy::{Concurrency, LimitPolicy, Method, Mode, Price, Quota, ToolRu
 use crate::rate::{BucketState, Rate};
 pub(crate) use saved::Definition;
 use saved::Restored;
-use subject::{Due, Subject, Whose};
+use subject::{Due, OF_SERVER, OF_TOOL, Subject, Whose};
 
 /// How many definitions are told apart. A backend that keeps renaming its tools makes a new one with every name, and
 /// none may be forgotten while somebody may be in debt under it; so beyond this, tools of a rule share its bucket.
@@ -52,7 +52,7 @@ pub struct Planner {
     /// Definitions of the last process.
     restored: RwLock<Restored>,
     bucket_count_max: usize,
-    /// The buckets of values of claims.
+    /// The buckets of values of claims, arguments and headers.
     cells: Mutex<Cells>,
     /// The same of limits that are on trial for everybody: they take no places from others.
     trial_cells: Mutex<Cells>,
@@ -132,7 +132,7 @@ impl Planner {
                 cost: NonZeroU32::MIN,
                 cost_max: NonZeroU32::MIN,
                 trial: None,
-                scopes: [LimitScope::Server, LimitScope::Claim, LimitScope::User],
+                scopes: OF_SERVER,
             })
             .collect();
         let mut plan = Plan::default();
@@ -162,7 +162,7 @@ impl Planner {
             cost,
             cost_max,
             trial: None,
-            scopes: [LimitScope::Server, LimitScope::Claim, LimitScope::User],
+            scopes: OF_SERVER,
         };
         let mut subjects: Vec<Subject<'_>> = (!is_virtual).then_some(server).into_iter().collect();
         subjects.extend(fits().map(|(place, rule)| Subject {
@@ -175,7 +175,7 @@ impl Planner {
             cost: trial((place, rule)).map_or(cost, |_| cost.max(rule.cost.least)),
             cost_max: if rule.is_in_force(0) { cost_max } else { cost_max.max(rule.cost.least) },
             trial: trial((place, rule)),
-            scopes: [LimitScope::Tool, LimitScope::ClaimTool, LimitScope::UserTool],
+            scopes: OF_TOOL,
         }));
         let mut plan = Plan::default();
         for (place, rule) in fits() {
@@ -197,16 +197,23 @@ impl Planner {
                 plan.varies.note_calendars(quota);
                 self.add_quota(plan, subject, (call, now), &Due::new(Whose::Everybody, quota));
             }
+            if let Some(quota) = &subject.limits.unreserved {
+                let due = Due { size: size(quota), ..Due::new(Whose::Unreserved, quota) };
+                plan.varies.note_overrides(quota, None, due.rule(subject));
+                plan.varies.note_calendars(quota);
+                self.add_quota(plan, subject, (call, now), &due);
+            }
             self.add_slots(plan, subject, false);
         }
         for subject in subjects {
-            for (place, limit) in subject.limits.per_claim.iter().enumerate() {
+            for (place, limit) in subject.limits.per_value.iter().enumerate() {
                 let number = plan.varies.need(limit);
-                let due = Due { claim: Some(&limit.claim), ..Due::new(Whose::Claim(place), &limit.quota) };
+                let whose = Whose::Value(place, limit.of.kind());
+                let due = Due { of: Some(&limit.of), ..Due::new(whose, &limit.quota) };
                 plan.varies.note_overrides(&limit.quota, Some(number), due.rule(subject));
                 plan.varies.note_calendars(&limit.quota);
                 let first = plan.buckets.len();
-                match call.claims.get(number) {
+                match call.values.get(number) {
                     None => self.add_quota(plan, subject, (call, now), &due),
                     Some(values) => {
                         for value in values.iter().enumerate() {

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{Costs, RulePrice};
 use crate::calendar::{Calendar, Period};
-use crate::policy::{ClaimQuota, Lists, MissingClaim, Overrides, Quota};
+use crate::policy::{Lists, MissingValue, Overrides, Quota, ValueOf, ValueQuota};
 use crate::table::UserKey;
 
 /// What makes calls of one tool differ.
@@ -16,8 +16,8 @@ pub struct Varies {
     pub prices: SmallVec<[RulePrice; 1]>,
     /// What it turned out to cost: the largest counts.
     pub settlements: SmallVec<[RulePrice; 1]>,
-    /// The claims that tell callers apart.
-    pub claims: SmallVec<[NeededClaim; 1]>,
+    /// What tells calls apart besides their callers.
+    pub values: SmallVec<[NeededValue; 1]>,
     /// The limits that have other sizes for some callers, in the order of the plan.
     pub overridden: SmallVec<[Overridden; 1]>,
     /// The percentages up to which limits are enforced, rising.
@@ -33,34 +33,34 @@ pub struct Overridden {
     pub rule: Arc<str>,
     /// The sizes.
     pub overrides: Overrides,
-    /// The place of the claim that it is kept for; `None` for a limit of each user.
-    pub claim: Option<usize>,
+    /// The place of the value that it is kept for; `None` for a limit of each user.
+    pub value: Option<usize>,
 }
 
 impl Varies {
-    /// The place of the claim that a limit is kept for.
-    pub(super) fn need(&mut self, limit: &ClaimQuota) -> usize {
+    /// The place of what a limit has a bucket for each value of.
+    pub(super) fn need(&mut self, limit: &ValueQuota) -> usize {
         let enforced_percent = limit.quota.enforced_percent();
         // Which value is allowed most depends on the limit.
         let largest_of = (limit.lists == Lists::Largest).then(|| limit.quota.clone());
-        let is_this = |known: &NeededClaim| {
-            (&known.claim, known.missing, known.lists) == (&limit.claim, limit.missing, limit.lists)
+        let is_this = |known: &NeededValue| {
+            (&known.of, known.missing, known.lists) == (&limit.of, limit.missing, limit.lists)
                 && known.largest_of == largest_of
         };
-        if let Some(place) = self.claims.iter().position(is_this) {
-            let known = &mut self.claims[place];
+        if let Some(place) = self.values.iter().position(is_this) {
+            let known = &mut self.values[place];
             known.enforced_percent = known.enforced_percent.max(enforced_percent);
             return place;
         }
-        let (claim, missing, lists) = (limit.claim.clone(), limit.missing, limit.lists);
-        self.claims.push(NeededClaim { claim, missing, lists, largest_of, enforced_percent });
-        self.claims.len() - 1
+        let (of, missing, lists) = (limit.of.clone(), limit.missing, limit.lists);
+        self.values.push(NeededValue { of, missing, lists, largest_of, enforced_percent });
+        self.values.len() - 1
     }
 
     /// Notes a limit, if it has other sizes for some callers.
-    pub(super) fn note_overrides(&mut self, quota: &Quota, claim: Option<usize>, rule: Arc<str>) {
+    pub(super) fn note_overrides(&mut self, quota: &Quota, value: Option<usize>, rule: Arc<str>) {
         if !quota.overrides.is_empty() {
-            self.overridden.push(Overridden { rule, overrides: quota.overrides.clone(), claim });
+            self.overridden.push(Overridden { rule, overrides: quota.overrides.clone(), value });
         }
     }
 
@@ -77,20 +77,20 @@ impl Varies {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.prices.is_empty()
-            && self.claims.is_empty()
+            && self.values.is_empty()
             && self.percents.is_empty()
             && self.overridden.is_empty()
             && self.calendars.is_empty()
     }
 }
 
-/// A claim that limits are kept for.
+/// Something of which each value has a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NeededClaim {
-    /// Its name, or a path of names separated by dots.
-    pub claim: Arc<str>,
+pub struct NeededValue {
+    /// What it is.
+    pub of: ValueOf,
     /// What happens to callers without it.
-    pub missing: MissingClaim,
+    pub missing: MissingValue,
     /// Which values of a list count.
     pub lists: Lists,
     /// Of a list only the value that this limit allows most counts; `None` where all do.
@@ -104,9 +104,9 @@ pub struct NeededClaim {
 pub struct Variation {
     /// What it costs at least, by the prices that look at it.
     pub costs: Costs,
-    /// The caller's values of [`Varies::claims`], in their order; empty in a plan that is not for one caller.
-    pub claims: SmallVec<[ClaimValues; 1]>,
-    /// The places of the sizes that the caller has, of [`Varies::overridden`] in their order, one for each value of a claim;
+    /// The values of [`Varies::values`], in their order; empty in a plan that is not for one call.
+    pub values: SmallVec<[KeptValues; 1]>,
+    /// The places of the sizes that the caller has, of [`Varies::overridden`] in their order, one for each value;
     /// `None` for the size of all. Empty in a plan that is not for one caller.
     pub sizes: SmallVec<[Option<u16>; 2]>,
     /// Where the caller stands among a hundred, rounded down to one of [`Varies::percents`] or to zero.
@@ -115,16 +115,19 @@ pub struct Variation {
     pub periods: SmallVec<[Period; 1]>,
 }
 
-/// The values of one claim: one, or several of a list, each once and in the order of their keys.
-pub type ClaimValues = SmallVec<[ClaimValue; 1]>;
+/// The values of one claim, argument or header: one, or several of a list, each once and in the order of their keys. None
+/// for a part of a call that is not known.
+pub type KeptValues = SmallVec<[KeptValue; 1]>;
 
-/// One value of a claim.
+/// One value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ClaimValue {
+pub struct KeptValue {
     /// What keeps it apart in this process.
     pub key: UserKey,
     /// The same in a shared store, free of the value itself.
     pub digest: Arc<str>,
+    /// The caller who chose it, where its buckets are kept for that caller alone.
+    pub owner: Option<UserKey>,
     /// The caller has no value, and a limit in force would refuse it for that.
     pub is_refused: bool,
 }

@@ -54,8 +54,11 @@ fn notes(policy: &LimitPolicy) -> Vec<&'static str> {
             "annotations are not recorded: rules by annotation take every tool for one that says nothing",
         );
     }
-    if all().any(|limits| !limits.per_claim.is_empty()) {
-        notes.push("claims are not recorded: limits per claim are left out");
+    if all().any(|limits| !limits.per_value.is_empty()) {
+        notes.push("claims, arguments and headers are not recorded: limits by them are left out");
+    }
+    if all().flat_map(Limits::quotas).any(|quota| !quota.overrides.is_empty()) {
+        notes.push("sizes for some callers are not replayed: each limit has its common size for all");
     }
     if policy.tools.iter().any(|rule| rule.cost.price.is_some() || rule.cost.settle.is_some()) {
         notes.push("arguments and results are not recorded: a call costs what the rules say at least");

@@ -123,7 +123,7 @@ pub(super) fn convert(file: File, overrides: &Overrides, findings: &mut Findings
     let health = health::convert(failure_handling.unwrap_or_default(), findings);
     let names: Vec<String> = backends.iter().map(|backend| backend.name.clone()).collect();
     let has_one_identity = isolation::has_one_identity(incoming_auth.as_ref());
-    let callers = limits::Callers::of(incoming_auth.as_ref());
+    let callers = limits::Callers::of(incoming_auth.as_ref(), &passthrough_headers);
     let whose = (state_folder, incoming_auth.as_ref(), &*name);
     let (admin, scrape_key) = admin::convert(admin, telemetry.as_ref(), whose, findings);
     let outgoing = (outgoing_auth.unwrap_or_default(), incoming::has_tokens(incoming_auth.as_ref()));

@@ -187,6 +187,8 @@ fn words(scope: LimitScope) -> (&'static str, &'static str) {
         LimitScope::UserTool => ("per_user", "tool"),
         LimitScope::Claim => ("per_claim", "server"),
         LimitScope::ClaimTool => ("per_claim", "tool"),
+        LimitScope::Value => ("per_value", "server"),
+        LimitScope::ValueTool => ("per_value", "tool"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use vmcp_domain::{Error, LimitScope};
-use vmcp_ratelimit::policy::{Mode, Override, Size, Who, Window};
+use vmcp_ratelimit::policy::{Mode, Override, Size, ValueKind, ValueOf, Who, Window};
 use vmcp_ratelimit::{BucketView, Rules, SlotsView};
 
 use super::{open, waits};
@@ -106,14 +106,14 @@ fn named(tools: &[String]) -> String {
 
 /// What limits one thing, rule by rule.
 fn parts(rules: &Rules, lease: Option<Duration>) -> Vec<Part> {
-    let Rules { buckets, slots, overrides, prices, settlements } = rules;
+    let Rules { buckets, slots, overrides, values, prices, settlements } = rules;
     let mut parts: Vec<Part> = Vec::new();
     let mut add = |rule: &str, lines: Vec<String>| match parts.iter_mut().find(|(known, _)| known == rule) {
         Some((_, known)) => known.extend(lines),
         None => parts.push((rule.to_owned(), lines)),
     };
     for view in buckets {
-        add(&view.rule, bucket(view, !prices.is_empty()));
+        add(&view.rule, bucket(view, &whom(view, values), !prices.is_empty()));
     }
     for (rule, overrides) in overrides {
         add(rule, overrides.iter().map(overridden).collect());
@@ -131,7 +131,7 @@ fn parts(rules: &Rules, lease: Option<Duration>) -> Vec<Part> {
 }
 
 /// A bucket, and what it lets pass in the worst case.
-fn bucket(view: &BucketView, is_priced: bool) -> Vec<String> {
+fn bucket(view: &BucketView, whom: &str, is_priced: bool) -> Vec<String> {
     let cost = match (view.cost, is_priced) {
         (1, _) => String::new(),
         (cost, false) => format!(", {cost} for one call"),
@@ -144,7 +144,6 @@ fn bucket(view: &BucketView, is_priced: bool) -> Vec<String> {
     };
     let (tokens, period) = view.allowance;
     let most = view.capacity.saturating_add(tokens);
-    let whom = whom(view.scope);
     if let Some(period) = &view.period {
         let twice = tokens.saturating_mul(2);
         return vec![
@@ -196,7 +195,7 @@ fn at_once(view: &SlotsView, lease: Option<Duration>) -> String {
     format!(
         "{} in flight at once {}{fleet}{shadow}{}",
         view.count_max,
-        whom(view.scope),
+        of_all(view.scope),
         waits(view.wait_max)
     )
 }
@@ -217,10 +216,26 @@ fn leases(view: &BucketView) -> Option<String> {
     })
 }
 
-fn whom(scope: LimitScope) -> &'static str {
+/// For whom a bucket is.
+fn whom(view: &BucketView, values: &[ValueOf]) -> String {
+    let of = values.iter().find(|of| view.rule.ends_with(&of.title()));
+    match of.map(ValueOf::kind) {
+        None if view.rule.ends_with("shared.unreserved") => "for all callers that have no part reserved",
+        None => of_all(view.scope),
+        Some(ValueKind::Claim) => "for each value of the claim",
+        Some(kind) if kind.is_of_caller() => "for each value of each caller",
+        Some(_) => "for each listed value, and for all others together",
+    }
+    .to_owned()
+}
+
+/// The same where only callers are told apart.
+fn of_all(scope: LimitScope) -> &'static str {
     match scope {
         LimitScope::Server | LimitScope::Tool => "for all callers together",
-        LimitScope::Claim | LimitScope::ClaimTool => "for each value of the claim",
+        LimitScope::Claim | LimitScope::ClaimTool | LimitScope::Value | LimitScope::ValueTool => {
+            "for each value"
+        }
         LimitScope::User | LimitScope::UserTool => "for each user",
     }
 }

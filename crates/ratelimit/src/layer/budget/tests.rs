@@ -10,7 +10,8 @@ use crate::observer::NoObserver;
 use crate::pattern::Pattern;
 use crate::plan::Planner;
 use crate::policy::{
-    Anonymous, ClaimQuota, Cost, Hints, LimitPolicy, Limits, Lists, MissingClaim, Mode, Quota, ToolRule,
+    Anonymous, Cost, Hints, LimitPolicy, Limits, Lists, MissingValue, Mode, Quota, ToolRule, ValueOf,
+    ValueQuota,
 };
 use crate::rate::Rate;
 
@@ -19,10 +20,10 @@ fn quota(tokens: u64, mode: Mode) -> Quota {
 }
 
 fn policy() -> LimitPolicy {
-    let per_claim = ClaimQuota {
-        claim: "team".into(),
+    let per_value = ValueQuota {
+        of: ValueOf::Claim("team".into()),
         lists: Lists::Each,
-        missing: MissingClaim::Refuse,
+        missing: MissingValue::Refuse,
         quota: quota(50, Mode::Enforce),
     };
     let rule = |name: &str, limits| ToolRule {
@@ -39,7 +40,7 @@ fn policy() -> LimitPolicy {
             ..Limits::default()
         },
         tools: vec![
-            rule("a_search", Limits { per_claim: vec![per_claim], ..Limits::default() }),
+            rule("a_search", Limits { per_value: vec![per_value], ..Limits::default() }),
             rule("a_read", Limits { shared: Some(quota(1, Mode::Shadow)), ..Limits::default() }),
         ],
         anonymous: Anonymous::Refuse,

@@ -5,7 +5,7 @@ use vmcp_domain::Json;
 
 use super::*;
 use crate::calendar::{Calendar, Per};
-use crate::policy::{ClaimQuota, Lists, MissingClaim, Override, Overrides, Size, Who, Window};
+use crate::policy::{Lists, MissingValue, Override, Overrides, Size, ValueOf, ValueQuota, Who, Window};
 
 /// 2026-11-29, 18:00 UTC.
 const EVENING: u64 = 1_795_975_200_000_000;
@@ -125,13 +125,13 @@ async fn values_of_claims_and_overrides_have_quotas() {
     let size = Size::Windows(vec![daily(3)]);
     let who = Who::Claim { claim: "team".into(), value: Some("red".into()) };
     let overrides = Overrides::new(vec![Override { who, size }]);
-    let limit = ClaimQuota {
-        claim: "team".into(),
-        missing: MissingClaim::Refuse,
+    let limit = ValueQuota {
+        of: ValueOf::Claim("team".into()),
+        missing: MissingValue::Refuse,
         lists: Lists::Each,
         quota: Quota { overrides, ..day_quota(1) },
     };
-    let bench = here(Limits { per_claim: vec![limit], ..Limits::default() });
+    let bench = here(Limits { per_value: vec![limit], ..Limits::default() });
     let team = |name: &str| {
         let claims = Json::parse(format!(r#"{{"team": "{name}"}}"#)).unwrap().members().unwrap();
         let identity = Identity { issuer: "i".into(), subject: "s".into(), claims };

@@ -5,7 +5,9 @@ use vmcp_domain::Json;
 use super::*;
 use crate::calendar::{Calendar, Per};
 use crate::levels::Levels;
-use crate::policy::{ClaimQuota, Lists, MissingClaim, Overflow, Override, Overrides, Size, Who, Window};
+use crate::policy::{
+    Lists, MissingValue, Overflow, Override, Overrides, Size, ValueOf, ValueQuota, Who, Window,
+};
 
 const HOUR: u64 = 3_600_000_000;
 const EVENING: u64 = 1_795_975_200_000_000;
@@ -69,16 +71,16 @@ fn day() -> Arc<ManualClock> {
 }
 
 fn limits(shared: u64, each: u64, claim: u64) -> LimitPolicy {
-    let limit = ClaimQuota {
-        claim: "team".into(),
-        missing: MissingClaim::Shared,
+    let limit = ValueQuota {
+        of: ValueOf::Claim("team".into()),
+        missing: MissingValue::Shared,
         lists: Lists::Each,
         quota: quota(claim, 36_000).unwrap(),
     };
     let server = Limits {
         shared: quota(shared, 36_000),
         per_user: quota(each, 36_000),
-        per_claim: vec![limit],
+        per_value: vec![limit],
         ..Limits::default()
     };
     policy(server, vec![rule("a_search", None, quota(each * 2, 36_000))], Anonymous::Refuse)
@@ -188,13 +190,13 @@ async fn overrides_that_change_keep_what_was_spent() {
     };
     let limits = |overrides: Vec<Override>| {
         let sized = Quota { overrides: Overrides::new(overrides), ..quota(3, 36_000).unwrap() };
-        let limit = ClaimQuota {
-            claim: "team".into(),
-            missing: MissingClaim::Shared,
+        let limit = ValueQuota {
+            of: ValueOf::Claim("team".into()),
+            missing: MissingValue::Shared,
             lists: Lists::Each,
             quota: sized.clone(),
         };
-        let server = Limits { per_user: Some(sized), per_claim: vec![limit], ..Limits::default() };
+        let server = Limits { per_user: Some(sized), per_value: vec![limit], ..Limits::default() };
         policy(server, vec![], Anonymous::Refuse)
     };
     let day = day();

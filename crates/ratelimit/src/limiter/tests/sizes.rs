@@ -3,7 +3,9 @@
 use vmcp_domain::Json;
 
 use super::*;
-use crate::policy::{ClaimQuota, Lists, MissingClaim, Overflow, Override, Overrides, Size, Who, Window};
+use crate::policy::{
+    Lists, MissingValue, Overflow, Override, Overrides, Size, ValueOf, ValueQuota, Who, Window,
+};
 
 fn windows(tokens: u64) -> Vec<Window> {
     quota(tokens, 3600).unwrap().windows
@@ -120,16 +122,16 @@ async fn an_override_on_trial_refuses_nobody() {
     }
 }
 
-fn per_claim(name: &str, lists: Lists, quota: Quota) -> Limits {
-    let limit = ClaimQuota { claim: name.into(), missing: MissingClaim::Refuse, lists, quota };
-    Limits { per_claim: vec![limit], ..Limits::default() }
+fn per_value(name: &str, lists: Lists, quota: Quota) -> Limits {
+    let limit = ValueQuota { of: ValueOf::Claim(name.into()), missing: MissingValue::Refuse, lists, quota };
+    Limits { per_value: vec![limit], ..Limits::default() }
 }
 
 #[tokio::test]
 async fn each_value_of_a_list_has_its_bucket() {
     let sizes = vec![(claim("teams", Some("red")), Size::Windows(windows(3)))];
     let bench =
-        bench(policy(per_claim("teams", Lists::Each, with(5, sizes)), vec![], Anonymous::Refuse), None);
+        bench(policy(per_value("teams", Lists::Each, with(5, sizes)), vec![], Anonymous::Refuse), None);
     let both = caller("ada", r#"{"teams": ["red", "blue", "red"]}"#);
     assert_eq!(passed(&bench, &both).await, 3, "red is the smaller one");
     assert_eq!(passed(&bench, &caller("bob", r#"{"teams": "blue"}"#)).await, 2, "each call has paid both");
@@ -151,7 +153,7 @@ async fn of_a_list_the_value_that_is_allowed_most_counts() {
         (claim("plans", Some("gold")), Size::Windows(windows(9))),
         (claim("plans", Some("off")), Size::Blocked),
     ];
-    let limits = per_claim("plans", Lists::Largest, with(2, sizes));
+    let limits = per_value("plans", Lists::Largest, with(2, sizes));
     let bench = bench(policy(limits, vec![], Anonymous::Refuse), None);
     assert_eq!(passed(&bench, &caller("ada", r#"{"plans": ["off", "tin", "gold"]}"#)).await, 9);
     assert_eq!(
@@ -166,7 +168,7 @@ async fn of_a_list_the_value_that_is_allowed_most_counts() {
 /// Beyond the bound on values several of one call share what others share, and never one bucket twice.
 #[tokio::test]
 async fn values_beyond_the_bound_are_locked_in_one_order() {
-    let limits = per_claim("teams", Lists::Each, quota(100_000, 3600).unwrap());
+    let limits = per_value("teams", Lists::Each, quota(100_000, 3600).unwrap());
     let memory = MemoryBounds { user_count_max: 3, overflow: Overflow::Share };
     let bench = Arc::new(bench(LimitPolicy { memory, ..policy(limits, vec![], Anonymous::Refuse) }, None));
     let calls = (0..4).map(|thread| {

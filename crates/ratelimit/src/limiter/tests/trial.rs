@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use vmcp_domain::{CallTool, Json};
 
 use super::*;
-use crate::policy::{ClaimQuota, Cost, Lists, MissingClaim, Price};
+use crate::policy::{Cost, Lists, MissingValue, Price, ValueOf, ValueQuota};
 
 /// What a rule says of costs.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ struct Sketch {
     name: &'static str,
     shared: Option<u64>,
     per_user: Option<u64>,
-    per_claim: Option<u64>,
+    per_value: Option<u64>,
     in_flight: bool,
     costs: Costs,
 }
@@ -41,11 +41,11 @@ fn sketch() -> impl Strategy<Value = Sketch> {
     let name = prop_oneof![Just("a_search"), Just("*"), Just("*_search")];
     let tokens = || prop::option::of(1_u64..12);
     (name, tokens(), tokens(), tokens(), any::<bool>(), costs()).prop_map(
-        |(name, shared, per_user, per_claim, in_flight, costs)| Sketch {
+        |(name, shared, per_user, per_value, in_flight, costs)| Sketch {
             name,
             shared,
             per_user,
-            per_claim,
+            per_value,
             in_flight,
             costs,
         },
@@ -57,10 +57,10 @@ fn made(sketch: &Sketch, mode: Mode) -> ToolRule {
     let of = |tokens: Option<u64>| {
         tokens.and_then(|tokens| quota(tokens, 60)).map(|quota| Quota { mode, ..quota })
     };
-    let per_claim = of(sketch.per_claim).map(|quota| ClaimQuota {
-        claim: "team".into(),
+    let per_value = of(sketch.per_value).map(|quota| ValueQuota {
+        of: ValueOf::Claim("team".into()),
         lists: Lists::Each,
-        missing: if mode == Mode::Shadow { MissingClaim::Refuse } else { MissingClaim::Shared },
+        missing: if mode == Mode::Shadow { MissingValue::Refuse } else { MissingValue::Shared },
         quota,
     });
     let concurrency = Concurrency {
@@ -76,7 +76,7 @@ fn made(sketch: &Sketch, mode: Mode) -> ToolRule {
         settle: settle.filter(there).map(|text| Arc::new(Price::after(text).unwrap())),
         mode,
     };
-    let limits = Limits { concurrency, per_claim: per_claim.into_iter().collect(), ..Limits::default() };
+    let limits = Limits { concurrency, per_value: per_value.into_iter().collect(), ..Limits::default() };
     let base = rule(sketch.name, of(sketch.shared), of(sketch.per_user));
     ToolRule {
         limits: Limits {

@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 use vmcp_domain::{CallTool, Json, Reply};
 
 use super::*;
-use crate::policy::{ClaimQuota, Cost, Lists, MissingClaim, Price};
+use crate::policy::{Cost, Lists, MissingValue, Price, ValueOf, ValueQuota};
 
 fn claimed(subject: &str, claims: &str) -> CallContext {
     let claims = Json::parse(claims.to_owned()).unwrap().members().unwrap();
@@ -13,10 +13,15 @@ fn claimed(subject: &str, claims: &str) -> CallContext {
     CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
 }
 
-fn per_team(tokens: u64, missing: MissingClaim) -> Limits {
+fn per_team(tokens: u64, missing: MissingValue) -> Limits {
     let quota = quota(tokens, 60).unwrap();
     Limits {
-        per_claim: vec![ClaimQuota { claim: "team".into(), lists: Lists::default(), missing, quota }],
+        per_value: vec![ValueQuota {
+            of: ValueOf::Claim("team".into()),
+            lists: Lists::default(),
+            missing,
+            quota,
+        }],
         ..Limits::default()
     }
 }
@@ -166,7 +171,7 @@ async fn the_result_has_a_say() {
 
 #[tokio::test]
 async fn a_team_shares_its_bucket_and_no_other() {
-    let bench = bench(policy(per_team(2, MissingClaim::Refuse), vec![], Anonymous::Shared), None);
+    let bench = bench(policy(per_team(2, MissingValue::Refuse), vec![], Anonymous::Shared), None);
     let team = |subject, team| claimed(subject, &format!(r#"{{"team":{team}}}"#));
     call(&bench, "a_search", &team("ann", "\"red\"")).await.unwrap();
     call(&bench, "b_search", &team("bob", "\"red\"")).await.unwrap();
@@ -185,7 +190,7 @@ async fn a_team_shares_its_bucket_and_no_other() {
 
 #[tokio::test]
 async fn callers_without_the_claim_may_share_one_bucket() {
-    let bench = bench(policy(per_team(1, MissingClaim::Shared), vec![], Anonymous::Shared), None);
+    let bench = bench(policy(per_team(1, MissingValue::Shared), vec![], Anonymous::Shared), None);
     call(&bench, "a_search", &claimed("ann", "{}")).await.unwrap();
     refused(call(&bench, "a_search", &claimed("bob", r#"{"team":null}"#)).await);
     // An empty value is a value.
@@ -250,15 +255,15 @@ async fn a_hint_has_no_say_in_what_a_call_cost() {
 #[tokio::test]
 async fn what_is_only_tried_out_refuses_nobody() {
     let shadow = |quota: Quota| Quota { mode: Mode::Shadow, ..quota };
-    let claim = ClaimQuota {
-        claim: "team".into(),
+    let claim = ValueQuota {
+        of: ValueOf::Claim("team".into()),
         lists: Lists::default(),
-        missing: MissingClaim::Refuse,
+        missing: MissingValue::Refuse,
         quota: shadow(quota(1, 60).unwrap()),
     };
     let cost = Cost { price: Some(Arc::new(Price::before("args.count").unwrap())), ..Cost::default() };
     let tried = ToolRule { cost, ..rule("a_search", quota(1, 60).map(shadow), None) };
-    let server = Limits { per_claim: vec![claim], ..Limits::default() };
+    let server = Limits { per_value: vec![claim], ..Limits::default() };
     let bench = bench(policy(server, vec![tried], Anonymous::Refuse), None);
     for _time in 0..3 {
         ask(&bench, "{}").await.unwrap();
@@ -268,13 +273,13 @@ async fn what_is_only_tried_out_refuses_nobody() {
 #[tokio::test]
 async fn who_is_not_among_those_on_whom_it_is_tried_needs_no_claim() {
     let some = Quota { percent: NonZeroU8::new(50), ..quota(100, 60).unwrap() };
-    let claim = ClaimQuota {
-        claim: "team".into(),
+    let claim = ValueQuota {
+        of: ValueOf::Claim("team".into()),
         lists: Lists::default(),
-        missing: MissingClaim::Refuse,
+        missing: MissingValue::Refuse,
         quota: some,
     };
-    let server = Limits { per_claim: vec![claim], ..Limits::default() };
+    let server = Limits { per_value: vec![claim], ..Limits::default() };
     let bench = bench(policy(server, vec![], Anonymous::Refuse), None);
     let mut denied = 0;
     for number in 0..200 {

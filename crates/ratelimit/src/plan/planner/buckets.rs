@@ -26,7 +26,7 @@ impl Planner {
         (call, now): (&Variation, Micros),
         due: &Due<'_>,
     ) {
-        let Due { whose, quota, claim, value, size: _ } = *due;
+        let Due { whose, quota, of, value, size: _ } = *due;
         plan.varies
             .percents
             .extend(quota.percent.filter(|_| quota.mode == Mode::Enforce).map(NonZeroU8::get));
@@ -59,7 +59,7 @@ impl Planner {
             plan.buckets.push(PlannedBucket {
                 id: entry.id,
                 rank: rank(subject.rule, whose, window),
-                key: of_value(&subject.key(&period, whose, claim), value.map(|(_, value)| value)),
+                key: of_value(&subject.key(&period, whose, of), value.map(|(_, value)| value)),
                 window: FormerWindow {
                     place: u8::try_from(window).unwrap_or(u8::MAX),
                     count: u8::try_from(windows.len()).unwrap_or(u8::MAX),
@@ -93,7 +93,8 @@ impl Planner {
     /// at many replicas. What one call costs has no say: a bucket is the same one for all.
     fn lease(&self, subject: &Subject<'_>, whose: Whose, rate: &Rate) -> Option<LeasePolicy> {
         let lease = self.policy.consistency.leases();
-        lease.filter(|lease| whose == Whose::Everybody && lease.covers(rate, subject.cost_max))
+        let is_shared = matches!(whose, Whose::Everybody | Whose::Unreserved);
+        lease.filter(|lease| is_shared && lease.covers(rate, subject.cost_max))
     }
 
     /// The definition of a bucket in one of its sizes. Each size has its own, as levels are kept in units of the rate.
@@ -105,7 +106,7 @@ impl Planner {
         rate: Rate,
     ) -> Entry {
         let name = |subject: &Subject<'_>| {
-            let key = subject.key(period, due.whose, due.claim);
+            let key = subject.key(period, due.whose, due.of);
             match size.and_then(|place| due.quota.overrides.who(place)) {
                 None => key,
                 Some(who) => format!("{key}{SIZE_MARK}{who}").into(),
@@ -125,7 +126,7 @@ impl Planner {
             return SmallVec::new();
         }
         // In the last process it may have had other sizes.
-        let mut others = self.restored_sizes(own, &subject.key(period, due.whose, due.claim));
+        let mut others = self.restored_sizes(own, &subject.key(period, due.whose, due.of));
         let overrides = &due.quota.overrides;
         let places = std::iter::once(None).chain((0..).map(Some).take(overrides.iter().count()));
         for place in places.filter(|place| *place != due.size) {
@@ -142,7 +143,7 @@ impl Planner {
         others
     }
 
-    /// Where the level is kept, and under which key if it is that of a value of a claim.
+    /// Where the level is kept, and under which key if it is that of a value.
     fn holder(
         &self,
         entry: &Entry,
@@ -153,13 +154,16 @@ impl Planner {
         match (due.whose, due.value) {
             (Whose::User, _) if due.quota.mode == Mode::Shadow => (Holder::UserOnTrial, None),
             (Whose::User, _) => (Holder::User, None),
-            (Whose::Everybody, _) | (Whose::Claim(_), None) => (Holder::Shared(entry.level.clone()), None),
-            (Whose::Claim(_), Some((place, value))) => {
+            (Whose::Everybody | Whose::Unreserved, _) | (Whose::Value(..), None) => {
+                (Holder::Shared(entry.level.clone()), None)
+            }
+            (Whose::Value(..), Some((place, value))) => {
                 let most = self.policy.memory.user_count_max;
                 let time = |id: BucketId| self.time(id, now);
                 let mut cells = self.cells(due.quota.mode).lock();
-                let (key, cell) = cells.cell((entry.id, value.key), (place, most), rate, (now, &time));
-                let base = subject.key(period, due.whose, due.claim);
+                let wanted = (entry.id, value.key, value.owner);
+                let (key, cell) = cells.cell(wanted, (place, most), rate, (now, &time));
+                let base = subject.key(period, due.whose, due.of);
                 self.take_former_value((entry.id, value.key), (rate, &base), &cell, &mut cells);
                 (Holder::Shared(cell), Some(key))
             }

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use vmcp_domain::{BackendToolName, LimitScope, Target};
 
-use crate::plan::{ClaimValue, Rank};
-use crate::policy::{Limits, Quota, SizeRef, Window};
+use crate::plan::{KeptValue, Rank};
+use crate::policy::{Limits, Quota, SizeRef, ValueKind, ValueOf, Window};
 
 /// For whom a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Whose {
     Everybody,
-    /// Everybody with the same value of a claim, by the place of the limit in its rule.
-    Claim(usize),
+    /// Everybody for whom nothing is reserved.
+    Unreserved,
+    /// Everybody with the same value of something, by the place of the limit in its rule.
+    Value(usize, ValueKind),
     User,
 }
 
@@ -33,21 +35,29 @@ pub(super) struct Subject<'a> {
     pub(super) scopes: Scopes,
 }
 
-/// The scopes of one rule's limits: for everybody, for each value of a claim, for each user.
-pub(super) type Scopes = [LimitScope; 3];
+/// The scopes of one rule's limits: for everybody, for each value of a claim, for each value of a part of a call, for each
+/// user.
+pub(super) type Scopes = [LimitScope; 4];
+
+/// The scopes of limits on all tools, or on a method.
+pub(super) const OF_SERVER: Scopes =
+    [LimitScope::Server, LimitScope::Claim, LimitScope::Value, LimitScope::User];
+/// The scopes of limits on one tool or one group of tools.
+pub(super) const OF_TOOL: Scopes =
+    [LimitScope::Tool, LimitScope::ClaimTool, LimitScope::ValueTool, LimitScope::UserTool];
 
 impl Subject<'_> {
     pub(super) fn wait_max(&self) -> u64 {
         u64::try_from(self.limits.wait_max.as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// The bucket's name in a shared store, without a user or a value of the claim: what it counts, and in which period.
-    /// Parts that a backend or an operator chose are length-prefixed, so that no two buckets can come to the same name.
-    pub(super) fn key(&self, period: &str, whose: Whose, claim: Option<&str>) -> Arc<str> {
+    /// The bucket's name in a shared store, without a user or a value: what it counts, and in which period. Parts that a
+    /// backend or an operator chose are length-prefixed, so that no two buckets can come to the same name.
+    pub(super) fn key(&self, period: &str, whose: Whose, of: Option<&ValueOf>) -> Arc<str> {
         let stem = self.stem(whose);
-        match claim {
+        match of.map(ValueOf::name) {
             None => format!("{stem}:{period}").into(),
-            Some(claim) => format!("{stem}:{period}:{}:{claim}", claim.len()).into(),
+            Some(name) => format!("{stem}:{period}:{}:{name}", name.len()).into(),
         }
     }
 
@@ -64,11 +74,16 @@ impl Subject<'_> {
     pub(super) fn stem(&self, whose: Whose) -> String {
         let mut key = String::from(match whose {
             Whose::Everybody => "shared",
-            Whose::Claim(_) => "claim",
+            Whose::Unreserved => "unreserved",
+            Whose::Value(_, kind) => kind.stem(),
             Whose::User => "user",
         });
         if self.rule.is_some() {
-            key.push_str(if whose == Whose::Everybody { ":tool" } else { "-tool" });
+            key.push_str(if matches!(whose, Whose::Everybody | Whose::Unreserved) {
+                ":tool"
+            } else {
+                "-tool"
+            });
             let name = match self.namesakes {
                 0 => self.name.clone(),
                 earlier => format!("{}{earlier}", self.name),
@@ -84,10 +99,11 @@ impl Subject<'_> {
     }
 
     pub(super) fn scope(&self, whose: Whose) -> LimitScope {
-        let [all, claim, user] = self.scopes;
+        let [all, claim, value, user] = self.scopes;
         match whose {
-            Whose::Everybody => all,
-            Whose::Claim(_) => claim,
+            Whose::Everybody | Whose::Unreserved => all,
+            Whose::Value(_, ValueKind::Claim) => claim,
+            Whose::Value(..) => value,
             Whose::User => user,
         }
     }
@@ -113,8 +129,8 @@ pub(super) fn period_name(windows: &[Window], place: usize) -> String {
     }
 }
 
-/// The name of the bucket for one value of a claim.
-pub(super) fn of_value(key: &Arc<str>, value: Option<&ClaimValue>) -> Arc<str> {
+/// The name of the bucket for one value.
+pub(super) fn of_value(key: &Arc<str>, value: Option<&KeptValue>) -> Arc<str> {
     value.map_or_else(|| key.clone(), |value| format!("{key}:{}", value.digest).into())
 }
 
@@ -123,16 +139,17 @@ pub(super) fn of_value(key: &Arc<str>, value: Option<&ClaimValue>) -> Arc<str> {
 pub(super) struct Due<'a> {
     pub(super) whose: Whose,
     pub(super) quota: &'a Quota,
-    pub(super) claim: Option<&'a str>,
-    /// The caller's value of the claim and its place among the caller's values, if the plan is for one caller.
-    pub(super) value: Option<(usize, &'a ClaimValue)>,
+    /// Of what each value has a bucket.
+    pub(super) of: Option<&'a ValueOf>,
+    /// The call's value and its place among the values of the same claim, if the plan is for one call.
+    pub(super) value: Option<(usize, &'a KeptValue)>,
     /// The place of the override that is for the caller.
     pub(super) size: Option<u16>,
 }
 
 impl<'a> Due<'a> {
     pub(super) fn new(whose: Whose, quota: &'a Quota) -> Self {
-        Self { whose, quota, claim: None, value: None, size: None }
+        Self { whose, quota, of: None, value: None, size: None }
     }
 
     /// The rule as the configuration names it.
@@ -140,7 +157,8 @@ impl<'a> Due<'a> {
         let name = &subject.name;
         match self.whose {
             Whose::Everybody => format!("{name}shared"),
-            Whose::Claim(_) => format!("{name}perClaim[{}]", self.claim.unwrap_or_default()),
+            Whose::Unreserved => format!("{name}shared.unreserved"),
+            Whose::Value(..) => format!("{name}{}", self.of.map(ValueOf::title).unwrap_or_default()),
             Whose::User => format!("{name}perUser"),
         }
         .into()
@@ -158,10 +176,11 @@ impl<'a> Due<'a> {
 
 pub(super) fn rank(rule: Option<usize>, whose: Whose, window: usize) -> Rank {
     let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
-    let (phase, claim) = match whose {
+    let (phase, part) = match whose {
         Whose::Everybody => (0, 0),
-        Whose::Claim(place) => (1, place),
+        Whose::Unreserved => (0, 1),
+        Whose::Value(place, _) => (1, place),
         Whose::User => (2, 0),
     };
-    (phase, rule.map_or(0, |place| number(place + 1)), number(claim), number(window))
+    (phase, rule.map_or(0, |place| number(place + 1)), number(part), number(window))
 }

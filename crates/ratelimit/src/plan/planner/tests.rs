@@ -3,6 +3,8 @@ use std::time::Duration;
 use vmcp_domain::ToolHints;
 use vmcp_testkit::tool;
 
+use vmcp_domain::LimitScope;
+
 use super::*;
 use crate::pattern::Pattern;
 use crate::plan::{Holder, PlannedBucket};

@@ -7,11 +7,14 @@ mod methods;
 mod overrides;
 mod quota;
 mod redis;
+mod reserved;
 mod rules;
 mod slots;
+mod values;
 mod waiting;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use vmcp_ratelimit::policy::{Anonymous, Hints, LimitPolicy, Limits, MemoryBounds, Overflow};
 use vmcp_ratelimit::{OnStoreFailure, RefundOn};
@@ -19,13 +22,13 @@ use vmcp_wire::fault::{LimitAnswer, LimitShape};
 
 use super::Findings;
 use crate::config::file::{
-    AnonymousUser, IncomingAuth, IncomingKind, LimitAnswerShape, LimitHints, LimitMemory, LimitMode,
-    LimitRedis, LimitStore, RateLimiting, RefundFailure, SessionStorage, StorageProvider, StoreFailurePolicy,
-    UserOverflow,
+    AnonymousUser, ClaimRateLimit, ConcurrencyLimit, IncomingAuth, IncomingKind, LimitAnswerShape,
+    LimitHints, LimitMemory, LimitMode, LimitRedis, LimitStore, RateLimitBucket, RateLimiting, RefundFailure,
+    SessionStorage, StorageProvider, StoreFailurePolicy, UserOverflow, ValueRateLimit,
 };
 use crate::config::report::Problem;
 use crate::config::settings::LimitSettings;
-use quota::{per_user_quota, quota};
+use quota::{per_user_quota, shared_quota};
 
 const PATH: &str = "rateLimiting";
 
@@ -36,11 +39,13 @@ pub(super) struct Callers {
     group_claims: Vec<Arc<str>>,
     /// The names of API keys.
     api_keys: Vec<String>,
+    /// The headers of theirs that are known.
+    headers: Vec<String>,
 }
 
 impl Callers {
     /// Those that are let in.
-    pub(super) fn of(incoming: Option<&IncomingAuth>) -> Self {
+    pub(super) fn of(incoming: Option<&IncomingAuth>, headers: &[String]) -> Self {
         let group_claim = incoming.and_then(|auth| auth.authz.as_ref()?.group_claim_name.as_deref());
         Self {
             are_anonymous: incoming.is_none_or(|auth| auth.kind == IncomingKind::Anonymous),
@@ -48,6 +53,7 @@ impl Callers {
             api_keys: incoming
                 .map(|auth| auth.api_keys.iter().map(|key| key.name.clone()).collect())
                 .unwrap_or_default(),
+            headers: headers.to_vec(),
         }
     }
 }
@@ -60,10 +66,14 @@ pub(super) fn convert(
     callers: Callers,
     findings: &mut Findings<'_>,
 ) -> (LimitSettings, LimitAnswer) {
+    if is_nothing(&file) {
+        limits_nothing(findings);
+    }
     let RateLimiting {
         shared,
         per_user,
         per_claim,
+        per_value,
         tools,
         by_annotation,
         methods,
@@ -85,19 +95,9 @@ pub(super) fn convert(
         code,
     } = file;
     let mode = mode.unwrap_or(LimitMode::Enforce);
-    let has_rules =
-        !tools.is_empty() || by_annotation.is_some() || !per_claim.is_empty() || methods.is_some();
-    if shared.is_none() && per_user.is_none() && !has_rules && concurrency.is_none() {
-        limits_nothing(findings);
-    }
     let wait_max = waiting::longest(max_wait, PATH, findings);
-    let server = Limits {
-        shared: quota(shared, &format!("{PATH}.shared"), mode, findings),
-        per_user: per_user_quota(per_user, &format!("{PATH}.perUser"), mode, findings),
-        per_claim: claims::convert(per_claim, PATH, mode, findings),
-        concurrency: slots::bounds(concurrency, &format!("{PATH}.concurrency"), mode, findings),
-        wait_max: wait_max.unwrap_or_default(),
-    };
+    let written = Written { shared, per_user, per_claim, per_value, concurrency };
+    let server = written.convert(PATH, (mode, wait_max.unwrap_or_default()), findings);
     let defaults = rules::Defaults { mode, wait_max: server.wait_max, server: &server };
     let tools = rules::convert(tools, by_annotation, defaults, findings);
     let methods = methods::convert(methods.unwrap_or_default(), defaults, findings);
@@ -132,6 +132,33 @@ pub(super) fn convert(
     (settings, answers(answer, code, findings))
 }
 
+/// What a rule limits.
+struct Written {
+    shared: Option<RateLimitBucket>,
+    per_user: Option<RateLimitBucket>,
+    per_claim: Vec<ClaimRateLimit>,
+    per_value: Vec<ValueRateLimit>,
+    concurrency: Option<ConcurrencyLimit>,
+}
+
+impl Written {
+    /// The limits of the rule at `path`.
+    fn convert(
+        self,
+        path: &str,
+        (mode, wait_max): (LimitMode, Duration),
+        findings: &mut Findings<'_>,
+    ) -> Limits {
+        let Self { shared, per_user, per_claim, per_value, concurrency } = self;
+        let (shared, unreserved) = shared_quota(shared, &format!("{path}.shared"), mode, findings);
+        let per_user = per_user_quota(per_user, &format!("{path}.perUser"), mode, findings);
+        let mut values = claims::convert(per_claim, path, mode, findings);
+        values.extend(values::convert(per_value, path, mode, findings));
+        let concurrency = slots::bounds(concurrency, &format!("{path}.concurrency"), mode, findings);
+        Limits { shared, unreserved, per_user, per_value: values, concurrency, wait_max }
+    }
+}
+
 /// Warns about the keys of a shared store that are written although limits are kept in memory.
 fn without_effect(on_store_failure: bool, redis: bool, findings: &mut Findings<'_>) {
     for (_, key) in
@@ -150,9 +177,18 @@ fn refund(failure: RefundFailure) -> RefundOn {
     }
 }
 
+/// Whether the section has no limit at all, whatever else it says.
+fn is_nothing(file: &RateLimiting) -> bool {
+    let RateLimiting { shared, per_user, per_claim, per_value, tools, by_annotation, methods, .. } = file;
+    let has_buckets = shared.is_some() || per_user.is_some();
+    let has_values = !per_claim.is_empty() || !per_value.is_empty();
+    let has_rules = !tools.is_empty() || by_annotation.is_some() || methods.is_some();
+    !has_buckets && !has_values && !has_rules && file.concurrency.is_none()
+}
+
 fn limits_nothing(findings: &mut Findings<'_>) {
     findings.problem(PATH, "limits nothing").hint = Some(
-        "write `shared`, `perUser`, `perClaim`, `tools`, `methods` or `concurrency`, or remove the section"
+        "write `shared`, `perUser`, `perClaim`, `perValue`, `tools`, `methods` or `concurrency`, or remove the section"
             .to_owned(),
     );
 }
@@ -167,6 +203,7 @@ fn check_off(mode: LimitMode, policy: &LimitPolicy, findings: &mut Findings<'_>)
 /// Limits that tell callers apart need callers that can be told apart, and overrides need those that they name.
 fn check_callers(policy: &LimitPolicy, decided: bool, callers: &Callers, findings: &mut Findings<'_>) {
     overrides::check(policy, callers, findings);
+    values::check(policy, callers, findings);
     if !callers.are_anonymous {
         return;
     }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::GoDuration;
 pub(crate) use bucket::{
-    CallQuota, ClaimLists, ClaimRateLimit, MissingClaimOutcome, QuotaPeriod, RateLimitBucket,
-    RateLimitOverride, RateLimitWindow,
+    CallQuota, ClaimLists, ClaimRateLimit, ClaimText, MissingClaimOutcome, NamedCallers, QuotaPeriod,
+    RateLimitBucket, RateLimitOverride, RateLimitWindow, ReservedShare, ValueRateLimit,
 };
 pub(crate) use methods::{MethodRateLimit, MethodRateLimits};
 
@@ -25,6 +25,9 @@ pub(crate) struct RateLimiting {
     /// Buckets for callers by what their claims say, such as one for each team.
     #[serde(default)]
     pub(crate) per_claim: Vec<ClaimRateLimit>,
+    /// Buckets for calls by what they say in an argument or header, such as one for each repository.
+    #[serde(default)]
+    pub(crate) per_value: Vec<ValueRateLimit>,
     /// Buckets of single tools.
     #[serde(default)]
     pub(crate) tools: Vec<ToolRateLimit>,
@@ -105,6 +108,9 @@ pub(crate) struct ToolRateLimit {
     /// Buckets for callers by what their claims say, such as one for each team.
     #[serde(default)]
     pub(crate) per_claim: Vec<ClaimRateLimit>,
+    /// Buckets for calls by what they say in an argument or header, such as one for each repository.
+    #[serde(default)]
+    pub(crate) per_value: Vec<ValueRateLimit>,
     /// How many tokens one call costs in every bucket: a number, or a CEL expression over `args` and `tool`. Left out: 1.
     pub(crate) cost: Option<CallCost>,
     /// How many tokens it turned out to cost: a CEL expression over `args`, `tool`, `cost` (what was paid) and `result`. The
@@ -146,6 +152,9 @@ pub(crate) struct AnnotationRateLimit {
     /// Buckets for callers by what their claims say, such as one for each team.
     #[serde(default)]
     pub(crate) per_claim: Vec<ClaimRateLimit>,
+    /// Buckets for calls by what they say in an argument or header, such as one for each repository.
+    #[serde(default)]
+    pub(crate) per_value: Vec<ValueRateLimit>,
     /// How many tokens one call costs in every bucket: a number, or a CEL expression over `args` and `tool`. Left out: 1.
     pub(crate) cost: Option<CallCost>,
     /// How many tokens it turned out to cost: a CEL expression over `args`, `tool`, `cost` (what was paid) and `result`. The

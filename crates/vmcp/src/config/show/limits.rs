@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use vmcp_edge::policy::EdgePolicy;
 use vmcp_ratelimit::OnStoreFailure;
 use vmcp_ratelimit::policy::{
-    Anonymous, ClaimQuota, Concurrency, Consistency, LimitPolicy, Limits, Lists, MissingClaim, Mode,
-    Overflow, Override, Quota, Size, ToolRule, WaitBounds, Who, Window,
+    Anonymous, CallPart, CallValue, Concurrency, Consistency, LimitPolicy, Limits, Lists, MissingValue, Mode,
+    Overflow, Override, Quota, Size, ToolRule, ValueOf, ValueQuota, WaitBounds, Who, Window,
 };
 use vmcp_wire::fault::LimitShape;
 
@@ -91,15 +91,23 @@ fn rule(rule: &ToolRule) -> Value {
 }
 
 fn limits(limits: &Limits) -> Value {
-    let Limits { shared, per_user, per_claim, concurrency, wait_max } = limits;
+    let Limits { shared, unreserved, per_user, per_value, concurrency, wait_max } = limits;
     let Concurrency { shared: all, per_user: each, mode: how } = concurrency;
     let mut shown = json!({
         "shared": shared.as_ref().map(quota),
         "perUser": per_user.as_ref().map(quota),
         "maxWait": format(*wait_max),
     });
-    if !per_claim.is_empty() {
-        shown["perClaim"] = per_claim.iter().map(claim).collect();
+    if let Some(unreserved) = unreserved {
+        shown["unreserved"] = quota(unreserved);
+    }
+    let kept = |of_claims: bool| {
+        per_value.iter().filter(move |limit| matches!(limit.of, ValueOf::Claim(_)) == of_claims)
+    };
+    for (key, of_claims) in [("perClaim", true), ("perValue", false)] {
+        if kept(of_claims).next().is_some() {
+            shown[key] = kept(of_claims).map(value).collect();
+        }
     }
     if all.is_some() || each.is_some() {
         shown["concurrency"] = json!({
@@ -140,21 +148,33 @@ fn overridden(one: &Override) -> Value {
     shown
 }
 
-fn claim(limit: &ClaimQuota) -> Value {
-    let ClaimQuota { claim, missing, lists, quota: own } = limit;
+fn value(limit: &ValueQuota) -> Value {
+    let ValueQuota { of, missing, lists, quota: own } = limit;
     let mut shown = quota(own);
-    shown["claim"] = (**claim).into();
-    shown["missing"] = match missing {
-        MissingClaim::Refuse => "refuse",
-        MissingClaim::Shared => "shared",
+    let ValueOf::Call(CallValue { part, listed, ignore_case }) = of else {
+        shown["claim"] = of.name().into();
+        shown["missing"] = match missing {
+            MissingValue::Refuse => "refuse",
+            MissingValue::Shared => "shared",
+        }
+        .into();
+        shown["lists"] = match lists {
+            Lists::Missing => "missing",
+            Lists::Each => "each",
+            Lists::Largest => "largest",
+        }
+        .into();
+        return shown;
+    };
+    let key = match part {
+        CallPart::Argument(_) => "argument",
+        CallPart::Header(_) => "header",
+    };
+    shown[key] = of.name().into();
+    shown["ignoreCase"] = (*ignore_case).into();
+    if let Some(listed) = listed {
+        shown["values"] = listed.iter().map(|text| &**text).collect();
     }
-    .into();
-    shown["lists"] = match lists {
-        Lists::Missing => "missing",
-        Lists::Each => "each",
-        Lists::Largest => "largest",
-    }
-    .into();
     shown
 }
 

@@ -52,7 +52,7 @@ rateLimiting:
         "the period is that of all"
     );
     assert_eq!(policy.group_claims, [std::sync::Arc::from("teams")]);
-    let roles = &policy.server.per_claim[0];
+    let roles = &policy.server.per_value[0];
     assert_eq!((roles.lists, roles.quota.overrides.iter().count()), (Lists::Largest, 1));
 }
 

@@ -1,6 +1,6 @@
 //! `perClaim`: limits for callers by what their claims say.
 
-use vmcp_ratelimit::policy::{ClaimQuota, LimitPolicy, Lists, MissingClaim};
+use vmcp_ratelimit::policy::{LimitPolicy, Lists, MissingValue, ValueOf, ValueQuota};
 
 use super::quota::sized;
 use super::{PATH, overrides};
@@ -14,7 +14,7 @@ pub(super) fn convert(
     path: &str,
     mode: LimitMode,
     findings: &mut Findings<'_>,
-) -> Vec<ClaimQuota> {
+) -> Vec<ValueQuota> {
     let mut names = std::collections::HashSet::new();
     let mut limits = Vec::new();
     for (index, limit) in file.into_iter().enumerate() {
@@ -40,29 +40,28 @@ pub(super) fn convert(
                 Some("put both into one, as `windows`".to_owned());
         }
         let period = refill_period.filter(|_| windows.is_empty());
-        let sizes = overrides::per_claim(overrides, &claim, period, &path, findings);
-        let overrides = Vec::new();
+        let sizes = overrides::per_value(overrides, &claim, period, &path, findings);
         let bucket = RateLimitBucket {
             max_tokens,
             refill_period,
             burst,
             windows,
             quota,
-            overrides,
             mode: own,
             enforce_percent,
+            ..RateLimitBucket::default()
         };
         let Some(quota) = sized(bucket, sizes, &path, mode, findings) else { continue };
         let missing = match missing {
-            Some(MissingClaimOutcome::Refuse) | None => MissingClaim::Refuse,
-            Some(MissingClaimOutcome::Shared) => MissingClaim::Shared,
+            Some(MissingClaimOutcome::Refuse) | None => MissingValue::Refuse,
+            Some(MissingClaimOutcome::Shared) => MissingValue::Shared,
         };
         let lists = match lists {
             None => Lists::Missing,
             Some(ClaimLists::Each) => Lists::Each,
             Some(ClaimLists::Largest) => Lists::Largest,
         };
-        limits.push(ClaimQuota { claim: claim.into(), missing, lists, quota });
+        limits.push(ValueQuota { of: ValueOf::Claim(claim.into()), missing, lists, quota });
     }
     limits
 }
@@ -71,8 +70,9 @@ pub(super) fn convert(
 pub(super) fn check_anonymous(policy: &LimitPolicy, findings: &mut Findings<'_>) {
     if policy
         .limits()
-        .flat_map(|limits| &limits.per_claim)
-        .any(|limit| limit.missing == MissingClaim::Refuse && limit.quota.enforced_percent() > 0)
+        .flat_map(|limits| &limits.per_value)
+        .filter(|limit| matches!(limit.of, ValueOf::Claim(_)))
+        .any(|limit| limit.missing == MissingValue::Refuse && limit.quota.enforced_percent() > 0)
     {
         findings.problem(format!("{PATH}.perClaim"), "refuses every call, since no caller has claims").hint =
             Some("let callers authenticate, or write `missing: shared`".to_owned());

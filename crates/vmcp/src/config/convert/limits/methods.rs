@@ -1,10 +1,9 @@
 //! `methods`: limits on what clients ask besides calls of tools.
 
-use vmcp_ratelimit::policy::{Limits, Method, MethodRule};
+use vmcp_ratelimit::policy::{Method, MethodRule};
 
-use super::quota::{per_user_quota, quota};
 use super::rules::Defaults;
-use super::{PATH, claims, slots, waiting};
+use super::{PATH, Written, waiting};
 use crate::config::convert::Findings;
 use crate::config::file::{MethodRateLimit, MethodRateLimits};
 
@@ -58,13 +57,9 @@ fn rule(
         findings.problem(format!("{path}.concurrency"), message).hint =
             Some("limit how often it is asked for".to_owned());
     }
-    let limits = Limits {
-        shared: quota(shared, &format!("{path}.shared"), mode, findings),
-        per_user: per_user_quota(per_user, &format!("{path}.perUser"), mode, findings),
-        per_claim: claims::convert(per_claim, &path, mode, findings),
-        concurrency: slots::bounds(concurrency, &format!("{path}.concurrency"), mode, findings),
-        wait_max: waiting::longest(max_wait, &path, findings).unwrap_or(wait_max),
-    };
+    let written = Written { shared, per_user, per_claim, per_value: Vec::new(), concurrency };
+    let wait_max = waiting::longest(max_wait, &path, findings).unwrap_or(wait_max);
+    let limits = written.convert(&path, (mode, wait_max), findings);
     waiting::check_rule(&limits, &path, max_wait.is_some(), findings);
     MethodRule { method, limits }
 }

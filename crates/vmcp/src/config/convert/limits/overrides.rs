@@ -12,7 +12,7 @@ use crate::config::file::{GoDuration, RateLimitOverride};
 use crate::config::report::item;
 
 /// Names every caller or value that no other override is for.
-const REST: &str = "*";
+pub(super) const REST: &str = "*";
 
 /// Those of a limit per user at `path`, of which the only window has this period.
 pub(super) fn per_user(
@@ -24,16 +24,16 @@ pub(super) fn per_user(
     convert(file, period, path, findings, caller)
 }
 
-/// Those of a limit per claim.
-pub(super) fn per_claim(
+/// Those of a limit for each value of a claim, argument or header.
+pub(super) fn per_value(
     file: Vec<RateLimitOverride>,
-    claim: &str,
+    of: &str,
     period: Option<GoDuration>,
     path: &str,
     findings: &mut Findings<'_>,
 ) -> Overrides {
-    let claim: Arc<str> = claim.into();
-    convert(file, period, path, findings, |file, path, findings| value(file, &claim, path, findings))
+    let of: Arc<str> = of.into();
+    convert(file, period, path, findings, |file, path, findings| value(file, &of, path, findings))
 }
 
 fn convert(
@@ -59,7 +59,7 @@ fn convert(
 }
 
 /// Whom an override of a limit per user names.
-fn caller(file: &RateLimitOverride, path: &str, findings: &mut Findings<'_>) -> Option<Who> {
+pub(super) fn caller(file: &RateLimitOverride, path: &str, findings: &mut Findings<'_>) -> Option<Who> {
     let RateLimitOverride { subject, issuer, api_key, group, claim, value, .. } = file;
     let named = [subject, api_key, group, claim];
     let given: Vec<&String> = named.into_iter().flatten().collect();
@@ -104,25 +104,24 @@ fn caller(file: &RateLimitOverride, path: &str, findings: &mut Findings<'_>) -> 
     }
 }
 
-/// Which value of its claim an override of a limit per claim names.
-fn value(file: &RateLimitOverride, claim: &Arc<str>, path: &str, findings: &mut Findings<'_>) -> Option<Who> {
+/// Which value an override of a limit for each value names.
+fn value(file: &RateLimitOverride, of: &Arc<str>, path: &str, findings: &mut Findings<'_>) -> Option<Who> {
     let RateLimitOverride { subject, issuer, api_key, group, claim: other, value, .. } = file;
     if [subject, issuer, api_key, group, other].into_iter().any(Option::is_some) {
-        findings
-            .problem(path, "names callers, but every caller with the same value shares the bucket")
-            .hint = Some("name a `value` of the claim, or write the override in `perUser`".to_owned());
+        findings.problem(path, "names callers, but the bucket is that of a value").hint =
+            Some("name a `value`, or write the override in `perUser`".to_owned());
         return None;
     }
     let Some(value) = value.clone() else {
         findings.problem(format!("{path}.value"), "is missing").hint =
-            Some("name a value of the claim; `\"*\"` is for every value that has no override".to_owned());
+            Some("name a value; `\"*\"` is for every value that has no override".to_owned());
         return None;
     };
     let value = value.into_text();
     if value == REST {
         return Some(Who::Rest);
     }
-    Some(Who::Claim { claim: claim.clone(), value: Some(value.into()) })
+    Some(Who::Claim { claim: of.clone(), value: Some(value.into()) })
 }
 
 /// What an override allows.
@@ -158,7 +157,7 @@ pub(super) fn check(policy: &LimitPolicy, callers: &Callers, findings: &mut Find
     for one in overrides {
         let Who::Subject { subject, issuer: Some(issuer) } = &one.who else { continue };
         if **issuer == *API_KEY_ISSUER && !callers.api_keys.iter().any(|name| **name == **subject) {
-            let text = format!("has an override for the API key `{subject}`, which is not configured");
+            let text = format!("names the API key `{subject}`, which is not configured");
             findings.problem(PATH, text).hint = Some("name one of `incomingAuth.apiKeys`".to_owned());
         }
     }

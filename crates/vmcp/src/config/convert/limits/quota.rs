@@ -6,26 +6,32 @@ use std::sync::Arc;
 use vmcp_ratelimit::policy::{Mode, Overrides, Quota, Window};
 use vmcp_ratelimit::{Calendar, CalendarError, Per, Rate, RateError};
 
-use super::overrides;
+use super::{overrides, reserved};
 use crate::config::convert::Findings;
 use crate::config::duration::format;
 use crate::config::file::{CallQuota, GoDuration, LimitMode, QuotaPeriod, RateLimitBucket, RateLimitWindow};
 use crate::config::report::item;
 
-/// A limit for all callers together.
-pub(super) fn quota(
+/// A limit for all callers together, and the part of it that all of them may use where some of it is reserved.
+pub(super) fn shared_quota(
     bucket: Option<RateLimitBucket>,
     path: &str,
     inherited: LimitMode,
     findings: &mut Findings<'_>,
-) -> Option<Quota> {
-    let bucket = bucket?;
+) -> (Option<Quota>, Option<Quota>) {
+    let Some(mut bucket) = bucket else { return (None, None) };
     if !bucket.overrides.is_empty() {
         findings
             .problem(format!("{path}.overrides"), "has no meaning where all callers share one bucket")
-            .hint = Some("write it in `perUser` or `perClaim`".to_owned());
+            .hint =
+            Some("write it in `perUser` or `perClaim`, or keep a part of it for some: `reserved`".to_owned());
     }
-    sized(bucket, Overrides::default(), path, inherited, findings)
+    let reserved = bucket.reserved.take();
+    let shared = sized(bucket, Overrides::default(), path, inherited, findings);
+    let unreserved = shared.as_ref().zip(reserved).and_then(|(shared, reserved)| {
+        reserved::unreserved(shared, reserved, &format!("{path}.reserved"), findings)
+    });
+    (shared, unreserved)
 }
 
 /// A limit for each caller.
@@ -57,9 +63,14 @@ pub(super) fn sized(
         windows,
         quota,
         overrides: _,
+        reserved,
         mode,
         enforce_percent,
     } = bucket;
+    if reserved.is_some() {
+        findings.problem(format!("{path}.reserved"), "has no meaning where callers share no bucket").hint =
+            Some("write it in `shared`".to_owned());
+    }
     let windows = self::windows((max_tokens, refill_period, burst), (windows, quota), path, findings);
     let mode = match mode.unwrap_or(inherited) {
         LimitMode::Enforce => Mode::Enforce,

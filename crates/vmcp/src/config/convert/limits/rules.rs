@@ -5,8 +5,7 @@ use std::time::Duration;
 use vmcp_ratelimit::Pattern;
 use vmcp_ratelimit::policy::{Hint, Limits, ToolRule};
 
-use super::quota::{per_user_quota, quota};
-use super::{PATH, claims, cost, slots, waiting};
+use super::{PATH, Written, cost, waiting};
 use crate::config::convert::Findings;
 use crate::config::file::{AnnotationRateLimit, AnnotationRateLimits, LimitMode, ToolRateLimit};
 use crate::config::report::item;
@@ -54,6 +53,7 @@ pub(super) fn convert(
             shared,
             per_user,
             per_claim,
+            per_value,
             cost,
             settle,
             settle_max,
@@ -69,6 +69,7 @@ pub(super) fn convert(
             shared,
             per_user,
             per_claim,
+            per_value,
             cost,
             settle,
             settle_max,
@@ -95,6 +96,7 @@ fn rule(
         shared,
         per_user,
         per_claim,
+        per_value,
         cost,
         settle,
         settle_max,
@@ -105,19 +107,16 @@ fn rule(
     let mode = own.unwrap_or(mode);
     let limits_something =
         shared.is_some() || per_user.is_some() || !per_claim.is_empty() || concurrency.is_some();
+    let limits_something = limits_something || !per_value.is_empty();
     // A rule may also only say what calls cost in the buckets of others.
     if !limits_something && cost.is_none() && settle.is_none() {
         findings.problem(path, "limits nothing").hint =
-            Some("write `shared`, `perUser`, `perClaim`, `concurrency` or `cost`".to_owned());
+            Some("write `shared`, `perUser`, `perClaim`, `perValue`, `concurrency` or `cost`".to_owned());
     }
+    let written = Written { shared, per_user, per_claim, per_value, concurrency };
+    let wait_max = waiting::longest(max_wait, path, findings).unwrap_or(wait_max);
     let rule = ToolRule {
-        limits: Limits {
-            shared: quota(shared, &format!("{path}.shared"), mode, findings),
-            per_user: per_user_quota(per_user, &format!("{path}.perUser"), mode, findings),
-            per_claim: claims::convert(per_claim, path, mode, findings),
-            concurrency: slots::bounds(concurrency, &format!("{path}.concurrency"), mode, findings),
-            wait_max: waiting::longest(max_wait, path, findings).unwrap_or(wait_max),
-        },
+        limits: written.convert(path, (mode, wait_max), findings),
         name: Pattern::new(name),
         hint,
         group: group == Some(true),

@@ -24,6 +24,8 @@ pub(crate) struct RateLimitBucket {
     /// Other sizes for some callers, in limits per user.
     #[serde(default)]
     pub(crate) overrides: Vec<RateLimitOverride>,
+    /// A part of it that only some callers may use, in limits for all callers together.
+    pub(crate) reserved: Option<ReservedShare>,
     /// What it does when it would refuse. Left out: the rule's mode.
     pub(crate) mode: Option<LimitMode>,
     /// For how many callers in a hundred it refuses, 1 to 100; for the others it only counts. Left out: for all.
@@ -40,6 +42,70 @@ pub(crate) struct ClaimRateLimit {
     pub(crate) missing: Option<MissingClaimOutcome>,
     /// Which values of a list count. Left out: none, so a claim that is a list is missing.
     pub(crate) lists: Option<ClaimLists>,
+    /// How many calls it earns in a refillPeriod, at least 1; how many it holds when full, unless `burst` says otherwise.
+    pub(crate) max_tokens: Option<u64>,
+    /// In how long it earns `maxTokens`, as `1m0s` or `{duration: 1m0s}`.
+    pub(crate) refill_period: Option<GoDuration>,
+    /// How many calls it holds when full, at least 1. Left out: `maxTokens`.
+    pub(crate) burst: Option<u64>,
+    /// Further windows, as 10 a second and 500 a day.
+    #[serde(default)]
+    pub(crate) windows: Vec<RateLimitWindow>,
+    /// A number of calls for each hour, day, week or month of the calendar, beside the buckets or alone.
+    pub(crate) quota: Option<CallQuota>,
+    /// Other sizes for some values, each named by `value`.
+    #[serde(default)]
+    pub(crate) overrides: Vec<RateLimitOverride>,
+    /// What it does when it would refuse. Left out: the rule's mode.
+    pub(crate) mode: Option<LimitMode>,
+    /// For how many callers in a hundred it refuses, 1 to 100; for the others it only counts. Left out: for all.
+    pub(crate) enforce_percent: Option<u8>,
+}
+
+/// A part of a bucket that only some callers may use.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ReservedShare {
+    /// How many hundredths of the bucket, 1 to 99, rounded up to whole tokens.
+    pub(crate) percent: u8,
+    /// Who may use it.
+    #[serde(rename = "for")]
+    pub(crate) callers: Vec<NamedCallers>,
+}
+
+/// Callers, by one of these.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct NamedCallers {
+    /// The caller with this subject.
+    pub(crate) subject: Option<String>,
+    /// With `subject`: of this issuer alone.
+    pub(crate) issuer: Option<String>,
+    /// The caller with the API key of this name.
+    pub(crate) api_key: Option<String>,
+    /// Callers in this group, by the claims that policies look at.
+    pub(crate) group: Option<String>,
+    /// Callers whose claim has this `value`; the claim may lie in an object, as `realm_access.roles`, and be a list.
+    pub(crate) claim: Option<String>,
+    /// The value; `*` for any.
+    pub(crate) value: Option<ClaimText>,
+}
+
+/// A token bucket for each value of an argument or header of a call: for each caller, or for all callers together where the
+/// values are listed.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ValueRateLimit {
+    /// The argument, such as `repository` or, in an object, `target.repository`.
+    pub(crate) argument: Option<String>,
+    /// The header, one of `passthroughHeaders`.
+    pub(crate) header: Option<String>,
+    /// The values that have a bucket for all callers together; all others share one. Left out: each caller has a bucket for
+    /// each value.
+    #[serde(default)]
+    pub(crate) values: Vec<ClaimText>,
+    /// Whether values that differ only in upper and lower case are one. Left out: false.
+    pub(crate) ignore_case: Option<bool>,
     /// How many calls it earns in a refillPeriod, at least 1; how many it holds when full, unless `burst` says otherwise.
     pub(crate) max_tokens: Option<u64>,
     /// In how long it earns `maxTokens`, as `1m0s` or `{duration: 1m0s}`.

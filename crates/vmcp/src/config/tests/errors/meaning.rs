@@ -536,6 +536,29 @@ rateLimiting:
 ",
     ),
     (
+        "limits by what calls say, and reserved shares, that make no sense",
+        "
+name: a
+backends: [{name: b, command: c}]
+rateLimiting:
+  anonymous: shared
+  shared: {maxTokens: 50, refillPeriod: 1m, reserved: {percent: 100, for: [{group: g}]}}
+  perUser: {maxTokens: 5, refillPeriod: 1m, reserved: {percent: 10, for: [{group: g}]}}
+  perValue:
+    - {maxTokens: 5, refillPeriod: 1m}
+    - {argument: repo, header: x-tenant, maxTokens: 5, refillPeriod: 1m}
+    - {argument: '', maxTokens: 5, refillPeriod: 1m}
+    - {argument: repo, maxTokens: 5, refillPeriod: 1m}
+    - {argument: repo, values: [x], maxTokens: 5, refillPeriod: 1m}
+    - {header: X-Tenant, values: [x], maxTokens: 5, refillPeriod: 1m, overrides: [{group: g, maxTokens: 9}]}
+  tools:
+    - {name: x, shared: {maxTokens: 5, refillPeriod: 1m, reserved: {percent: 99, for: [{group: g}]}}}
+    - {name: y, shared: {maxTokens: 50, refillPeriod: 1m, reserved: {percent: 9, for: []}}}
+    - {name: z, shared: {maxTokens: 50, refillPeriod: 1m, reserved: {percent: 9, for: [{subject: '*'}, {apiKey: k}, {}]}}}
+    - {name: w, cost: 40, shared: {maxTokens: 50, refillPeriod: 1m, reserved: {percent: 50, for: [{group: g}]}}}
+",
+    ),
+    (
         "quotas of no calendar",
         "
 name: a

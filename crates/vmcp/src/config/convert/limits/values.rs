@@ -1,0 +1,117 @@
+//! `perValue`: limits for calls by what they say in an argument or header.
+
+use std::sync::Arc;
+
+use vmcp_ratelimit::policy::{CallPart, CallValue, LimitPolicy, Lists, MissingValue, ValueOf, ValueQuota};
+
+use super::quota::sized;
+use super::{Callers, PATH, overrides};
+use crate::config::convert::Findings;
+use crate::config::file::{ClaimText, LimitMode, RateLimitBucket, ValueRateLimit};
+use crate::config::report::item;
+
+/// The limits of a rule at `path`.
+pub(super) fn convert(
+    file: Vec<ValueRateLimit>,
+    path: &str,
+    mode: LimitMode,
+    findings: &mut Findings<'_>,
+) -> Vec<ValueQuota> {
+    let mut limits: Vec<ValueQuota> = Vec::new();
+    for (index, limit) in file.into_iter().enumerate() {
+        let path = item(&format!("{path}.perValue"), index);
+        let ValueRateLimit {
+            argument,
+            header,
+            values,
+            ignore_case,
+            max_tokens,
+            refill_period,
+            burst,
+            windows,
+            quota,
+            overrides,
+            mode: own,
+            enforce_percent,
+        } = limit;
+        let ignore_case = ignore_case == Some(true);
+        let Some(part) = part(argument, header, &path, findings) else { continue };
+        let of = ValueOf::Call(CallValue { part, listed: listed(values, ignore_case), ignore_case });
+        if limits.iter().any(|known| known.of.title() == of.title()) {
+            findings.problem(&path, format!("`{}` has a limit here already", of.name())).hint =
+                Some("put both into one, as `windows`".to_owned());
+        }
+        let period = refill_period.filter(|_| windows.is_empty());
+        let sizes = overrides::per_value(overrides, of.name(), period, &path, findings);
+        let bucket = RateLimitBucket {
+            max_tokens,
+            refill_period,
+            burst,
+            windows,
+            quota,
+            mode: own,
+            enforce_percent,
+            ..RateLimitBucket::default()
+        };
+        let Some(quota) = sized(bucket, sizes, &path, mode, findings) else { continue };
+        limits.push(ValueQuota { of, missing: MissingValue::Shared, lists: Lists::Missing, quota });
+    }
+    limits
+}
+
+/// Which part of a call.
+fn part(
+    argument: Option<String>,
+    header: Option<String>,
+    path: &str,
+    findings: &mut Findings<'_>,
+) -> Option<CallPart> {
+    let part = match (argument, header) {
+        (Some(argument), None) if !argument.trim().is_empty() => CallPart::Argument(argument.into()),
+        (None, Some(header)) if !header.trim().is_empty() => {
+            CallPart::Header(header.to_ascii_lowercase().into())
+        }
+        (Some(_), Some(_)) => {
+            findings.problem(path, "names an argument and a header").hint =
+                Some("write a limit for each".to_owned());
+            return None;
+        }
+        (Some(_), None) | (None, Some(_)) => {
+            findings.problem(path, "names an argument or header by an empty text");
+            return None;
+        }
+        (None, None) => {
+            findings.problem(path, "needs `argument` or `header`");
+            return None;
+        }
+    };
+    Some(part)
+}
+
+fn listed(values: Vec<ClaimText>, ignore_case: bool) -> Option<Arc<[Arc<str>]>> {
+    let text = |value: ClaimText| {
+        let text = value.into_text();
+        Arc::from(if ignore_case { text.to_lowercase() } else { text })
+    };
+    (!values.is_empty()).then(|| values.into_iter().map(text).collect())
+}
+
+/// Callers choose what their calls say: it counts only for callers who are verified, or for values that are listed. And only
+/// headers that the gateway passes on are known.
+pub(super) fn check(policy: &LimitPolicy, callers: &Callers, findings: &mut Findings<'_>) {
+    for limit in policy.limits().flat_map(|limits| &limits.per_value) {
+        let ValueOf::Call(value) = &limit.of else { continue };
+        let title = limit.of.title();
+        if callers.are_anonymous && value.listed.is_none() {
+            let text = format!("`{title}` keeps buckets for each caller, but no caller has an identity");
+            findings.problem(PATH, text).hint =
+                Some("list the `values` that have a bucket, or let callers authenticate".to_owned());
+        }
+        if let CallPart::Header(name) = &value.part
+            && !callers.headers.iter().any(|known| known.eq_ignore_ascii_case(name))
+        {
+            findings.problem(PATH, format!("`{title}` counts by a header that is not passed on")).hint =
+                Some(format!("add `{name}` to `passthroughHeaders`"));
+        }
+    }
+}
