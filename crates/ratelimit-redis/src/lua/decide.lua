@@ -6,19 +6,18 @@ local RECORD = 33
 -- largest number of calls up to `want` that every enforced one can pay.
 local function weigh(want, count, others, spec, from, now)
   if count == 0 then return {}, want end
-  local all, granted, pos = {}, want, from
-  local values = stored(count, others, now, function(i)
-    return struct.unpack('<I4I7I7', spec, from + RECORD * (i - 1))
-  end)
+  -- Room for as many as most calls have: a table that grows is copied.
+  local all, granted, pos = {nil, nil, nil, nil}, want, from
+  local values = stored(count, others, now, spec, from, RECORD)
   for i = 1, count do
     local refill, unit, cap, cost, enforced, ends
-    refill, unit, cap, cost, enforced, ends, pos = struct.unpack('<I4I7I7I7BI7', spec, pos)
+    refill, unit, cap, cost, enforced, ends, pos = unpacked('<I4I7I7I7BI7', spec, pos)
     local level, at, high, mend = settle(values[i], refill, unit, cap, now)
     local fit = want
     if level < cost then
       fit = 0
-    elseif cost > 0 then
-      fit = math.min(want, math.floor(level / cost))
+    elseif want > 1 and cost > 0 then
+      fit = min(want, floor(level / cost))
     end
     if enforced == 1 and fit < granted then granted = fit end
     all[i] = {level, at, high, refill, unit, cap, cost, fit, mend, not values[i], ends}
@@ -30,23 +29,27 @@ end
 -- when it grants none, unless the clock was set back or a value is broken. False when a bucket turns out to be none: nobody
 -- pays then.
 local function pay(all, granted, now, slack, reply)
-  local from, broken = #reply, {}
-  for i, b in ipairs(all) do
-    local paid = math.min(granted, b[8])
-    if b[9] or paid > 0 and b[7] > 0 then
-      b[1] = b[1] - paid * b[7]
-      local write = b[10] and keep_new or keep
-      if write(KEYS[i], b[1], b[2], b[3], b[4], b[5], b[6], b[11], now, slack) == false then broken[i] = true end
+  local from, broken = #reply, nil
+  for i = 1, #all do
+    local b = all[i]
+    local paid, level, cost = granted, b[1], b[7]
+    if b[8] < paid then paid = b[8] end
+    if b[9] or paid > 0 and cost > 0 then
+      level = level - paid * cost
+      b[1] = level
+      if not keep(KEYS[i], b[10], level, b[2], b[3], b[4], b[5], b[6], b[11], now, slack) then
+        broken = broken or {}
+        broken[i] = true
+      end
     end
-    reply[from + 2 * i - 1], reply[from + 2 * i] = b[1], paid
+    reply[from + 2 * i - 1], reply[from + 2 * i] = level, paid
   end
-  if not next(broken) then return true end
+  if not broken then return true end
   -- What no gateway has written counts as an empty bucket.
   for i, b in ipairs(all) do
     b[1] = broken[i] and 0 or b[1] + reply[from + 2 * i] * b[7]
-    keep(KEYS[i], b[1], b[2], b[3], b[4], b[5], b[6], b[11], now, slack)
+    keep(KEYS[i], false, b[1], b[2], b[3], b[4], b[5], b[6], b[11], now, slack)
     reply[from + 2 * i - 1], reply[from + 2 * i] = b[1], 0
   end
   return false
 end
-

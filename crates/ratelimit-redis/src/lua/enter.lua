@@ -3,7 +3,7 @@
 -- KEYS: the buckets, the bounds, then former keys. ARGV[1]: time, count of buckets, count of bounds, lease, name, a record of
 -- each bucket, then bound and enforced of each. ARGV[2]: see `stored`. ARGV[2 + i]: calls that have ended.
 local spec = ARGV[1]
-local now, count, bounds, lease, call, pos = struct.unpack('<i7I2I2I4c16', spec)
+local now, count, bounds, lease, call, pos = unpacked('<i7I2I2I4c16', spec)
 local slack
 now, slack = moment(now)
 local at = math.floor(now / 1000)
@@ -14,7 +14,7 @@ for i = 1, bounds do
   local key = KEYS[count + i]
   leave(key, names(ARGV[2 + i], 1))
   local most, enforced
-  most, enforced, pos = struct.unpack('<I4B', spec, pos)
+  most, enforced, pos = unpacked('<I4B', spec, pos)
   local held, own = occupied(key, at), redis.call('ZSCORE', key, call)
   if own and tonumber(own) > at then held = held - 1 end
   fits[i], others[i] = held < most, held

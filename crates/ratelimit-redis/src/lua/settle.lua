@@ -4,6 +4,8 @@ local LAYOUT, LENGTH = '<i7I7I7I4I7I7', 39
 -- The same under keys of layout 2: without the last two.
 local FORMER_LAYOUT, FORMER_LENGTH = '<i7I7I7I4', 25
 local EXACT = 9007199254740992
+local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
+local call, pack, unpacked = redis.call, struct.pack, struct.unpack
 
 -- Whether times are the server's own, and by how many microseconds its clock was set back lately, as far as is known. A
 -- caller's time may be older than one that was there before it.
@@ -14,24 +16,24 @@ local server_time, step = false, 0
 local function moment(asked)
   if asked > 0 then return asked, 3600000 end
   server_time, step = true, -asked
-  local time = redis.call('TIME')
+  local time = call('TIME')
   return time[1] * 1000000 + time[2], 1000
 end
 
--- So many units of `from` a token in units of `to`, rounded up; no more than `most`, which is whole tokens.
-local function convert(units, from, to, most)
-  if units > EXACT then units = units + 2 end
-  local tokens = math.floor(units / from)
-  if tokens >= most / to then return most end
-  local part = math.fmod(units, from) * to
-  if part < EXACT then part = math.ceil(part / from)
-  else part = math.ceil(math.fmod(units, from) / from * to * (1 + 2^-50)) end
-  return math.min(most, tokens * to + part)
-end
-
 -- What a bucket that lacks something holds when its size or its units have changed: it lacks as many tokens as before.
+-- Functions that are seldom needed are made where they are: each run of a script makes all others.
 local function resize(level, had, held, unit, cap)
   if had == unit then return cap - held + level end
+  -- So many units of `from` a token in units of `to`, rounded up; no more than `most`, which is whole tokens.
+  local function convert(units, from, to, most)
+    if units > EXACT then units = units + 2 end
+    local tokens = floor(units / from)
+    if tokens >= most / to then return most end
+    local part = math.fmod(units, from) * to
+    if part < EXACT then part = ceil(part / from)
+    else part = ceil(math.fmod(units, from) / from * to * (1 + 2^-50)) end
+    return min(most, tokens * to + part)
+  end
   return cap - convert(held - level, had, unit, 2 * cap)
 end
 
@@ -42,12 +44,12 @@ end
 local function settle(value, refill, unit, cap, now)
   if not value then return cap, now, now, false end
   if #value ~= LENGTH then return 0, now, now, true end
-  local level, at, had, earns, held, high = struct.unpack(LAYOUT, value)
+  local level, at, had, earns, held, high = unpacked(LAYOUT, value)
   if had == 0 or held == 0 or (earns == 0) ~= (refill == 0) then return 0, now, now, true end
   local elapsed = now - at
   local set_back = elapsed < 0 and server_time
   if set_back then
-    at, high, elapsed = now, now, math.max(0, elapsed + step)
+    at, high, elapsed = now, now, max(0, elapsed + step)
   elseif elapsed > 0 then
     at = now
   end
@@ -55,11 +57,12 @@ local function settle(value, refill, unit, cap, now)
   if elapsed > 0 and earns > 0 then
     -- A debt is paid off first, so that what is added to it is never too large to be exact.
     if level < 0 then
-      local steps = math.min(elapsed, math.floor(-level / earns))
+      local steps = min(elapsed, floor(-level / earns))
       level, elapsed = level + steps * earns, elapsed - steps
       if level < 0 and elapsed > 0 then level, elapsed = level + earns, elapsed - 1 end
     end
-    level = math.min(held, level + elapsed * earns)
+    level = level + elapsed * earns
+    if level > held then level = held end
   end
   if had ~= unit or held ~= cap then level, high = resize(level, had, held, unit, cap), at end
   if level > cap then level = cap elseif level < -cap then level = -cap end
@@ -70,62 +73,57 @@ end
 -- For how many milliseconds a bucket is kept after its period is over: by the clocks of gateways it may not be over yet.
 local KEPT_AFTER_END = 86400000
 
--- A bucket as it is stored, and for how many milliseconds: it disappears once it is certainly full, since a missing bucket is
--- a full one. One that earns nothing is kept until its period is over, at `ends`.
-local function packed(level, at, high, refill, unit, cap, ends, now, slack)
-  local full
-  if refill == 0 then full = math.max(0, math.ceil((ends - now) / 1000)) + KEPT_AFTER_END
-  else full = math.ceil(((cap - level) / refill + (at - now)) / 1000) end
-  return struct.pack(LAYOUT, level, at, unit, refill, cap, high), full + slack
-end
-
--- Writes a bucket.
-local function keep(key, ...)
-  local value, kept = packed(...)
-  redis.call('SET', key, value, 'PX', kept)
-end
-
--- The same for a bucket that was missing. Something of another type is missing, too, when it is read: it is left, and the
--- answer is false.
-local function keep_new(key, ...)
-  local value, kept = packed(...)
-  local old = redis.pcall('SET', key, value, 'PX', kept, 'GET')
-  return type(old) ~= 'table' or not old.err
-end
-
--- The level that a key of layout 2 holds for a bucket. It does not say how large its bucket was: it keeps its tokens.
-local function left_by_former(value, refill, unit, cap, now, whatever_rate)
-  if not value or #value ~= FORMER_LENGTH then return false end
-  local level, at, had, earns = struct.unpack(FORMER_LAYOUT, value)
-  if had == 0 or earns == 0 then return false end
-  local held = cap
-  if had ~= unit or earns ~= refill then
-    held = cap / unit * had
-    if not whatever_rate or held >= EXACT then return false end
+-- Writes a bucket. It disappears once it is certainly full, since a missing bucket is a full one. One that earns nothing is kept
+-- until its period is over, at `ends`. `is_new`: it was missing. Something of another type is missing, too, when it is read: it
+-- is left, and the answer is false.
+local function keep(key, is_new, level, at, high, refill, unit, cap, ends, now, slack)
+  local kept
+  if refill == 0 then kept = max(0, ceil((ends - now) / 1000)) + KEPT_AFTER_END
+  else kept = ceil(((cap - level) / refill + (at - now)) / 1000) end
+  local value = pack(LAYOUT, level, at, unit, refill, cap, high)
+  if not is_new then
+    call('SET', key, value, 'PX', string.format('%d', kept + slack))
+    return true
   end
-  return struct.pack(LAYOUT, math.max(-held, math.min(held, level)), at, had, earns, held, now)
-end
-
--- The level that the reference has left for a bucket: tokens and a moment in a hash.
-local function left_by_reference(key, refill, unit, cap, now)
-  local hash = redis.pcall('HMGET', key, 'tokens', 'last_refill')
-  local tokens, at = tonumber(hash[1]), tonumber(hash[2])
-  if not tokens or not at or at < 0 or at > EXACT then return false end
-  local level = math.max(0, math.min(cap, math.floor(tokens * unit)))
-  return struct.pack(LAYOUT, level, math.floor(at), unit, refill, cap, now)
+  local old = redis.pcall('SET', key, value, 'PX', string.format('%d', kept + slack), 'GET')
+  return type(old) ~= 'table' or not old.err
 end
 
 -- The stored buckets, which are the first `count` of KEYS. What is missing is looked for at its former keys, which follow those of
 -- the buckets and `others` more. ARGV[2]: one byte for each bucket: how many former keys it has, plus 16 if the first of them counts whatever its rate was, plus 32 if
--- the reference's key comes after them. `rate(i)`: refill, unit and capacity of a bucket.
-local function stored(count, others, now, rate)
-  if count + others == #KEYS then return redis.call('MGET', unpack(KEYS, 1, count)) end
-  local values, from = redis.call('MGET', unpack(KEYS)), count + others
+-- the reference's key comes after them. Refill, unit and capacity of the first bucket are in `spec` at `first`,
+-- those of the others in steps of `size` bytes.
+local function stored(count, others, now, spec, first, size)
+  if count + others == #KEYS then return call('MGET', unpack(KEYS, 1, count)) end
+
+  -- The level that a key of layout 2 holds for a bucket. It does not say how large its bucket was: it keeps its tokens.
+  local function left_by_former(value, refill, unit, cap, now, whatever_rate)
+    if not value or #value ~= FORMER_LENGTH then return false end
+    local level, at, had, earns = unpacked(FORMER_LAYOUT, value)
+    if had == 0 or earns == 0 then return false end
+    local held = cap
+    if had ~= unit or earns ~= refill then
+      held = cap / unit * had
+      if not whatever_rate or held >= EXACT then return false end
+    end
+    return pack(LAYOUT, max(-held, min(held, level)), at, had, earns, held, now)
+  end
+
+  -- The level that the reference has left for a bucket: tokens and a moment in a hash.
+  local function left_by_reference(key, refill, unit, cap, now)
+    local hash = redis.pcall('HMGET', key, 'tokens', 'last_refill')
+    local tokens, at = tonumber(hash[1]), tonumber(hash[2])
+    if not tokens or not at or at < 0 or at > EXACT then return false end
+    local level = max(0, min(cap, floor(tokens * unit)))
+    return pack(LAYOUT, level, floor(at), unit, refill, cap, now)
+  end
+
+  local values, from = call('MGET', unpack(KEYS)), count + others
   for i = 1, count do
-    local spec = string.byte(ARGV[2], i)
-    local former, whatever, reference = spec % 16, math.floor(spec / 16) % 2 == 1, spec >= 32
+    local keys = string.byte(ARGV[2], i)
+    local former, whatever, reference = keys % 16, floor(keys / 16) % 2 == 1, keys >= 32
     if not values[i] then
-      local refill, unit, cap = rate(i)
+      local refill, unit, cap = unpacked('<I4I7I7', spec, first + size * (i - 1))
       for n = 1, former do
         values[i] = values[i] or left_by_former(values[from + n], refill, unit, cap, now, whatever and n == 1)
       end
