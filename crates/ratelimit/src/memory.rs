@@ -117,7 +117,7 @@ impl MemoryStore {
         }
         seats.in_force.settle();
         seats.on_trial.settle();
-        spend(plan, &mut cells, &mut seats, &levels, &bill, now);
+        self.spend(plan, (&mut cells, &mut seats), (&levels, &bill), now);
         for (slots, _) in
             plan.slots.iter().zip(&holds).filter(|(slots, holds)| slots.shared.is_none() && **holds)
         {
@@ -221,6 +221,38 @@ impl MemoryStore {
         }
     }
 
+    /// Every bucket that the bill says pays.
+    fn spend(
+        &self,
+        plan: &Plan,
+        (cells, seats): (&mut Cells<'_>, &mut Seats<'_>),
+        (levels, bill): (&[i64], &Bill),
+        now: Micros,
+    ) {
+        let mut cells = cells.iter_mut();
+        let Seats { in_force, on_trial } = seats;
+        let (mut in_force, mut on_trial) = (in_force.user_mut(), on_trial.user_mut());
+        for ((bucket, level), pays) in plan.buckets.iter().zip(levels).zip(&bill.pays) {
+            let units = (*level, level - bucket.cost_units);
+            let user = match &bucket.holder {
+                Holder::Shared(_) => {
+                    if let Some(cell) = cells.next().filter(|_| *pays) {
+                        let now = bucket.time(now);
+                        let held = cell.get_or_insert_with(|| BucketState::full(&bucket.rate, now));
+                        held.spend(&bucket.rate, units, now);
+                    }
+                    continue;
+                }
+                Holder::User => &mut in_force,
+                Holder::UserOnTrial => &mut on_trial,
+            };
+            if let Some(user) = user.as_deref_mut().filter(|_| *pays) {
+                sizes::adopt_one(user, bucket, &self.planner, now);
+                user.spend(bucket.id, &bucket.rate, units, bucket.time(now));
+            }
+        }
+    }
+
     /// Brings what a user has spent in other sizes of buckets into those of a plan.
     pub(crate) fn adopt_sizes(&self, plan: &Plan, user: Option<UserKey>) {
         sizes::adopt(plan, &mut self.known(plan, user), &self.planner, self.clock.now());
@@ -268,38 +300,6 @@ fn empty_without_user(plan: &Plan, seats: &Seats<'_>, levels: &mut [i64]) {
         };
         if seat.key.is_none() {
             *level = -bucket.rate.capacity();
-        }
-    }
-}
-
-fn spend(
-    plan: &Plan,
-    cells: &mut Cells<'_>,
-    seats: &mut Seats<'_>,
-    levels: &[i64],
-    bill: &Bill,
-    now: Micros,
-) {
-    let mut cells = cells.iter_mut();
-    let Seats { in_force, on_trial } = seats;
-    let (mut in_force, mut on_trial) = (in_force.user_mut(), on_trial.user_mut());
-    for ((bucket, level), pays) in plan.buckets.iter().zip(levels).zip(&bill.pays) {
-        let user = match &bucket.holder {
-            Holder::Shared(_) => {
-                if let Some(cell) = cells.next().filter(|_| *pays) {
-                    let now = bucket.time(now);
-                    let held = cell.get_or_insert_with(|| BucketState::full(&bucket.rate, now));
-                    held.spend(&bucket.rate, (*level, level - bucket.cost_units), now);
-                }
-                continue;
-            }
-            Holder::User => &mut in_force,
-            Holder::UserOnTrial => &mut on_trial,
-        };
-        if let Some(user) = user.as_deref_mut().filter(|_| *pays) {
-            let units = (*level, level - bucket.cost_units);
-            user.spend(bucket.id, &bucket.rate, units, bucket.time(now));
-            sizes::forget_others(user, bucket);
         }
     }
 }

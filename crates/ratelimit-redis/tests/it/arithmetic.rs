@@ -17,23 +17,46 @@ use crate::server::{Kind, Server, debt, refund};
 
 crate::on_both!(engine_and_model_agree, the_largest_debts_are_exact);
 
-/// The model: one state for each key, changed by the arithmetic of `vmcp-ratelimit` and nothing else.
+mod slow {
+    use super::engine_and_model_agree_in_a_million_decisions;
+
+    crate::on_both!(slow: engine_and_model_agree_in_a_million_decisions);
+}
+
+/// The model: one state for each key, changed by the arithmetic of `vmcp-ratelimit`; and what becomes of it when the size of
+/// its bucket changes, in plain words.
 #[derive(Default)]
 struct Model {
-    states: HashMap<Arc<str>, BucketState>,
+    /// With the rate at which it was written: it fills at that one until it is written again.
+    states: HashMap<Arc<str>, (BucketState, Rate)>,
 }
 
 impl Model {
+    fn state(&self, bucket: &RemoteBucket, now: Micros) -> BucketState {
+        let Some((state, rate)) = self.states.get(&bucket.key) else {
+            return BucketState::full(&bucket.rate, now);
+        };
+        let present = state.at(rate, now);
+        if (rate.unit(), rate.capacity()) == (bucket.rate.unit(), bucket.rate.capacity()) {
+            return present;
+        }
+        // As many tokens are missing as before, rounded up; no more than twice what it holds when full.
+        let capacity = bucket.rate.capacity();
+        let missing = rate.capacity() - present.level.units;
+        let missing =
+            if rate.unit() == bucket.rate.unit() { missing } else { converted(missing, rate, &bucket.rate) };
+        let resized = BucketState { high_at: present.level.at, ..present };
+        resized.with_units((capacity - missing).max(-capacity)).at(&bucket.rate, now)
+    }
+
     fn level(&self, bucket: &RemoteBucket, now: Micros) -> i64 {
-        let state = self.states.get(&bucket.key);
-        state.map_or(bucket.rate.capacity(), |state| bucket.rate.level_at(state.level, now))
+        self.state(bucket, now).level.units
     }
 
     fn change(&mut self, bucket: &RemoteBucket, units: i64, paid_at: Micros, now: Micros) {
-        let held = self.states.get(&bucket.key).copied();
-        let held = held.unwrap_or_else(|| BucketState::full(&bucket.rate, now));
         let paid = Payment { units: Self::cost(bucket).min(bucket.rate.capacity()), at: paid_at };
-        self.states.insert(bucket.key.clone(), held.changed(&bucket.rate, paid, units, now));
+        let changed = self.state(bucket, now).changed(&bucket.rate, paid, units, now);
+        self.states.insert(bucket.key.clone(), (changed, bucket.rate));
     }
 
     fn cost(bucket: &RemoteBucket) -> i64 {
@@ -55,6 +78,29 @@ impl Model {
     }
 }
 
+/// Units of one size as units of another, rounded up. What is too large to be exact as a double is rounded up by a little more.
+fn converted(units: i64, from: &Rate, to: &Rate) -> i64 {
+    const EXACT: i128 = 1 << 53;
+    let (unit, other, most) = (i128::from(from.unit()), i128::from(to.unit()), i128::from(2 * to.capacity()));
+    let exact = (i128::from(units) * other + unit - 1).div_euclid(unit).min(most);
+    let part = (i128::from(units) % unit) * other;
+    if i128::from(units) <= EXACT && part < EXACT {
+        return i64::try_from(exact).unwrap();
+    }
+    // The doubles of the script.
+    let units = units as f64 + if i128::from(units) > EXACT { 2.0 } else { 0.0 };
+    let (unit, other) = (unit as f64, other as f64);
+    let tokens = (units / unit).floor();
+    if tokens >= most as f64 / other {
+        return i64::try_from(most).unwrap();
+    }
+    let part = ((units % unit) / unit * other * (1.0 + 2_f64.powi(-50))).ceil();
+    let found = (tokens * other + part).min(most as f64) as i64;
+    let excess = i128::from(found) - exact;
+    assert!((0..=2 + (exact >> 48)).contains(&excess), "{excess} more than {exact}");
+    found
+}
+
 #[derive(Clone, Debug)]
 enum Move {
     Forward(u64),
@@ -69,6 +115,8 @@ enum Act {
     /// Gives back what the last admitted call paid, or a part of it.
     Refund(u32),
     Debt(u64),
+    /// The configuration gives the first bucket another size.
+    Resize(u64),
 }
 
 /// Any number from 1 to 2^bits, with all magnitudes as likely.
@@ -111,6 +159,7 @@ fn step() -> impl Strategy<Value = (Move, Act)> {
         1 => Just(Act::Admit(0)),
         3 => (1_u32..4).prop_map(Act::Refund),
         2 => magnitude(34).prop_map(Act::Debt),
+        2 => magnitude(20).prop_map(Act::Resize),
     ];
     (time, act)
 }
@@ -138,7 +187,7 @@ impl Player {
             period: None,
             former: None,
         };
-        let ask = Ask { buckets: buckets.iter().enumerate().map(place).collect() };
+        let mut ask = Ask { buckets: buckets.iter().enumerate().map(place).collect() };
         let (mut model, mut last) = (Model::default(), None);
         let mut now: u64 = 1 << 50;
         redis::cmd("FLUSHALL").query_async::<()>(&mut self.connection).await.unwrap();
@@ -159,6 +208,14 @@ impl Player {
                 Act::Refund(part) => {
                     let Some(verdict) = last.take() else { continue };
                     self.give_back((&ask, &verdict), part, at, &mut model).await;
+                }
+                Act::Resize(tokens) => {
+                    let period = first.rate.asked().1;
+                    if let Ok(rate) = Rate::new(tokens, period, tokens) {
+                        ask.buckets[0].rate = rate;
+                        // What was paid in another size is not given back in this one.
+                        last = None;
+                    }
                 }
                 Act::Debt(tokens) => {
                     self.call(&debt(first, tokens), at).await;
@@ -225,12 +282,21 @@ impl Player {
 }
 
 async fn engine_and_model_agree(kind: Kind) {
+    agree(kind, 250).await;
+}
+
+/// A case is some twenty steps of some twenty decisions, and one of twenty steps changes a size.
+async fn engine_and_model_agree_in_a_million_decisions(kind: Kind) {
+    agree(kind, 6_000).await;
+}
+
+async fn agree(kind: Kind, cases: u32) {
     let server = Server::start(kind).await;
     let mut player =
         Player { connection: server.connection().await, scripts: Scripts::new("t:{a:b}:".to_owned()) };
     let runtime = tokio::runtime::Handle::current();
     tokio::task::block_in_place(|| {
-        let config = Config { cases: 250, failure_persistence: None, ..Config::default() };
+        let config = Config { cases, failure_persistence: None, ..Config::default() };
         let played = TestRunner::new(config).run(&traces(), |trace| {
             // The runner has its closure by shared reference; a clone of the connection is the same one.
             let mut player =

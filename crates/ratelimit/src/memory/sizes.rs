@@ -26,21 +26,25 @@ pub(super) fn state(
     state
 }
 
-/// Forgets the other sizes of a bucket that has just been set to what all of them together hold.
-pub(super) fn forget_others(user: &mut User, bucket: &PlannedBucket) {
-    for other in &bucket.other_sizes {
-        user.take_state(*other);
+/// Brings what a user has spent in other sizes of a bucket into the size that counts now.
+pub(super) fn adopt_one(user: &mut User, bucket: &PlannedBucket, planner: &Planner, now: Micros) {
+    if bucket.other_sizes.is_empty() {
+        return;
+    }
+    if let Some(state) = state(user, bucket, planner, bucket.time(now)) {
+        user.set_state(bucket.id, state);
+        for other in &bucket.other_sizes {
+            user.take_state(*other);
+        }
     }
 }
 
-/// Brings what a user has spent in other sizes of the buckets of a plan into the sizes that count now.
+/// The same for all buckets of a plan.
 pub(super) fn adopt(plan: &Plan, seats: &mut Seats<'_>, planner: &Planner, now: Micros) {
-    for bucket in plan.buckets.iter().filter(|bucket| !bucket.other_sizes.is_empty()) {
+    for bucket in &plan.buckets {
         let on_trial = matches!(bucket.holder, Holder::UserOnTrial);
-        let Some(user) = seats.of_mut(on_trial).user_mut() else { continue };
-        if let Some(state) = state(user, bucket, planner, bucket.time(now)) {
-            user.set_state(bucket.id, state);
-            forget_others(user, bucket);
+        if let Some(user) = seats.of_mut(on_trial).user_mut() {
+            adopt_one(user, bucket, planner, now);
         }
     }
 }

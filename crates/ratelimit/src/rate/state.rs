@@ -74,7 +74,8 @@ impl BucketState {
             return self;
         }
         let present = self.at(rate, now);
-        let units = if units > 0 { present.refundable(rate, paid, units) } else { units };
+        // Nothing of what is charged is refundable.
+        let units = units.min(present.refundable(rate, paid, units.max(0)));
         // What is missing from another size may be more than this one can owe.
         let least = present.level.units.min(-rate.capacity());
         let after = present.level.units.saturating_add(units).clamp(least, rate.capacity());
@@ -86,6 +87,8 @@ impl BucketState {
 pub(crate) fn joined(own: (BucketState, &Rate), other: (BucketState, &Rate), now: Micros) -> BucketState {
     let (state, rate) = own;
     let (other, other_rate) = other;
+    // Time never moves backward in a bucket, or what the other one has earned would be earned again.
+    let now = now.max(other.level.at);
     let missing = i128::from(other_rate.capacity() - other.at(other_rate, now).level.units);
     let (unit, other_unit) = (i128::from(rate.unit()), i128::from(other_rate.unit()));
     // Rounded up: a change of sizes gives nobody a part of a token.

@@ -1,39 +1,24 @@
 //! An adversary against the limiter: random rules, prices, trials, windows and callers; calls that end late, fail or are settled
-//! up and down; a clock that jumps; a store that fails. Each decision and each level is held against an exact model
+//! up and down; a clock that jumps; a store that fails; restarts with other sizes, other orders and fewer limits. Each decision and each level is held against an exact model
 //! (`model.rs`), and the model against what the calls that stay charged leave of a bucket.
 
 mod model;
+mod policies;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use vmcp_domain::{Answer, CallTool, Cause, Gateway, Json, Reply, Tool, ToolList, forward};
 
 use super::*;
+use crate::levels::Levels;
 use crate::observer::{DecisionEvent, Observer, WaitEnd};
-use crate::policy::{Cost, Price};
 use model::{Model, Paid, Terms};
+use policies::{Dice, other_policy, policy_of};
 
 /// How many decisions one policy sees.
 const DECISIONS: usize = 500;
 /// How many calls are open at once at most.
 const OPEN_MAX: usize = 12;
-
-/// Numbers by a seed (SplitMix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % below.max(1)
-    }
-
-    fn one_in(&mut self, count: u64) -> bool {
-        self.roll(count) == 0
-    }
-}
 
 /// How a call ends at its backend.
 enum End {
@@ -111,6 +96,8 @@ struct Run {
     gateway: SharedGateway,
     limiter: Arc<Limiter>,
     told: Arc<Told>,
+    /// What all configurations of the run are made of.
+    policy: LimitPolicy,
     begun: mpsc::UnboundedReceiver<oneshot::Sender<End>>,
     tools: Vec<Tool>,
     model: Model,
@@ -129,51 +116,14 @@ impl Drop for Run {
     }
 }
 
-fn quota_of(dice: &mut Dice, mode: Mode) -> Option<Quota> {
-    if dice.one_in(3) {
-        return None;
-    }
-    let windows = [(1_u64, 10_u64), (3, 1_000), (60, 100_000)];
-    let first = usize::try_from(dice.roll(3)).unwrap();
-    let second = usize::try_from(dice.roll(5)).unwrap();
-    let places = std::iter::once(first).chain(Some(second).filter(|second| *second < 3 && *second != first));
-    let rate = |place: usize, dice: &mut Dice| {
-        let (scale, period) = windows[place];
-        let tokens = 1 + dice.roll(8 * scale);
-        Rate::new(tokens, Duration::from_micros(period * (1 + dice.roll(3))), tokens).unwrap()
-    };
-    let mut rates: Vec<Rate> = Vec::new();
-    for place in places {
-        let rate = rate(place, dice);
-        if rates.iter().all(|known| known.asked().1 != rate.asked().1) {
-            rates.push(rate);
-        }
-    }
-    Some(Quota::new(rates, mode))
-}
-
-fn rule_of(dice: &mut Dice, name: &str) -> ToolRule {
-    let mode = if dice.one_in(3) { Mode::Shadow } else { Mode::Enforce };
-    let (shared, per_user) = (quota_of(dice, mode), quota_of(dice, mode));
-    let cost = Cost {
-        least: NonZeroU32::new(1 + u32::try_from(dice.roll(3)).unwrap()).unwrap(),
-        price: dice.one_in(2).then(|| Arc::new(Price::before("args.n").unwrap())),
-        settle: dice.one_in(2).then(|| Arc::new(Price::after("args.s").unwrap())),
-        mode,
-    };
-    ToolRule { cost, ..rule(name, shared, per_user) }
-}
-
-fn policy_of(dice: &mut Dice) -> LimitPolicy {
-    let server = Limits {
-        shared: quota_of(dice, Mode::Enforce),
-        per_user: quota_of(dice, Mode::Enforce),
-        ..Limits::default()
-    };
-    let names = ["a_search", "*", "*_search"];
-    let count = usize::try_from(dice.roll(4)).unwrap();
-    let rules = names.iter().take(count).map(|name| rule_of(dice, name)).collect();
-    policy(server, rules, Anonymous::Refuse)
+/// A gateway whose calls wait at their backend, and where they are announced.
+fn serve(
+    tools: &[Tool],
+    limiter: &Arc<Limiter>,
+) -> (SharedGateway, mpsc::UnboundedReceiver<oneshot::Sender<End>>) {
+    let (sender, begun) = mpsc::unbounded_channel();
+    let held = Held { inner: FakeGateway::new(tools.to_vec()), begun: sender };
+    (RateLimited::wrap(Arc::new(held), limiter.clone()), begun)
 }
 
 impl Run {
@@ -193,9 +143,7 @@ impl Run {
             Limiter::new(Arc::new(Planner::new(policy.clone())), clock.clone(), sharing, told.clone());
         let tools =
             vec![tool("a", "search", "a_search"), tool("b", "search", "b_search"), tool("b", "x", "x")];
-        let (sender, begun) = mpsc::unbounded_channel();
-        let held = Held { inner: FakeGateway::new(tools.clone()), begun: sender };
-        let gateway = RateLimited::wrap(Arc::new(held), limiter.clone());
+        let (gateway, begun) = serve(&tools, &limiter);
         let model = Model::new(&policy, &tools, store.is_none());
         Self {
             dice,
@@ -204,6 +152,7 @@ impl Run {
             gateway,
             limiter,
             told,
+            policy,
             begun,
             tools,
             model,
@@ -223,6 +172,9 @@ impl Run {
         };
         let back = if self.dice.one_in(40) { self.dice.roll(5_000) } else { 0 };
         self.clock.set(Micros((now + forward).saturating_sub(back)));
+        if self.store.is_none() && self.dice.one_in(100) {
+            self.restart();
+        }
         if !self.open.is_empty() && (self.open.len() >= OPEN_MAX || self.dice.one_in(3)) {
             let which = usize::try_from(self.dice.roll(self.open.len() as u64)).unwrap();
             let open = self.open.swap_remove(which);
@@ -230,6 +182,26 @@ impl Run {
         } else {
             self.begin().await;
         }
+    }
+
+    /// Another process takes over, with another configuration. Calls that are open end with the old one, and stay charged.
+    fn restart(&mut self) {
+        let levels = Levels::decode(&self.limiter.save().unwrap().encode()).unwrap();
+        let policy = other_policy(&mut self.dice, &self.policy);
+        let planner = Arc::new(Planner::new(policy.clone()));
+        let (limiter, left_out) = Limiter::restored(planner, self.clock.clone(), self.told.clone(), &levels);
+        assert_eq!(left_out, 0);
+        for open in self.open.drain(..) {
+            open.call.abort();
+        }
+        (self.gateway, self.begun) = serve(&self.tools, &limiter);
+        self.limiter = limiter;
+        let now = self.clock.now().0;
+        self.model.restart(&policy, now);
+        self.history.push(format!("restart at {now}: {policy:?}"));
+        // The plans of the new configuration are made before time goes on.
+        let tools: Arc<ToolList> = Arc::new(self.tools.clone());
+        let _ = self.limiter.prepare(&tools);
     }
 
     /// One call, until it is refused or its backend has it.

@@ -18,15 +18,23 @@ pub(super) struct Rule {
     settles: bool,
 }
 
+/// How a bucket fills, in units.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Size {
+    refill: i128,
+    unit: i128,
+    capacity: i128,
+}
+
 /// One window of one limit.
 struct Window {
     /// The limit as the configuration names it.
     limit: String,
+    /// The same with the period: what it is known by in another configuration.
+    name: String,
     rule: Option<usize>,
     per_user: bool,
-    refill: i128,
-    unit: i128,
-    capacity: i128,
+    size: Size,
 }
 
 /// What a call says of its price.
@@ -37,13 +45,15 @@ pub(super) struct Terms {
 }
 
 /// Whose bucket of which window it is: of a tool's rule one for each tool.
-type Key = (usize, Option<usize>, Option<String>);
+type Key = (String, Option<usize>, Option<String>);
 
 #[derive(Clone, Copy)]
 struct State {
+    /// In units of its own size: that of the configuration in which it changed last.
     level: i128,
     at: u64,
     high_at: u64,
+    size: Size,
 }
 
 /// What a call has paid to one bucket.
@@ -80,26 +90,68 @@ impl Window {
         let period = u64::try_from(period.as_micros()).unwrap();
         let common = (1..=tokens.min(period)).rev().find(|by| tokens % by == 0 && period % by == 0).unwrap();
         let (refill, unit) = (i128::from(tokens / common), i128::from(period / common));
-        Self { limit: limit.to_owned(), rule, per_user, refill, unit, capacity: unit * i128::from(tokens) }
+        let size = Size { refill, unit, capacity: unit * i128::from(tokens) };
+        Self { limit: limit.to_owned(), name: format!("{limit} {period}"), rule, per_user, size }
+    }
+}
+
+impl Size {
+    fn full(self, now: u64) -> State {
+        State { level: self.capacity, at: now, high_at: now, size: self }
+    }
+}
+
+impl State {
+    fn settled(self, now: u64) -> Self {
+        let Size { refill, capacity, .. } = self.size;
+        let earned = i128::from(now.saturating_sub(self.at)) * refill;
+        let (level, at) = ((self.level + earned).min(capacity), self.at.max(now));
+        let high_at = if level > capacity / 2 { at } else { self.high_at };
+        Self { level, at, high_at, ..self }
     }
 
-    fn full(&self, now: u64) -> State {
-        State { level: self.capacity, at: now, high_at: now }
-    }
-
-    fn settled(&self, state: State, now: u64) -> State {
-        let earned = i128::from(now.saturating_sub(state.at)) * self.refill;
-        let (level, at) = ((state.level + earned).min(self.capacity), state.at.max(now));
-        let high_at = if level > self.capacity / 2 { at } else { state.high_at };
-        State { level, at, high_at }
+    /// The same bucket in another size: it lacks as many tokens, rounded up.
+    fn resized(self, size: Size) -> Self {
+        if self.size == size {
+            return self;
+        }
+        let missing = (self.size.capacity - self.level) * size.unit;
+        let missing = (missing + self.size.unit - 1).div_euclid(self.size.unit);
+        Self { level: size.capacity - missing, high_at: self.at, size, ..self }
     }
 
     /// The most of `units` that a call may get back that has paid `paid` at a moment.
-    fn refundable(&self, state: State, (paid, paid_at): (i128, u64), units: i128) -> i128 {
-        let since_paid = paid - i128::from(state.at.saturating_sub(paid_at)) * self.refill;
-        let below_half = if paid_at > state.high_at { self.capacity - self.capacity / 2 } else { 0 };
+    fn refundable(self, (paid, paid_at): (i128, u64), units: i128) -> i128 {
+        let Size { refill, capacity, .. } = self.size;
+        let since_paid = paid - i128::from(self.at.saturating_sub(paid_at)) * refill;
+        let below_half = if paid_at > self.high_at { capacity - capacity / 2 } else { 0 };
         units.min(since_paid.max(below_half)).max(0)
     }
+}
+
+fn read(policy: &LimitPolicy) -> (Vec<Rule>, Vec<Window>) {
+    let rule = |rule: &crate::policy::ToolRule| Rule {
+        name: rule.name.as_str().to_owned(),
+        on_trial: rule.cost.mode == Mode::Shadow,
+        least: rule.cost.least.get(),
+        is_priced: rule.cost.price.is_some(),
+        settles: rule.cost.settle.is_some(),
+    };
+    let mut windows = Vec::new();
+    for per_user in [false, true] {
+        let mut add = |place: Option<usize>, title: String, limits: &Limits| {
+            let quota: Option<&Quota> =
+                if per_user { limits.per_user.as_ref() } else { limits.shared.as_ref() };
+            let limit = format!("{title}{}", if per_user { "perUser" } else { "shared" });
+            let rates = quota.iter().flat_map(|quota| &quota.windows);
+            windows.extend(rates.map(|window| Window::of(&limit, place, per_user, &window.rate)));
+        };
+        add(None, String::new(), &policy.server);
+        for (place, rule) in policy.tools.iter().enumerate() {
+            add(Some(place), format!("tools[{}].", rule.name.as_str()), &rule.limits);
+        }
+    }
+    (policy.tools.iter().map(rule).collect(), windows)
 }
 
 fn fits(rule: &str, tool: &str) -> bool {
@@ -108,30 +160,33 @@ fn fits(rule: &str, tool: &str) -> bool {
 
 impl Model {
     pub(super) fn new(policy: &LimitPolicy, tools: &[Tool], in_memory: bool) -> Self {
-        let rule = |rule: &crate::policy::ToolRule| Rule {
-            name: rule.name.as_str().to_owned(),
-            on_trial: rule.cost.mode == Mode::Shadow,
-            least: rule.cost.least.get(),
-            is_priced: rule.cost.price.is_some(),
-            settles: rule.cost.settle.is_some(),
-        };
-        let mut windows = Vec::new();
-        for per_user in [false, true] {
-            let mut add = |place: Option<usize>, title: String, limits: &Limits| {
-                let quota: Option<&Quota> =
-                    if per_user { limits.per_user.as_ref() } else { limits.shared.as_ref() };
-                let limit = format!("{title}{}", if per_user { "perUser" } else { "shared" });
-                let rates = quota.iter().flat_map(|quota| &quota.windows);
-                windows.extend(rates.map(|window| Window::of(&limit, place, per_user, &window.rate)));
-            };
-            add(None, String::new(), &policy.server);
-            for (place, rule) in policy.tools.iter().enumerate() {
-                add(Some(place), format!("tools[{}].", rule.name.as_str()), &rule.limits);
+        let names = tools.iter().map(|tool| tool.name.as_str().to_owned()).collect();
+        let (rules, windows) = read(policy);
+        Self { rules, windows, names, states: HashMap::new(), in_memory, kept: HashMap::new() }
+    }
+
+    /// The next process takes over with another configuration. What limits on trial for all callers have counted of users is not
+    /// kept.
+    pub(super) fn restart(&mut self, policy: &LimitPolicy, now: u64) {
+        self.check_windows();
+        self.kept.clear();
+        let on_trial: Vec<&str> = (0..self.windows.len())
+            .filter(|place| self.windows[*place].per_user && self.on_trial(*place))
+            .map(|place| &*self.windows[place].name)
+            .collect();
+        self.states.retain(|(name, _, _), _| !on_trial.contains(&&**name));
+        (self.rules, self.windows) = read(policy);
+        for (key, state) in &mut self.states {
+            let State { level, size, .. } = state.settled(now);
+            let level = level.max(-size.capacity);
+            *state = State { level, at: now, high_at: now, size };
+            let shared = self.windows.iter().find(|window| window.name == key.0 && !window.per_user);
+            // A user's bucket is changed when it is next paid from.
+            if let Some(window) = shared {
+                *state = state.resized(window.size);
             }
         }
-        let names = tools.iter().map(|tool| tool.name.as_str().to_owned()).collect();
-        let rules = policy.tools.iter().map(rule).collect();
-        Self { rules, windows, names, states: HashMap::new(), in_memory, kept: HashMap::new() }
+        self.states.retain(|_, state| state.level < state.size.capacity);
     }
 
     /// The windows that a tool falls under, in the order in which they are told.
@@ -150,17 +205,21 @@ impl Model {
     }
 
     fn key(&self, window: usize, tool: usize, user: &str) -> Key {
-        let Window { rule, per_user, .. } = &self.windows[window];
-        (window, rule.map(|_| tool), per_user.then(|| user.to_owned()))
+        let Window { rule, per_user, name, .. } = &self.windows[window];
+        (name.clone(), rule.map(|_| tool), per_user.then(|| user.to_owned()))
+    }
+
+    fn window(&self, key: &Key) -> &Window {
+        self.windows.iter().find(|window| window.name == key.0).unwrap()
     }
 
     fn state(&self, key: &Key, now: u64) -> State {
-        let window = &self.windows[key.0];
-        window.settled(self.states.get(key).copied().unwrap_or_else(|| window.full(now)), now)
+        let size = self.window(key).size;
+        self.states.get(key).copied().unwrap_or_else(|| size.full(now)).settled(now).resized(size)
     }
 
     fn keep(&mut self, key: &Key, mut state: State) {
-        if self.in_memory && self.windows[key.0].per_user {
+        if self.in_memory && self.window(key).per_user {
             let level = Level { units: 0, at: Micros(state.at) };
             state.high_at = as_kept(BucketState { level, high_at: Micros(state.high_at) }).high_at.0;
         }
@@ -182,7 +241,7 @@ impl Model {
         let mut paying = Vec::new();
         for window in self.of_tool(tool) {
             let (key, cost) = (self.key(window, tool, user), self.cost(window, tool, terms));
-            let short = self.state(&key, now).level < self.windows[window].unit * i128::from(cost);
+            let short = self.state(&key, now).level < self.windows[window].size.unit * i128::from(cost);
             match (short, self.on_trial(window)) {
                 (false, _) => paying.push((key, cost)),
                 (true, false) => decided.admitted = false,
@@ -196,8 +255,8 @@ impl Model {
             return decided;
         }
         for (key, cost) in paying {
-            let units = self.windows[key.0].unit * i128::from(cost);
             let state = self.state(&key, now);
+            let units = state.size.unit * i128::from(cost);
             self.keep(&key, State { level: state.level - units, ..state });
             let kept = self.kept.entry(key.clone()).or_default();
             kept.push((now, units));
@@ -216,7 +275,7 @@ impl Model {
     /// The call turned out to cost `settles`, where a rule says so: one in force for all buckets, one on trial for its own.
     pub(super) fn settle(&mut self, tool: usize, paid: &[Paid], settles: u32, now: u64) {
         for paid in paid {
-            let own = self.windows[paid.key.0].rule;
+            let own = self.window(&paid.key).rule;
             let counts = |(place, rule): (usize, &Rule)| {
                 rule.settles && fits(&rule.name, &self.names[tool]) && (!rule.on_trial || own == Some(place))
             };
@@ -230,12 +289,14 @@ impl Model {
         if more == 0 {
             return;
         }
-        let window = &self.windows[paid.key.0];
-        let (units, cost) = (more * window.unit, i128::from(paid.cost) * window.unit);
-        let Some(known) = self.states.get(&paid.key).copied() else { return };
-        let state = window.settled(known, now);
-        let change = if units < 0 { window.refundable(state, (cost, paid.at), -units) } else { -units };
-        let level = (state.level + change).clamp(-window.capacity, window.capacity);
+        if !self.states.contains_key(&paid.key) {
+            return;
+        }
+        let state = self.state(&paid.key, now);
+        let Size { unit, capacity, .. } = state.size;
+        let (units, cost) = (more * unit, i128::from(paid.cost) * unit);
+        let change = if units < 0 { state.refundable((cost, paid.at), -units) } else { -units };
+        let level = (state.level + change).clamp(state.level.min(-capacity), capacity);
         self.keep(&paid.key, State { level, ..state });
         let kept = self.kept.get_mut(&paid.key).unwrap();
         kept[paid.logged].1 = cost + units.min(0);
@@ -245,8 +306,8 @@ impl Model {
     /// Whole tokens of each bucket of a tool, debts as none.
     pub(super) fn levels(&self, tool: usize, user: &str, now: u64) -> Vec<(String, u64)> {
         let level = |window: usize| {
-            let level =
-                self.state(&self.key(window, tool, user), now).level.max(0) / self.windows[window].unit;
+            let state = self.state(&self.key(window, tool, user), now);
+            let level = state.level.max(0) / state.size.unit;
             (self.windows[window].limit.clone(), u64::try_from(level).unwrap())
         };
         self.of_tool(tool).into_iter().map(level).collect()
@@ -255,10 +316,10 @@ impl Model {
     /// What stays charged could all have been paid when it was: so no stretch of time saw more than a bucket holds and earns.
     pub(super) fn check_windows(&self) {
         for (key, kept) in &self.kept {
-            let window = &self.windows[key.0];
-            let mut state = window.full(0);
+            let window = self.window(key);
+            let mut state = window.size.full(0);
             for (at, units) in kept {
-                state = window.settled(state, *at);
+                state = state.settled(*at);
                 state.level -= units;
                 assert!(state.level >= 0, "{}: {} too many at {at}", window.limit, -state.level);
             }
