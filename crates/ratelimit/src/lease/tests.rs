@@ -1,3 +1,5 @@
+mod accounts;
+
 use std::num::NonZeroU32;
 
 use proptest::prelude::*;

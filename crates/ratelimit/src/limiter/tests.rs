@@ -218,6 +218,8 @@ pub(crate) struct FakeStore {
     pub(crate) failing_changes: std::sync::atomic::AtomicU32,
     /// How many replicas share it.
     replicas: std::sync::atomic::AtomicU32,
+    /// What was ordered of it.
+    pub(crate) orders: Mutex<Vec<Order>>,
     /// In whose places it was asked for decisions.
     pub(crate) homes: Mutex<Vec<Option<Arc<str>>>>,
 }
@@ -232,11 +234,12 @@ impl FakeStore {
             broken: Mutex::default(),
             failing_changes: 0.into(),
             replicas: 2.into(),
+            orders: Mutex::default(),
             homes: Mutex::default(),
         })
     }
 
-    fn level(&self, bucket: &RemoteBucket) -> i64 {
+    pub(crate) fn level(&self, bucket: &RemoteBucket) -> i64 {
         let now = bucket.time(self.clock.now());
         let state = self.levels.lock().get(&bucket.key).copied();
         state.map_or(bucket.rate.capacity(), |state| bucket.rate.level_at(state.level, now))
@@ -319,6 +322,7 @@ impl RemoteStore for FakeStore {
     ) -> BoxFuture<'a, Result<Taken, StoreFailure>> {
         Box::pin(async move {
             self.asked.fetch_add(1, Ordering::SeqCst);
+            self.orders.lock().push(order);
             self.answer(|| {
                 let held = bucket.rate.tokens(self.level(bucket));
                 let mut whole = held.min(order.need);

@@ -25,6 +25,8 @@ pub(crate) struct FakeSlots {
     /// How often a slot was asked for.
     pub(crate) asked: AtomicUsize,
     pub(crate) homes: Mutex<Vec<Option<Arc<str>>>>,
+    /// The homes and keys of which it was told.
+    told: Mutex<Vec<(Option<String>, String)>>,
 }
 
 /// Why a call has no slot.
@@ -130,7 +132,7 @@ impl SlotStore for FakeStore {
 
     fn report<'a>(
         &'a self,
-        _home: Option<&'a str>,
+        home: Option<&'a str>,
         reports: &'a [SlotReport],
         lease: Duration,
     ) -> BoxFuture<'a, Result<(), StoreFailure>> {
@@ -141,6 +143,8 @@ impl SlotStore for FakeStore {
             }
             self.say(|| {
                 for report in reports {
+                    let home = home.map(str::to_owned);
+                    self.slots.told.lock().push((home, report.key.to_string()));
                     self.stay(&report.key, &report.held, lease);
                     self.leave(&report.key, &report.ended);
                 }

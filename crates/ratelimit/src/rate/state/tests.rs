@@ -79,3 +79,11 @@ fn a_change_stays_between_full_and_the_deepest_debt() {
     assert_eq!(full.changed(&rate, payment, -rate.units(100), now).level.units, -rate.capacity());
     assert_eq!(full.changed(&rate, payment, -rate.units(2), now).level.units, rate.units(3));
 }
+
+#[test]
+fn a_bucket_that_holds_exactly_half_is_not_well_filled() {
+    let rate = Rate::new(10, Duration::from_micros(10), 10).unwrap();
+    let low = BucketState { level: Level { units: 3, at: Micros(0) }, high_at: Micros(0) };
+    assert_eq!(low.at(&rate, Micros(2)).high_at, Micros(0), "it holds five of ten");
+    assert_eq!(low.at(&rate, Micros(3)).high_at, Micros(3));
+}

@@ -205,6 +205,17 @@ async fn of_two_homes_the_first_is_given_back_if_the_second_refuses() {
     .unwrap();
     assert_eq!(store.in_flight("ann"), 1);
     drop(first);
+    tokio::time::timeout(Duration::from_secs(5), async {
+        while store.in_flight("ann") + store.in_flight("shared") != 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
+    for (home, key) in store.slots.told.lock().iter() {
+        let expected = (key == "ann").then_some("ann");
+        assert_eq!(home.as_deref(), expected, "what has ended at {key} is said in its place of a cluster");
+    }
 }
 
 #[derive(Clone, Debug)]
