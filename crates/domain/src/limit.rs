@@ -111,7 +111,7 @@ impl RateLimit {
     }
 }
 
-/// A call that goes round in circles.
+/// A call that repeats itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Looping {
     /// The tool that was to be called.

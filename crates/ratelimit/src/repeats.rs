@@ -1,6 +1,6 @@
-//! Calls that go round in circles: the same caller, tool and arguments with the same outcome, again and again. From a
-//! certain count on the caller is told so in place of the call. Agents that do not notice by themselves burn budgets
-//! this way; nothing is charged for what is not called.
+//! Calls that repeat themselves: the same caller, tool and arguments with the same outcome, again and again. From a certain
+//! count on the call is not made, and the caller is told so. Agents that do not notice by themselves burn budgets this
+//! way; nothing is charged for what is not called.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash as _, Hasher as _};
@@ -20,15 +20,16 @@ use crate::pattern::Pattern;
 /// The most calls that are told apart. Beyond it further calls are let through uncounted.
 const CALLS_MAX: usize = 100_000;
 
-/// When a call goes round in circles.
+/// When a call repeats itself.
 #[derive(Clone, Debug)]
 pub struct LoopPolicy {
     /// How often in a row a call may have the same outcome.
     pub repeats: NonZeroU32,
     /// For how long after the last such call it is not made again; older outcomes count for nothing.
     pub within: Duration,
-    /// The advertised tools that are watched.
-    pub tools: Vec<Pattern>,
+    /// The advertised tools that are watched. `None` for all but those that say that they change something: the second press
+    /// of a key has the same outcome as the first, and is meant.
+    pub tools: Option<Vec<Pattern>>,
 }
 
 /// The layer that breaks loops.
@@ -74,8 +75,9 @@ impl LoopBreaker {
     /// What tells this call from others; `None` for one that is not watched. A later round of a call is no call of its
     /// own.
     fn key(&self, ctx: &CallContext, call: &CallTool) -> Option<u128> {
-        let watched = self.policy.tools.iter().any(|pattern| pattern.matches(call.name.as_str()));
-        if !watched || !call.continuation.is_empty() {
+        let fits = |pattern: &Pattern| pattern.matches(call.name.as_str());
+        let is_watched = self.policy.tools.as_ref().is_none_or(|tools| tools.iter().any(fits));
+        if !is_watched || !call.continuation.is_empty() {
             return None;
         }
         let who = ctx.caller.identity().map(|identity| (&identity.issuer, &identity.subject));
@@ -98,6 +100,17 @@ impl LoopBreaker {
         Err(Error::Looping(Box::new(Looping { tool: call.name.clone(), count: run.count, retry_after })))
     }
 
+    /// Whether a tool says that it changes something, where such tools are not watched. Only asked of a call that would not be
+    /// made, so that others are as fast as without.
+    async fn is_spared(&self, ctx: &CallContext, call: &CallTool) -> bool {
+        if self.policy.tools.is_some() {
+            return false;
+        }
+        let Ok(tools) = self.inner.list_tools(ctx).await else { return false };
+        let tool = tools.iter().find(|tool| tool.name == call.name);
+        tool.is_some_and(|tool| tool.hints.read_only == Some(false))
+    }
+
     /// Counts an outcome. What says nothing about the call itself (a limit, a backend that is away) is passed over.
     fn note(&self, key: u128, outcome: &Result<Reply, Error>) {
         let mut hasher = self.hashers.0.build_hasher();
@@ -118,7 +131,7 @@ impl LoopBreaker {
         }
         let full = seen.calls.len() >= CALLS_MAX;
         match seen.calls.get_mut(&key) {
-            // After a pause too: whoever is let through again and sees nothing new has not left the circle.
+            // After a pause too: a call that is made again and has the same outcome still repeats itself.
             Some(run) if run.outcome == outcome => {
                 run.count = run.count.saturating_add(1);
                 run.last = now;
@@ -135,7 +148,11 @@ impl Gateway for LoopBreaker {
     fn call_tool<'a>(&'a self, ctx: &'a CallContext, request: CallTool) -> Answer<'a, Reply> {
         let Some(key) = self.key(ctx, &request) else { return self.inner.call_tool(ctx, request) };
         Box::pin(async move {
-            self.check(key, &request)?;
+            if let Err(error) = self.check(key, &request)
+                && !self.is_spared(ctx, &request).await
+            {
+                return Err(error);
+            }
             let outcome = self.inner.call_tool(ctx, request).await;
             self.note(key, &outcome);
             outcome

@@ -10,7 +10,7 @@ fn policy(tools: &[&str]) -> LoopPolicy {
     LoopPolicy {
         repeats: NonZeroU32::new(3).unwrap(),
         within: Duration::from_micros(WITHIN),
-        tools: tools.iter().copied().map(Pattern::new).collect(),
+        tools: Some(tools.iter().copied().map(Pattern::new).collect()),
     }
 }
 
@@ -134,4 +134,23 @@ async fn only_what_is_watched_is_counted_and_memory_is_bounded() {
         bench.call(&context(), "other", r#"{"new":1}"#).await.unwrap();
     }
     looping(bench.call(&context(), "other", r#"{"new":1}"#).await);
+}
+
+/// The second press of a key is meant; a tool that says nothing is watched.
+#[tokio::test]
+async fn tools_that_say_that_they_change_something_are_watched_only_by_name() {
+    let mut presses = tool("fake", "press", "press");
+    presses.hints.read_only = Some(false);
+    let inner = FakeGateway::new(vec![presses, tool("fake", "plain", "plain")]);
+    let count = async |tools: Option<Vec<Pattern>>, name: &str| {
+        let policy = LoopPolicy { tools, ..policy(&[]) };
+        let outer = LoopBreaker::wrap(inner.clone(), policy, Arc::new(ManualClock::default()));
+        let mut count = 0;
+        for _ in 0..8 {
+            count += usize::from(outer.call_tool(&someone("ann"), conformance::call(name)).await.is_ok());
+        }
+        count
+    };
+    assert_eq!((count(None, "press").await, count(None, "plain").await), (8, 3));
+    assert_eq!(count(Some(vec![Pattern::new("p*")]), "press").await, 3);
 }

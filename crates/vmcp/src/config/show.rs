@@ -85,7 +85,9 @@ fn effective(settings: &Settings) -> Value {
         "loopBreaker": loops.as_ref().map(|policy| json!({
             "repeats": policy.repeats,
             "within": format(policy.within),
-            "tools": policy.tools.iter().map(|pattern| Value::from(pattern.as_str())).collect::<Value>(),
+            "tools": policy.tools.as_ref().map(|tools| {
+                tools.iter().map(|pattern| Value::from(pattern.as_str())).collect::<Value>()
+            }),
         })),
         "optimizer": optimizer::show(optimizer.as_ref()),
         "audit": audit::show(audit.as_ref()),

@@ -9,6 +9,7 @@ use vmcp_ratelimit::{BucketView, Rules, SlotsView};
 
 use super::{open, waits};
 use crate::cli::Source;
+use crate::commands;
 use crate::terminal;
 
 /// How many tools of a rule are named.
@@ -50,8 +51,10 @@ pub(super) async fn run(tool: Option<&str>, source: &Source) -> anyhow::Result<E
             Some(_) => "  not limited\n".to_owned(),
         };
     }
+    let is_missing = commands::report_absent(&gateway);
+    let listed = if is_missing { " of the backends that are listed" } else { "" };
     for rule in limiter.prepare(&tools) {
-        out += &format!("no tool fits the rule `{rule}`\n");
+        out += &format!("no tool{listed} fits the rule `{rule}`\n");
     }
     gateway.stop().await;
     terminal::print(&out)?;
@@ -59,7 +62,7 @@ pub(super) async fn run(tool: Option<&str>, source: &Source) -> anyhow::Result<E
         Some(name) if !known => {
             anyhow::bail!("{}; `vmcp tools` lists them all", Error::UnknownTool(name.into()))
         }
-        _ => Ok(ExitCode::SUCCESS),
+        _ => Ok(if is_missing { ExitCode::FAILURE } else { ExitCode::SUCCESS }),
     }
 }
 

@@ -27,7 +27,6 @@ pub(super) fn convert(file: LoopBreaker, findings: &mut Findings<'_>) -> LoopPol
     for (index, _) in tools.iter().enumerate().filter(|(_, name)| name.trim().is_empty()) {
         findings.problem(item(&format!("{PATH}.tools"), index), "must not be empty");
     }
-    let tools = if tools.is_empty() { vec!["*".to_owned()] } else { tools };
-    let within = within.unwrap_or(WITHIN);
-    LoopPolicy { repeats, within, tools: tools.into_iter().map(Pattern::new).collect() }
+    let tools = (!tools.is_empty()).then(|| tools.into_iter().map(Pattern::new).collect());
+    LoopPolicy { repeats, within: within.unwrap_or(WITHIN), tools }
 }
