@@ -33,15 +33,50 @@ impl MethodsRateLimited {
         Box::pin(async move { self.limiter.charged(method, ctx, answer).await })
     }
 
-    /// The same for a request that may take several rounds.
-    fn charged_round<'a>(
-        &'a self,
-        method: Method,
-        ctx: &'a CallContext,
-        name: Option<u128>,
-        answer: Answer<'a, Reply>,
-    ) -> Answer<'a, Reply> {
-        Box::pin(async move { self.limiter.charged_round(method, ctx, name, answer).await })
+    /// The same for a request that a backend works on, and that may take several rounds.
+    fn charged_round<'a>(&'a self, ctx: &'a CallContext, mut request: Request) -> Answer<'a, Reply> {
+        let method = request.method();
+        let continuation = request.continuation();
+        let name = continuation.and_then(|continuation| self.limiter.paid_name(method, ctx, continuation));
+        Box::pin(async move {
+            let Some(bound) = self.limiter.asked_method(method, ctx) else {
+                return request.ask(&self.inner, ctx).await;
+            };
+            self.limiter.charged_round((bound, name), ctx, (&self.inner, request)).await
+        })
+    }
+}
+
+/// What a backend works on.
+enum Request {
+    Read(ReadResource),
+    Prompt(GetPrompt),
+    Complete(Complete),
+}
+
+impl Request {
+    fn method(&self) -> Method {
+        match self {
+            Self::Read(_) => Method::ReadResource,
+            Self::Prompt(_) => Method::GetPrompt,
+            Self::Complete(_) => Method::Complete,
+        }
+    }
+
+    fn continuation(&mut self) -> Option<&mut Continuation> {
+        match self {
+            Self::Read(request) => Some(&mut request.continuation),
+            Self::Prompt(request) => Some(&mut request.continuation),
+            Self::Complete(_) => None,
+        }
+    }
+
+    fn ask<'a>(self, inner: &'a SharedGateway, ctx: &'a CallContext) -> Answer<'a, Reply> {
+        match self {
+            Self::Read(request) => inner.read_resource(ctx, request),
+            Self::Prompt(request) => inner.get_prompt(ctx, request),
+            Self::Complete(request) => inner.complete(ctx, request),
+        }
     }
 }
 
@@ -84,23 +119,22 @@ impl Limiter {
     }
 
     /// The same as [`Limiter::charged`] for a request that may take several rounds, of which the first pays. Bounds on calls in
-    /// flight hold for each round.
-    async fn charged_round<'a>(
-        self: &'a Arc<Self>,
-        method: Method,
-        ctx: &'a CallContext,
-        name: Option<u128>,
-        answer: Answer<'a, Reply>,
+    /// flight hold for each round, and for as long as the backend may be working on it.
+    async fn charged_round(
+        self: &Arc<Self>,
+        (bound, name): (&Arc<Bound>, Option<u128>),
+        ctx: &CallContext,
+        (inner, request): (&SharedGateway, Request),
     ) -> Result<Reply, Error> {
-        let Some(bound) = self.asked_method(method, ctx) else { return answer.await };
         let bound = self.vary_call(bound, ctx, None, true)?;
         if let Some(round) = self.resume(name, &bound, ctx)
             && let Some(prepaid) = round.take(&bound, ctx)
         {
-            let unpaid = bound.without_buckets();
-            let _places = self.admit(&unpaid, ctx).await?;
+            let unpaid = Arc::new(bound.without_buckets());
+            let mut permit = self.admit(&unpaid, ctx).await?;
             let spent = prepaid.spend();
-            let mut outcome = answer.await;
+            let holding = permit.hold(self, &unpaid, ctx);
+            let mut outcome = request.ask(inner, holding.as_ref().unwrap_or(ctx)).await;
             match &mut outcome {
                 Ok(reply) if reply.stage == Stage::InputRequired => {
                     if let Some(paid) = spent.round() {
@@ -112,8 +146,9 @@ impl Limiter {
             }
             return outcome;
         }
-        let permit = self.admit(&bound, ctx).await?;
-        let mut outcome = answer.await;
+        let mut permit = self.admit(&bound, ctx).await?;
+        let holding = permit.hold(self, &bound, ctx);
+        let mut outcome = request.ask(inner, holding.as_ref().unwrap_or(ctx)).await;
         match &mut outcome {
             Ok(reply) => self.suspend(reply, ctx, &bound, &permit),
             Err(error) => self.refund_unread(permit, error).await,
@@ -136,22 +171,20 @@ impl Gateway for MethodsRateLimited {
         self.charged(Method::ListTemplates, ctx, self.inner.list_resource_templates(ctx))
     }
 
-    fn read_resource<'a>(&'a self, ctx: &'a CallContext, mut request: ReadResource) -> Answer<'a, Reply> {
-        let name = self.limiter.paid_name(Method::ReadResource, ctx, &mut request.continuation);
-        self.charged_round(Method::ReadResource, ctx, name, self.inner.read_resource(ctx, request))
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, request: ReadResource) -> Answer<'a, Reply> {
+        self.charged_round(ctx, Request::Read(request))
     }
 
     fn list_prompts<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Arc<PromptList>> {
         self.charged(Method::ListPrompts, ctx, self.inner.list_prompts(ctx))
     }
 
-    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, mut request: GetPrompt) -> Answer<'a, Reply> {
-        let name = self.limiter.paid_name(Method::GetPrompt, ctx, &mut request.continuation);
-        self.charged_round(Method::GetPrompt, ctx, name, self.inner.get_prompt(ctx, request))
+    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, request: GetPrompt) -> Answer<'a, Reply> {
+        self.charged_round(ctx, Request::Prompt(request))
     }
 
     fn complete<'a>(&'a self, ctx: &'a CallContext, request: Complete) -> Answer<'a, Reply> {
-        self.charged(Method::Complete, ctx, self.inner.complete(ctx, request))
+        self.charged_round(ctx, Request::Complete(request))
     }
 
     forward!(call_tool, task);

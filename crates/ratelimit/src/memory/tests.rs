@@ -1,3 +1,5 @@
+mod in_flight;
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -287,25 +289,6 @@ fn shadow_rules_spend_their_own_state_only() {
 }
 
 #[test]
-fn calls_in_flight_are_bounded_and_released() {
-    let two = NonZeroU32::new(2);
-    let server = Limits {
-        concurrency: Concurrency { shared: two, per_user: NonZeroU32::new(1), mode: Mode::Enforce },
-        ..Limits::default()
-    };
-    let bench = bench(policy(server, vec![]));
-    let plan = bench.planner.plan(&tool("b", "t", "t"));
-    let Claim::Admitted(first) = bench.store.admit(&plan, user(1)) else { panic!() };
-    assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Busy(1)), "the user has one in flight");
-    let Claim::Admitted(second) = bench.store.admit(&plan, user(2)) else { panic!() };
-    assert!(matches!(bench.store.admit(&plan, user(3)), Claim::Busy(0)), "two are in flight altogether");
-    drop(first);
-    let Claim::Admitted(third) = bench.store.admit(&plan, user(3)) else { panic!() };
-    drop((second, third));
-    assert!(matches!(bench.store.admit(&plan, user(1)), Claim::Admitted(_)));
-}
-
-#[test]
 fn churn_stays_bounded_and_hands_out_no_fresh_budget() {
     let mut policy = policy(limits(&[], &[(2, 1_000_000_000)]), vec![]);
     policy.memory = MemoryBounds { user_count_max: 10_000, overflow: Overflow::Share };
@@ -392,24 +375,4 @@ fn an_unknown_caller_is_counted_by_rules_on_trial() {
     drop(receipt);
     let Claim::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!("known") };
     assert!(receipt.bill().would_refuse.is_empty());
-}
-
-/// Each bound of a user counts for itself: one that is full on trial is not held, the other is.
-#[test]
-fn only_bounds_with_room_are_held() {
-    let concurrency = |count: u32, mode| Concurrency { shared: None, per_user: NonZeroU32::new(count), mode };
-    let on = |name: &str, count, mode| {
-        rule(name, Limits { concurrency: concurrency(count, mode), ..Limits::default() }, 1)
-    };
-    let bench =
-        bench(policy(Limits::default(), vec![on("search", 3, Mode::Enforce), on("s*", 1, Mode::Shadow)]));
-    let plan = bench.planner.plan(&tool("a", "search", "search"));
-    let in_flight = |place: usize| bench.store.in_flight(user(1).unwrap(), plan.slots[place].id);
-    let first = bench.store.admit(&plan, user(1));
-    let second = bench.store.admit(&plan, user(1));
-    assert_eq!((in_flight(0), in_flight(1)), (2, 1));
-    drop(second);
-    assert_eq!((in_flight(0), in_flight(1)), (1, 1), "the second held one of them");
-    drop(first);
-    assert_eq!((in_flight(0), in_flight(1)), (0, 0));
 }

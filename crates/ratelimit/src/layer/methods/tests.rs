@@ -7,7 +7,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::observer::NoObserver;
 use crate::plan::Planner;
-use crate::policy::{LimitPolicy, Limits, MethodRule, Mode, Quota};
+use crate::policy::{Concurrency, LimitPolicy, Limits, MethodRule, Mode, Quota};
 use crate::rate::Rate;
 
 fn limits(tokens: u64) -> Limits {
@@ -95,4 +95,69 @@ async fn without_limits_on_methods_there_is_no_layer() {
     let inner: SharedGateway = FakeGateway::new(vec![]);
     let wrapped = MethodsRateLimited::wrap(inner.clone(), limiter(&[], Some(1)));
     assert!(Arc::ptr_eq(&inner, &wrapped));
+}
+
+/// A backend that works on what its client does not wait for any more.
+struct Stubborn {
+    inner: SharedGateway,
+    works: parking_lot::Mutex<Vec<vmcp_domain::WorkHold>>,
+}
+
+impl Stubborn {
+    fn never<'a>(&'a self, ctx: &'a CallContext) -> Answer<'a, Reply> {
+        self.works.lock().extend(ctx.hold.clone());
+        Box::pin(std::future::pending())
+    }
+}
+
+impl Gateway for Stubborn {
+    fn read_resource<'a>(&'a self, ctx: &'a CallContext, _: ReadResource) -> Answer<'a, Reply> {
+        self.never(ctx)
+    }
+
+    fn get_prompt<'a>(&'a self, ctx: &'a CallContext, _: GetPrompt) -> Answer<'a, Reply> {
+        self.never(ctx)
+    }
+
+    fn complete<'a>(&'a self, ctx: &'a CallContext, _: Complete) -> Answer<'a, Reply> {
+        self.never(ctx)
+    }
+
+    forward!(call_tool, list_tools, list_resources, list_resource_templates, list_prompts, task);
+}
+
+/// A client that leaves frees no place: the backend may be working.
+#[tokio::test]
+async fn a_request_counts_for_as_long_as_its_backend_works() {
+    let concurrency =
+        Concurrency { shared: std::num::NonZeroU32::new(1), per_user: None, mode: Mode::Enforce };
+    let rule = |method| MethodRule { method, limits: Limits { concurrency, ..Limits::default() } };
+    let methods = vec![rule(Method::ReadResource), rule(Method::GetPrompt), rule(Method::Complete)];
+    let policy = LimitPolicy { methods, ..LimitPolicy::default() };
+    let planner = Arc::new(Planner::new(policy));
+    let limiter = Limiter::new(planner, Arc::new(ManualClock::default()), None, Arc::new(NoObserver));
+    let inner = FakeGateway::new(vec![]);
+    let backend = Arc::new(Stubborn { inner, works: parking_lot::Mutex::default() });
+    let gateway = MethodsRateLimited::wrap(backend.clone(), limiter);
+    let ctx = ctx();
+    let prompt = || GetPrompt {
+        name: "p".into(),
+        arguments: None,
+        continuation: Continuation::default(),
+        rest: Members::new(),
+    };
+    for kind in 0..2 {
+        let ask = || match kind {
+            0 => gateway.read_resource(&ctx, read("a:1")),
+            _ => gateway.get_prompt(&ctx, prompt()),
+        };
+        let left = tokio::time::timeout(Duration::from_millis(20), ask()).await;
+        assert!(left.is_err(), "the backend works");
+        let Err(Error::RateLimited(refusal)) = ask().await else { panic!("it still works") };
+        assert_eq!(refusal.retry, Retry::WhenReleased);
+        backend.works.lock().clear();
+        let next = tokio::time::timeout(Duration::from_millis(20), ask()).await;
+        assert!(next.is_err(), "the place is free, and taken again");
+        backend.works.lock().clear();
+    }
 }
