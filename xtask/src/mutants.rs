@@ -19,8 +19,8 @@ pub(crate) fn run(part: Option<&str>, file: Option<&str>) -> anyhow::Result<()> 
     let status = status.context("cargo does not start")?;
     ensure!(
         status.success(),
-        "no test fails for some changes, or a test takes too long; they are listed above and in {}. Without the program: \
-         cargo install --locked cargo-mutants@27.1.0",
+        "no test fails for some changes, or a test takes too long; they are listed above and in {}. Without the programs: \
+         cargo install --locked cargo-mutants@27.1.0 cargo-nextest@0.9.151",
         output.display()
     );
     Ok(())

@@ -148,10 +148,10 @@ impl fmt::Display for RateLimit {
             }
             (Limited::Tool(tool), LimitScope::ClaimTool) => format!("your group cannot call tool `{tool}`"),
             (Limited::Tool(_), LimitScope::Value) => {
-                format!("no tool of this server can be called with this value, for which `{rule}` counts")
+                format!("no tool of this server can be called with the same value (`{rule}`)")
             }
             (Limited::Tool(tool), LimitScope::ValueTool) => {
-                format!("tool `{tool}` cannot be called with this value, for which `{rule}` counts")
+                format!("tool `{tool}` cannot be called with the same value (`{rule}`)")
             }
             (Limited::Tool(_), LimitScope::User) => "you cannot call any tool of this server".to_owned(),
             (Limited::Tool(tool), LimitScope::UserTool) => format!("you cannot call tool `{tool}`"),
@@ -162,7 +162,7 @@ impl fmt::Display for RateLimit {
                 format!("your group cannot ask for `{name}`")
             }
             (Limited::Method(name), LimitScope::Value | LimitScope::ValueTool) => {
-                format!("`{name}` cannot be asked for with this value, for which `{rule}` counts")
+                format!("`{name}` cannot be asked for with the same value (`{rule}`)")
             }
             (Limited::Method(name), LimitScope::User | LimitScope::UserTool) => {
                 format!("you cannot ask for `{name}`")

@@ -90,6 +90,20 @@ async fn what_is_spent_stays_spent_when_another_override_counts() {
     assert_eq!(passed(&bench, &plain).await, 0);
 }
 
+/// What an operator gives back counts for what was spent in another size, too.
+#[tokio::test]
+async fn a_reset_fills_a_bucket_in_whatever_size_it_was_spent_from() {
+    let bench = per_user(with(5, vec![(claim("plan", Some("gold")), Size::Windows(windows(9)))]));
+    let (plain, gold) = (caller("ada", "{}"), caller("ada", r#"{"plan": "gold"}"#));
+    assert_eq!(passed(&bench, &plain).await, 5);
+    let tools = bench.gateway.list_tools(&gold).await.unwrap();
+    let views = bench.limiter.act(&tools, &"a_search".into(), &gold, Act::Grant(2)).await.unwrap();
+    assert_eq!((views[0].level, views[0].capacity), (6, 9), "nine less five, and two more");
+    let views = bench.limiter.act(&tools, &"a_search".into(), &gold, Act::Reset).await.unwrap();
+    assert_eq!(views[0].level, 9);
+    assert_eq!(passed(&bench, &gold).await, 9);
+}
+
 /// A call that is refused moves nothing: no size in between makes up for what was spent.
 #[tokio::test]
 async fn changing_between_sizes_hands_out_nothing() {

@@ -55,6 +55,50 @@ async fn what_is_in_flight_stays_counted_and_what_has_ended_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_bound_that_is_full_is_named() {
+    let (replicas, _store) = fleet(1);
+    let both = parts(&[("s", 5), ("t", 1)]);
+    let _first = replicas[0].take(&both).await.ok().unwrap();
+    assert!(matches!(replicas[0].take(&both).await, Err(NoSlot::Busy(1))));
+    let mut on_trial = parts(&[("t", 1), ("s", 1)]);
+    on_trial[0].slots[0].mode = Mode::Shadow;
+    assert!(
+        matches!(replicas[0].take(&on_trial).await, Err(NoSlot::Busy(1))),
+        "one on trial refuses nothing"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_came_back_is_asked_again_when_all_have_told_it() {
+    let (replicas, store) = fleet(1);
+    let one = parts(&[("s", 1)]);
+    store.forget();
+    sleep(SETTLING - Duration::from_millis(1)).await;
+    assert!(matches!(replicas[0].take(&one).await, Err(NoSlot::Failed(StoreFailure::Resting, _))));
+    sleep(Duration::from_millis(1)).await;
+    assert!(replicas[0].take(&one).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_and_what_is_still_to_be_told_is_known() {
+    let (replicas, store) = fleet(1);
+    let (replica, many) = (&replicas[0], parts(&[("s", 9)]));
+    assert_eq!((replica.count(), replica.are_settled()), (0, true));
+    let (first, second) = (replica.take(&many).await.ok().unwrap(), replica.take(&many).await.ok().unwrap());
+    assert_eq!(replica.count(), 2);
+    store.break_with(Some(StoreFailure::Timeout));
+    drop(first);
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!((replica.count(), replica.are_settled()), (1, false), "nobody has heard of the end");
+    store.break_with(None);
+    sleep(LEASE).await;
+    assert!(replica.are_settled());
+    drop(second);
+    sleep(LEASE).await;
+    assert_eq!((replica.count(), replica.are_settled(), store.in_flight("s")), (0, true, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn names_are_told_apart() {
     let (replicas, store) = fleet(8);
     let many = parts(&[("s", 1000)]);

@@ -214,6 +214,10 @@ fn check_callers(policy: &LimitPolicy, decided: bool, callers: &Callers, finding
                 .to_owned(),
         );
     }
+    if policy.limits().any(|limits| limits.unreserved.is_some()) {
+        let text = "keeps a part of a bucket for some callers with `reserved`, but no caller has an identity";
+        findings.problem(PATH, text).hint = Some("let callers authenticate, or remove `reserved`".to_owned());
+    }
     claims::check_anonymous(policy, findings);
 }
 
