@@ -130,7 +130,7 @@ impl Limiter {
             if let Some(sharing) = &limiter.sharing {
                 limiter.change_shared(sharing, changes).await;
             }
-            if let Some(needs) = told.filter(|_| limiter.room.count() > 0) {
+            if let Some(needs) = told {
                 limiter.room.given_back(limiter.view(), &needs, true, false);
             }
         });
@@ -147,7 +147,7 @@ impl Limiter {
             let these: Vec<Change> = these;
             if let Err(failure) = sharing.store.change(&these).await {
                 self.observer.store_failed(failure);
-                let owed = these.iter().filter(|change| change.tokens > 0);
+                let owed = these.iter().filter(|change| change.tokens.is_positive());
                 self.debts.change(owed.map(|change| (&change.bucket, change.tokens)), &sharing.store);
             }
         }

@@ -326,6 +326,29 @@ fn away(cost: Cost) -> (Bench, Arc<FakeStore>) {
     (bench, store)
 }
 
+/// The answer does not wait for the store to hear of it.
+#[tokio::test]
+async fn a_settlement_is_under_way_when_its_call_has_ended() {
+    let clock = Arc::new(ManualClock::default());
+    let store = FakeStore::new(clock.clone());
+    let sharing = Sharing {
+        store: store.clone(),
+        on_failure: OnStoreFailure::Deny,
+        replica_count: None,
+        slot_lease: SLOT_LEASE,
+    };
+    let bench = bench_by(clock, priced(None, Some("4"), 10), Some(sharing));
+    ask(&bench, "{}").await.unwrap();
+    assert!(!bench.limiter.settled(Duration::ZERO).await);
+    assert!(bench.limiter.settled(Duration::from_secs(5)).await);
+    assert_eq!(levels(&bench).await, [6, 6, 6]);
+    // What the store does not take is owed, and written back later.
+    store.failing_changes.store(1, Ordering::SeqCst);
+    ask(&bench, "{}").await.unwrap();
+    assert!(bench.limiter.settled(Duration::from_secs(5)).await);
+    assert_eq!(levels(&bench).await, [2, 2, 2]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_is_settled_also_while_the_store_is_away() {
     for (first, settled, left) in [(1, "6", 14), (5, "0", 20), (5, "5", 15)] {

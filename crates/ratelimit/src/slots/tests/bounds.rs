@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use super::*;
 use crate::clock::ManualClock;
 
-const LEASE: Duration = Duration::from_secs(4);
+pub(super) const LEASE: Duration = Duration::from_secs(4);
 
 /// Tokio's time as a clock.
 struct PausedClock(tokio::time::Instant);
@@ -21,7 +21,7 @@ impl Clock for PausedClock {
     }
 }
 
-fn parts(keys: &[(&str, u32)]) -> Vec<SlotPart> {
+pub(super) fn parts(keys: &[(&str, u32)]) -> Vec<SlotPart> {
     let slots = |(key, count_max): &(&str, u32)| RemoteSlots {
         key: (*key).into(),
         count_max: *count_max,
@@ -31,7 +31,7 @@ fn parts(keys: &[(&str, u32)]) -> Vec<SlotPart> {
     vec![SlotPart { places: (0..keys.len()).collect(), slots: keys.iter().map(slots).collect() }]
 }
 
-fn fleet(count: usize) -> (Vec<Arc<Slots>>, Arc<FakeStore>) {
+pub(super) fn fleet(count: usize) -> (Vec<Arc<Slots>>, Arc<FakeStore>) {
     let clock = Arc::new(PausedClock(tokio::time::Instant::now()));
     let store = FakeStore::new(clock.clone());
     ((0..count).map(|_| Slots::new(store.clone(), clock.clone(), LEASE)).collect(), store)
