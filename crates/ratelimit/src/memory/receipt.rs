@@ -58,8 +58,7 @@ impl Receipt<'_> {
 
 /// So many tokens of a bucket in units.
 pub(crate) fn signed_units(bucket: &PlannedBucket, tokens: i64) -> i64 {
-    let units = bucket.rate.units(tokens.unsigned_abs());
-    if tokens < 0 { units.saturating_neg() } else { units }
+    bucket.rate.units(tokens.unsigned_abs()).saturating_mul(tokens.signum())
 }
 
 impl MemoryStore {
@@ -75,7 +74,7 @@ impl MemoryStore {
         let now = self.clock.now();
         let mut seats = self.known(plan, user);
         // A user who was swept out was full: what is given back is nothing new, and what is owed finds a place again.
-        if plan.buckets.iter().any(|bucket| units(bucket) < 0) {
+        if plan.buckets.iter().any(|bucket| units(bucket).is_negative()) {
             seats.in_force.settle();
             seats.on_trial.settle();
         }
@@ -102,7 +101,7 @@ impl MemoryStore {
                 (Some(cell), _) => **cell = Some(changed(**cell)),
                 (None, Some(user)) => {
                     let state = user.state(bucket.id);
-                    if state.is_some() || units < 0 {
+                    if state.is_some() || units.is_negative() {
                         user.set_state(bucket.id, changed(state));
                     }
                 }

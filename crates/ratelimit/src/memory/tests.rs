@@ -310,6 +310,27 @@ fn churn_stays_bounded_and_hands_out_no_fresh_budget() {
     }
 }
 
+/// A user whose buckets were full is forgotten; what a call of that user turns out to cost is owed all the same.
+#[test]
+fn who_was_forgotten_still_owes() {
+    let bench = bench(policy(limits(&[], &[(10, 10_000_000)]), vec![]));
+    let plan = bench.planner.plan(&tool("b", "t", "t"));
+    let Claim::Admitted(receipt) = bench.store.admit(&plan, user(1)) else { panic!() };
+    bench.clock.advance(100_000_000);
+    for number in 2..5_000 {
+        let _ = bench.store.admit(&plan, user(number));
+        bench.clock.advance(10_000_000);
+    }
+    let known = bench.store.user_count();
+    assert!(known < 4_000, "most are forgotten");
+    receipt.change(|_| 0);
+    assert_eq!(bench.store.user_count(), known, "nothing changes");
+    receipt.change(|_| -3);
+    assert_eq!(bench.store.user_count(), known + 1);
+    let reading = bench.store.peek(&plan, user(1))[0];
+    assert_eq!(reading.rate.tokens(reading.level), 7);
+}
+
 #[test]
 fn threads_never_admit_one_too_many() {
     let bench = bench(policy(limits(&[(10_000, 1_000_000_000_000)], &[(3_000, 1_000_000_000_000)]), vec![]));
