@@ -1,8 +1,8 @@
-//! The buckets of values of claims, arguments and headers: one for each definition and value, made when a call first needs it and forgotten
-//! when it is full again.
+//! The buckets of values of claims, arguments and headers: one for each definition and value, made when a call first needs it
+//! and forgotten when it is full again.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -23,12 +23,27 @@ struct Kept {
     owner: Option<UserKey>,
 }
 
+impl Kept {
+    /// Whether it must be known: it is in a plan, or not full.
+    fn is_needed(&self, time: Micros) -> bool {
+        let full = |state: BucketState| self.rate.level_at(state.level, time) >= self.rate.capacity();
+        Arc::strong_count(&self.cell) > 1 || !self.cell.lock().is_none_or(full)
+    }
+}
+
+/// The buckets of values that one caller has chosen.
+#[derive(Debug, Default)]
+struct Owned {
+    keys: HashSet<(BucketId, UserKey)>,
+    swept: Micros,
+}
+
 /// Every bucket of a value in this process.
 #[derive(Debug, Default)]
 pub(super) struct Cells {
     known: HashMap<(BucketId, UserKey), Kept>,
-    /// How many of them each caller has chosen.
-    owned: HashMap<UserKey, usize>,
+    /// Those that each caller has chosen.
+    owned: HashMap<UserKey, Owned>,
     /// How many there may be before the full ones are looked for again.
     sweep_at: usize,
     swept: Micros,
@@ -56,26 +71,22 @@ impl Cells {
         if let Some(kept) = self.known.get(&(id, value)) {
             return (value, kept.cell.clone());
         }
-        let has_many = |cells: &Self| {
-            owner.is_some_and(|owner| cells.owned.get(&owner).is_some_and(|count| *count >= OWNED_COUNT_MAX))
-        };
         let many = self.known.len() >= self.sweep_at.max(SWEEP_MIN);
-        let is_full = self.known.len() >= most || has_many(self);
-        if many || (is_full && now.since(self.swept) >= SWEEP_PAUSE) {
+        if many || (self.known.len() >= most && now.since(self.swept) >= SWEEP_PAUSE) {
             self.sweep(time);
             self.swept = now;
             self.sweep_at = self.known.len() * 2;
         }
         let (key, owner) = match owner {
             _ if self.known.len() >= most => (UserKey::overflow(place), None),
-            Some(owner) if has_many(self) => (owner, None),
+            Some(owner) if self.has_many(owner, now, time) => (owner, None),
             _ => (value, owner),
         };
         let cell = match self.known.entry((id, key)) {
             Entry::Occupied(known) => known.get().cell.clone(),
             Entry::Vacant(free) => {
                 if let Some(owner) = owner {
-                    *self.owned.entry(owner).or_default() += 1;
+                    self.owned.entry(owner).or_default().keys.insert((id, key));
                 }
                 free.insert(Kept { rate: *rate, cell: Cell::default(), owner }).cell.clone()
             }
@@ -100,30 +111,47 @@ impl Cells {
     /// What is left in the bucket of a value in the size that it had in the last process.
     pub(super) fn take(&mut self, key: (BucketId, UserKey)) -> Option<BucketState> {
         let kept = self.known.remove(&key)?;
-        self.disown(kept.owner);
+        self.disown(kept.owner, key);
         *kept.cell.lock()
     }
 
     /// Forgets what is full and in nobody's plan.
     fn sweep(&mut self, time: &dyn Fn(BucketId) -> Micros) {
         let mut forgotten = Vec::new();
-        self.known.retain(|(id, _), Kept { rate, cell, owner }| {
-            let full = |state: BucketState| rate.level_at(state.level, time(*id)) >= rate.capacity();
-            let stays = Arc::strong_count(cell) > 1 || !cell.lock().is_none_or(full);
-            forgotten.extend(owner.filter(|_| !stays));
+        self.known.retain(|key, kept| {
+            let stays = kept.is_needed(time(key.0));
+            forgotten.extend((!stays).then_some((kept.owner, *key)));
             stays
         });
-        for owner in forgotten {
-            self.disown(Some(owner));
+        for (owner, key) in forgotten {
+            self.disown(owner, key);
         }
     }
 
+    /// Whether a caller has chosen as many values as may be. Only that caller's are looked through: a caller who makes up values
+    /// must not make others wait.
+    fn has_many(&mut self, owner: UserKey, now: Micros, time: &dyn Fn(BucketId) -> Micros) -> bool {
+        let Some(owned) = self.owned.get_mut(&owner) else { return false };
+        if owned.keys.len() >= OWNED_COUNT_MAX && now.since(owned.swept) >= SWEEP_PAUSE {
+            owned.swept = now;
+            let known = &mut self.known;
+            owned.keys.retain(|key| {
+                let stays = known.get(key).is_some_and(|kept| kept.is_needed(time(key.0)));
+                if !stays {
+                    known.remove(key);
+                }
+                stays
+            });
+        }
+        owned.keys.len() >= OWNED_COUNT_MAX
+    }
+
     /// A bucket of this caller's is forgotten.
-    fn disown(&mut self, owner: Option<UserKey>) {
+    fn disown(&mut self, owner: Option<UserKey>, key: (BucketId, UserKey)) {
         let Some(owner) = owner else { return };
-        if let Some(count) = self.owned.get_mut(&owner) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(owned) = self.owned.get_mut(&owner) {
+            owned.keys.remove(&key);
+            if owned.keys.is_empty() {
                 self.owned.remove(&owner);
             }
         }
@@ -170,6 +198,7 @@ mod tests {
             .collect();
         assert!(!Arc::ptr_eq(&held[0], &held[1]) && Arc::ptr_eq(&held[1], &held[2]));
     }
+
     #[test]
     fn a_caller_who_makes_up_values_takes_no_places_from_others() {
         let mut cells = Cells::default();
