@@ -102,7 +102,7 @@ impl MemoryStore {
         let mut cells = lock_shared(plan);
         let mut levels = Levels::new();
         self.read(&mut levels, (plan, &cells, &seats), now);
-        if seats.is_nobodys(plan) {
+        if seats.lacks_user(plan) {
             empty_without_user(plan, &seats, &mut levels);
         }
         let asked = plan.buckets.iter().zip(&levels);
@@ -266,7 +266,7 @@ impl MemoryStore {
         }
     }
 
-    /// Sets seats, which are nobody's, to the caller's places, or to leave to make them.
+    /// Sets empty seats to the caller's places, or to leave to make them.
     fn seat<'a>(&'a self, seats: &mut Seats<'a>, plan: &Plan, user: Option<UserKey>, now: Micros) {
         if plan.keeps_user {
             self.users.seat(&mut seats.in_force, user, &self.planner, now);

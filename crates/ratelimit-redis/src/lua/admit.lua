@@ -4,6 +4,7 @@ local want, now, count, pos = unpacked('<I2i7I2', ARGV[1])
 local slack
 now, slack = moment(now)
 local all, granted = weigh(want, count, 0, ARGV[1], pos, now)
+-- With room for four buckets: a table that grows is copied.
 local reply = {granted, now, nil, nil, nil, nil, nil, nil, nil, nil}
 if not pay(all, granted, now, slack, reply) then reply[1] = 0 end
 return reply

@@ -116,9 +116,7 @@ impl Limiter {
     ) -> Result<Told, Error> {
         if self.is_in_force(bound, needed, place, "an argument or header has no one value") {
             let rule = needed.of.title();
-            return Err(Error::InvalidRequest(format!(
-                "in the arguments, which `{rule}` counts by: {fault}"
-            )));
+            return Err(Error::InvalidRequest(format!("{fault}, and `{rule}` counts by it")));
         }
         Ok(self.refused_on_trial(needed))
     }

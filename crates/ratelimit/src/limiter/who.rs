@@ -7,9 +7,8 @@ use sha2::Digest;
 use smallvec::SmallVec;
 use vmcp_domain::{CallContext, Caller, Error, Identity, counted_address};
 
-use super::Arguments;
 use super::values::{Told, is_value};
-use super::{Bound, Limiter, Sharing, User};
+use super::{Arguments, Bound, Limiter, Sharing, User};
 use crate::claims::{belongs, said};
 use crate::plan::{KeptValues, Overridden};
 use crate::policy::{Anonymous, Who};

@@ -58,8 +58,8 @@ impl Users {
         seat
     }
 
-    /// Sets a seat, which is nobody's, to a user's place, or to leave to make one. Without room it is that of all users beyond
-    /// the bound together, or nobody's where the policy is to refuse then.
+    /// Sets an empty seat to a user's place, or to leave to make one. Without room it is that of all users beyond the bound
+    /// together, or stays empty where the policy is to refuse then.
     #[inline]
     pub(super) fn seat<'a>(
         &'a self,
@@ -152,8 +152,8 @@ pub(super) struct Seats<'a> {
 }
 
 impl<'a> Seats<'a> {
-    /// Whether the plan keeps something for the caller, who is not told apart.
-    pub(super) fn is_nobodys(&self, plan: &Plan) -> bool {
+    /// Whether the plan keeps something for each user, and the caller is not told apart.
+    pub(super) fn lacks_user(&self, plan: &Plan) -> bool {
         (plan.keeps_user && self.in_force.key.is_none()) || (plan.tries_user && self.on_trial.key.is_none())
     }
 

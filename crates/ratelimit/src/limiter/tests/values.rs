@@ -13,7 +13,7 @@ fn caller(subject: &str, claims: &str) -> CallContext {
     CallContext::bare(Caller::Known(Arc::new(identity)), Origin::Client)
 }
 
-fn nobody() -> CallContext {
+fn anonymous() -> CallContext {
     CallContext::bare(Caller::Anonymous, Origin::Client)
 }
 
@@ -62,15 +62,15 @@ async fn each_caller_has_a_bucket_for_each_value() {
     }
     let refusal = refused(ask(&bench, &ada, r#"{"repo": "x"}"#).await);
     assert_eq!((&*refusal.rule, refusal.scope), ("perValue[argument repo]", LimitScope::Value));
-    assert!(matches!(ask(&bench, &nobody(), r#"{"repo": "x"}"#).await, Err(Error::Denied)));
+    assert!(matches!(ask(&bench, &anonymous(), r#"{"repo": "x"}"#).await, Err(Error::Denied)));
 }
 
 /// One who is not verified makes up no buckets.
 #[tokio::test]
 async fn a_caller_without_identity_has_one_bucket_for_all_values() {
     let bench = bench(policy(by(argument(None), 3), vec![], Anonymous::Shared), None);
-    assert_eq!(passed(&bench, &nobody(), r#""x""#).await, 3);
-    assert_eq!(passed(&bench, &nobody(), r#""y""#).await, 0);
+    assert_eq!(passed(&bench, &anonymous(), r#""x""#).await, 3);
+    assert_eq!(passed(&bench, &anonymous(), r#""y""#).await, 0);
 }
 
 #[tokio::test]
@@ -79,9 +79,9 @@ async fn listed_values_count_for_all_callers_and_the_others_share_one() {
     let bench = bench(policy(by(value, 3), vec![], Anonymous::Refuse), None);
     assert_eq!(passed(&bench, &caller("ada", "{}"), r#""x""#).await, 3);
     assert_eq!(passed(&bench, &caller("bob", "{}"), r#""X""#).await, 0);
-    assert_eq!(passed(&bench, &nobody(), r#""y""#).await, 3, "no identity is needed");
-    assert_eq!(passed(&bench, &nobody(), r#""z""#).await, 3);
-    assert_eq!(passed(&bench, &nobody(), r#""made up""#).await, 0);
+    assert_eq!(passed(&bench, &anonymous(), r#""y""#).await, 3, "no identity is needed");
+    assert_eq!(passed(&bench, &anonymous(), r#""z""#).await, 3);
+    assert_eq!(passed(&bench, &anonymous(), r#""made up""#).await, 0);
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn what_the_backend_may_read_otherwise_is_refused() {
 async fn on_trial_nothing_is_refused() {
     let quota = Quota { mode: Mode::Shadow, ..quota(3, 3600).unwrap() };
     let bench = bench(policy(limits(argument(None), quota), vec![], Anonymous::Refuse), None);
-    for ctx in [caller("ada", "{}"), nobody()] {
+    for ctx in [caller("ada", "{}"), anonymous()] {
         assert_eq!(passed(&bench, &ctx, r#""x""#).await, 20);
         ask(&bench, &ctx, r#"{"repo": "x", "repo": "y"}"#).await.unwrap();
     }
@@ -149,7 +149,7 @@ async fn those_for_whom_a_part_is_reserved_may_use_all() {
     assert_eq!(passed(&bench, &caller("ada", "{}"), "1").await, 0);
 }
 
-/// Those who wait for the part that is left to them hold up nobody for whom a part is reserved.
+/// Those who wait for the part that is left to them do not hold up those for whom a part is reserved.
 #[tokio::test(start_paused = true)]
 async fn a_queue_of_others_does_not_hold_up_those_a_part_is_reserved_for() {
     let limits = Limits { wait_max: Duration::from_secs(3600), ..reserved(10, 8) };
