@@ -3,6 +3,7 @@ mod debts;
 mod leased;
 mod outage;
 mod quotas;
+mod reports;
 mod restart;
 mod sizes;
 mod trial;
@@ -21,7 +22,7 @@ use vmcp_testkit::{FakeGateway, conformance, tool};
 use super::*;
 use crate::clock::{ManualClock, Micros};
 use crate::layer::RateLimited;
-use crate::observer::NoObserver;
+use crate::observer::{NoObserver, Observer};
 use crate::pattern::Pattern;
 use crate::policy::{
     Anonymous, Concurrency, Consistency, LimitPolicy, Limits, MemoryBounds, Mode, Quota, ToolRule, WaitBounds,
@@ -75,8 +76,17 @@ pub(super) fn bench(policy: LimitPolicy, sharing: Option<Sharing>) -> Bench {
 }
 
 fn bench_by(clock: Arc<ManualClock>, policy: LimitPolicy, sharing: Option<Sharing>) -> Bench {
+    observed(clock, policy, sharing, Arc::new(NoObserver))
+}
+
+fn observed(
+    clock: Arc<ManualClock>,
+    policy: LimitPolicy,
+    sharing: Option<Sharing>,
+    observer: Arc<dyn Observer>,
+) -> Bench {
     clock.set(Micros(1_000_000));
-    let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock.clone(), sharing, Arc::new(NoObserver));
+    let limiter = Limiter::new(Arc::new(Planner::new(policy)), clock.clone(), sharing, observer);
     let inner = FakeGateway::new(vec![
         tool("a", "search", "a_search"),
         tool("b", "search", "b_search"),

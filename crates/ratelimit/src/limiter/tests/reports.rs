@@ -1,0 +1,107 @@
+//! What the observer is told of decisions that are made without the store.
+
+use super::*;
+use crate::observer::{DecisionEvent, WaitEnd};
+
+/// A decision, as far as it concerns an operator during an outage.
+#[derive(Debug, PartialEq, Eq)]
+struct Report {
+    allowed: bool,
+    fail_open: bool,
+    would_refuse: Vec<String>,
+}
+
+#[derive(Default)]
+struct Reports(Mutex<Vec<Report>>);
+
+impl Reports {
+    fn take(&self) -> Vec<Report> {
+        std::mem::take(&mut self.0.lock())
+    }
+}
+
+impl Observer for Reports {
+    fn decided(&self, event: &DecisionEvent<'_>) {
+        self.0.lock().push(Report {
+            allowed: event.allowed,
+            fail_open: event.fail_open,
+            would_refuse: event.would_refuse.iter().map(|rule| rule.to_string()).collect(),
+        });
+    }
+
+    fn store_failed(&self, _failure: StoreFailure) {}
+
+    fn refunded(&self, _reason: &'static str) {}
+
+    fn wait_began(&self) {}
+
+    fn wait_ended(&self, _end: WaitEnd, _waited: Duration) {}
+}
+
+fn reporting(server: Limits, on_failure: OnStoreFailure) -> (Bench, Arc<FakeStore>, Arc<Reports>) {
+    let clock = Arc::new(ManualClock::default());
+    let store = FakeStore::new(clock.clone());
+    let sharing = Sharing { store: store.clone(), on_failure, replica_count: None, slot_lease: SLOT_LEASE };
+    let reports = Arc::new(Reports::default());
+    let policy = policy(server, vec![], Anonymous::Refuse);
+    (observed(clock, policy, Some(sharing), reports.clone()), store, reports)
+}
+
+fn two_in_flight(mode: Mode) -> Concurrency {
+    Concurrency { shared: NonZeroU32::new(2), per_user: None, mode }
+}
+
+/// A call that stays in flight, and one beside it.
+async fn two_calls(bench: &Bench) {
+    let gateway = bench.gateway.clone();
+    let begun = bench.inner.moved.notified();
+    let in_flight =
+        tokio::spawn(async move { gateway.call_tool(&known("i", "s"), conformance::call("hang")).await });
+    begun.await;
+    let _ = call(bench, "a_search", &known("i", "s")).await;
+    in_flight.abort();
+    let _ = in_flight.await;
+}
+
+fn report(allowed: bool, fail_open: bool, would_refuse: &[&str]) -> Report {
+    Report { allowed, fail_open, would_refuse: would_refuse.iter().map(|rule| (*rule).to_owned()).collect() }
+}
+
+/// A store that has just come back is asked for no slots. Slots on trial count all the same, as the failure policy says.
+#[tokio::test(start_paused = true)]
+async fn slots_on_trial_are_reported_while_the_store_is_not_asked() {
+    for (on_failure, expected) in [
+        (OnStoreFailure::Deny, [true, true]),
+        // Each of two replicas has one of the two.
+        (OnStoreFailure::Local, [false, true]),
+        (OnStoreFailure::Allow, [false, false]),
+    ] {
+        let limits = Limits {
+            concurrency: two_in_flight(Mode::Shadow),
+            shared: quota(10, 10_000),
+            ..Limits::default()
+        };
+        let (bench, store, reports) = reporting(limits, on_failure);
+        store.forget();
+        two_calls(&bench).await;
+        let expected =
+            expected.map(|full| report(true, false, if full { &["concurrency.shared"] } else { &[] }));
+        assert_eq!(reports.take(), expected, "{on_failure:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_reported_as_the_policy_decides() {
+    for (mode, on_failure, expected) in [
+        (Mode::Enforce, OnStoreFailure::Deny, report(false, false, &[])),
+        (Mode::Enforce, OnStoreFailure::Allow, report(true, true, &[])),
+        (Mode::Shadow, OnStoreFailure::Deny, report(true, false, &["concurrency.shared"])),
+        (Mode::Shadow, OnStoreFailure::Allow, report(true, false, &[])),
+    ] {
+        let limits = Limits { concurrency: two_in_flight(mode), ..Limits::default() };
+        let (bench, store, reports) = reporting(limits, on_failure);
+        store.break_with(Some(StoreFailure::Timeout));
+        let _ = call(&bench, "a_search", &known("i", "s")).await;
+        assert_eq!(reports.take(), [expected], "{mode:?}, {on_failure:?}");
+    }
+}
