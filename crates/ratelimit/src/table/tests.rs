@@ -14,6 +14,64 @@ fn a_user_is_one_cache_line() {
     assert_eq!(size_of::<User>(), 64);
 }
 
+/// Memory beyond the cache line is taken for the third bucket and given back after it.
+#[test]
+fn two_buckets_of_a_user_are_inline() {
+    let state = |units| BucketState::full(&rate(), Micros(7)).with_units(units);
+    let mut user = User::VACANT;
+    for id in [1, 2] {
+        user.set_state(BucketId(id), state(id.into()));
+        assert!(user.more.is_none());
+    }
+    for id in [3, 4] {
+        user.set_state(BucketId(id), state(id.into()));
+    }
+    assert_eq!(user.take_state(BucketId(3)), Some(state(3)));
+    assert_eq!([3, 4].map(|id| user.state(BucketId(id))), [None, Some(state(4))]);
+    assert_eq!(user.take_state(BucketId(4)), Some(state(4)));
+    assert!(user.more.is_none());
+    assert_eq!([1, 2].map(|id| user.state(BucketId(id))), [1, 2].map(|units| Some(state(units))));
+    user.set_in_flight(BucketId(1), 1);
+    user.set_in_flight(BucketId(1), 0);
+    assert!(user.more.is_none());
+}
+
+#[test]
+fn four_fifths_of_the_table_are_used_before_it_grows_by_half() {
+    let mut table = Table::default();
+    let mut sizes = Vec::new();
+    for key in 1_u32..=33 {
+        table.insert(UserKey::new(key.into()));
+        let size = table.places.len();
+        if sizes.last().is_none_or(|(last, _)| *last != size) {
+            sizes.push((size, key));
+        }
+    }
+    assert_eq!(sizes, [(8, 1), (12, 7), (18, 10), (27, 15), (40, 22), (60, 33)]);
+}
+
+/// Users that began at one home would be found by looking at all of them.
+#[test]
+fn hashes_spread_over_the_table() {
+    let mut table = Table::default();
+    let homes: Vec<usize> = (0_u128..4).map(|eighth| table.insert(UserKey::new(eighth << 126 | 1))).collect();
+    assert_eq!(homes, [0, 2, 4, 6]);
+}
+
+/// A sweep continues where the last one ended, and finds the one user that can be forgotten behind others that cannot.
+#[test]
+fn sweeps_come_round_the_table() {
+    let mut table = Table::default();
+    for key in 1_u128..=20 {
+        let place = table.insert(UserKey::new(key << 100));
+        table.at_mut(place).set_in_flight(BucketId(1), u32::from(key != 20));
+    }
+    let all = |_| Some((rate(), Micros(0)));
+    let forgotten: usize = (0..table.places.len()).map(|_| table.sweep(1, &all)).sum();
+    assert_eq!((forgotten, table.len()), (1, 19));
+    assert!(table.find(UserKey::new(20 << 100)).is_none());
+}
+
 proptest! {
     /// The table agrees with a plain map through inserts, spending and sweeps; only full users are ever forgotten.
     #[test]
