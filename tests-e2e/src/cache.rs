@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-const PINS: &str = include_str!("../pins.txt");
+/// What every run installs, and what one group installs beside it.
+const PINS: [&str; 2] = [include_str!("../pins.txt"), include_str!("../pins-mutants.txt")];
 
 /// The folder all of it stands in.
 pub fn root() -> anyhow::Result<PathBuf> {
@@ -15,13 +16,13 @@ pub fn root() -> anyhow::Result<PathBuf> {
     root.context("neither VMCP_TEST_CACHE nor HOME is set")
 }
 
-/// The folder of one line of `pins.txt`, by its kind and name.
+/// The folder of one line of `pins.txt` or `pins-mutants.txt`, by its kind and name.
 ///
 /// # Errors
 /// If `./test` has not installed it.
 pub fn installed(kind: &str, name: &str) -> anyhow::Result<PathBuf> {
     let wanted = |line: &&str| line.split_whitespace().take(2).eq([kind, name]);
-    let line = PINS.lines().find(wanted);
+    let line = PINS.iter().flat_map(|pins| pins.lines()).find(wanted);
     let line = line.with_context(|| format!("tests-e2e/pins.txt names no {kind} {name}"))?;
     let folder = root()?.join(folder(line));
     if !folder.join("installed").exists() {

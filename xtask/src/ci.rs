@@ -12,7 +12,7 @@ use vmcp_e2e::{cache, process};
 
 use crate::{conformance, root, tidy};
 
-pub(crate) use groups::Group;
+pub(crate) use groups::{Group, part_of_commit};
 use skipped::Skipped;
 
 /// Which tests are run.
@@ -81,7 +81,7 @@ pub(crate) fn run(selection: &Selection) -> anyhow::Result<()> {
 }
 
 /// The hash of the checked-out commit.
-fn head() -> anyhow::Result<String> {
+pub(crate) fn head() -> anyhow::Result<String> {
     let mut git = Command::new("git");
     git.args(["rev-parse", "HEAD"]).current_dir(root());
     process::run(&mut git).context("the slow group is chosen by the commit, so this must be a git checkout")

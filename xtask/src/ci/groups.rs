@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use clap::ValueEnum;
 
 use super::Step;
-use crate::{matrix, odd, packages, refusals, soak};
+use crate::{matrix, mutants, odd, packages, refusals, soak};
 
 /// A named group of slow tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -18,10 +18,13 @@ pub(crate) enum Group {
     Soak,
     /// Each crate packaged as for a registry, and the binary installed with `cargo install`.
     Packages,
+    /// A part of the changes to the limiter, each of which a unit test has to notice.
+    Mutants,
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 4] = [Self::Sdks, Self::Fleets, Self::Soak, Self::Packages];
+    pub(super) const ALL: [Self; 5] =
+        [Self::Sdks, Self::Fleets, Self::Soak, Self::Packages, Self::Mutants];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -29,6 +32,7 @@ impl Group {
             Self::Fleets => "fleets",
             Self::Soak => "soak",
             Self::Packages => "packages",
+            Self::Mutants => "mutants",
         }
     }
 }
@@ -40,6 +44,7 @@ const FLEETS: [Step; 1] =
     [("fleets", |run| run.cargo(&["test", "--workspace", "--no-fail-fast", "--tests", "--", "--ignored"]))];
 const SOAK: [Step; 1] = [("soak", |_| soak::run(2))];
 const PACKAGES: [Step; 2] = [("package", |_| packages::dry_run()), ("install", |_| packages::install())];
+const MUTANTS: [Step; 1] = [("mutants", |_| mutants::run_part_of_commit())];
 
 pub(super) fn steps(group: Group) -> &'static [Step] {
     match group {
@@ -47,14 +52,24 @@ pub(super) fn steps(group: Group) -> &'static [Step] {
         Group::Fleets => &FLEETS,
         Group::Soak => &SOAK,
         Group::Packages => &PACKAGES,
+        Group::Mutants => &MUTANTS,
     }
 }
 
 /// The group of a commit, by its hash in hexadecimal digits.
 pub(super) fn of_commit(hash: &str) -> anyhow::Result<Group> {
-    let digits = hash.get(..8).and_then(|digits| usize::from_str_radix(digits, 16).ok());
-    let number = digits.with_context(|| format!("`{}` is no commit", hash.trim()))?;
-    Ok(Group::ALL[number % Group::ALL.len()])
+    Ok(Group::ALL[number(hash, 0)? % Group::ALL.len()])
+}
+
+/// Which of `count` parts of a group is run for a commit. The group does not decide it: it is read from other digits.
+pub(crate) fn part_of_commit(hash: &str, count: usize) -> anyhow::Result<usize> {
+    Ok(number(hash, 8)? % count)
+}
+
+/// The number that eight digits of a commit's hash are.
+fn number(hash: &str, start: usize) -> anyhow::Result<usize> {
+    let digits = hash.get(start..start + 8).and_then(|digits| usize::from_str_radix(digits, 16).ok());
+    digits.with_context(|| format!("`{}` is no commit", hash.trim()))
 }
 
 #[cfg(test)]
@@ -64,9 +79,16 @@ mod tests {
     #[test]
     fn every_group_has_its_commits() {
         let group = |number: u32| of_commit(&format!("{number:08x}89abcdef")).unwrap();
-        let chosen: Vec<Group> = (0..4).map(group).collect();
+        let chosen: Vec<Group> = (0..5).map(group).collect();
         assert_eq!(chosen, Group::ALL);
         assert!(of_commit("HEAD").is_err());
+    }
+
+    #[test]
+    fn every_part_has_its_commits_in_every_group() {
+        let part = |number: u32| part_of_commit(&format!("00000000{number:08x}"), 3).unwrap();
+        assert_eq!((0..4).map(part).collect::<Vec<_>>(), [0, 1, 2, 0]);
+        assert!(part_of_commit("00000000", 3).is_err());
     }
 
     /// A slow test that names another group than the one it is run in would never be found.
